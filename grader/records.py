@@ -1,0 +1,297 @@
+"""The frozen records that pass between the stages; every one of them is a file, or part of one, in a run directory.
+
+Trusted: built by the grader's own process only. What a record holds of a student's (names, sources, tracebacks, evidence)
+is untrusted text or plain data, and is escaped where it is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from grader.sandbox.contract import Outcome, Usage
+
+__all__ = [
+    "Adaptation",
+    "Attempt",
+    "Cell",
+    "CellError",
+    "CellRun",
+    "CriterionResult",
+    "Evidence",
+    "Execution",
+    "Notebook",
+    "Notice",
+    "Observation",
+    "Outcome",
+    "Report",
+    "Score",
+    "Status",
+    "Submission",
+    "Usage",
+    "Verdict",
+]
+
+
+class Status(StrEnum):
+    """What a check found. Only FAILED and SKIPPED cost points; ERROR is never the student's fault."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    ERROR = "error"
+
+
+class Attempt(StrEnum):
+    """What became of one attempt to obtain an observation inside the box."""
+
+    VALUE = "value"
+    RAISED = "raised"
+    MISSING = "missing"
+    NOT_ASKED = "not_asked"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something a reader of the report should know about a submission, without points attached."""
+
+    kind: str
+    """A stable word: `late`, `several-files`, `renamed`, `not-a-notebook`, `rerun`, ..."""
+    text: str
+    """One sentence for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One student's (or group's) hand-in, as intake found it. The bytes never change after intake."""
+
+    id: str
+    """Stable within a run and safe as a file name, e.g. `12345` (Canvas user id) or a slug of the file name."""
+    student_ids: tuple[str, ...]
+    """Canvas user ids this submission counts for; empty when none is known (single file, anonymous)."""
+    display_name: str
+    """Name to show to an instructor: roster name if known, else what the file name says."""
+    file_name: str
+    """Name of the judged file as the student called it."""
+    path: str
+    """Where the judged file lies, relative to the run directory; empty when nothing could be taken in."""
+    sha256: str
+    """Digest of the judged file's bytes, in hex; empty when there is no file."""
+    submitted_at: str | None = None
+    """ISO 8601 time of the hand-in, where the source says so."""
+    late: bool = False
+    """True when the source marks it late."""
+    attempt: int | None = None
+    """Attempt number, where the source says so (a Canvas archive does not)."""
+    anonymous_id: str | None = None
+    """Canvas's anonymous id, for anonymously graded assignments."""
+    attachment_id: str | None = None
+    """Canvas's attachment id, needed to send a file back."""
+    section: str | None = None
+    """Course section from the roster."""
+    companions: tuple[str, ...] = ()
+    """Paths (relative to the run directory) of further files handed in: helper modules, images."""
+    notices: tuple[Notice, ...] = ()
+    """What intake had to decide or noticed."""
+    problem: str | None = None
+    """Why nothing can be graded (not a notebook, no file, a text entry); None when there is a file to judge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptation:
+    """One change made to a notebook before it ran, always of something that is not graded."""
+
+    cell: int | None
+    """Index of the cell in the submitted notebook, or None for the notebook as a whole."""
+    rule: str
+    """Stable id of the rule, e.g. `pip-install`, `colab-path`, `renamed-argument`."""
+    before: str
+    """The text that stood there, shortened."""
+    after: str
+    """The text that ran instead, shortened; empty when removed."""
+    reason: str
+    """One sentence: why this is not the student's fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One code cell as it will run. Cells that are not code are left out."""
+
+    index: int
+    """Index of the cell in the submitted notebook, counting all cells from 0."""
+    source: str
+    """Python source after IPython's transformation rules and all adaptations."""
+    original: str
+    """Source as the student wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notebook:
+    """A submission ready to run: no tags, outputs, kernelspec, widgets or attachments of the student survive."""
+
+    cells: tuple[Cell, ...]
+    """The code cells in their order in the file."""
+    cell_count: int
+    """Number of cells of any kind in the file."""
+    adaptations: tuple[Adaptation, ...] = ()
+    """Everything that was changed, in order."""
+    notices: tuple[Notice, ...] = ()
+    """Repairs of the file format and other things worth telling."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellError:
+    """The exception a cell ended with."""
+
+    name: str
+    """Class name of the exception."""
+    message: str
+    """Its text, shortened."""
+    traceback: str
+    """Plain text, the student's own lines, shortened."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellRun:
+    """What happened to one cell."""
+
+    index: int
+    """Index of the cell in the submitted notebook."""
+    status: str
+    """`ok`, `error` (an exception), `killed` (the kernel died or was stopped in it) or `not_run`."""
+    seconds: float
+    """Wall time of the cell."""
+    cpu_seconds: float
+    """CPU time the box used meanwhile."""
+    error: CellError | None = None
+    """The exception, when status is `error`."""
+    output: str = ""
+    """Printed text, shortened; shown to people, never judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How the run of a notebook went; written by the parent, never by the kernel."""
+
+    outcome: Outcome
+    """How it ended, from the closed set of the sandbox contract."""
+    cells: tuple[CellRun, ...]
+    """One entry per code cell."""
+    usage: Usage
+    """CPU, wall time, memory and output of the whole submission."""
+    sandbox: str
+    """How it was isolated: `warm`, `cold` or `none`."""
+    versions: Mapping[str, str]
+    """Versions of Python and of the libraries grading depends on."""
+    bundle: str
+    """Name and digest of the bundle it ran against."""
+    notices: tuple[Notice, ...] = ()
+    """Second runs, cells left out, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one question brought to light. `value` is plain data that has passed the wire's limits; still a claim."""
+
+    attempt: Attempt
+    """Whether there is a value, the student's code raised, the asked-for name is missing, or nothing was asked."""
+    value: Any = None
+    """None, bool, int, float, str, list, dict or numpy array; nothing else."""
+    error: str = ""
+    """`ExceptionName: text`, when the student's code raised or the question failed."""
+    renamed: str = ""
+    """The stand-in's name, when the asked-for name was missing and its single plausible stand-in was used."""
+    cpu_seconds: float = 0.0
+    """CPU time of the question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything a verdict is made from; with the assignment and the bundle it is enough to judge again."""
+
+    seed: str
+    """Hex seed the questions were drawn from. For the instructor's eyes only."""
+    observations: Mapping[str, Observation]
+    """Question id -> what was seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a check says about one submission."""
+
+    status: Status
+    """Passed, failed, skipped or error."""
+    message: str = ""
+    """What was seen: shapes, dtypes, numbers."""
+    hint: str = ""
+    """What to try."""
+    because: str = ""
+    """Id of the criterion that already cost points for the same root cause, when skipped."""
+    notices: tuple[Notice, ...] = ()
+    """Things worth telling that cost nothing, e.g. that a renamed function was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class CriterionResult:
+    """One line of the rubric for one submission."""
+
+    id: str
+    """Stable id of the criterion, e.g. `lora/forward`."""
+    title: str
+    """The sentence the student reads."""
+    points: int
+    """Points possible."""
+    earned: int | None
+    """Points earned; None while it needs review."""
+    verdict: Verdict
+    """Status, message and hint."""
+    override: str = ""
+    """The instructor's reason, when the points were set by hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The rubric filled in. A score that needs review has no total."""
+
+    criteria: tuple[CriterionResult, ...]
+    """One result per criterion, in the order of the rubric."""
+    possible: int
+    """Sum of all points."""
+    total: int | None
+    """Sum of earned points, or None when something needs review."""
+    review: tuple[str, ...] = ()
+    """Why a person has to look, in sentences; empty when none has to."""
+
+    @property
+    def earned(self) -> int:
+        """Points certain so far: the sum over all criteria that do not need review."""
+        return sum(result.earned or 0 for result in self.criteria)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All of one submission, ready for rendering; `for_student()` takes out what a student must not see."""
+
+    assignment: str
+    """Id of the assignment."""
+    assignment_title: str
+    """Title for people."""
+    submission: Submission
+    """Whose it is and how it came in."""
+    execution: Execution | None
+    """How the run went; None when nothing could be run."""
+    adaptations: tuple[Adaptation, ...]
+    """What was changed before it ran."""
+    notices: tuple[Notice, ...]
+    """Everything worth telling, from intake to judging."""
+    score: Score
+    """The rubric filled in."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Numbers worth showing: measured accuracies, trainable parameters, training steps per method."""
+    grader_version: str = ""
+    """Version of the grader that judged."""
+    graded_at: str = ""
+    """ISO 8601 time, empty in reproducible output."""
