@@ -84,7 +84,7 @@ def _build(plain: Any, cls: Any) -> Any:
         return [_build(item, args[0]) for item in plain]
     if origin is not None and issubclass(origin, Mapping):
         return {key: _build(item, args[1]) for key, item in plain.items()}
-    if dataclasses.is_dataclass(cls):
+    if dataclasses.is_dataclass(cls) and isinstance(cls, type):
         hints = _hints(cls)
         known = {f.name for f in dataclasses.fields(cls)}
         return cls(**{name: _build(item, hints[name]) for name, item in plain.items() if name in known})

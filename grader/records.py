@@ -1,7 +1,7 @@
 """The frozen records that pass between the stages; every one of them is a file, or part of one, in a run directory.
 
-Trusted: built by the grader's own process only. What a record holds of a student's (names, sources, tracebacks, evidence)
-is untrusted text or plain data, and is escaped where it is shown.
+Trusted: built by the grader's own process only. What a record holds of a student's (names, sources, tracebacks,
+evidence) is untrusted text or plain data, and is escaped where it is shown.
 """
 
 from __future__ import annotations

@@ -1,0 +1,158 @@
+"""Criteria on `count_trainable_parameters`: judged by its answers only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from grader.assignments.finetuning.base import ASSIGNMENT
+from grader.compare import failed, passed, skipped
+from grader.probes import Draw, Question
+from grader.records import Observation, Verdict
+
+FULL, HEAD = 66_955_010, 592_130
+_TENSORS = 104
+_LINE = "`sum(p.numel() for p in model.parameters() if p.requires_grad)` is all it takes."
+
+Spec = dict[str, Any]
+
+
+def _size(layer: list[Any]) -> int:
+    kind, *n = layer
+    if kind == "linear":
+        return int(n[0] * n[1] + (n[1] if n[2] else 0))
+    if kind == "embedding":
+        return int(n[0] * n[1])
+    if kind == "conv":
+        return int(n[0] * n[1] * n[2] + n[1])
+    return 1 if kind == "scalar" else int(2 * n[0])
+
+
+def _tensors(layer: list[Any]) -> int:
+    return 1 if layer[0] in ("embedding", "scalar") or (layer[0] == "linear" and not layer[3]) else 2
+
+
+def true_count(spec: Spec) -> int:
+    """Count the trainable numbers of a described module (see `grader.inside.functions.build`), shared tensors once."""
+    frozen = set(spec.get("frozen", []))
+    total = sum(_size(layer) for i, layer in enumerate(spec["layers"]) if i not in frozen)
+    shared = sum(spec["layers"][second][1] * spec["layers"][second][2] for _, second in spec.get("shared", []))
+    return int(total - shared)
+
+
+def _tensor_count(spec: Spec) -> int:
+    return sum(_tensors(layer) for layer in spec["layers"]) - len(spec.get("shared", []))
+
+
+@ASSIGNMENT.question("count")
+def _count(draw: Draw) -> Question:
+    def n() -> int:
+        return int(draw.rng.integers(3, 12))
+
+    a, b, c = n(), n(), n()
+    modules: list[Spec] = [
+        {"layers": [["linear", a, b, True], ["linear", b, c, False], ["norm", c]]},
+        {"layers": [["embedding", n(), n()], ["conv", n(), n(), 3], ["batch", n()]], "buffers": [[n(), n()]]},
+        {"layers": [["linear", a, a, True], ["linear", a, a, True]], "shared": [[0, 1]]},
+        {"layers": [["scalar"], ["linear", n(), n(), True], ["embedding", n(), n()]]},
+    ]
+    pairs: list[list[Spec]] = []
+    for _ in range(2):
+        kept = [["linear", n(), n(), True], ["norm", n()]]
+        body = [["linear", n(), n(), True], ["embedding", n(), n()]]
+        whole = {"layers": [body[0], kept[0], body[1], kept[1]], "frozen": [0, 2]}
+        pairs.append([whole, {"layers": kept}])
+    still = [["linear", n(), n(), True], ["norm", n()]]
+    pairs.append([{"layers": still, "frozen": [0, 1]}, {"layers": []}])
+    names = ["count_trainable_parameters", "count_trainable_params", "count_parameters", "count_params"]
+    secret = {
+        "modules": [true_count(m) for m in modules],
+        "pairs": [true_count(part) for _, part in pairs],
+        "tensors": [_tensor_count(m) for m in modules],
+    }
+    return Question("grader.inside.functions:count", {"names": names, "modules": modules, "pairs": pairs}, secret)
+
+
+def _number(entry: Any) -> int | None:
+    """Read an answer as an integer: int, numpy integer, 0-dim tensor, integral float. None otherwise."""
+    number = entry["number"]
+    if type(number) is int:
+        return number
+    if type(number) is float and np.isfinite(number) and number == int(number):
+        return int(number)
+    return None
+
+
+def _said(entry: Any) -> str:
+    if entry.get("raised"):
+        return f"it raised {entry['raised']}"
+    if entry["number"] is None:
+        return "it returned None" if entry["kind"] == "None" else f"it returned a {entry['kind']}"
+    return f"it returned {entry['number']}"
+
+
+def _never_a_number(seen: Any) -> bool:
+    entries = [seen["distilbert"], seen["frozen"], *seen["modules"]]
+    return all(_number(entry) is None for entry in entries)
+
+
+def _counts_tensors(asked: Question, seen: Any) -> bool:
+    found = [_number(entry) for entry in seen["modules"]]
+    return found == list(asked.secret["tensors"]) and _number(seen["distilbert"]) == _TENSORS
+
+
+@ASSIGNMENT.check("count/distilbert", points=8, asks="count")
+def counts_distilbert(asked: Question, seen: Observation) -> Verdict:
+    """`count_trainable_parameters` gives 66955010 for DistilBERT with a two-label head."""
+    entry = seen.value["distilbert"]
+    if _number(entry) == FULL:
+        return passed(f"For DistilBERT with a two-label head it returned {FULL}.")
+    if _counts_tensors(asked, seen.value):
+        return skipped(
+            "count/any-module", f"For DistilBERT {_said(entry)}: the number of tensors, see `count/any-module`."
+        )
+    hint = "A function that prints the number must also return it." if entry["kind"] == "None" else _LINE
+    return failed(f"For DistilBERT with a two-label head {_said(entry)}; {FULL} is right.", hint)
+
+
+@ASSIGNMENT.check("count/frozen", points=6, asks="count")
+def leaves_out_frozen(asked: Question, seen: Observation, earlier: dict[str, Verdict]) -> Verdict:
+    """Frozen parameters are not counted: 592130 when the body is frozen."""
+    if _never_a_number(seen.value):
+        return skipped("count/distilbert", "It gave no number for any model.")
+    entry = seen.value["frozen"]
+    pairs = [(_number(whole), _number(part)) for whole, part in seen.value["pairs"]]
+    hint = "Count only parameters `p` with `p.requires_grad`."
+    if earlier["count/distilbert"].status == "passed":
+        if _number(entry) != HEAD:
+            return failed(f"With the body frozen {_said(entry)}; {HEAD} is right.", hint)
+        if pairs[-1][0] != 0:
+            return failed(f"For a module with nothing trainable {_said(seen.value['pairs'][-1][0])}; 0 is right.", hint)
+        return passed(f"With the body frozen it returned {HEAD}.")
+    # The count itself is wrong and has cost its points: here only frozen parts must make no difference.
+    for whole, part in pairs[:2]:
+        if whole is None or part is None or part == 0 or whole != part:
+            return failed(f"With frozen layers added to a module it returned {whole}, without them {part}.", hint)
+    return passed("Frozen layers added to a module do not change the count.")
+
+
+@ASSIGNMENT.check("count/any-module", points=6, asks="count")
+def counts_any_module(asked: Question, seen: Observation) -> Verdict:
+    """It works for any module, and counts numbers, not tensors."""
+    if _never_a_number(seen.value):
+        return skipped("count/distilbert", "It gave no number for any model.")
+    if _counts_tensors(asked, seen.value):
+        return failed("It counts tensors: a weight matrix counts as one, not as its number of entries.", _LINE)
+    kinds = (
+        "linear layers and a norm",
+        "an embedding, a convolution and buffers",
+        "two layers sharing a weight",
+        "a scalar parameter",
+    )
+    for entry, right, kind in zip(seen.value["modules"], asked.secret["modules"], kinds, strict=True):
+        if _number(entry) != right:
+            return failed(
+                f"For a module with {kind} {_said(entry)}; {right} is right.", f"{_LINE} Any module has `parameters()`."
+            )
+    return passed("Right for modules of several kinds.")

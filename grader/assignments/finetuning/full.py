@@ -1,0 +1,50 @@
+"""Criteria on full fine-tuning."""
+
+from __future__ import annotations
+
+from grader.assignments.finetuning.accuracy import NO_RUN, judge_accuracy, run_for
+from grader.assignments.finetuning.base import ASSIGNMENT
+from grader.compare import failed, passed
+from grader.probes import Question
+from grader.records import Observation, Verdict
+
+
+@ASSIGNMENT.check("full/trained", points=5, asks="training")
+def full_run_moved_everything(asked: Question, seen: Observation) -> Verdict:
+    """A full fine-tuning run trained all parameters: body and head moved."""
+    run = run_for("full", asked, seen)
+    if run is None:
+        return failed(
+            f"{NO_RUN} A full run has body and head trainable.",
+            "Train a freshly loaded model without freezing anything.",
+        )
+    frozen = [t.name for t in [*run.body(), *run.head()] if not t.trainable and not _never_trained(t.name)]
+    if frozen:
+        return failed(
+            f"{len(frozen)} tensors were frozen when training started, e.g. `{frozen[0]}`.",
+            "In this step nothing is frozen.",
+        )
+    body = [t for t in run.body() if t.trainable]
+    moved = sum(1 for t in body if t.end and t.start != t.end)
+    if not body or moved < 0.9 * len(body):
+        return failed(
+            f"{moved} of {len(body)} tensors of the body changed during training.",
+            "Is every parameter given to the optimizer?",
+        )
+    still = [t.name for t in run.head() if not t.end or t.start == t.end]
+    if still or len(run.head()) < 4:
+        return failed(
+            f"The head did not change during training{': `' + still[0] + '`' if still else ''}.",
+            "Is every parameter given to the optimizer?",
+        )
+    return passed(f"{run.steps} steps moved body and head ({run.trainable} trainable parameters).")
+
+
+def _never_trained(name: str) -> bool:
+    return name.endswith(("position_ids", "token_type_ids"))  # buffers of older versions
+
+
+@ASSIGNMENT.check("full/accuracy", points=10, asks="training")
+def full_run_is_accurate(asked: Question, seen: Observation) -> Verdict:
+    """Full fine-tuning reaches the minimum accuracy on reviews it has never seen."""
+    return judge_accuracy("full", "full/trained", asked, seen)

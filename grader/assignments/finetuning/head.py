@@ -1,0 +1,57 @@
+"""Criteria on tuning the final layers only."""
+
+from __future__ import annotations
+
+from grader.assignments.finetuning.accuracy import NO_RUN, judge_accuracy, run_for
+from grader.assignments.finetuning.base import ASSIGNMENT
+from grader.assignments.finetuning.runs import HEAD_TENSORS
+from grader.compare import failed, passed, skipped
+from grader.probes import Question
+from grader.records import Observation, Verdict
+
+
+@ASSIGNMENT.check("head/frozen", points=10, asks="training")
+def head_run_left_body_alone(asked: Question, seen: Observation) -> Verdict:
+    """Only the head is trainable in the second run, and the body keeps its pretrained values."""
+    run = run_for("head", asked, seen)
+    if run is None:
+        return failed(
+            f"{NO_RUN} A head-only run has the body frozen.", "Load a new model, freeze `model.distilbert`, train."
+        )
+    open_body = [t.name for t in run.tensors if t.trainable and not t.name.startswith(("pre_classifier", "classifier"))]
+    if open_body:
+        return failed(
+            f"{len(open_body)} tensors outside of the head were trainable when training started, e.g. `{open_body[0]}`.",
+            "`requires_grad` belongs to parameters: `for p in model.distilbert.parameters(): p.requires_grad = False`.",
+        )
+    if run.changed:
+        return failed(
+            f"{len(run.changed)} tensors of the body do not have their pretrained values after the run, e.g. `{run.changed[0]}`.",
+            "Load a new model for this step: the one from full fine-tuning has a changed body.",
+        )
+    return passed(f"Only the head was trainable ({run.trainable} parameters), and the body kept its pretrained values.")
+
+
+@ASSIGNMENT.check("head/trained", points=5, asks="training")
+def head_run_moved_head(asked: Question, seen: Observation) -> Verdict:
+    """Both layers of the head (`pre_classifier`, `classifier`) are trainable in the second run, and moved."""
+    run = run_for("head", asked, seen)
+    if run is None:
+        return skipped("head/frozen", NO_RUN)
+    head = {t.name: t for t in run.head()}
+    for name in HEAD_TENSORS:
+        tensor = head.get(name)
+        if tensor is None or not tensor.trainable:
+            return failed(
+                f"`{name}` was not trainable when training started.",
+                "Both `pre_classifier` and `classifier` are trained.",
+            )
+        if not tensor.end or tensor.start == tensor.end:
+            return failed(f"`{name}` did not change during training.", "Is it given to the optimizer?")
+    return passed(f"{run.steps} steps moved both layers of the head.")
+
+
+@ASSIGNMENT.check("head/accuracy", points=8, asks="training")
+def head_run_is_accurate(asked: Question, seen: Observation) -> Verdict:
+    """Tuning the head only reaches the minimum accuracy on reviews it has never seen."""
+    return judge_accuracy("head", "head/frozen", asked, seen)

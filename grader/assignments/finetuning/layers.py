@@ -1,0 +1,79 @@
+"""Criteria on `extract_qv_layers` and `replace_layers`. The grader's own dict is used for the second."""
+
+from __future__ import annotations
+
+from grader.assignments.finetuning.base import ASSIGNMENT, QV_LAYERS
+from grader.compare import failed, passed
+from grader.probes import Draw, Question
+from grader.records import Observation, Verdict
+
+
+@ASSIGNMENT.question("extract")
+def _extract(draw: Draw) -> Question:
+    names = ["extract_qv_layers", "extract_qv", "extract_layers", "get_qv_layers"]
+    return Question("grader.inside.functions:extract", {"names": names, "seed": int(draw.rng.integers(2**31))})
+
+
+@ASSIGNMENT.check("layers/extract", points=6, asks="extract")
+def extracts_query_and_value(asked: Question, seen: Observation) -> Verdict:
+    """`extract_qv_layers` returns the 12 query and value layers by their dotted names."""
+    if seen.value["type"] != "dict":
+        return failed(f"It returned a {seen.value['type']}.", "Return a dict: dotted name -> the layer.")
+    entries = seen.value["entries"]
+    true = [name for _, name, _, _ in entries]
+    if not entries:
+        return failed("It returned an empty dict.", "Print `model.named_modules()` and look for `q_lin` and `v_lin`.")
+    strangers = [(key, kind) for key, name, kind, _ in entries if name not in QV_LAYERS]
+    if strangers:
+        key, kind = strangers[0]
+        copied = kind == "Linear" and any(key.endswith(end) for end in ("q_lin", "v_lin"))
+        if copied and not any(true):
+            return failed(
+                f"`{key}` is not the model's own layer but another object.", "Return the very layer, not a copy."
+            )
+        return failed(
+            f"{len(entries)} entries, among them `{key}`, which is no query or value layer.",
+            "Only `q_lin` and `v_lin`.",
+        )
+    if len(set(true)) < len(QV_LAYERS):
+        return failed(f"{len(set(true))} of the 12 query and value layers were found.", "Six blocks, two layers each.")
+    wrong = [key for key, _, _, reached in entries if not reached]
+    if wrong:
+        return failed(
+            f"`model.get_submodule({wrong[0]!r})` does not give that layer.",
+            "Names start at the whole model: `distilbert.transformer.layer.0.attention.q_lin`.",
+        )
+    return passed("The 12 query and value layers, each under the name that leads to it.")
+
+
+@ASSIGNMENT.question("replace")
+def _replace(draw: Draw) -> Question:
+    order = [str(name) for name in draw.rng.permutation(list(QV_LAYERS))]
+    cases = [
+        {"kind": "distilbert", "names": order},
+        {"kind": "distilbert", "names": [*order[:3], "classifier", "distilbert.transformer.layer.2.ffn.lin1"]},
+        {"kind": "plain", "names": ["encoder.0", "encoder.2.1", "blocks.1.proj"]},
+        {"kind": "plain", "names": ["head"]},
+    ]
+    names = ["replace_layers", "replace_layer", "replace_modules"]
+    params = {"names": names, "cases": cases, "seed": int(draw.rng.integers(2**31))}
+    return Question("grader.inside.functions:replace", params)
+
+
+@ASSIGNMENT.check("layers/replace", points=6, asks="replace")
+def replaces_layers(asked: Question, seen: Observation) -> Verdict:
+    """`replace_layers` puts layers in place by dotted name and touches nothing else."""
+    hint = (
+        "Split the name at its last dot; `model.get_submodule(parent)` and `setattr(parent, name, layer)` do the rest."
+    )
+    for case, answer in zip(asked.params["cases"], seen.value, strict=True):
+        kind = "DistilBERT" if case["kind"] == "distilbert" else "a model with Sequential, ModuleList and ModuleDict"
+        what = f"{kind} and names like `{case['names'][0]}`"
+        if answer["raised"]:
+            return failed(f"For {what} it raised {answer['raised']}.", hint)
+        if not all(placed is True for placed in answer["placed"]) or len(answer["placed"]) != len(case["names"]):
+            right = sum(1 for placed in answer["placed"] if placed is True)
+            return failed(f"For {what} {right} of {len(case['names'])} layers are where their names say.", hint)
+        if answer["others"] != 0 or answer["extra"] != 0:
+            return failed(f"For {what} other modules of the model changed, too.", "Only the named layers may change.")
+    return passed("Right for DistilBERT and for nested models with Sequential indices.")

@@ -1,0 +1,295 @@
+"""Criteria on the LoRA class alone: judged by outputs and gradients for matrices that the grader drew (Hu et al. 2021).
+
+A layer computes `W x + b + c B(A x)` with W (out x in), A (r x in), B (out x r) and scaling c = alpha / r.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from grader.assignments.finetuning.base import ASSIGNMENT
+from grader.compare import close, failed, passed, skipped
+from grader.probes import Draw, Question
+from grader.records import Observation, Verdict
+
+_MOST = 40  # columns drawn for B and rows for A: more than any rank that a wrong class may choose
+Case = dict[str, Any]
+
+
+@ASSIGNMENT.question("lora")
+def _lora(draw: Draw) -> Question:
+    rng = draw.rng
+    dim = int(draw.facts.dim) if draw.facts is not None else 16
+    plans = [
+        (13, 19, True, 4, 8),
+        (23, 17, False, 8, 4),
+        (14, 14, True, 5, 3),
+        (11, 29, True, 3, 10),
+        (dim, dim, True, 12, 24),
+    ]
+    cases: list[Case] = []
+    for inside, outside, bias, rank, alpha in plans:
+        if inside != outside and inside < 40:
+            inside, outside = inside + 10 * int(rng.integers(3)), outside + 10 * int(rng.integers(3))
+        A = np.abs(rng.normal(size=(_MOST, inside))) + 0.05
+        cases.append(
+            {
+                "W": _f32(rng.normal(size=(outside, inside)) / np.sqrt(inside)),
+                "b": _f32(rng.normal(size=outside)) if bias else None,
+                "rank": rank,
+                "alpha": alpha,
+                "A": _f32(A / np.sqrt(inside)),
+                "B": _f32(rng.normal(size=(outside, _MOST))),
+                "x": [
+                    _f32(rng.normal(size=(5, inside))),
+                    _f32(rng.normal(size=(2, 3, inside))),
+                    _f32(0.001 + 0.001 * np.abs(rng.normal(size=(4, inside)))),
+                ],
+                "g": _f32(rng.normal(size=(5, outside))),
+            }
+        )
+    params = {"names": ["LoRA", "LoRALayer", "Lora", "LoRALinear", "LoraLayer"], "cases": cases}
+    return Question("grader.inside.lora:lora", params, cpu_seconds=60.0)
+
+
+def _f32(array: Any) -> np.ndarray[Any, Any]:
+    return np.asarray(array, dtype=np.float32)
+
+
+def _layer(case: Case) -> str:
+    outside, inside = case["W"].shape
+    return f"nn.Linear({inside}, {outside}{'' if case['b'] is not None else ', bias=False'}) with rank {case['rank']}"
+
+
+def _base(case: Case, x: Any) -> Any:
+    y = np.asarray(x, np.float64) @ np.asarray(case["W"], np.float64).T
+    return y if case["b"] is None else y + case["b"]
+
+
+def _adapter(case: Case, r: int, x: Any) -> Any:
+    """B(A x) for the first r rows of A and columns of B."""
+    A, B = np.asarray(case["A"][:r], np.float64), np.asarray(case["B"][:, :r], np.float64)
+    return np.asarray(x, np.float64) @ A.T @ B.T
+
+
+def _arrays(outputs: Any) -> list[Any]:
+    return [y if isinstance(y, np.ndarray) else None for y in outputs]
+
+
+def _raised(outputs: Any) -> str:
+    return next((str(y.get("raised", ""))[:200] for y in outputs if isinstance(y, dict)), "")
+
+
+def _pairs(asked: Question, seen: Observation) -> Iterator[tuple[Case, Any]]:
+    yield from zip(asked.params["cases"], seen.value["cases"], strict=True)
+
+
+def _scaling(case: Case, reading: Any, which: int) -> float | None:
+    """Scaling c by least squares from the output with the drawn matrices minus the output with zero matrices."""
+    full, zero = reading["outputs"][which], reading["zeroed"][which]
+    if not isinstance(full, np.ndarray) or not isinstance(zero, np.ndarray) or not 0 < reading["r"] <= _MOST:
+        return None
+    wanted = _adapter(case, reading["r"], case["x"][which])
+    if full.shape != wanted.shape or zero.shape != wanted.shape:
+        return None
+    change = full.astype(np.float64) - zero.astype(np.float64)
+    c = float((change * wanted).sum() / (wanted * wanted).sum())
+    return c if np.isfinite(c) else None
+
+
+def _follows(case: Case, reading: Any) -> float | None:
+    """Return c when all outputs follow zeroed + c B(A x) for one c other than 0, else None."""
+    c = _scaling(case, reading, 0)
+    if c is None or abs(c) < 1e-4:
+        return None
+    for which, x in enumerate(case["x"]):
+        full, zero = reading["outputs"][which], reading["zeroed"][which]
+        if not isinstance(full, np.ndarray) or not isinstance(zero, np.ndarray):
+            return None
+        if not close(full, zero.astype(np.float64) + c * _adapter(case, reading["r"], x), rtol=2e-4, atol=1e-5):
+            return None
+    return c
+
+
+@ASSIGNMENT.check("lora/identity", points=4, asks="lora")
+def starts_as_identity(asked: Question, seen: Observation) -> Verdict:
+    """A fresh LoRA layer equals the layer it wraps, and keeps its weights."""
+    worked = 0
+    for case, answer in _pairs(asked, seen):
+        fresh = answer["fresh"]
+        if fresh is None:
+            continue
+        for mode in ("eval", "train"):
+            for x, y in zip(case["x"], _arrays(fresh[mode]), strict=True):
+                if y is None:
+                    continue
+                wanted = _base(case, x)
+                if y.shape != wanted.shape:
+                    return failed(
+                        f"For {_layer(case)} and input {x.shape} the output has shape {y.shape}, not {wanted.shape}."
+                    )
+                if not close(y, wanted, rtol=1e-4):
+                    gap = float(np.abs(y - wanted).max())
+                    return failed(
+                        f"For {_layer(case)} the fresh layer's output differs from the wrapped layer's by up to {gap:.3g}.",
+                        "B starts at zero, and the wrapped layer itself (weights and bias) computes `W x + b`.",
+                    )
+                worked += 1
+        if not _keeps(case, fresh["stored"]):
+            return failed(
+                f"For {_layer(case)} the wrapped layer's weights are not in the LoRA layer's `state_dict()`.",
+                "Keep the given layer as an attribute of the module; do not make a new `nn.Linear`, and do not hide it in a list.",
+            )
+    if not worked:
+        answers = [answer for _, answer in _pairs(asked, seen)]
+        why = next((a["raised"] for a in answers if a["raised"]), "") or _raised(
+            answers[0]["fresh"]["eval"] if answers[0]["fresh"] else []
+        )
+        return failed(
+            f"No layer could be wrapped and used: {why or 'no output came back'}.",
+            "Try `LoRA(nn.Linear(3, 5), 2, 4)(torch.zeros(1, 3))`.",
+        )
+    return passed("The fresh layer gives the wrapped layer's outputs and holds its weights.")
+
+
+def _keeps(case: Case, stored: Any) -> bool:
+    arrays = [s for s in stored if isinstance(s, np.ndarray)]
+
+    def holds(wanted: np.ndarray[Any, Any]) -> bool:
+        return any(
+            close(a, wanted)
+            or close(a.T, wanted)
+            or (a.size == wanted.size and close(a.reshape(wanted.shape), wanted) and a.ndim <= 1)
+            for a in arrays
+        )
+
+    return holds(case["W"]) and (
+        case["b"] is None or any(a.size == case["b"].size and close(a.reshape(-1), case["b"]) for a in arrays)
+    )
+
+
+def _usable(asked: Question, seen: Observation) -> list[tuple[Case, Any]]:
+    """Each case with the reading of its factors that follows the formula, or its first reading."""
+    found = []
+    for case, answer in _pairs(asked, seen):
+        readings = [r for r in answer["readings"] if isinstance(r, dict)]
+        if readings:
+            best = next((r for r in readings if _follows(case, r) is not None), readings[0])
+            found.append((case, best))
+    return found
+
+
+@ASSIGNMENT.check("lora/forward", points=6, asks="lora")
+def computes_forward(asked: Question, seen: Observation, earlier: dict[str, Verdict]) -> Verdict:
+    """The layer computes `W x + b + c B(A x)` for any layer and input shape."""
+    hint = (
+        "Sizes come from `pretrained.in_features` and `out_features`; `x @ A.T @ B.T` works for any leading dimensions."
+    )
+    answers = list(_pairs(asked, seen))
+    if all(
+        answer["fresh"] is None or not any(y is not None for y in _arrays(answer["fresh"]["eval"]))
+        for _, answer in answers
+    ):
+        return skipped("lora/identity", "No layer could be wrapped and used.")
+    for case, answer in answers:
+        if answer["raised"]:
+            return failed(f"Wrapping {_layer(case)} raised {answer['raised']}.", hint)
+        problem = _raised(answer["fresh"]["eval"])
+        if problem:
+            return failed(f"For {_layer(case)} the forward pass raised {problem}.", hint)
+        if not answer["readings"]:
+            return failed(
+                f"For {_layer(case)} no two factors of sizes (r x in) and (out x r) were found among the layer's parameters.",
+                "A has shape r x in and B out x r (or the other way round); register both as `nn.Parameter` or `nn.Linear`.",
+            )
+        if all(_follows(case, reading) is None for reading in answer["readings"]):
+            outputs = answer["readings"][0]["outputs"]
+            if _raised(outputs):
+                return failed(f"For {_layer(case)} the forward pass raised {_raised(outputs)}.", hint)
+            return failed(
+                f"For {_layer(case)} the output does not follow `W x + b + c B(A x)` for any c.",
+                "Nothing stands between A and B, and both are used.",
+            )
+    return passed("Right for square and other layers, with and without bias, and for 2-D and 3-D inputs.")
+
+
+@ASSIGNMENT.check("lora/rank-scaling", points=4, asks="lora")
+def uses_rank_and_scaling(asked: Question, seen: Observation, earlier: dict[str, Verdict]) -> Verdict:
+    """The rank is the inner size of A and B, and `c = alpha / rank`."""
+    usable = _usable(asked, seen)
+    if not usable:
+        return skipped(earlier["lora/forward"].because or "lora/forward", "No factors were found to measure.")
+    measured = 0
+    for case, reading in usable:
+        if reading["r"] != case["rank"]:
+            return failed(f"For rank {case['rank']} the inner size is {reading['r']}.", "A is r x in, B is out x r.")
+        c = _scaling(case, reading, 2)  # small positive inputs: also right when an activation stands in between
+        if c is None:
+            continue
+        measured += 1
+        right = case["alpha"] / case["rank"]
+        if not abs(c - right) <= 0.01 * right:
+            if abs(c) < 1e-4 and earlier["lora/forward"].status == "failed":
+                return skipped(
+                    "lora/forward", "The adapter has no effect on the output, so its scaling cannot be measured."
+                )
+            return failed(
+                f"For rank {case['rank']} and alpha {case['alpha']} the adapter is scaled by {c:.4g}, not by {right:.4g}.",
+                "The scaling is alpha / rank; mind `//`, which rounds down.",
+            )
+    if not measured:
+        return skipped("lora/forward", "The outputs do not allow the scaling to be measured.")
+    return passed("The inner size is the rank, and the scaling alpha / rank, for several pairs.")
+
+
+@ASSIGNMENT.check("lora/gradients", points=2, asks="lora")
+def passes_gradients(asked: Question, seen: Observation, earlier: dict[str, Verdict]) -> Verdict:
+    """A, B and the input get gradients."""
+    usable = _usable(asked, seen)
+    if not usable:
+        return skipped(earlier["lora/forward"].because or "lora/forward", "No factors were found to measure.")
+    hint = "No `torch.no_grad()`, `.detach()`, `.data` or `torch.tensor(...)` in `forward`."
+    by_case = {id(case): answer for case, answer in _pairs(asked, seen)}
+    judged = 0
+    for case, reading in usable:
+        answer = by_case[id(case)]
+        if reading.get("gradients_raised"):
+            if _raised(reading["outputs"]):
+                continue  # such a layer does not work at all, which is `lora/forward`'s business
+            return failed(f"For {_layer(case)} going backwards raised {reading['gradients_raised']}.", hint)
+        judged += 1
+        for name, norm in zip(("A", "B", "the input"), reading["gradients"], strict=True):
+            if not (isinstance(norm, float) and np.isfinite(norm) and norm > 0):
+                if (
+                    name != "the input"
+                    and _scaling(case, reading, 0) in (None, 0.0)
+                    and earlier["lora/forward"].status == "failed"
+                ):
+                    return skipped("lora/forward", "The adapter has no effect on the output, so it gets no gradient.")
+                return failed(f"For {_layer(case)} {name} gets no gradient.", hint)
+        start = answer.get("fresh_gradients", [])
+        if not any(isinstance(norm, float) and np.isfinite(norm) and norm > 0 for norm in start):
+            return failed(
+                f"For {_layer(case)} a fresh layer gives neither A nor B a gradient.",
+                "If both start at zero neither can learn: only B does.",
+            )
+        c = _follows(case, reading)
+        if (
+            c is not None
+            and earlier["lora/identity"].status == "passed"
+            and not _input_gradient_right(case, reading, c)
+        ):
+            return failed(f"For {_layer(case)} the input's gradient is not that of `W x + b + c B(A x)`.", hint)
+    return (
+        passed("A, B and the input get gradients.")
+        if judged
+        else skipped("lora/forward", "No layer gave an output to go backwards from.")
+    )
+
+
+def _input_gradient_right(case: Case, reading: Any, c: float) -> bool:
+    A, B = np.asarray(case["A"][: reading["r"]], np.float64), np.asarray(case["B"][:, : reading["r"]], np.float64)
+    return close(reading.get("input_gradient"), np.asarray(case["g"], np.float64) @ (case["W"] + c * B @ A), rtol=1e-3)

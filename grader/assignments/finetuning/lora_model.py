@@ -1,0 +1,74 @@
+"""Criteria on the model with LoRA layers."""
+
+from __future__ import annotations
+
+from grader.assignments.finetuning.accuracy import NO_RUN, judge_accuracy, run_for
+from grader.assignments.finetuning.base import ASSIGNMENT, QV_LAYERS
+from grader.compare import failed, passed, skipped
+from grader.probes import Question
+from grader.records import Observation, Status, Verdict
+
+
+def _root(earlier: dict[str, Verdict], *candidates: str) -> str:
+    """Name the earlier criterion, if any, whose failure explains this one."""
+    return next((name for name in candidates if earlier[name].status is Status.FAILED), "")
+
+
+@ASSIGNMENT.check("lora/model", points=8, asks="training")
+def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, Verdict]) -> Verdict:
+    """The 12 query and value layers are replaced, nothing else; adapters and head are trained, the rest is frozen and unchanged."""
+    run = run_for("lora", asked, seen)
+    if run is None:
+        root = _root(earlier, "layers/replace", "layers/extract", "lora/identity", "lora/forward")
+        return (
+            skipped(root, NO_RUN)
+            if root
+            else failed(
+                f"{NO_RUN} A LoRA run has adapters in the model.", "Wrap the layers, put them in place, then train."
+            )
+        )
+    wrapped = set(run.wrapped)
+    missing, extra = sorted(set(QV_LAYERS) - wrapped), sorted(wrapped - set(QV_LAYERS))
+    if missing or extra:
+        message = f"{len(QV_LAYERS) - len(missing)} of the 12 query and value layers carry adapters, and {len(extra)} other layers do."
+        root = _root(earlier, "layers/extract", "layers/replace")
+        return (
+            skipped(root, message) if root else failed(message, "Only `q_lin` and `v_lin` of every block are replaced.")
+        )
+    dead = [name for name in QV_LAYERS if not any(t.trainable and t.name in run.adapters for t in run.wrapped[name])]
+    if dead:
+        return failed(
+            f"{len(dead)} layers have no trainable adapter, e.g. `{dead[0]}`.",
+            "Freeze first and wrap then, or freeze only what is not A or B.",
+        )
+    opened = [t.name for t in run.body() if t.trainable]
+    if opened:
+        return failed(
+            f"{len(opened)} tensors of the body were trainable when training started, e.g. `{opened[0]}`.",
+            "Freeze all of `model.distilbert` but the adapters (and mind that `module.requires_grad = False` does nothing).",
+        )
+    closed = [t.name for t in run.head() if not t.trainable]
+    if closed or len(run.head()) < 4:
+        return failed(
+            f"The head was frozen: `{closed[0] if closed else 'classifier'}`.",
+            "Adapters and head are trained together.",
+        )
+    changed = [
+        name for name in run.changed if not (_in_wrapped(name) and earlier["lora/identity"].status is Status.FAILED)
+    ]
+    if changed:
+        return failed(
+            f"{len(changed)} tensors of the body do not have their pretrained values after the run, e.g. `{changed[0]}`.",
+            "Load a new model for this step, and wrap its layers only once.",
+        )
+    return passed(f"12 layers adapted; {run.trainable} trainable parameters; the rest frozen and unchanged.")
+
+
+def _in_wrapped(tensor: str) -> bool:
+    return tensor.rpartition(".")[0] in QV_LAYERS
+
+
+@ASSIGNMENT.check("lora/accuracy", points=6, asks="training")
+def lora_run_is_accurate(asked: Question, seen: Observation, earlier: dict[str, Verdict]) -> Verdict:
+    """LoRA reaches the minimum accuracy on reviews it has never seen."""
+    return judge_accuracy("lora", earlier["lora/model"].because or "lora/model", asked, seen)

@@ -1,0 +1,213 @@
+"""The training runs, as the judge reads them from the witness's evidence: which is which, what moved, how accurate.
+
+Runs are told apart by their state, not by names: adapters = LoRA, frozen body = head only, else full. Wrong work can hide
+that (a body that was never frozen), so a step without a run of its kind takes the next unclaimed run in the usual order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from grader.assignments.finetuning.base import METHODS, QV_LAYERS, Facts
+from grader.probes import Draw, Question
+from grader.records import Attempt, Observation
+
+HEAD_TENSORS = ("pre_classifier.weight", "pre_classifier.bias", "classifier.weight", "classifier.bias")
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor of a model, named from the root of DistilBertForSequenceClassification."""
+
+    name: str
+    """Canonical name without the path to the root."""
+    shape: tuple[int, ...]
+    """Its shape."""
+    trainable: bool
+    """`requires_grad` when training started."""
+    start: str
+    """Digest before the first step."""
+    end: str
+    """Digest after the last step; empty when the tensor is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training run."""
+
+    order: int
+    """Position among all runs, from 0."""
+    kind: str
+    """`full`, `head` or `lora`."""
+    steps: int
+    """Optimizer steps."""
+    seconds: float
+    """Wall seconds from the first step to the last."""
+    tensors: tuple[Tensor, ...]
+    """All tensors of the model."""
+    wrapped: dict[str, list[Tensor]]
+    """Canonical layer name -> the tensors of a layer there that is not a plain nn.Linear."""
+    adapters: frozenset[str]
+    """Names of tensors in wrapped layers that are not pretrained ones, by shape and content."""
+    changed: tuple[str, ...]
+    """Pretrained body tensors whose values are nowhere in the model after the run."""
+    accuracy: float | None
+    """Share of held-out reviews that are classified rightly; None when the model gave no usable logits."""
+    problem: str
+    """Why there is no accuracy."""
+
+    @property
+    def trainable(self) -> int:
+        """Number of trainable parameters when training started."""
+        return sum(int(np.prod(t.shape)) for t in self.tensors if t.trainable)
+
+    def body(self) -> list[Tensor]:
+        """Tensors of the pretrained body, base weights inside wrapped layers included."""
+        return [t for t in self.tensors if t.name.startswith("distilbert.") and t.name not in self.adapters]
+
+    def head(self) -> list[Tensor]:
+        """The tensors of `pre_classifier` and `classifier` (at most four; wrappers of them included)."""
+        return [t for t in self.tensors if t.name.startswith(("pre_classifier", "classifier"))]
+
+
+def read_runs(question: Question, seen: Observation) -> list[Run]:
+    """Read the evidence; raises KeyError, TypeError or ValueError for anything malformed, which is never a pass."""
+    if seen.attempt is not Attempt.VALUE:
+        return []
+    facts: Facts = question.secret["facts"]
+    return [_read(entry, facts) for entry in seen.value["runs"] if entry["steps"] > 0]
+
+
+def _read(entry: Any, facts: Facts) -> Run:
+    root = entry["layout"].get("root", "")
+    prefix = f"{root}." if root else ""
+    end = {name: state for name, _, _, state in entry.get("end", [])}
+    tensors = tuple(
+        Tensor(name.removeprefix(prefix), tuple(shape), trainable is True, start, str(end.get(name, "")))
+        for name, shape, trainable, start in entry["start"]
+    )
+    wrapped: dict[str, list[Tensor]] = {}
+    for position, layer in entry["layout"].get("at", {}).items():
+        if layer["plain"] is not True:
+            wrapped[position] = [t for t in tensors if t.name.startswith(position + ".")]
+    adapters = _adapters(wrapped, facts)
+    head = {t.name for t in tensors if t.name.startswith(("pre_classifier", "classifier"))}
+    open_body = any(t.trainable and t.name not in adapters and t.name not in head for t in tensors)
+    adapted = any(name.startswith("distilbert.") for name in wrapped) and bool(adapters)
+    kind = "lora" if adapted else "full" if open_body else "head"
+    accuracy, problem = _accuracy(entry, facts)
+    changed = tuple(_changed(entry.get("distances", {}), facts))
+    return Run(
+        int(entry["order"]),
+        kind,
+        int(entry["steps"]),
+        float(entry["seconds"]),
+        tensors,
+        wrapped,
+        adapters,
+        changed,
+        accuracy,
+        problem,
+    )
+
+
+def _adapters(wrapped: dict[str, list[Tensor]], facts: Facts) -> frozenset[str]:
+    """Tensors of wrapped layers beyond the wrapped layer's own weight and bias.
+
+    The wrapped layer's own are those with pretrained values; failing that (a body that was trained before), those of its
+    very shape, one matrix and one vector.
+    """
+    found: set[str] = set()
+    for position, tensors in wrapped.items():
+        own = [t for t in tensors if t.start in facts.digests]
+        shapes = _linear_shapes(position, facts)
+        for wanted in shapes:
+            if not any(t.shape == wanted for t in own):
+                own += [t for t in tensors if t.shape == wanted][:1]
+        found |= {t.name for t in tensors} - {t.name for t in own}
+    return frozenset(found)
+
+
+def _linear_shapes(position: str, facts: Facts) -> list[tuple[int, ...]]:
+    return [(facts.dim, facts.dim), (facts.dim,)] if ".attention." in position else []
+
+
+def _changed(distances: Any, facts: Facts) -> list[str]:
+    """Names of body tensors that no tensor of the model equals, up to the rounding of a merge and unmerge."""
+    found = []
+    for name, largest in facts.largest.items():
+        gap = distances.get(name)
+        if not (isinstance(gap, float | int) and gap <= 4e-6 * max(1.0, largest)):
+            found.append(name)
+    return found
+
+
+def _accuracy(entry: Any, facts: Facts) -> tuple[float | None, str]:
+    logits = entry.get("logits")
+    if entry.get("raised"):
+        return None, f"the trained model could not be used on new reviews: {entry['raised']}"
+    if not isinstance(logits, np.ndarray) or logits.shape != (len(facts.labels), 2) or logits.dtype.kind != "f":
+        return None, "the trained model gave no logits of shape (reviews, 2)"
+    if not np.isfinite(logits).all():
+        return None, "the trained model's logits are not finite"
+    return float((logits.argmax(axis=1) == np.asarray(facts.labels)).mean()), ""
+
+
+def assign(runs: list[Run]) -> dict[str, Run]:
+    """Decide which run is judged for which method: the best of its kind, else the next unclaimed one in order."""
+    chosen: dict[str, Run] = {}
+    for method in METHODS:
+        own = [run for run in runs if run.kind == method]
+        if own:
+            chosen[method] = max(own, key=lambda run: (_sound(run), run.accuracy or 0.0, -run.order))
+    last = -1
+    for method in METHODS:
+        if method not in chosen:
+            claimed = {run.order for run in chosen.values()}
+            following = [run for run in runs if run.order > last and run.order not in claimed]
+            later = [chosen[m].order for m in METHODS[METHODS.index(method) + 1 :] if m in chosen]
+            if following and method != "full" and (not later or following[0].order < min(later)):
+                chosen[method] = following[0]
+        if method in chosen:
+            last = max(last, chosen[method].order)
+    return chosen
+
+
+def _sound(run: Run) -> int:
+    """How much of what is judged structurally holds: body unchanged and exactly 12 adapted layers, or a moved body."""
+    head = all(t.trainable for t in run.head())
+    if run.kind == "full":
+        return int(head) + int(all(t.trainable for t in run.body()))
+    exact = run.kind == "head" or set(run.wrapped) == set(QV_LAYERS)
+    return int(head) + int(not run.changed) + int(exact)
+
+
+def summarise(question: Question, seen: Observation) -> dict[str, Any]:
+    """Give accuracy, threshold, trainable parameters, steps and seconds per method, for reports."""
+    facts: Facts = question.secret["facts"]
+    runs = read_runs(question, seen)
+    methods = {
+        method: {
+            "accuracy": run.accuracy,
+            "threshold": facts.thresholds.get(method),
+            "trainable": run.trainable,
+            "steps": run.steps,
+            "seconds": round(run.seconds, 1),
+        }
+        for method, run in assign(runs).items()
+    }
+    return {"methods": methods, "runs_seen": len(runs), "heldout_reviews": len(facts.labels)}
+
+
+def training_question(draw: Draw) -> Question:
+    """Ask for all runs, with the held-out reviews and without their labels."""
+    facts: Facts = draw.facts
+    return Question(
+        "grader.inside.training:training",
+        {"texts": list(facts.texts), "batch": 64},
+        {"facts": facts},
+        cpu_seconds=900.0,
+    )

@@ -1,0 +1,72 @@
+"""DistilBERT as the grader looks at it from inside the box: its canonical layers, found in whatever a student built of it.
+
+Runs inside: torch and transformers only. What it returns is plain data.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+BLOCKS = 6
+ROLES = ("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "ffn.lin1", "ffn.lin2")
+ADAPTED = ("attention.q_lin", "attention.v_lin")
+
+
+def positions() -> list[str]:
+    """Names of the linear layers of a two-label DistilBERT: 36 in the body, 2 in the head."""
+    body = [f"distilbert.transformer.layer.{i}.{role}" for i in range(BLOCKS) for role in ROLES]
+    return [*body, "pre_classifier", "classifier"]
+
+
+def find_root(model: Any) -> tuple[str, Any]:
+    """Find the module that has `distilbert` and `classifier` below it; ('', model) when it is the model itself."""
+    torch = sys.modules["torch"]
+    best = ("", model)
+    for name, module in torch.nn.Module.named_modules(model):
+        children = dict(torch.nn.Module.named_children(module))
+        if "distilbert" in children and "classifier" in children:
+            return name, module
+        if "transformer" in children and "embeddings" in children:
+            best = (name, module)
+    return best
+
+
+def layout(model: Any) -> dict[str, Any]:
+    """What sits at each canonical position when training starts: kind of layer, and its tensors beyond weight and bias.
+
+    Returns {"root": dotted name, "at": {position: {"plain", "type", "tensors": [[name, shape, trainable]]}}}.
+    """
+    torch = sys.modules["torch"]
+    root_name, root = find_root(model)
+    found: dict[str, Any] = {}
+    for position in positions():
+        try:
+            module = torch.nn.Module.get_submodule(root, position)
+        except AttributeError:
+            continue
+        tensors = [[n, list(p.shape), bool(p.requires_grad)] for n, p in torch.nn.Module.named_parameters(module)]
+        tensors += [[n, list(b.shape), False] for n, b in torch.nn.Module.named_buffers(module)]
+        plain = type(module) is torch.nn.Linear and {t[0] for t in tensors} <= {"weight", "bias"}
+        found[position] = {"plain": plain, "type": type(module).__name__[:80], "tensors": tensors[:40]}
+    return {"root": root_name, "at": found}
+
+
+def small_model(seed: int) -> Any:
+    """Build a two-label DistilBERT with six blocks and the real names, random and small; made without touching the random state."""
+    torch = sys.modules["torch"]
+    from transformers import DistilBertConfig, DistilBertForSequenceClassification
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = DistilBertConfig(vocab_size=60, dim=24, hidden_dim=40, n_heads=2, n_layers=BLOCKS, num_labels=2)
+        return DistilBertForSequenceClassification(config).eval()
+
+
+def real_size_model(device: str = "meta") -> Any:
+    """Build the two-label DistilBERT at its real size (66955010 parameters); on the meta device it costs no memory."""
+    torch = sys.modules["torch"]
+    from transformers import DistilBertConfig, DistilBertForSequenceClassification
+
+    with torch.device(device):
+        return DistilBertForSequenceClassification(DistilBertConfig(num_labels=2))

@@ -1,0 +1,138 @@
+"""The question about training: what the witness saw of every run, and what each trained model answers to held-out reviews.
+
+Runs inside, after the last cell. The reviews arrive with the question, without labels; only logits leave.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from grader.inside.agent import Context
+from grader.inside.distilbert import find_root
+from grader.inside.witness import Run, states
+
+
+def pretrained_tensors(model_dir: str) -> dict[str, Any]:
+    """Load the checkpoint's body by canonical name; empty when it is not there."""
+    from safetensors.torch import load_file
+
+    path = Path(model_dir) / "model.safetensors"
+    if not path.is_file():
+        return {}
+    return {
+        name if name.startswith("distilbert.") else f"distilbert.{name}": tensor.float()
+        for name, tensor in load_file(str(path)).items()
+        if not name.startswith("vocab_")
+    }
+
+
+def distances(model: Any, body: dict[str, Any]) -> dict[str, float]:
+    """For every pretrained tensor the largest difference to the closest tensor of the model, wherever that is kept.
+
+    A missing tensor has no entry. Layers that merge their adapters in eval mode are put into train mode first.
+    """
+    torch = sys.modules["torch"]
+    torch.nn.Module.train(model)
+    for module in torch.nn.Module.modules(model):
+        module.train()
+    root_name, _ = find_root(model)
+    prefix = f"{root_name}." if root_name else ""
+    members = dict(torch.nn.Module.named_parameters(model)) | dict(torch.nn.Module.named_buffers(model))
+    by_shape: dict[tuple[int, ...], list[Any]] = {}
+    for tensor in members.values():
+        if not tensor.is_meta:
+            by_shape.setdefault(tuple(tensor.shape), []).append(tensor.detach())
+    found = {}
+    for name, wanted in body.items():
+        same_name = members.get(prefix + name)
+        candidates = [same_name.detach()] if same_name is not None and same_name.shape == wanted.shape else []
+        candidates += by_shape.get(tuple(wanted.shape), [])
+        if wanted.dim() == 2 and wanted.shape[0] != wanted.shape[1]:
+            candidates += [t.t() for t in by_shape.get((wanted.shape[1], wanted.shape[0]), [])]
+        best = None
+        for candidate in candidates:
+            gap = float((candidate.float().cpu() - wanted).abs().max())
+            best = gap if best is None or not gap >= best else best
+            if best == 0.0:
+                break
+        if best is not None:
+            found[name] = best
+    return found
+
+
+def _forward(model: Any, batch: dict[str, Any]) -> Any:
+    torch = sys.modules["torch"]
+    try:
+        out = model(**batch)
+    except TypeError:
+        _, root = find_root(model)
+        out = root(**batch)
+    if isinstance(out, torch.Tensor):
+        return out
+    logits = getattr(out, "logits", None)
+    if logits is None:
+        logits = out["logits"] if isinstance(out, dict) else out[0]
+    return logits
+
+
+def logits_for(model: Any, tokenizer: Any, texts: list[str], batch_size: int) -> Any:
+    """Logits (n x 2, float32) of the model in eval mode; sorted by length meanwhile, so that little is padded."""
+    torch = sys.modules["torch"]
+    torch.nn.Module.eval(model)
+    for module in torch.nn.Module.modules(model):
+        module.eval()
+    device = next((p.device for p in torch.nn.Module.parameters(model)), torch.device("cpu"))
+    encoded = tokenizer(texts, truncation=True, max_length=512)["input_ids"]
+    order = sorted(range(len(texts)), key=lambda i: len(encoded[i]))
+    result = torch.zeros(len(texts), 2)
+    with torch.no_grad():
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            width = max(len(encoded[i]) for i in chosen)
+            ids = torch.zeros(len(chosen), width, dtype=torch.long)
+            mask = torch.zeros(len(chosen), width, dtype=torch.long)
+            for row, i in enumerate(chosen):
+                ids[row, : len(encoded[i])] = torch.tensor(encoded[i])
+                mask[row, : len(encoded[i])] = 1
+            logits = _forward(model, {"input_ids": ids.to(device), "attention_mask": mask.to(device)})
+            result[torch.tensor(chosen)] = logits.detach().float().cpu()[:, :2]
+    return result
+
+
+def _tensors(found: list[Any]) -> list[list[Any]]:
+    return [[s.name, list(s.shape), s.trainable, s.digest] for s in found][:2000]
+
+
+def _run(context: Context, run: Run, body: dict[str, Any], tokenizer: Any, params: dict[str, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "order": run.order,
+        "cell": run.cell,
+        "steps": run.steps,
+        "seconds": run.seconds,
+        "optimizer": run.optimizer[:60],
+        "layout": run.layout,
+        "start": _tensors(run.start),
+        "problem": run.problem,
+        "model": type(run.model).__name__[:80],
+        "log": [{k: v for k, v in entry.items() if type(v) in (int, float)} for entry in run.training_log[-60:]],
+    }
+    try:
+        model = context.witness.model_of(run)
+        answer["distances"] = distances(model, body)
+        answer["end"] = _tensors(states(model))
+        answer["logits"] = logits_for(model, tokenizer, params["texts"], int(params.get("batch", 64)))
+    except Exception as error:
+        answer["raised"] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+    return answer
+
+
+def training(context: Context, params: dict[str, Any]) -> dict[str, Any]:
+    """Report all runs. `params`: texts (the held-out reviews), batch (reviews at a time)."""
+    from transformers import AutoTokenizer
+
+    context.witness.settle()
+    body = pretrained_tensors(context.checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(context.checkpoint)
+    return {"runs": [_run(context, run, body, tokenizer, params) for run in context.witness.runs]}

@@ -1,0 +1,59 @@
+"""Questions as data: what is asked inside the box, and what the judge knows about the right answer.
+
+A question is drawn again from the run's seed whenever it is judged, so that a verdict can be recomputed years later.
+Trusted: made by the grader. `params` goes into the box, `secret` never does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Draw", "Question", "call", "seed_for"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question: an operation known inside the box, its parameters, and what only the judge knows."""
+
+    op: str
+    """`call`, or `package.module:function` of trusted code that is visible inside the box."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Plain data and numpy arrays, sent into the box."""
+    secret: Mapping[str, Any] = field(default_factory=dict)
+    """What the judge needs and the box must not see."""
+    cpu_seconds: float = 60.0
+    """CPU time the answer may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What a question may be drawn from."""
+
+    rng: np.random.Generator
+    """Random numbers that depend on the run's seed and on the question's id."""
+    facts: Any = None
+    """What the assignment knows of the bundle (see `Assignment.facts`)."""
+
+
+def seed_for(secret: bytes, sha256: str) -> str:
+    """Seed of a submission's questions: HMAC-SHA256 of its digest under the run's secret, in hex."""
+    return hmac.new(secret, sha256.encode("ascii"), hashlib.sha256).hexdigest()
+
+
+def generator(seed: str, question_id: str) -> np.random.Generator:
+    """Generator for one question: same seed and id, same numbers."""
+    digest = hashlib.sha256(f"{seed}/{question_id}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest, "big"))
+
+
+def call(
+    name: str, *args: Any, names: tuple[str, ...] = (), expected: Any = None, cpu_seconds: float = 20.0
+) -> Question:
+    """Ask for `name(*args)`; `names` are further accepted names, `expected` stays with the judge."""
+    return Question("call", {"names": [name, *names], "args": list(args)}, {"expected": expected}, cpu_seconds)
