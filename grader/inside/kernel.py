@@ -1,0 +1,182 @@
+"""The kernel a submission runs in: one IPython kernel for the warm, the cold and the plain path.
+
+Runs in the box, shares its interpreter with student code: everything it says is a claim. Beside the usual messages it answers
+`grader_request` on the shell channel by calling `grader.inside.agent.handle(kernel, content, buffers)` in the main thread.
+Started cold as `python -m grader.inside.kernel` with one JSON request on standard input (see `become_kernel`).
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import inspect
+import json
+import os
+import random
+import signal
+import sys
+import warnings
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import zmq
+from ipykernel.control import ControlThread
+from ipykernel.ipkernel import IPythonKernel
+from ipykernel.kernelapp import IPKernelApp
+from traitlets.config import Config
+
+from grader.inside.zygote import CHANNELS
+
+__all__ = ["BoxKernel", "BoxKernelApp", "become_kernel", "main"]
+
+_SHORT = 2_000
+
+
+class BoxKernel(IPythonKernel):
+    """An IPython kernel without debugger that also answers the grader's questions."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.shell_handlers["grader_request"] = self.grader_request
+        if importlib.util.find_spec("grader.inside.agent"):
+            setup = getattr(_agent(), "setup", None)
+            if setup is not None:
+                setup(self)
+
+    def start(self) -> None:
+        """Start without the debugger's machinery."""
+        if self.shell:
+            self.shell.exit_now = False
+        super(IPythonKernel, self).start()
+
+    async def grader_request(self, stream: Any, ident: list[bytes], parent: dict[str, Any]) -> None:
+        """Answer one question. Whatever goes wrong becomes an answer with status `error`."""
+        buffers: list[bytes] = []
+        try:
+            raw = [bytes(buffer) for buffer in parent.get("buffers", ())]
+            answer = _agent().handle(self, parent["content"], raw)
+            if inspect.isawaitable(answer):
+                answer = await answer
+            content, buffers = answer
+            json.dumps(content)
+            buffers = [bytes(buffer) for buffer in buffers]
+        except BaseException as error:
+            content, buffers = _failure(error), []
+        self.session.send(stream, "grader_reply", content, parent, ident, buffers=buffers)
+
+
+def _agent() -> Any:
+    return import_module("grader.inside.agent")
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    """A plain answer about `error`; its own methods are the student's and may fail too."""
+    try:
+        message = str(error)[:_SHORT]
+    except BaseException:
+        message = "(its text cannot be shown)"
+    return {"status": "error", "error": {"name": str(type(error).__name__)[:200], "message": message}}
+
+
+class BoxKernelApp(IPKernelApp):
+    """An IPython kernel application on listening sockets that somebody else made, or on ports it binds itself."""
+
+    info: dict[str, Any]
+    descriptors: dict[str, int]
+    kernel_class = BoxKernel
+
+    def init_connection_file(self) -> None:
+        """Take the connection from the request; no file is read or written."""
+        self.load_connection_info(self.info)
+
+    def write_connection_file(self, **_options: Any) -> None:
+        """There is none."""
+
+    def cleanup_connection_file(self) -> None:
+        """There is none."""
+
+    def log_connection_info(self) -> None:
+        """Nobody else connects."""
+
+    def init_heartbeat(self) -> None:
+        """The parent watches the process itself."""
+
+    def _bind_socket(self, s: Any, port: int) -> int:
+        name = {self.info[f"{channel}_port"]: channel for channel in CHANNELS}[port]
+        s.setsockopt(
+            zmq.SocketOption.SNDHWM, 0
+        )  # never drop a message: the queue's memory belongs to the box and is bounded with it
+        if name in self.descriptors:
+            s.setsockopt(zmq.SocketOption.USE_FD, self.descriptors[name])
+        return int(super()._bind_socket(s, port))
+
+    def init_control(self, context: Any) -> None:
+        """As in the base class, without the debugger's connections and without a thread for subshells."""
+        self.control_socket = context.socket(zmq.SocketType.ROUTER)
+        self.control_socket.linger = 1000
+        self.control_port = self._bind_socket(self.control_socket, int(self.control_port))
+        self.control_socket.router_handover = 1
+        self.debugpy_socket = context.socket(zmq.SocketType.STREAM)
+        self.debugpy_socket.linger = 0
+        self.debug_shell_socket = context.socket(zmq.SocketType.DEALER)
+        self.debug_shell_socket.linger = 0
+        self.control_thread = ControlThread(daemon=True)
+
+
+def _reseed(seed: int | None, threads: int) -> None:
+    """A fork inherits the zygote's random states: draw new ones, or set the one that is asked for."""
+    number = seed if seed is not None else int.from_bytes(os.urandom(6), "little")
+    random.seed(number)
+    if "numpy" in sys.modules:
+        import_module("numpy").random.seed(number % 2**32)
+    if "torch" in sys.modules:
+        torch = import_module("torch")
+        torch.default_generator.manual_seed(number)
+        torch.set_num_threads(threads)
+
+
+def become_kernel(request: dict[str, Any]) -> None:
+    """Turn this process into the kernel and serve until it ends.
+
+    `request`: `info` (connection), `descriptors` (channel -> listening socket, may be empty), `environment`, `cwd`, `seed`, `threads`.
+    """
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["cwd"])
+    os.umask(0o022)
+    sys.argv = ["ipykernel_launcher"]
+    sys.path[:] = ["", *(entry for entry in sys.path if entry and entry != request["cwd"])]
+    _reseed(request["seed"], request["threads"])
+    # IPython creates a database and a profile on disk for every user; here nobody comes back to read them.
+    folder = Path(os.environ["IPYTHONDIR"])
+    folder.mkdir(parents=True, exist_ok=True)
+    config = Config()
+    config.HistoryManager.enabled = False
+    config.BaseIPythonApplication.ipython_dir = str(folder)
+    app = BoxKernelApp.instance(config=config)
+    app.info, app.descriptors = request["info"], request["descriptors"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        app.initialize([])
+    gc.enable()  # what the zygote froze stays frozen: a collection would touch, and so copy, every shared page
+    app.start()
+
+
+def main() -> None:
+    """Read one request from standard input, give up rights where it says so, and serve."""
+    request = json.loads(sys.stdin.buffer.read())
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.close(null)
+    if request.get("seccomp") is not None:
+        from grader.inside import confine
+
+        confine.limit(request["limits"])
+        confine.drop_privileges(bytes.fromhex(request["seccomp"]))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    become_kernel(request)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""The warm start: a process that has imported the heavy libraries once, and forks one kernel per request.
+
+Trusted until the fork; the child then enters its box, gives up its rights and becomes a kernel. The zygote itself never runs an
+operation of torch and never has a second thread: neither survives a fork. It speaks one JSON message per connection on the
+socket it was handed (descriptor 3), with descriptors beside it: a go-ahead comes back only when the parent has set its limits.
+"""
+
+from __future__ import annotations
+
+import array
+import gc
+import importlib.util
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+from grader.inside import confine
+
+__all__ = ["CHANNELS", "PRELOAD", "main", "receive", "send"]
+
+CHANNELS = ("shell", "iopub", "stdin", "control")
+"""A kernel's channels with a socket of their own, in the order in which the sockets are handed over. No heartbeat."""
+
+PRELOAD = (
+    "numpy", "pandas", "torch", "torch.utils.data", "datasets", "transformers", "peft", "evaluate", "accelerate",
+    "transformers.trainer", "transformers.training_args", "transformers.data.data_collator",
+    "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
+    "transformers.models.distilbert.modeling_distilbert", "transformers.models.distilbert.configuration_distilbert",
+    "transformers.models.bert.tokenization_bert", "transformers.models.distilbert.tokenization_distilbert",
+    "sklearn.metrics", "matplotlib.pyplot", "matplotlib.backends.backend_agg", "matplotlib_inline.backend_inline",
+    "tqdm.auto", "tqdm.notebook", "IPython.core.magics", "ipykernel.zmqshell", "ipykernel.debugger", "grader.inside.kernel",
+)  # fmt: skip
+"""What the reference run imports, sooner or later. A name that this environment lacks is left out and reported."""
+
+_SOCKET = 3
+_MOST_DESCRIPTORS = 16
+
+
+def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
+    """One message and the descriptors that came with it."""
+    descriptors = array.array("i")
+    message, ancillary, _flags, _address = connection.recvmsg(
+        1 << 20, socket.CMSG_SPACE(_MOST_DESCRIPTORS * descriptors.itemsize), socket.MSG_CMSG_CLOEXEC
+    )
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    return message, list(descriptors)
+
+
+def send(connection: socket.socket, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
+    """One JSON message and descriptors beside it."""
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    connection.sendmsg([json.dumps(message).encode()], rights)
+
+
+def _preload() -> list[str]:
+    missing = []
+    for name in PRELOAD:
+        try:
+            import_module(name)
+        except ImportError:
+            missing.append(name)
+    for name in ("grader.inside.agent", "grader.inside.witness"):
+        if importlib.util.find_spec(name):
+            import_module(name)
+    return missing
+
+
+def _close_all_but(keep: list[int]) -> None:
+    start = 3
+    for descriptor in sorted(keep):
+        os.closerange(start, descriptor)
+        start = descriptor + 1
+    os.closerange(start, os.sysconf("SC_OPEN_MAX"))
+
+
+def _serve(connection: socket.socket, listener: socket.socket) -> None:
+    """Fork one kernel for the request that waits on `connection`."""
+    message, descriptors = receive(connection)
+    if not message:
+        return
+    middle = os.fork()
+    if middle:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return
+    try:
+        request = json.loads(message)
+        *sockets, log, box = descriptors
+        os.setsid()
+        listener.close()
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        confine.enter(box)
+        kernel = os.fork()  # born in the box's pid namespace
+        if kernel:
+            send(connection, {"pid": kernel}, (os.pidfd_open(kernel),))
+            os._exit(0)
+        if connection.recv(16) != b"go":
+            os._exit(1)
+        connection.close()
+        _close_all_but(sockets)
+        confine.limit(request["limits"])
+        confine.drop_privileges(bytes.fromhex(request["seccomp"]))
+        for signum in (signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(signum, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        request["descriptors"] = dict(zip(CHANNELS, sockets, strict=True))
+        import_module("grader.inside.kernel").become_kernel(request)
+        os._exit(0)
+    except BaseException as error:
+        traceback.print_exc()
+        try:
+            send(connection, {"error": f"{type(error).__name__}: {error}"})
+        finally:
+            os._exit(1)
+
+
+def main() -> None:
+    """Import, check that forking is safe, report on standard output, and serve until the parent goes."""
+    missing = _preload()
+    threads = confine.sole_thread()
+    cuda = import_module("torch").cuda.is_initialized()
+    if threads or cuda:
+        why = "CUDA was initialised" if cuda else f"the imports started threads: {', '.join(threads)}"
+        print(json.dumps({"error": f"forking would not be safe: {why}"}), flush=True)
+        raise SystemExit(1)
+    confine.reap_orphans()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is the parent's business
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # kernels are collected at once: a box ends only when all in it are
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    listener = socket.socket(fileno=_SOCKET)
+    print(json.dumps({"ready": True, "missing": missing, "modules": len(sys.modules)}), flush=True)
+    # standard input is a pipe from the parent: its end is the parent's end
+    while listener in select.select([listener, sys.stdin], [], [])[0]:
+        connection, _ = listener.accept()
+        with connection:
+            try:
+                _serve(connection, listener)
+            except OSError:
+                traceback.print_exc()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""A control group per submission, where this process may make one: exact CPU time, hard caps on memory and processes.
+
+Trusted. Version 2 (one tree) and version 1 (one tree per controller) are both used where they are writable, which usually means
+root or a delegated tree; elsewhere `ControlGroup.create` gives None and the watchdog of `meter.py` does what it can.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from grader.sandbox.contract import Limits
+
+__all__ = ["PREFIX", "ControlGroup"]
+
+PREFIX = "dat450-"
+_ROOT = Path("/sys/fs/cgroup")
+_NUMBER = itertools.count(1)
+_V1 = ("memory", "pids", "cpuacct")
+
+
+def _own_paths(text: str) -> dict[str, str]:
+    """Controller -> this process's group, from /proc/self/cgroup; the empty name is version 2."""
+    paths = {}
+    for line in text.splitlines():
+        _number, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            paths[controller] = path
+    return paths
+
+
+@dataclass(frozen=True, slots=True)
+class ControlGroup:
+    """One submission's group: a folder per controller (version 1), or the same folder for all (version 2)."""
+
+    memory: Path
+    """Folder of the memory controller."""
+    pids: Path
+    """Folder of the process-number controller."""
+    cpu: Path
+    """Folder of the CPU accounting."""
+    unified: bool
+    """True for version 2."""
+
+    @classmethod
+    def create(cls, limits: Limits, root: Path = _ROOT, own: str | None = None) -> Self | None:
+        """Make a group with `limits`; None where this host does not let us.
+
+        The memory cap is `memory_bytes + disk_bytes`, since files in memory are charged too.
+        """
+        name = f"{PREFIX}{os.getpid()}-{next(_NUMBER)}"
+        folders: list[Path] = []
+        try:
+            paths = _own_paths(Path("/proc/self/cgroup").read_text() if own is None else own)
+            unified = (root / "cgroup.controllers").exists()
+            if unified:
+                parent = root / paths.get("", "/").lstrip("/")
+                (parent / "cgroup.subtree_control").write_text("+memory +pids +cpu")
+                folders = [parent / name] * 3
+            else:
+                folders = [root / controller / paths[controller].lstrip("/") / name for controller in _V1]
+            for folder in dict.fromkeys(folders):
+                folder.mkdir()
+            group = cls(folders[0], folders[1], folders[2], unified)
+            total = limits.memory_bytes + limits.disk_bytes
+            group.memory.joinpath("memory.max" if unified else "memory.limit_in_bytes").write_text(str(total))
+            swap = group.memory / ("memory.swap.max" if unified else "memory.memsw.limit_in_bytes")
+            if swap.exists():
+                swap.write_text("0" if unified else str(total))
+            group.pids.joinpath("pids.max").write_text(str(limits.processes + 8))  # bubblewrap's own come on top
+        except (OSError, KeyError, ValueError):
+            for folder in dict.fromkeys(folders):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            return None
+        return group
+
+    def add(self, pid: int) -> None:
+        """Move a process in; its future children are born there. Raises OSError."""
+        for folder in dict.fromkeys((self.memory, self.pids, self.cpu)):
+            (folder / "cgroup.procs").write_text(str(pid))
+
+    def cpu_seconds(self) -> float:
+        """CPU time of all processes that ever were in the group. Raises OSError."""
+        if self.unified:
+            return _entry(self.cpu / "cpu.stat", "usage_usec") / 1e6
+        return int((self.cpu / "cpuacct.usage").read_text()) / 1e9
+
+    def memory_bytes(self) -> int:
+        """Memory charged now, files included, but not the cache of files on disk. Raises OSError."""
+        stat = self.memory / "memory.stat"
+        if self.unified:
+            return _entry(stat, "anon") + _entry(stat, "shmem")
+        return _entry(stat, "total_rss") + _entry(stat, "total_shmem")
+
+    def peak_bytes(self) -> int:
+        """Largest charge ever, 0 where the kernel does not keep it."""
+        try:
+            return int((self.memory / ("memory.peak" if self.unified else "memory.max_usage_in_bytes")).read_text())
+        except (OSError, ValueError):
+            return 0
+
+    def out_of_memory(self) -> int:
+        """How many processes the kernel has killed for memory."""
+        return _entry(self.memory / ("memory.events" if self.unified else "memory.oom_control"), "oom_kill")
+
+    def refused_forks(self) -> int:
+        """How often a new process or thread was refused."""
+        return _entry(self.pids / "pids.events", "max")
+
+    def remove(self) -> None:
+        """Remove the group once its processes have ended; they may take a moment to be accounted as gone."""
+        for folder in dict.fromkeys((self.memory, self.pids, self.cpu)):
+            for _attempt in range(100):
+                try:
+                    folder.rmdir()
+                except FileNotFoundError:
+                    break
+                except OSError:
+                    time.sleep(0.02)
+                else:
+                    break
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Every folder made for this group."""
+        return tuple(dict.fromkeys((self.memory, self.pids, self.cpu)))
+
+
+def _entry(path: Path, key: str) -> int:
+    """The number beside `key` in a flat-keyed file; 0 when it is not there."""
+    try:
+        for line in path.read_text().splitlines():
+            name, _space, value = line.partition(" ")
+            if name == key:
+                return int(value)
+    except (OSError, ValueError):
+        pass
+    return 0

@@ -1,0 +1,103 @@
+"""The grader's ends of a kernel's channels: bounded in bytes, messages and size of one message; what is malformed is dropped.
+
+Trusted code reading untrusted bytes: the session key lies in the student's process, so any message may be forged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+from jupyter_client.asynchronous import AsyncKernelClient
+from jupyter_client.channels import AsyncZMQSocketChannel
+from traitlets import Type
+
+from grader.sandbox.contract import Limits
+
+__all__ = ["BoundedClient", "Flow"]
+
+
+class Flow:
+    """What has come in on one channel, and what may."""
+
+    def __init__(self, most_bytes: int, most_messages: int) -> None:
+        self.most_bytes, self.most_messages = most_bytes, most_messages
+        self.bytes = self.messages = 0
+        self.exceeded: Callable[[], None] = lambda: None
+        """Called once, when either limit is passed."""
+        self._told = False
+
+    def count(self, frames: list[bytes]) -> bool:
+        """Count one message; False when it is beyond the limits."""
+        self.bytes += sum(len(frame) for frame in frames)
+        self.messages += 1
+        return self.bytes <= self.most_bytes and self.messages <= self.most_messages
+
+    def stop(self) -> None:
+        """Tell once that the flow has exceeded its limits."""
+        if not self._told:
+            self._told = True
+            self.exceeded()
+
+
+class BoundedChannel(AsyncZMQSocketChannel):
+    """A channel that never raises on what the kernel sends and stops reading beyond its limits."""
+
+    flow: Flow | None = None
+
+    async def _recv(self, **options: Any) -> dict[str, Any]:
+        while True:
+            frames = await self.socket.recv_multipart(**options)
+            if self.flow is not None and not self.flow.count(frames):
+                self.flow.stop()
+                continue
+            try:
+                _identities, parts = self.session.feed_identities(frames)
+                message = self.session.deserialize(parts)
+            except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
+                continue
+            if _well_formed(message):
+                return message
+
+
+def _well_formed(message: Any) -> bool:
+    """Whether nbclient can read the message without tripping over a wrong type."""
+    return (
+        isinstance(message, dict)
+        and isinstance(message.get("header"), dict)
+        and isinstance(message.get("msg_type"), str)
+        and isinstance(message.get("parent_header"), dict)
+        and isinstance(message.get("content"), dict)
+        and isinstance(message.get("metadata"), dict)
+    )
+
+
+class BoundedClient(AsyncKernelClient):
+    """A client that refuses single messages above a size before they are in memory."""
+
+    shell_channel_class = Type(BoundedChannel)
+    iopub_channel_class = Type(BoundedChannel)
+    limits: Limits
+    output: Flow
+
+    def bound(self, limits: Limits) -> None:
+        """Set what may come in; called before the channels start."""
+        self.limits = limits
+        self.output = Flow(limits.output_bytes, limits.output_messages)
+        self.allow_stdin = False
+
+    def _create_connected_socket(self, channel: str, identity: bytes | None = None, **options: Any) -> Any:
+        # set on the context, where sockets take their defaults from: a limit set after `connect` has no effect
+        most = self.limits.output_bytes if channel == "iopub" else self.limits.message_bytes
+        self.context.setsockopt(zmq.SocketOption.MAXMSGSIZE, most)
+        self.context.setsockopt(zmq.SocketOption.RCVHWM, 64 if channel == "iopub" else 4)
+        return super()._create_connected_socket(channel, identity=identity, **options)
+
+    @property
+    def iopub_channel(self) -> Any:
+        """The channel of outputs, counted."""
+        channel = super().iopub_channel
+        if channel.flow is None:
+            channel.flow = self.output
+        return channel

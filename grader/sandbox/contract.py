@@ -1,0 +1,162 @@
+"""What every sandbox promises: limits, usage, a closed set of outcomes, and the errors its methods may raise.
+
+Trusted: records only, built by the grader's own process. Two clocks run for every submission: CPU time is the limit, wall time
+is a far higher net that only catches programs which sleep, so that a loaded machine never fails a student.
+
+Errors a caller of a session meets:
+```
+SandboxError               the box could not be built or broke: ours, never the student's   (outcome SANDBOX_FAILED)
+KernelGone                 the submission's kernel has ended; `.outcome` says why            (the student's)
+EvidenceError
+├── EvidenceTooLarge       one answer was larger than `Limits.message_bytes`; the kernel may still be asked other things
+└── QuestionTimedOut       one question used up its CPU time; the kernel was interrupted and may be asked other things
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+
+from grader.errors import EvidenceError, GraderError
+
+__all__ = [
+    "BOX",
+    "MODES",
+    "BoxSpec",
+    "EvidenceTooLarge",
+    "KernelGone",
+    "Limits",
+    "Outcome",
+    "QuestionTimedOut",
+    "Usage",
+]
+
+BOX = "/box"
+"""The work folder as the submission sees it, in the modes that isolate."""
+
+MODES = ("warm", "cold", "none")
+"""`warm`: forked from a zygote into a bubblewrap box; `cold`: a fresh interpreter in such a box; `none`: a plain subprocess."""
+
+MIB = 1 << 20
+
+
+class Outcome(StrEnum):
+    """How a run ended. SANDBOX_FAILED is ours; all others are the submission's."""
+
+    COMPLETED = "completed"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    OUTPUT_LIMIT = "output_limit"
+    DISK_LIMIT = "disk_limit"
+    PROCESS_LIMIT = "process_limit"
+    KERNEL_DIED = "kernel_died"
+    SANDBOX_FAILED = "sandbox_failed"
+
+    @property
+    def sentence(self) -> str:
+        """What a student or a teaching assistant reads."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Outcome.COMPLETED: "The notebook ran to its end.",
+    Outcome.TIMED_OUT: "The notebook used up its CPU time, or slept for far longer than any solution needs.",
+    Outcome.OUT_OF_MEMORY: "The notebook asked for more memory than a submission may use, all its processes together.",
+    Outcome.OUTPUT_LIMIT: "The notebook printed or displayed more than a report can hold.",
+    Outcome.DISK_LIMIT: "The notebook wrote more bytes or more files than a submission may write.",
+    Outcome.PROCESS_LIMIT: "The notebook started more processes or threads than a submission may have at once.",
+    Outcome.KERNEL_DIED: "The kernel ended before the notebook did: an exit call, a crash in native code, or a signal to itself.",
+    Outcome.SANDBOX_FAILED: "The grader's own sandbox failed; this is not the student's fault and has to be run again.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one submission may use, all its processes together."""
+
+    cpu_seconds: float = 900.0
+    """CPU seconds (user and system) for all cells of the notebook; questions asked later have their own."""
+    wall_seconds: float = 7200.0
+    """Wall seconds for the whole session: a net for programs that sleep, far above `cpu_seconds`."""
+    memory_bytes: int = 6144 * MIB
+    """Bytes of memory, without files (which live in memory too, and are bounded by `disk_bytes`)."""
+    processes: int = 256
+    """Processes and threads alive at the same time."""
+    disk_bytes: int = 2048 * MIB
+    """Bytes of files in the work folder, `/tmp` and `/dev/shm` together."""
+    files: int = 20_000
+    """Files and folders there."""
+    output_bytes: int = 16 * MIB
+    """Bytes of all messages that cells print, display or return, and the largest single one."""
+    output_messages: int = 50_000
+    """Number of such messages."""
+    message_bytes: int = 64 * MIB
+    """Bytes of one answer to a question, its buffers included."""
+
+    def __post_init__(self) -> None:
+        """Refuse limits that cannot be meant: ValueError."""
+        for name in self.__slots__:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"limit {name} must be positive, not {getattr(self, name)!r}")
+        if self.wall_seconds < self.cpu_seconds:
+            raise ValueError("wall_seconds is a net above cpu_seconds and cannot be smaller")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a submission has used so far."""
+
+    cpu_seconds: float = 0.0
+    """CPU seconds of all its processes, ended ones included as well as the host can tell."""
+    wall_seconds: float = 0.0
+    """Seconds since the kernel was started."""
+    peak_bytes: int = 0
+    """Largest memory seen, files in memory included. From the control group where there is one, else sampled."""
+    output_bytes: int = 0
+    """Bytes of messages received from its cells."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoxSpec:
+    """What one submission finds in its box."""
+
+    files: Mapping[str, Path | bytes] = field(default_factory=dict)
+    """Path relative to the work folder -> a host file or folder to copy there, or its bytes. The copies are writable."""
+    binds: Mapping[str, Path] = field(default_factory=dict)
+    """Path relative to the work folder -> a host file or folder shown there read-only (large models); mode `none` copies it."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Added to the clean environment. A value that starts with `/box` means the work folder, whatever its path."""
+    seed: int | None = None
+    """One fixed seed for random, numpy and torch at the start; None draws fresh ones for every kernel."""
+    threads: int = 1
+    """Threads torch may use for one operation."""
+
+    def __post_init__(self) -> None:
+        """Refuse paths that leave the work folder: ValueError."""
+        for name in (*self.files, *self.binds):
+            parts = name.replace("\\", "/").split("/")
+            if not name or "\0" in name or any(part in ("", ".", "..") for part in parts):
+                raise ValueError(f"{name!r} is not a relative path inside the work folder")
+
+    def with_files(self, more: Mapping[str, Path | bytes]) -> BoxSpec:
+        """The same box with further files copied in, e.g. helper modules a student handed in."""
+        return replace(self, files={**self.files, **more})
+
+
+class KernelGone(GraderError):  # noqa: N818 - it is news, not an error of ours
+    """The submission's kernel has ended; `outcome` says why."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.sentence)
+        self.outcome = outcome
+
+
+class EvidenceTooLarge(EvidenceError):
+    """One answer was larger than it may be."""
+
+
+class QuestionTimedOut(EvidenceError):
+    """One question used up its CPU time."""

@@ -1,0 +1,63 @@
+"""The clean environment of a submission: nothing of the caller's is inherited.
+
+Trusted. Several libraries read their paths when they are imported, so the zygote must have the same environment as its forks.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+from grader.sandbox.contract import BOX
+
+__all__ = ["BEFORE_IMPORTS", "environment"]
+
+BEFORE_IMPORTS = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "PYTHONHASHSEED": "0",
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+}
+"""Set before the first import: without helper threads of numpy and pyarrow a fork is safe; one hash seed for every submission."""
+
+_HUGGING_FACE = {
+    "HF_HOME": f"{BOX}/.hf",
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_EVALUATE_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "WANDB_MODE": "disabled",
+}
+_PASSED_ON = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PATHEXT", "COMSPEC", "WINDIR")
+"""What a plain subprocess keeps of the caller's environment, since its interpreter may need it."""
+
+
+def environment(extra: Mapping[str, str], threads: int, work: str = BOX, *, isolated: bool = True) -> dict[str, str]:
+    """The whole environment of a kernel whose work folder is `work`; values that start with `/box` follow it."""
+    temporary = "/tmp" if isolated else f"{work}/.tmp"  # noqa: S108 - the box's own
+    values = {
+        "HOME": BOX,
+        "USER": "student",
+        "LOGNAME": "student",
+        "LANG": "C.UTF-8",
+        "PATH": "/usr/bin:/bin",
+        "TMPDIR": temporary,
+        "IPYTHONDIR": f"{temporary}/.ipython",
+        "MPLCONFIGDIR": f"{temporary}/.matplotlib",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "TERM": "dumb",
+        "NO_COLOR": "1",
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        **BEFORE_IMPORTS,
+        **_HUGGING_FACE,
+        **extra,
+    }
+    if not isolated:
+        values.update({name: os.environ[name] for name in _PASSED_ON if name in os.environ})
+        if sys.platform == "win32":
+            values.update(TEMP=temporary, TMP=temporary, USERPROFILE=work)
+    return {name: work + value[len(BOX) :] if value.startswith(BOX) else value for name, value in values.items()}

@@ -1,0 +1,167 @@
+"""What the sessions of one worker process share: the mode, the passage to an ordinary user, the zygote, and the cleaning up.
+
+Trusted. A pool is a context manager; whatever way it ends, also by SIGKILL of the worker, nothing is left: a janitor (a shell that
+waits for the end of a pipe) then removes its folder and its control groups, and boxes and zygote die with their pipes.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from grader.errors import SandboxError
+from grader.sandbox.cgroup import PREFIX, ControlGroup
+from grader.sandbox.contract import Limits
+from grader.sandbox.environment import environment
+from grader.sandbox.host import Passage, choose
+from grader.sandbox.zygote import Zygote
+
+__all__ = ["KernelPool"]
+
+_LONGEST_SOCKET_PATH = 100
+_RESTARTS = 3
+
+
+class KernelPool:
+    """Starts kernels in one sandbox mode, for any number of sessions after or beside each other.
+
+    `mode`: `auto`, `warm`, `cold` or `none`; `readable`: host folders that boxes bind read-only (`BoxSpec.binds`);
+    `environment`: added to the clean environment already when the zygote imports (see `BoxSpec.environment`);
+    `control_groups`: False keeps to the watchdog. Entering may raise SandboxError or UsageError.
+    """
+
+    def __init__(
+        self, mode: str = "auto", *, readable: Sequence[Path] = (), environment: Mapping[str, str] | None = None,
+        threads: int = 1, control_groups: bool = True,
+    ) -> None:  # fmt: skip
+        self.requested = mode
+        self.mode = mode
+        self.environment = dict(environment or {})
+        self.threads = threads
+        self.zygote_failure = ""
+        """Why the warm start does not work just now; sessions start cold meanwhile. Empty when it does."""
+        self._readable = tuple(readable)
+        self._control_groups = control_groups
+        self._restarts = 0
+        self._folder: Path | None = None
+        self._passage: Passage | None = None
+        self._zygote: Zygote | None = None
+        self._janitor: subprocess.Popen[bytes] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Private folder of this pool (mode 0700)."""
+        assert self._folder is not None, "the pool is not open"
+        return self._folder
+
+    @property
+    def passage(self) -> Passage:
+        """How helpers are started as an ordinary user."""
+        assert self._passage is not None, "the pool is not open"
+        return self._passage
+
+    def __enter__(self) -> Self:
+        self.mode = choose(self.requested)
+        self._folder = _short_folder()
+        try:
+            if os.name == "posix":
+                self._janitor = _start_janitor(self._folder)
+            if self.mode != "none":
+                self._passage = Passage.open(self._readable)
+                if self._passage.user:
+                    os.chown(self._folder, *self._passage.user)
+            if self.mode == "warm":
+                self._start_zygote()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _start_zygote(self) -> None:
+        values = environment(self.environment, self.threads)
+        # what the zygote was started with can be read in /proc by every fork: it holds nothing but this
+        self._zygote = Zygote(self.folder, self.passage, values, self.folder / "zygote.log")
+
+    def ready_zygote(self) -> Zygote | None:
+        """The zygote, started again if it has died; None (and `zygote_failure` says why) when a session has to start cold."""
+        if self.mode != "warm" or self._zygote is None:
+            return None
+        try:
+            if not self._zygote.alive and self._restarts < _RESTARTS:
+                self._restarts += 1
+                self._zygote.stop()
+                self._start_zygote()
+                self.zygote_failure = "the zygote died and is being started again"
+                return None
+            if self._zygote.ready is None and self._restarts and not self._zygote.has_reported():
+                return None  # cold meanwhile
+            self._zygote.wait()
+        except SandboxError as error:
+            self.zygote_failure = str(error)
+            return None
+        self.zygote_failure = ""
+        return self._zygote
+
+    def warm_up(self) -> None:
+        """Wait until the zygote is ready (seconds). Raises SandboxError when it cannot be."""
+        if self._zygote is not None:
+            self._zygote.wait()
+
+    def session_folder(self) -> Path:
+        """A fresh private folder for one session."""
+        return Path(tempfile.mkdtemp(prefix="s", dir=self.folder))
+
+    def control_group(self, limits: Limits) -> ControlGroup | None:
+        """A fresh control group, or None where there are none."""
+        return ControlGroup.create(limits) if self._control_groups else None
+
+    def close(self) -> None:
+        """End the zygote and remove everything. Idempotent."""
+        if self._zygote is not None:
+            self._zygote.stop()
+            self._zygote = None
+        if self._passage is not None:
+            self._passage.close()
+            self._passage = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+        if self._janitor is not None and self._janitor.stdin:
+            self._janitor.stdin.close()
+            self._janitor.wait()
+            self._janitor = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _short_folder() -> Path:
+    """A private temporary folder whose path leaves room for socket names (Unix sockets allow about 100 characters)."""
+    folder = tempfile.mkdtemp(prefix=PREFIX)
+    if len(folder) > _LONGEST_SOCKET_PATH - 30 and sys.platform != "win32":
+        os.rmdir(folder)
+        folder = tempfile.mkdtemp(prefix=PREFIX, dir="/tmp")
+    return Path(folder)
+
+
+def _start_janitor(folder: Path) -> subprocess.Popen[bytes]:
+    """A shell in a session of its own that outlives us: at the end of its pipe it removes what we could not."""
+    script = (
+        f"cat >/dev/null; for try in 1 2 3 4 5 6 7 8; do rm -rf -- {shlex.quote(str(folder))};"
+        f" rmdir $(find /sys/fs/cgroup -depth -type d -name '{PREFIX}{os.getpid()}-*' 2>/dev/null) 2>/dev/null;"
+        f" [ -e {shlex.quote(str(folder))} ] || break; sleep 0.5; done"
+    )
+    return subprocess.Popen(
+        ["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
+        start_new_session=True, env={"PATH": os.defpath},
+    )  # fmt: skip

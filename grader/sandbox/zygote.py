@@ -1,0 +1,125 @@
+"""The grader's end of the warm start: starts the zygote, asks it for kernels, starts it again when it has died.
+
+Trusted. One zygote per environment and worker process; what it does inside is in `grader/inside/zygote.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from grader.errors import SandboxError
+from grader.inside.zygote import receive, send
+from grader.sandbox.host import Passage, package_folder
+
+__all__ = ["Zygote", "python_command"]
+
+_START_SECONDS = 180.0
+_ANSWER_SECONDS = 60.0
+
+
+def python_command(module: str) -> list[str]:
+    """The command line that runs a module of `grader.inside` with this interpreter, wherever the package lies."""
+    # -P: the current folder, which is the student's, is no place to import from
+    place = str(package_folder().parent)
+    code = f"import sys, runpy; sys.path.append({place!r}); runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    return [sys.executable, "-Pc", code]
+
+
+class Zygote:
+    """A running zygote. Raises SandboxError when it cannot be started; ask `alive` before each use."""
+
+    def __init__(self, folder: Path, passage: Passage, environment: Mapping[str, str], log: Path) -> None:
+        self._path = folder / "zygote"
+        self._path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listener.bind(str(self._path))
+        self._path.chmod(0o600)
+        listener.listen(64)
+        with listener, log.open("ab") as errors:
+            # the shell moves the socket to the agreed descriptor
+            moved = ["sh", "-c", f'exec "$@" 3<&{listener.fileno()}', "sh", *python_command("grader.inside.zygote")]
+            self._process = subprocess.Popen(
+                [*passage.prefix(), *moved], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd="/",
+                pass_fds=[*passage.descriptors(), listener.fileno()], env=dict(environment),
+            )  # fmt: skip
+        self._log = log
+        self.ready: dict[str, Any] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The zygote's process id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    def has_reported(self) -> bool:
+        """Whether `wait` would return at once."""
+        assert self._process.stdout
+        return self.ready is not None or bool(select.select([self._process.stdout], [], [], 0)[0])
+
+    def wait(self) -> dict[str, Any]:
+        """Wait until its imports are done; its report. Raises SandboxError."""
+        if self.ready is None:
+            assert self._process.stdout
+            line = b""
+            if select.select([self._process.stdout], [], [], _START_SECONDS)[0]:
+                line = self._process.stdout.readline()
+            try:
+                answer = json.loads(line)
+            except ValueError:
+                answer = {"error": f"it ended while importing: {self._last_words()}"}
+            if "error" in answer:
+                self.stop()
+                raise SandboxError(f"the warm start does not work here: {answer['error']}")
+            self.ready = answer
+        return self.ready
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError):
+            return self._log.read_text(errors="replace").strip()[-400:]
+        return ""
+
+    def request(self, message: Mapping[str, Any], descriptors: Sequence[int]) -> tuple[socket.socket, int, int]:
+        """Ask for one kernel: the open connection, its process id and a descriptor of the process.
+
+        The kernel waits until `go` is sent on the connection. Raises SandboxError.
+        """
+        self.wait()
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection.settimeout(_ANSWER_SECONDS)
+        started = time.monotonic()
+        try:
+            connection.connect(str(self._path))
+            send(connection, dict(message), tuple(descriptors))
+            text, received = receive(connection)
+            answer = json.loads(text or b'{"error": "it ended"}')
+        except (OSError, ValueError) as error:
+            connection.close()
+            waited = time.monotonic() - started
+            raise SandboxError(f"the zygote did not answer ({error}, after {waited:.0f} s)") from error
+        if "error" in answer or len(received) != 1:
+            connection.close()
+            raise SandboxError(f"the zygote could not fork: {answer.get('error', 'no process descriptor')}")
+        return connection, int(answer["pid"]), received[0]
+
+    def stop(self) -> None:
+        """End it; kernels that run go on."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream:
+                stream.close()
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
