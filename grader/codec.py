@@ -30,7 +30,7 @@ def to_plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, np.ndarray):
-        data = np.ascontiguousarray(value)
+        data = value.astype(value.dtype.newbyteorder("<"), order="C")
         return {_ARRAY: [data.dtype.str, list(data.shape), base64.b64encode(data.tobytes()).decode("ascii")]}
     if isinstance(value, Enum):
         return value.value

@@ -114,7 +114,7 @@ def encode(value: Any) -> tuple[Any, list[bytes]]:
 
     def walk(item: Any) -> Any:
         if isinstance(item, np.ndarray):
-            data = np.ascontiguousarray(item).astype(item.dtype.newbyteorder("<"), copy=False)
+            data = item.astype(item.dtype.newbyteorder("<"), order="C")
             buffers.append(data.tobytes())
             return {_ARRAY: [len(buffers) - 1, data.dtype.str, list(data.shape)]}
         if isinstance(item, Mapping):

@@ -41,7 +41,7 @@ def _pack(value: Any, buffers: list[bytes], depth: int) -> Any:
         value = tensor_to_array(value)
         kind = type(value)
     if kind is np.ndarray and value.dtype.kind in "biuf":
-        data = np.ascontiguousarray(value).astype(value.dtype.newbyteorder("<"), copy=False)
+        data = value.astype(value.dtype.newbyteorder("<"), order="C")
         buffers.append(data.tobytes())
         return {ARRAY: [len(buffers) - 1, data.dtype.str, list(data.shape)]}
     return {"__object__": str(kind.__name__)[:100]}

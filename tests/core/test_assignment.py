@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+
+from grader.assignment import Assignment
+from grader.assignments import load_assignment
+from grader.compare import passed
+from grader.errors import DeclarationError, UsageError
+from grader.probes import call, seed_for
+
+RUBRIC = {
+    "count/distilbert": 8, "count/frozen": 6, "count/any-module": 6, "full/trained": 5, "full/accuracy": 10,
+    "head/frozen": 10, "head/trained": 5, "head/accuracy": 8, "layers/extract": 6, "layers/replace": 6,
+    "lora/identity": 4, "lora/forward": 6, "lora/rank-scaling": 4, "lora/gradients": 2, "lora/model": 8, "lora/accuracy": 6,
+}  # fmt: skip
+
+
+def test_the_rubric_is_the_published_one() -> None:
+    assignment = load_assignment("finetuning")
+    assert {c.id: c.points for c in assignment.checks.values()} == RUBRIC
+    assert list(assignment.checks) == list(RUBRIC)
+    assert assignment.possible == 100
+
+
+def test_every_check_has_a_sentence_for_the_student() -> None:
+    for check in load_assignment("finetuning").checks.values():
+        assert 20 < len(check.title) < 160
+        assert check.title.endswith(".")
+
+
+def _probe(draw):
+    return call("f")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "doc", "message"),
+    [
+        ({"id": "Bad Id", "points": 1, "probe": _probe}, "x", "lower-case"),
+        ({"id": "a/b", "points": 1, "probe": _probe}, "x", "declared twice"),
+        ({"id": "c", "points": 0, "probe": _probe}, "x", "positive integer"),
+        ({"id": "c", "points": 1.5, "probe": _probe}, "x", "positive integer"),
+        ({"id": "c", "points": True, "probe": _probe}, "x", "positive integer"),
+        ({"id": "c", "points": 1, "probe": _probe}, None, "no docstring"),
+        ({"id": "c", "points": 1}, "x", "either probe"),
+        ({"id": "c", "points": 1, "probe": _probe, "asks": "a/b"}, "x", "either probe"),
+        ({"id": "c", "points": 1, "asks": "nothing"}, "x", "not declared above"),
+        ({"id": "c", "points": 1, "probe": _probe, "after": ["later"]}, "x", "not declared above"),
+        ({"id": "shared", "points": 1, "probe": _probe}, "x", "use asks="),
+    ],
+)
+def test_bad_declarations_are_refused_with_the_fix(arguments, doc, message) -> None:
+    assignment = Assignment("some", "Some")
+    assignment.question("shared")(_probe)
+
+    @assignment.check("a/b", points=1, probe=_probe)
+    def good(asked, seen):
+        """Good."""
+        return passed()
+
+    def judge(asked, seen):
+        return passed()
+
+    judge.__doc__ = doc
+    with pytest.raises(DeclarationError, match=message):
+        assignment.check(**arguments)(judge)
+    with pytest.raises(DeclarationError, match="declared twice"):
+        assignment.question("shared")(_probe)
+
+
+def test_same_seed_same_questions_other_seed_other_questions() -> None:
+    from tests.toy import TOY
+
+    first, again, other = TOY.draw("aa", None), TOY.draw("aa", None), TOY.draw("ab", None)
+    assert first == again
+    assert first != other
+
+
+def test_seed_depends_on_secret_and_submission() -> None:
+    assert seed_for(b"s", "x") == seed_for(b"s", "x")
+    assert len({seed_for(b"s", "x"), seed_for(b"t", "x"), seed_for(b"s", "y")}) == 3
+
+
+def test_unknown_assignments_are_refused() -> None:
+    with pytest.raises(UsageError, match="known are finetuning"):
+        load_assignment("nothing")
+    with pytest.raises(UsageError, match="cannot be loaded"):
+        load_assignment("tests.toy:NOTHING")
+    with pytest.raises(UsageError, match="not an Assignment"):
+        load_assignment("tests.toy:call")
+    assert load_assignment("tests.toy:TOY").id == "toy"
+
+
+def test_assignment_ids_are_checked() -> None:
+    with pytest.raises(DeclarationError):
+        Assignment("Not Good", "x")
