@@ -1,0 +1,336 @@
+"""Many submissions: worker processes run them, the coordinator alone records what they bring.
+
+The pump speaks `concurrent.futures.Executor` and keeps a bounded window in flight, so that an engine for a cluster only has
+to supply an executor. What is finished stays finished: a submission whose content key has not changed is not run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures as cf
+import contextlib
+import multiprocessing
+import multiprocessing.util
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from grader import codec
+from grader.assignments import load_assignment
+from grader.bundles import load_bundle
+from grader.errors import StoreError
+from grader.pipeline import Ground, Result, Workplace, content_key, report_for
+from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, Report, Submission, Usage
+from grader.sandbox.contract import Limits
+from grader.store import Done, RunDirectory, RunInfo
+
+__all__ = ["Event", "Job", "Setting", "judge_run", "lay_ground", "pump", "rejudge", "run_batch", "workers_for"]
+
+T = TypeVar("T")
+_GIB = 1 << 30
+_LOSSES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What every worker process needs to begin."""
+
+    assignment: str
+    """Name `load_assignment` takes."""
+    bundle_path: str
+    """Folder of the bundle; empty for the stand-in that ships with the grader."""
+    secret: bytes
+    """The run's secret."""
+    sandbox: str
+    """`auto`, `warm`, `cold` or `none`."""
+    limits: Limits
+    """What one submission may use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One submission to run."""
+
+    submission: Submission
+    """Whose it is."""
+    data: bytes
+    """The notebook's bytes."""
+    companions: dict[str, bytes] = field(default_factory=dict)
+    """Further files by base name."""
+    key: str = ""
+    """Its content key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something a progress display can tell."""
+
+    kind: str
+    """`cached` (nothing to do), `started`, `finished`, `fault` (ours: will be run again next time)."""
+    submission: Submission
+    """Which submission."""
+    seconds: float = 0.0
+    """Wall seconds it took, when finished."""
+    detail: str = ""
+    """Why it is a fault, or why it is run again."""
+
+
+def workers_for(cores: int, memory_bytes: int) -> int:
+    """How many submissions to run side by side: one per core, with 2 GiB each beside 2 GiB for everything else."""
+    return max(1, min(cores, (memory_bytes - 2 * _GIB) // (2 * _GIB)))
+
+
+def pump(
+    executor: cf.Executor, function: Callable[[T], Any], items: Iterable[T], window: int
+) -> Iterator[tuple[T, Any, BaseException | None]]:
+    """Yield (item, result, error) as they complete, never more than `window` in flight; every future is dropped when read."""
+    waiting = iter(items)
+    live: dict[cf.Future[Any], T] = {}
+    exhausted = False
+    while True:
+        while not exhausted and len(live) < window:
+            try:
+                item = next(waiting)
+            except StopIteration:
+                exhausted = True
+                break
+            try:
+                live[executor.submit(function, item)] = item
+            except cf.BrokenExecutor as error:
+                exhausted = True  # no engine is left to give work to; the caller decides what becomes of the rest
+                yield item, None, error
+        if not live:
+            return
+        done, _ = cf.wait(live, return_when=cf.FIRST_COMPLETED)
+        while done:
+            future = done.pop()
+            item = live.pop(future)
+            failure = cf.CancelledError() if future.cancelled() else future.exception()
+            result = None if failure is not None else future.result()
+            del future
+            yield item, result, failure
+
+
+# ---------------------------------------------------------------- in a worker process
+
+_workplace: Workplace | None = None
+
+
+def _begin(setting: Setting) -> None:
+    """Open this worker's workplace; it ends with the process."""
+    global _workplace
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's business
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(143))  # what hangs on this process ends with it
+    bundle = load_bundle(Path(setting.bundle_path) if setting.bundle_path else None)
+    ground = Ground.lay(load_assignment(setting.assignment), bundle, setting.secret)
+    workplace = Workplace(ground, sandbox=setting.sandbox, limits=setting.limits)
+    workplace.__enter__()
+    multiprocessing.util.Finalize(None, workplace.__exit__, args=(None, None, None), exitpriority=10)
+    _workplace = workplace
+
+
+def _work(job: Job) -> tuple[str, str, str, str, float]:
+    """Run one submission; records travel as JSON text, never as pickled objects of the student's making."""
+    assert _workplace is not None, "the worker was not begun"
+    start = time.monotonic()
+    result = asyncio.run(_workplace.run(job.submission, job.data, job.companions))
+    texts = (codec.dumps(result.notebook), codec.dumps(result.execution), codec.dumps(result.evidence))
+    return (*texts, result.fault, time.monotonic() - start)
+
+
+# ---------------------------------------------------------------- the coordinator
+
+
+def lay_ground(info: RunInfo, secret: bytes) -> Ground:
+    """Load assignment and bundle of a run."""
+    bundle = load_bundle(Path(info.bundle_path) if info.bundle_path else None)
+    return Ground.lay(load_assignment(info.assignment), bundle, secret)
+
+
+def jobs_for(
+    run: RunDirectory, ground: Ground, submissions: Sequence[Submission], *, force: bool = False
+) -> tuple[list[Job], list[Submission]]:
+    """Sort the submissions into those to run and those whose stored evidence still holds."""
+    todo, cached = [], []
+    for submission in submissions:
+        if submission.problem is not None or not submission.path:
+            continue
+        data, companions = _files(run, submission)
+        key = content_key(ground, submission, companions)
+        done = run.done(submission.id)
+        if not force and done is not None and done.key == key and not done.fault:
+            cached.append(submission)
+        else:
+            todo.append(Job(submission, data, companions, key))
+    return todo, cached
+
+
+def _files(run: RunDirectory, submission: Submission) -> tuple[bytes, dict[str, bytes]]:
+    try:
+        data = (run.root / submission.path).read_bytes()
+        companions = {Path(name).name: (run.root / name).read_bytes() for name in submission.companions}
+    except OSError as error:
+        raise StoreError(f"the files of {submission.display_name} are gone from {run.root}: {error}") from error
+    return data, companions
+
+
+def run_batch(
+    run: RunDirectory,
+    setting: Setting,
+    jobs: Sequence[Job],
+    workers: int,
+    on_event: Callable[[Event], None] = lambda _event: None,
+) -> None:
+    """Run jobs in worker processes and record each as it completes.
+
+    A worker that dies (out of memory, killed) is replaced; a submission that loses its worker three times is recorded as
+    our fault, never as a zero. Ctrl-C once lets the running submissions finish and then raises KeyboardInterrupt, twice
+    stops at once; what is recorded stays.
+    """
+    waiting = list(jobs)
+    losses: dict[str, int] = {}
+    with _gentle_stop() as stopping:
+        while waiting and not stopping.is_set():
+            waiting = _round(run, setting, waiting, workers, losses, stopping, on_event)
+        if stopping.is_set():
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _gentle_stop() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into a wish; the second is the usual KeyboardInterrupt."""
+    stopping = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopping
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def wish(_signum: int, _frame: Any) -> None:
+        stopping.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, wish)
+    try:
+        yield stopping
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _round(
+    run: RunDirectory,
+    setting: Setting,
+    jobs: Sequence[Job],
+    workers: int,
+    losses: dict[str, int],
+    stopping: threading.Event,
+    on_event: Callable[[Event], None],
+) -> list[Job]:
+    """Run jobs on one set of workers until it is done or broken; returns what has to be run again."""
+    lost: list[Job] = []
+    started: set[str] = set()
+    with _executor(workers, setting) as executor:
+        for job, result, error in pump(executor, _work, _announce(jobs, started, stopping, on_event), workers):
+            if error is None:
+                _record(run, job, result, on_event)
+            elif isinstance(error, cf.BrokenExecutor | cf.CancelledError):
+                lost.append(job)
+            else:
+                _record_fault(run, job, f"{type(error).__name__}: {error}", on_event)
+    again = [job for job in jobs if job.submission.id not in started] if lost else []
+    for job in lost:
+        losses[job.submission.id] = losses.get(job.submission.id, 0) + 1
+        if losses[job.submission.id] < _LOSSES:
+            again.append(job)
+        else:
+            _record_fault(run, job, "the worker process died three times while it ran this submission", on_event)
+    return again
+
+
+@contextlib.contextmanager
+def _executor(workers: int, setting: Setting) -> Iterator[cf.Executor]:
+    context = multiprocessing.get_context("spawn")
+    executor = cf.ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(setting,))
+    try:
+        yield executor
+    except BaseException:
+        executor.shutdown(wait=True, cancel_futures=True)
+        raise
+    executor.shutdown(wait=True)
+
+
+def _announce(
+    jobs: Iterable[Job], started: set[str], stopping: threading.Event, on_event: Callable[[Event], None]
+) -> Iterator[Job]:
+    for job in jobs:
+        if stopping.is_set():
+            return
+        started.add(job.submission.id)
+        on_event(Event("started", job.submission))
+        yield job
+
+
+def _record(
+    run: RunDirectory, job: Job, result: tuple[str, str, str, str, float], on_event: Callable[[Event], None]
+) -> None:
+    notebook, execution, evidence, fault, seconds = result
+    parts = codec.loads(notebook, Notebook), codec.loads(execution, Execution), codec.loads(evidence, Evidence)
+    done = Done(job.key, round(seconds, 3), round(parts[1].usage.cpu_seconds, 3), fault)
+    run.save_result(job.submission.id, *parts, done)
+    on_event(Event("fault" if fault else "finished", job.submission, seconds, fault))
+
+
+def _record_fault(run: RunDirectory, job: Job, fault: str, on_event: Callable[[Event], None]) -> None:
+    run.forget(job.submission.id)
+    run.write(f"submissions/{job.submission.id}/done.json", Done(job.key, 0.0, 0.0, fault))
+    on_event(Event("fault", job.submission, 0.0, fault))
+
+
+def stored_result(run: RunDirectory, submission: Submission) -> Result | None:
+    """Read what running a submission brought; a result whose files are damaged is our fault, and says so."""
+    base = f"submissions/{submission.id}"
+    done = run.done(submission.id)
+    if done is None:
+        return None
+    try:
+        parts = run.read(f"{base}/notebook.json", Notebook), run.read(f"{base}/execution.json", Execution)
+        return Result(*parts, run.read(f"{base}/evidence.json", Evidence), done.fault)
+    except StoreError:
+        if done.fault:
+            return None
+        raise
+
+
+def judge_run(run: RunDirectory) -> list[Report]:
+    """Judge all stored evidence of a run again: no kernel, the same reports every time."""
+    ground = lay_ground(run.info(), run.secret())
+    return [_judge_one(run, ground, submission) for submission in run.submissions()]
+
+
+def _judge_one(run: RunDirectory, ground: Ground, submission: Submission) -> Report:
+    overrides = run.overrides(submission.id)
+    if submission.problem is not None or not submission.path:
+        return report_for(ground, submission, None, overrides)
+    result = stored_result(run, submission)
+    if result is not None:
+        return report_for(ground, submission, result, overrides)
+    done = run.done(submission.id)
+    why = done.fault if done is not None else "it has not been run yet; run `grader grade` on the same folder again"
+    return _not_run(ground, submission, why, overrides)
+
+
+def _not_run(ground: Ground, submission: Submission, why: str, overrides: dict[str, tuple[int, str]]) -> Report:
+    execution = Execution(Outcome.SANDBOX_FAILED, (), Usage(), "none", {}, "")
+    lost = {name: Observation(Attempt.FAULT, error=why) for name in ground.assignment.questions}
+    return report_for(
+        ground, submission, Result(Notebook((), 0), execution, Evidence(ground.seed(submission), lost), why), overrides
+    )
+
+
+def rejudge(run: str | Path) -> dict[str, Report]:
+    """Judge a run directory again without running any student code; returns the reports by submission id."""
+    return {report.submission.id: report for report in judge_run(RunDirectory(Path(run)))}

@@ -1,0 +1,47 @@
+"""What several commands share: building limits, consoles, progress bars."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+import psutil
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from grader.sandbox.contract import Limits
+
+__all__ = ["bar", "console", "limits_of", "machine", "stderr"]
+
+console = Console(highlight=False)
+stderr = Console(stderr=True, highlight=False)
+
+
+def limits_of(options: argparse.Namespace) -> Limits:
+    """Limits from the command line; the wall net is eight times the CPU time."""
+    cpu = float(options.cpu_seconds)
+    return Limits(cpu_seconds=cpu, wall_seconds=8 * cpu + 600, memory_bytes=int(options.memory_gib * (1 << 30)))
+
+
+def machine() -> tuple[int, int]:
+    """Cores this process may use, and bytes of memory available now."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores, int(psutil.virtual_memory().available)
+
+
+def bar(*, unit: bool = True) -> Progress:
+    """Progress on standard error: what is going on, how far, how long still."""
+    columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30)]
+    if unit:
+        columns += [MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn()]
+    else:
+        columns += [TimeElapsedColumn()]
+    return Progress(*columns, console=stderr, transient=True)

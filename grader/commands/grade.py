@@ -1,0 +1,159 @@
+"""`grader grade`: a class from a download to reports, continuing where an earlier run on the same folder stopped."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import grader
+from grader.assignments import load_assignment
+from grader.batch import Event, Setting, jobs_for, judge_run, lay_ground, run_batch, workers_for
+from grader.bundles import load_bundle
+from grader.commands.common import bar, console, limits_of, machine, stderr
+from grader.errors import UsageError
+from grader.intake import Intake, Roster, read_roster, take_in
+from grader.publish import publish
+from grader.records import Report, Submission
+from grader.reports import class_table
+from grader.sandbox.host import choose
+from grader.store import IntakeRecord, RunDirectory, RunInfo, write_atomically
+
+__all__ = ["run"]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Grade; 0 done, 3 when some submissions need review, 4 when the sandbox failed for some."""
+    assignment = load_assignment(options.assignment)
+    bundle = load_bundle(options.bundle)
+    bundle.verify()
+    sandbox = choose(options.sandbox)
+    if options.sandbox == "none":
+        stderr.print(
+            "[bold red]Running submissions unprotected (--sandbox none): they can read and change your files.[/bold red]"
+        )
+    roster = read_roster(options.roster) if options.roster else None
+    directory = RunDirectory(options.out)
+    info = RunInfo(
+        assignment=options.assignment,
+        bundle=bundle.name,
+        bundle_digest=bundle.digest,
+        bundle_path=str(options.bundle.resolve()) if options.bundle else "",
+        sandbox=sandbox,
+        grader_version=grader.__version__,
+        title=options.title,
+        roster=roster is not None,
+        column=options.column,
+    )
+    directory.start(info, _secret(options.secret_file))
+    if options.roster:
+        write_atomically(directory.root / "roster.csv", options.roster.read_bytes())
+    submissions = _take_in(options.sources, directory, roster)
+    ground = lay_ground(info, directory.secret())
+    chosen = _only(submissions, options.only)
+    jobs, cached = jobs_for(directory, ground, chosen, force=options.force)
+    _say_plan(submissions, len(jobs), len(cached))
+    if jobs:
+        setting = Setting(info.assignment, info.bundle_path, directory.secret(), sandbox, limits_of(options))
+        workers = min(options.workers if options.workers > 0 else workers_for(*machine()), len(jobs))
+        started = time.monotonic()
+        _run_with_bar(directory, setting, jobs, workers)
+        console.print(
+            f"Ran {len(jobs)} submissions in {_minutes(time.monotonic() - started)} with {workers} side by side."
+        )
+    with stderr.status("judging and writing reports"):
+        reports = judge_run(directory)
+        said = publish(directory, assignment, reports)
+    return finish(directory, reports, said)
+
+
+def finish(directory: RunDirectory, reports: Sequence[Report], said: Sequence[str]) -> int:
+    """Print the class's table and where everything is; returns the exit code."""
+    console.print(class_table(reports))
+    for sentence in said:
+        console.print(f"[yellow]{sentence}[/yellow]")
+    review = [report for report in reports if report.score.total is None]
+    failed = [
+        report for report in review if report.execution is not None and report.execution.outcome == "sandbox_failed"
+    ]
+    if failed:
+        console.print(f"[bold]{len(failed)} could not be run because of the grader or its machine.[/bold]")
+        console.print("Run the same command again to try them once more.")
+    if review:
+        console.print(f"[bold]{len(review)} need review:[/bold] {directory.root / 'needs_review.csv'}")
+    console.print(f"Class report: {directory.root / 'class.html'}", soft_wrap=True)
+    return 4 if failed else 3 if review else 0
+
+
+def _secret(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        secret: bytes = path.read_bytes().strip()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    if len(secret) < 8:
+        raise UsageError(f"{path} holds {len(secret)} bytes; a secret has at least 8")
+    return secret
+
+
+def _take_in(sources: Sequence[Path], directory: RunDirectory, roster: Roster | None) -> tuple[Submission, ...]:
+    with stderr.status("taking in submissions"):
+        intake: Intake = take_in(
+            sources, directory.root / "intake", roster, relative_to=directory.root, starters=_starters()
+        )
+    missing = tuple(entry.name for entry in intake.missing)
+    directory.write("intake.json", IntakeRecord(intake.submissions, intake.notices, missing))
+    directory.write("intake-ledger.json", list(intake.ledger))
+    return intake.submissions
+
+
+def _starters() -> list[Path]:
+    from grader.commands.resources import template_path
+
+    path = template_path()
+    return [path] if path is not None else []
+
+
+def _only(submissions: Sequence[Submission], wanted: Sequence[str]) -> list[Submission]:
+    if not wanted:
+        return list(submissions)
+    known = {submission.id for submission in submissions}
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise UsageError(f"no submission {', '.join(unknown)}; ids are in the first column of scores.csv")
+    return [submission for submission in submissions if submission.id in set(wanted)]
+
+
+def _say_plan(submissions: Sequence[Submission], todo: int, cached: int) -> None:
+    broken = sum(1 for submission in submissions if submission.problem is not None)
+    parts = [f"{len(submissions)} submissions", f"{todo} to run"]
+    if cached:
+        parts.append(f"{cached} unchanged since they were run")
+    if broken:
+        parts.append(f"{broken} with nothing to run")
+    console.print(", ".join(parts) + ".")
+
+
+def _run_with_bar(directory: RunDirectory, setting: Setting, jobs: Sequence, workers: int) -> None:  # type: ignore[type-arg]
+    with bar() as progress:
+        task = progress.add_task("grading", total=len(jobs))
+        running: dict[str, str] = {}
+
+        def tell(event: Event) -> None:
+            name = event.submission.display_name
+            if event.kind == "started":
+                running[event.submission.id] = name
+            else:
+                running.pop(event.submission.id, None)
+                progress.advance(task)
+                if event.kind == "fault":
+                    progress.console.print(f"[red]{name}: {event.detail}[/red]", markup=True)
+            progress.update(task, description=", ".join(list(running.values())[:3])[:50] or "grading")
+
+        run_batch(directory, setting, jobs, workers, tell)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"

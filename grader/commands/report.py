@@ -1,0 +1,25 @@
+"""`grader report`: the reports of a run in the formats asked for."""
+
+from __future__ import annotations
+
+import argparse
+
+from grader.assignments import load_assignment
+from grader.batch import judge_run
+from grader.commands.common import console
+from grader.publish import publish
+from grader.store import RunDirectory
+
+__all__ = ["run"]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write reports; 3 when some submissions need review."""
+    directory = RunDirectory(options.run)
+    assignment = load_assignment(directory.info().assignment)
+    formats = [name.strip() for name in options.format.split(",") if name.strip()]
+    reports = judge_run(directory)
+    for sentence in publish(directory, assignment, reports, formats):
+        console.print(sentence, style="yellow", markup=False)
+    console.print(f"Wrote {', '.join(formats)} for {len(reports)} submissions to {directory.root}", soft_wrap=True)
+    return 3 if any(report.score.total is None for report in reports) else 0

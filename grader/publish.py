@@ -1,0 +1,97 @@
+"""Writes what people read from a run: one page per submission, one for the class, and tables. Judging is done before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from grader.assignment import Assignment
+from grader.errors import UsageError
+from grader.intake import Roster, read_roster
+from grader.lms import Feedback, canvas_feedback_zip, canvas_gradebook
+from grader.records import Report
+from grader.reports import (
+    class_html,
+    for_student,
+    junit_xml,
+    needs_review_csv,
+    report_html,
+    report_json,
+    report_markdown,
+    scores_csv,
+)
+from grader.store import IntakeRecord, RunDirectory, write_atomically
+
+__all__ = ["FORMATS", "gradebook", "publish"]
+
+FORMATS = ("html", "json", "csv", "junit", "md")
+
+
+def publish(
+    run: RunDirectory,
+    assignment: Assignment,
+    reports: Sequence[Report],
+    formats: Iterable[str] = ("html", "json", "csv"),
+) -> list[str]:
+    """Write the reports of a run. Returns sentences on what could not be written, and why.
+
+    Per submission: `report.html` for the student, `instructor.html`, `report.json`; for the class: `class.html`,
+    `scores.csv`, `needs_review.csv`, `gradebook.csv` (with a roster). Raises StoreError when the disk refuses.
+    """
+    wanted = set(formats)
+    unknown = wanted - set(FORMATS)
+    if unknown:
+        raise UsageError(f"unknown format {', '.join(sorted(unknown))}; there are {', '.join(FORMATS)}")
+    for report in reports:
+        _one(run.folder(report.submission.id), report, wanted)
+    intake = run.read("intake.json", IntakeRecord)
+    if "html" in wanted:
+        title = run.info().title or assignment.title
+        write_atomically(run.root / "class.html", class_html(reports, intake.missing, title, intake.notices))
+    if "junit" in wanted:
+        write_atomically(run.root / "junit.xml", junit_xml(reports))
+    return _tables(run, assignment, reports) if "csv" in wanted else []
+
+
+def _one(folder: Path, report: Report, wanted: set[str]) -> None:
+    student = for_student(report)
+    if "html" in wanted:
+        write_atomically(folder / "report.html", report_html(student, "student"))
+        write_atomically(folder / "instructor.html", report_html(report, "instructor"))
+    if "json" in wanted:
+        write_atomically(folder / "report.json", report_json(report))
+    if "md" in wanted:
+        write_atomically(folder / "report.md", report_markdown(student))
+
+
+def _tables(run: RunDirectory, assignment: Assignment, reports: Sequence[Report]) -> list[str]:
+    write_atomically(run.root / "scores.csv", scores_csv(reports))
+    write_atomically(run.root / "needs_review.csv", needs_review_csv(reports))
+    said: list[str] = []
+    pages = (run.folder(report.submission.id) / "report.html" for report in reports)
+    bundle = canvas_feedback_zip(
+        Feedback(report.submission, "report.html", page.read_bytes())
+        for report, page in zip(reports, pages, strict=True)
+        if report.score.total is not None and page.is_file()
+    )
+    write_atomically(run.root / "feedback.zip", bundle.data)
+    roster = read_roster(run.root / "roster.csv") if run.info().roster else None
+    if roster is None:
+        return said
+    try:
+        write_atomically(run.root / "gradebook.csv", gradebook(run, assignment, reports, roster))
+    except UsageError as error:
+        said.append(f"gradebook.csv was not written: {error}")
+    return said
+
+
+def gradebook(run: RunDirectory, assignment: Assignment, reports: Sequence[Report], roster: Roster) -> str:
+    """CSV for Canvas's gradebook import: only students with a final score. Raises UsageError naming what is unclear."""
+    scores: Mapping[str, float | None] = {
+        student: report.score.total
+        for report in reports
+        if report.score.total is not None
+        for student in report.submission.student_ids
+    }
+    column = run.info().column or None
+    return canvas_gradebook(roster, scores, column, title=assignment.title, possible=assignment.possible)
