@@ -17,6 +17,7 @@ from grader.adapt.environment import Environment
 from grader.adapt.literals import literal_edits
 from grader.adapt.magics import magic_edits, to_python
 from grader.adapt.packages import SERVICES, STAND_INS, import_adaptations
+from grader.adapt.shell import LEFT_OUT
 from grader.records import Adaptation, Cell, Notebook
 
 __all__ = ["Environment", "adapt", "adapt_source", "facts", "merge"]
@@ -82,4 +83,5 @@ def facts(environment: Environment) -> dict[str, Any]:
         "packages": sorted(environment.packages & (STAND_INS | {"google"})),
         "stand_ins": sorted(STAND_INS),
         "services": sorted(SERVICES),
+        "commands": sorted(LEFT_OUT),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
-__all__ = ["INSTALL", "classify", "filter_command", "filter_script", "is_install"]
+__all__ = ["INSTALL", "LEFT_OUT", "classify", "filter_command", "filter_script", "is_install"]
 
 INSTALL = frozenset(
     {"pip", "pip3", "pipenv", "conda", "mamba", "micromamba", "uv", "poetry", "easy_install", "npm", "brew"}
@@ -18,6 +18,9 @@ _NETWORK = frozenset(
     | {"aria2c", "ngrok", "tensorboard", "mlflow", "ping", "nbconvert", "jupyter"}
 )
 _HARDWARE = frozenset({"nvidia-smi", "nvcc", "rocm-smi", "nvidia-detector"})
+LEFT_OUT = INSTALL | _NETWORK | _HARDWARE
+"""All commands that are left out."""
+
 _PREFIXES = frozenset({"sudo", "time", "nohup", "yes", "exec", "command", "then", "do", "{", "("})
 _ASSIGNMENT = re.compile(r"\w+=")
 _PYTHON = re.compile(r"(?:\{?\$?\{?(?:sys\.)?executable\}?\}?|.*python[\d.]*|py|\$PYTHON)", re.IGNORECASE)

@@ -1,0 +1,300 @@
+"""Names and arguments that older versions of the libraries had: translated, or left out where they meant nothing to training.
+
+Runs in the box. Only names that really existed are known here, so a student's typing error stays an error; and only those
+that the running version lacks are touched, so nothing happens where nothing has to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from grader.inside.hooks import Record, provide, when_imported
+
+__all__ = ["clean_arguments", "install"]
+
+_OLD = "The running version of the library calls this differently or no longer has it."
+_OFFLINE = "There is no network and no account while grading."
+_DEVICE = "The grading machine has no GPU; the same code runs on the CPU, in full precision."
+
+_RENAMED = {
+    "evaluation_strategy": "eval_strategy",
+    "per_gpu_train_batch_size": "per_device_train_batch_size",
+    "per_gpu_eval_batch_size": "per_device_eval_batch_size",
+    "no_cuda": "use_cpu",
+    "warmup_ratio": "warmup_steps",  # which takes a fraction since
+    "logging_first": "logging_first_step",
+}
+_REMOVED = frozenset(
+    {
+        "overwrite_output_dir",
+        "logging_dir",
+        "save_safetensors",
+        "use_mps_device",
+        "use_ipex",
+        "jit_mode_eval",
+        "past_index",
+    }
+    | {"fp16_backend", "fp16_opt_level", "half_precision_backend", "xpu_backend", "tpu_num_cores", "tpu_metrics_debug"}
+    | {"mp_parameters", "ray_scope", "torchdynamo", "dispatch_batches", "split_batches", "include_tokens_per_second"}
+    | {"push_to_hub_model_id", "push_to_hub_organization", "push_to_hub_token", "fsdp_min_num_params", "no_cuda"}
+    | {
+        "fsdp_transformer_layer_cls_to_wrap",
+        "use_legacy_prediction_loop",
+        "evaluate_during_training",
+        "prediction_loss",
+    }
+    | {"gradient_checkpointing_ratio", "sharded_ddp", "deepspeed_plugin", "use_seedable_sampler", "adafactor"}
+    | {"group_by_length", "include_inputs_for_metrics", "eval_use_gather_object", "debug", "report_to", "hub_token"}
+)
+_ACCELERATED = ("fp16", "bf16", "tf32", "fp16_full_eval", "bf16_full_eval", "torch_compile")
+_GPU_OPTIMIZERS = ("bnb", "paged", "8bit", "apex", "npu", "xla", "galore", "lomo")
+
+
+def clean_arguments(given: dict[str, Any], accepted: frozenset[str], gpu: bool, record: Record) -> dict[str, Any]:
+    """Keyword arguments of `TrainingArguments` that the running version accepts and this machine can serve.
+
+    Unknown names that no version had are kept, and raise where they are used.
+    """
+
+    def note(name: str, value: Any, after: str, reason: str) -> None:
+        record("argument", f"TrainingArguments({name}={value!r})", after, reason)
+
+    kept: dict[str, Any] = {}
+    for name, value in given.items():
+        if name in accepted:
+            kept[name] = value
+        elif name in _RENAMED and _RENAMED[name] in accepted:
+            if name == "warmup_ratio" and (not value or given.get("warmup_steps")):
+                note(name, value, "", _OLD)  # steps went before the ratio, and still do
+                continue
+            kept.setdefault(_RENAMED[name], value)
+            note(name, value, f"{_RENAMED[name]}={value!r}", _OLD)
+        elif name == "group_by_length" and value and "train_sampling_strategy" in accepted:
+            kept["train_sampling_strategy"] = "group_by_length"
+            note(name, value, "train_sampling_strategy='group_by_length'", _OLD)
+        elif name == "adafactor" and value:
+            kept["optim"] = "adafactor"
+            note(name, value, "optim='adafactor'", _OLD)
+        elif name == "include_inputs_for_metrics" and value and "include_for_metrics" in accepted:
+            kept["include_for_metrics"] = ["inputs"]
+            note(name, value, "include_for_metrics=['inputs']", _OLD)
+        elif name in _REMOVED:
+            note(name, value, "", _OLD)
+        else:
+            kept[name] = value
+    if kept.get("report_to") not in (None, "none", [], ["none"]):
+        note("report_to", kept["report_to"], "report_to='none'", _OFFLINE)
+        kept["report_to"] = "none"
+    if kept.get("push_to_hub"):
+        note("push_to_hub", kept.pop("push_to_hub"), "", _OFFLINE)
+    if not gpu:
+        for name in _ACCELERATED:
+            if kept.get(name):
+                note(name, kept.pop(name), "", _DEVICE)
+        optimizer = str(getattr(kept.get("optim"), "value", kept.get("optim", "")))
+        if any(word in optimizer for word in _GPU_OPTIMIZERS):
+            note("optim", kept.pop("optim"), "optim='adamw_torch'", _DEVICE)
+            kept["optim"] = "adamw_torch"
+    return kept
+
+
+def install(record: Record, facts: Mapping[str, Any]) -> None:
+    """Accept older names and arguments in transformers, datasets, numpy and matplotlib. `facts`: `gpu`."""
+    gpu = bool(facts.get("gpu"))
+    when_imported("transformers.training_args", lambda module: _patch_arguments(module.TrainingArguments, gpu, record))
+    when_imported(
+        "transformers.training_args_seq2seq",
+        lambda module: _patch_arguments(module.Seq2SeqTrainingArguments, gpu, record),
+    )
+    when_imported("transformers.trainer", lambda module: _patch_trainer(module.Trainer, record))
+    when_imported(
+        "transformers.tokenization_utils_base",
+        lambda module: _patch_tokenizer(module.PreTrainedTokenizerBase, record),
+    )
+    when_imported("transformers.utils.hub", lambda module: _no_push(module.PushToHubMixin, record))
+    when_imported("transformers", lambda module: _old_names(module, record))
+    when_imported("transformers.optimization", lambda module: provide(module, {"AdamW": lambda: _adamw(record)}))
+    when_imported("datasets", lambda module: provide(module, {"load_metric": lambda: _load_metric(record)}))
+    when_imported("numpy", lambda module: _old_numpy(module, record))
+    when_imported("matplotlib", lambda module: _patch_backend(module, record))
+    when_imported("matplotlib.style", lambda module: _patch_style(module, record))
+
+
+def _patch_arguments(owner: Any, gpu: bool, record: Record) -> None:
+    real = owner.__init__
+    accepted = frozenset(inspect.signature(real).parameters)
+
+    @functools.wraps(real)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        real(self, *args, **clean_arguments(kwargs, accepted, gpu, record))
+
+    owner.__init__ = init
+
+
+def _patch_trainer(owner: Any, record: Record) -> None:
+    real = owner.__init__
+    accepted = inspect.signature(real).parameters
+
+    @functools.wraps(real)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        if "tokenizer" in kwargs and "tokenizer" not in accepted and "processing_class" in accepted:
+            record("argument", "Trainer(tokenizer=...)", "processing_class=...", _OLD)
+            tokenizer = kwargs.pop("tokenizer")
+            kwargs.setdefault("processing_class", tokenizer)
+        for name in ("compute_loss", "training_step"):
+            _accept_item_count(self, name, record)
+        real(self, *args, **kwargs)
+
+    owner.__init__ = init
+    if not hasattr(owner, "tokenizer"):
+        owner.tokenizer = property(lambda self: self.processing_class)
+    _no_push(owner, record)
+
+
+def _accept_item_count(trainer: Any, name: str, record: Record) -> None:
+    """Let a student's override with the older signature be called without `num_items_in_batch`."""
+    method = getattr(trainer, name)
+    parameters = inspect.signature(method).parameters
+    if "num_items_in_batch" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    limit = 2 if name == "training_step" else len(parameters)
+
+    @functools.wraps(method)
+    def older(*args: Any, **kwargs: Any) -> Any:
+        kwargs.pop("num_items_in_batch", None)
+        return method(*args[:limit], **kwargs)
+
+    setattr(trainer, name, older)
+    record("argument", f"{type(trainer).__name__}.{name}(num_items_in_batch=...)", "", _OLD)
+
+
+def _no_push(owner: Any, record: Record) -> None:
+    def push_to_hub(_self: Any, *_args: Any, **_kwargs: Any) -> None:
+        record("login", "push_to_hub()", "", _OFFLINE)
+
+    owner.push_to_hub = push_to_hub
+
+
+def _patch_tokenizer(owner: Any, record: Record) -> None:
+    real = owner.__call__
+
+    @functools.wraps(real)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if "pad_to_max_length" in kwargs:
+            padding = "max_length" if kwargs.pop("pad_to_max_length") else False
+            kwargs.setdefault("padding", padding)
+            record("argument", "tokenizer(pad_to_max_length=...)", f"padding={padding!r}", _OLD)
+        return real(self, *args, **kwargs)
+
+    owner.__call__ = call
+    for name in ("encode_plus", "batch_encode_plus"):
+        if not hasattr(owner, name):
+            setattr(owner, name, _older_call(name, record))
+    if not hasattr(owner, "as_target_tokenizer"):
+        owner.as_target_tokenizer = lambda _self: contextlib.nullcontext()
+
+
+def _older_call(name: str, record: Record) -> Callable[..., Any]:
+    def older(self: Any, *args: Any, **kwargs: Any) -> Any:
+        record("argument", f"tokenizer.{name}()", "tokenizer()", _OLD)
+        for old, new in (("batch_text_or_text_pairs", "text"),):
+            if old in kwargs:
+                kwargs[new] = kwargs.pop(old)
+        return self(*args, **kwargs)
+
+    return older
+
+
+def _old_names(module: Any, record: Record) -> None:
+    """`from transformers import AdamW` and the like; the lazy module's own class answers for missing names."""
+    owner = type(module)
+    real = getattr(owner, "__getattr__", None)
+    if real is None:
+        return
+
+    def missing(self: Any, name: str) -> Any:
+        if self is module and name == "AdamW":
+            return _adamw(record)
+        if self is module and name == "EvaluationStrategy":
+            record("renamed", "transformers.EvaluationStrategy", "transformers.IntervalStrategy", _OLD)
+            return self.IntervalStrategy
+        return real(self, name)
+
+    owner.__getattr__ = missing
+
+
+def _adamw(record: Record) -> Any:
+    """`torch.optim.AdamW` with the defaults and arguments of the one that transformers had."""
+    import torch
+
+    record("renamed", "transformers.AdamW", "torch.optim.AdamW", _OLD)
+
+    class AdamW(torch.optim.AdamW):
+        def __init__(
+            self, params: Any, lr: float = 1e-3, betas: Any = (0.9, 0.999), eps: float = 1e-6, **rest: Any
+        ) -> None:
+            for name in ("correct_bias", "no_deprecation_warning"):
+                rest.pop(name, None)
+            super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=rest.pop("weight_decay", 0.0), **rest)
+
+    return AdamW
+
+
+def _load_metric(record: Record) -> Any:
+    import evaluate
+
+    record("renamed", "datasets.load_metric", "evaluate.load", _OLD)
+    return evaluate.load
+
+
+def _old_numpy(module: Any, record: Record) -> None:
+    names = {
+        "product": "prod",
+        "cumproduct": "cumprod",
+        "alltrue": "all",
+        "sometrue": "any",
+        "float_": "float64",
+        "Inf": "inf",
+        "NaN": "nan",
+    }
+    plain = {"float": float, "int": int, "object": object, "str": str}
+
+    def older(name: str, new: str) -> Callable[[], Any]:
+        def get() -> Any:
+            record("renamed", f"numpy.{name}", new, _OLD)
+            return plain[name] if name in plain else getattr(module, new)
+
+        return get
+
+    wanted = names | {name: name for name in plain}
+    provide(module, {name: older(name, new) for name, new in wanted.items() if name not in vars(module)})
+
+
+def _patch_backend(module: Any, record: Record) -> None:
+    real = module.use
+
+    @functools.wraps(real)
+    def use(backend: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            real(backend, *args, **kwargs)
+        except ImportError:
+            record("plot", f"matplotlib.use({backend!r})", "", "There is no screen while grading.")
+
+    module.use = use
+
+
+def _patch_style(module: Any, record: Record) -> None:
+    real = module.use
+
+    @functools.wraps(real)
+    def use(style: Any) -> None:
+        try:
+            real(style)
+        except OSError:
+            record("plot", f"plt.style.use({style!r})", "", _OLD)
+
+    module.use = use

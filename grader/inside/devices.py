@@ -1,0 +1,186 @@
+"""Run code that asks for a GPU on a machine without one: `.cuda()`, `.to("cuda")`, `torch.cuda.*`, fp16, `torch.compile`.
+
+Runs in the box. Only where something would be computed changes, never what: mixed precision, which needs the hardware, is
+computed in full precision instead.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from grader.inside.hooks import Record, when_imported
+
+__all__ = ["install"]
+
+_REASON = "The grading machine has no GPU; the same code runs on the CPU."
+_GPU = re.compile(r"(cuda|mps|xpu)(:\d+)?")
+
+# What `torch.cuda` functions that raise without a GPU answer instead.
+_ANSWERS: dict[str, Any] = {
+    "current_device": 0,
+    "get_device_name": "no GPU",
+    "get_device_capability": (0, 0),
+    "synchronize": None,
+    "set_device": None,
+    "reset_peak_memory_stats": None,
+    "reset_max_memory_allocated": None,
+    "reset_accumulated_memory_stats": None,
+    "mem_get_info": (0, 0),
+    "memory_allocated": 0,
+    "max_memory_allocated": 0,
+    "memory_reserved": 0,
+    "max_memory_reserved": 0,
+    "memory_summary": "",
+    "memory_stats": {},
+    "ipc_collect": None,
+    "utilization": 0,
+    "empty_cache": None,
+    "init": None,
+}
+
+
+def install(record: Record, facts: Mapping[str, Any]) -> None:
+    """Map GPU devices to the CPU, unless `facts["gpu"]`."""
+    if not facts.get("gpu"):
+        when_imported("torch", lambda torch: _patch_torch(torch, record))
+
+
+def _patch_torch(torch: Any, record: Record) -> None:
+    device_type = torch.device
+
+    def is_gpu(device: Any) -> bool:
+        if isinstance(device, str):
+            return _GPU.fullmatch(device) is not None
+        if isinstance(device, device_type):
+            return device.type in ("cuda", "mps", "xpu")
+        return type(device) is int
+
+    def moved(what: str, device: Any) -> str:
+        record("device", f"{what}({str(device)!r})", "cpu", _REASON)
+        return "cpu"
+
+    def to(real: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(real)
+        def to_cpu(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if args and is_gpu(args[0]):
+                args = (moved(".to", args[0]), *args[1:])
+            elif "device" in kwargs and is_gpu(kwargs["device"]):
+                kwargs["device"] = moved(".to", kwargs["device"])
+            return real(self, *args, **kwargs)
+
+        return to_cpu
+
+    def stay(self: Any, *_args: Any, **_kwargs: Any) -> Any:
+        moved(".cuda", "cuda")
+        return self
+
+    for owner in (torch.Tensor, torch.nn.Module):
+        owner.to = to(owner.to)
+        owner.cuda = stay
+    torch.Tensor.pin_memory = lambda self, *_args, **_kwargs: self
+    # Not the factories (`torch.zeros(device=...)`): `with torch.device("meta")` recognises them by identity. Names of
+    # devices in the student's source are adapted before the run.
+    torch.load = _on_cpu(torch.load, is_gpu, moved)
+    for name, answer in _ANSWERS.items():
+        if hasattr(torch.cuda, name):
+            setattr(torch.cuda, name, _answered(getattr(torch.cuda, name), name, answer, record))
+    torch.cuda.get_device_properties = _properties
+    torch.cuda.Event = _Event
+    torch.compile = _uncompiled(torch.compile, record)
+    when_imported("transformers.modeling_utils", lambda module: _patch_loading(module, record))
+    when_imported("transformers.pipelines", lambda module: _patch_pipeline(module, is_gpu, moved))
+
+
+def _on_cpu(real: Any, is_gpu: Callable[[Any], bool], moved: Callable[[str, Any], str]) -> Any:
+    @functools.wraps(real)
+    def load(*args: Any, **kwargs: Any) -> Any:
+        if len(args) > 1 and is_gpu(args[1]):
+            args = (args[0], moved("torch.load", args[1]), *args[2:])
+        elif "map_location" not in kwargs or is_gpu(kwargs["map_location"]):
+            kwargs["map_location"] = "cpu"  # the file may have been saved on a GPU
+        return real(*args, **kwargs)
+
+    return load
+
+
+def _answered(real: Any, name: str, answer: Any, record: Record) -> Any:
+    @functools.wraps(real)
+    def asked(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return real(*args, **kwargs)
+        except Exception:
+            record("device", f"torch.cuda.{name}()", repr(answer), _REASON)
+            return answer
+
+    return asked
+
+
+def _properties(*_args: Any, **_kwargs: Any) -> Any:
+    return types.SimpleNamespace(name="no GPU", total_memory=0, major=0, minor=0, multi_processor_count=0)
+
+
+class _Event:
+    """A CUDA event without CUDA: measures wall time."""
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        self.time = 0.0
+
+    def record(self, *_args: Any) -> None:
+        import time
+
+        self.time = time.perf_counter()
+
+    def synchronize(self) -> None:
+        return None
+
+    def query(self) -> bool:
+        return True
+
+    def elapsed_time(self, end: _Event) -> float:
+        """Milliseconds from this event to `end`."""
+        return (end.time - self.time) * 1000
+
+
+def _uncompiled(real: Any, record: Record) -> Any:
+    @functools.wraps(real)
+    def compile_nothing(model: Any = None, **_kwargs: Any) -> Any:
+        if model is None:
+            return lambda function: function
+        record("device", "torch.compile", "", "Compiling needs a compiler that the grading machine lacks.")
+        return model
+
+    return compile_nothing
+
+
+def _patch_loading(module: Any, record: Record) -> None:
+    """`from_pretrained(device_map=...)` and arguments of older versions."""
+    owner = module.PreTrainedModel
+    real = owner.from_pretrained.__func__
+
+    @functools.wraps(real)
+    def from_pretrained(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.pop("device_map", None) is not None:
+            record("device", "from_pretrained(device_map=...)", "", _REASON)
+        for name in ("use_auth_token", "load_in_8bit", "load_in_4bit"):
+            if name in kwargs:
+                record("argument", f"from_pretrained({name}={kwargs.pop(name)!r})", "", "Not there while grading.")
+        return real(cls, *args, **kwargs)
+
+    owner.from_pretrained = classmethod(from_pretrained)
+
+
+def _patch_pipeline(module: Any, is_gpu: Callable[[Any], bool], moved: Callable[[str, Any], str]) -> None:
+    real = module.pipeline
+
+    @functools.wraps(real)
+    def pipeline(*args: Any, **kwargs: Any) -> Any:
+        device = kwargs.get("device")
+        if device is not None and device != -1 and is_gpu(device):
+            kwargs["device"] = moved("pipeline", device)
+        return real(*args, **kwargs)
+
+    module.pipeline = pipeline

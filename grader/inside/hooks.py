@@ -1,0 +1,99 @@
+"""Change a module when it is imported, or at once when it is already there; and say once what was changed.
+
+Runs in the box, beside student code. Costs microseconds: nothing is imported here that the student does not import.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import sys
+import traceback
+import types
+from collections.abc import Callable, Mapping, Sequence
+from importlib.machinery import ModuleSpec
+from typing import Any
+
+__all__ = ["Record", "once", "provide", "when_imported"]
+
+Record = Callable[[str, str, str, str], None]
+"""Takes rule, before, after and reason of one adaptation."""
+
+
+class _Watcher(importlib.abc.MetaPathFinder):
+    """Finds nothing itself; sees to it that patches run after the import of the modules they are for."""
+
+    def __init__(self) -> None:
+        self.patches: dict[str, list[Callable[[Any], None]]] = {}
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in self.patches:
+            return None
+        for finder in list(sys.meta_path):
+            spec = None if finder is self else finder.find_spec(fullname, path, target)
+            if spec is None:
+                continue
+            if spec.loader is not None:
+                self._follow(fullname, spec.loader)
+            return spec
+        return None
+
+    def _follow(self, fullname: str, loader: Any) -> None:
+        execute = loader.exec_module
+
+        def exec_module(module: types.ModuleType) -> None:
+            del loader.exec_module
+            execute(module)
+            for patch in self.patches.pop(fullname, ()):
+                _apply(patch, module)
+
+        loader.exec_module = exec_module
+
+
+_watcher = _Watcher()
+
+
+def when_imported(name: str, patch: Callable[[Any], None]) -> None:
+    """Call `patch(module)` once, now or right after the module's import. A patch that fails is reported to the log."""
+    module = sys.modules.get(name)
+    if module is not None:
+        _apply(patch, module)
+        return
+    _watcher.patches.setdefault(name, []).append(patch)
+    if _watcher not in sys.meta_path:
+        sys.meta_path.insert(0, _watcher)
+
+
+def _apply(patch: Callable[[Any], None], module: Any) -> None:
+    try:
+        patch(module)
+    except Exception:  # a library that looks different must not break the student's import
+        traceback.print_exc(file=sys.__stderr__)
+
+
+def provide(module: Any, names: Mapping[str, Callable[[], Any]]) -> None:
+    """Let a module answer for names that it lacks; each is made, by its function, when it is asked for."""
+    original = module.__dict__.get("__getattr__")
+
+    def __getattr__(name: str) -> Any:  # noqa: N807
+        if name in names:
+            return names[name]()
+        if original is not None:
+            return original(name)
+        raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+
+    module.__getattr__ = __getattr__
+
+
+def once(record: Record) -> Record:
+    """`record`, called only the first time for the same words: training loops repeat themselves."""
+    seen: set[tuple[str, str, str]] = set()
+
+    def record_once(rule: str, before: str, after: str, reason: str) -> None:
+        key = (rule, before, after)
+        if key not in seen:
+            seen.add(key)
+            record(rule, before, after, reason)
+
+    return record_once
