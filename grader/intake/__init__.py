@@ -1,0 +1,20 @@
+"""Intake: from a Canvas archive, a folder or a single file to submissions, with nothing lost on the way."""
+
+from grader.intake.archive import Limits
+from grader.intake.names import EntryName, parse_canvas_name, parse_moodle_path
+from grader.intake.roster import AssignmentColumn, Roster, RosterEntry, read_roster
+from grader.intake.take import Intake, LedgerLine, take_in
+
+__all__ = [
+    "AssignmentColumn",
+    "EntryName",
+    "Intake",
+    "LedgerLine",
+    "Limits",
+    "Roster",
+    "RosterEntry",
+    "parse_canvas_name",
+    "parse_moodle_path",
+    "read_roster",
+    "take_in",
+]

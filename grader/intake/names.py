@@ -1,0 +1,213 @@
+"""What file names say: whose a file is, when Canvas or Moodle named it, and how a name is made safe to use or to show.
+
+Trusted code over untrusted text: every name here was chosen by a student or stands in an archive. No name leaves this
+module for the file system except through `safe_file_name` and `slug`, and none for people except through `shown`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import unicodedata
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "EntryName",
+    "clean",
+    "compact",
+    "is_noise",
+    "parse_canvas_name",
+    "parse_moodle_path",
+    "repaired",
+    "safe_file_name",
+    "shown",
+    "slug",
+    "without_resubmission_suffix",
+]
+
+_ANONYMOUS = re.compile(
+    r"(?P<late>LATE_)?anon_(?P<anon>[A-Za-z0-9]+)_(?:(?P<att>[0-9]{1,20})_(?P<orig>.+)|(?P<html>text|link)\.html)",
+    re.DOTALL,
+)
+_MOODLE = re.compile(
+    r"(?P<name>.+?)_(?P<id>[0-9]{1,20})_assignsubmission_(?P<kind>file|onlinetext)(?:_(?P<orig>.*))?", re.DOTALL
+)
+# Canvas tries -1 to -7, then a UUID, before the whole chain of extensions: `hw.v2.ipynb` becomes `hw-1.v2.ipynb`.
+_SUFFIX = re.compile(
+    r"-(?:[1-7]|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?=(?:\.[A-Za-z][A-Za-z0-9]*)*\.[A-Za-z0-9]+$)"
+)
+_HTML_KINDS = {"text.html": "text", "link.html": "link"}
+_NOISE_FOLDERS = frozenset({"__macosx", ".ipynb_checkpoints", "__pycache__", ".git", ".idea", ".vscode", ".venv"})
+_NOISE_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini", ".gitignore", ".gitkeep"})
+_RESERVED = frozenset({"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(10)})
+_MAX_NAME_BYTES = 120
+
+
+@dataclass(frozen=True, slots=True)
+class EntryName:
+    """What the name of one handed-in file says."""
+
+    owner: str
+    """The student's or group's name as the system wrote it, e.g. `svenssonåsa`; empty when anonymous."""
+    user_id: str | None
+    """Canvas user id, or Moodle participant id; None when anonymous."""
+    attachment_id: str | None
+    """Canvas attachment id; None for text entries, links and Moodle."""
+    original: str
+    """The file's name as the student called it."""
+    kind: str = "file"
+    """`file`, `text` (typed into the browser) or `link` (a URL)."""
+    late: bool = False
+    """True when the name carries Canvas's late mark."""
+    anonymous_id: str | None = None
+    """Canvas's anonymous id."""
+    system: str = "canvas"
+    """`canvas` or `moodle`."""
+    others: tuple[str, ...] = ()
+    """Further user ids the name could mean; not empty means that it was ambiguous."""
+
+
+def repaired(name: str) -> str:
+    """Return the name in NFC, with UTF-8 that an unzipper took for code page 437 put right."""
+    if not name.isascii():
+        with contextlib.suppress(UnicodeError):  # raised when it was no mojibake
+            name = name.encode("cp437").decode("utf-8")
+    return unicodedata.normalize("NFC", name)
+
+
+def parse_canvas_name(name: str, roster_ids: Container[str] = frozenset()) -> EntryName | None:
+    """Read a name from Canvas's "Download Submissions"; None when it is not such a name.
+
+    `<name>[_LATE]_<user>_<attachment>_<original>`, where `<name>` and `<original>` may hold underscores and numbers: a
+    reading whose user id is in `roster_ids` is preferred, else the first one.
+    """
+    name = repaired(name)
+    if (match := _ANONYMOUS.fullmatch(name)) and match["anon"] not in roster_ids:
+        return EntryName(
+            owner="",
+            user_id=None,
+            attachment_id=match["att"],
+            original=match["orig"] or f"{match['html']}.html",
+            kind=match["html"] or "file",
+            late=match["late"] is not None,
+            anonymous_id=match["anon"],
+        )
+    tokens = name.split("_")
+    readings: list[EntryName] = []
+    for i in range(1, len(tokens) - 1):
+        if not _is_number(tokens[i]):
+            continue
+        late = i > 1 and tokens[i - 1] == "LATE"
+        owner = "_".join(tokens[: i - 1 if late else i])
+        rest = "_".join(tokens[i + 1 :])
+        if rest in _HTML_KINDS:
+            readings.append(EntryName(owner, tokens[i], None, rest, _HTML_KINDS[rest], late))
+        elif _is_number(tokens[i + 1]) and (original := "_".join(tokens[i + 2 :])):
+            readings.append(EntryName(owner, tokens[i], tokens[i + 1], original, "file", late))
+    if not readings:
+        return None
+    known = [reading for reading in readings if reading.user_id in roster_ids]
+    # The upper-case LATE cannot be part of a name, so the number after it is the user id.
+    marked = [reading for reading in readings if reading.late]
+    chosen = (known or marked or readings)[0]
+    if known or marked:
+        return chosen
+    others = tuple(dict.fromkeys(r.user_id for r in readings[1:] if r.user_id and r.user_id != chosen.user_id))
+    return EntryName(
+        chosen.owner, chosen.user_id, chosen.attachment_id, chosen.original, chosen.kind, chosen.late, others=others
+    )
+
+
+def parse_moodle_path(parts: Sequence[str]) -> EntryName | None:
+    """Read a path from Moodle's "Download all submissions", flat or in folders; None when it is not one."""
+    for i, part in enumerate(parts):
+        match = _MOODLE.fullmatch(part)
+        if match is None:
+            continue
+        last = i == len(parts) - 1
+        original = (match["orig"] or "") if last else parts[-1]
+        if not original:
+            return None
+        kind = "text" if match["kind"] == "onlinetext" else "file"
+        return EntryName(match["name"], match["id"], None, original, kind, system="moodle")
+    return None
+
+
+def without_resubmission_suffix(name: str) -> str:
+    """Undo Canvas's renaming of a second upload: `lab2-1.ipynb` gives `lab2.ipynb`.
+
+    Ambiguous (`assignment-3.ipynb` may be the student's own name), so only for comparing, or where a `-` is wrong anyway.
+    """
+    return _SUFFIX.sub("", name, count=1)
+
+
+def is_noise(parts: Sequence[str]) -> bool:
+    """Return True for what operating systems, Jupyter and editors leave behind; never a student's work."""
+    *folders, last = (part.casefold() for part in parts)
+    if any(folder in _NOISE_FOLDERS for folder in folders):
+        return True
+    return last in _NOISE_FILES or last.startswith("._") or last in _NOISE_FOLDERS
+
+
+def compact(name: str) -> str:
+    """Write a name as Canvas does in file names: `Svensson, Åsa` gives `svenssonåsa`."""
+    return re.sub(r"\W", "", unicodedata.normalize("NFC", name).lower())
+
+
+def clean(text: str) -> str:
+    """Drop what cannot be stored or shown: control and direction characters become spaces, lone surrogates `\ufffd`."""
+    text = text.encode("utf-8", "replace").decode("utf-8") if not text.isascii() else text
+    text = "".join(c if c.isprintable() else " " for c in unicodedata.normalize("NFC", text))
+    return re.sub(r" {2,}", " ", text).strip()
+
+
+def shown(name: str, limit: int = 80) -> str:
+    """Quote a name for a sentence: one line, no control or direction characters, at most `limit` characters."""
+    text = "".join(c if c.isprintable() else "\ufffd" for c in name)
+    if len(text) > limit:
+        half = (limit - 1) // 2
+        text = f"{text[:half]}…{text[-half:]}"
+    return f"“{text}”"
+
+
+def safe_file_name(name: str) -> str:
+    """Return a name that is one path component on every common file system, at most 120 bytes long, never empty.
+
+    Letters of any script stay; separators, wildcards, control and direction characters become `_`.
+    """
+    name = unicodedata.normalize("NFC", name.encode("utf-8", "replace").decode("utf-8"))
+    name = "".join("_" if c in '/\\:*?"<>|' or not c.isprintable() else c for c in name).rstrip(". ")
+    if name.startswith((".", " ")):
+        name = f"_{name[1:]}"
+    stem, dot, extension = name.rpartition(".")
+    if not dot or len(extension) > 12:
+        stem, dot, extension = name, "", ""
+    room = _MAX_NAME_BYTES - len((dot + extension).encode())
+    stem = stem.encode()[:room].decode("utf-8", "ignore").rstrip()
+    if not stem or stem.split(".")[0].strip().casefold() in _RESERVED:
+        stem = f"_{stem}"
+    return stem + dot + extension
+
+
+def slug(name: str) -> str:
+    """Return a short ASCII name, safe as an id and a file name; it ends in a digest when letters were lost."""
+    plain = unicodedata.normalize("NFKD", name.encode("utf-8", "replace").decode("utf-8"))
+    lost = any(not c.isascii() and not unicodedata.combining(c) for c in plain)
+    words = re.findall(r"[a-z0-9]+", plain.encode("ascii", "ignore").decode().lower())
+    text = "-".join(words)
+    if len(text) > 48:
+        text, lost = text[:48].rstrip("-"), True
+    if not text or text in _RESERVED:
+        text, lost = text or "submission", True
+    return f"{text}-{short_digest(name)}" if lost else text
+
+
+def short_digest(text: str) -> str:
+    """Return six hex digits that depend on `text` only."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+
+
+def _is_number(token: str) -> bool:
+    return len(token) <= 20 and token.isascii() and token.isdigit()

@@ -1,0 +1,274 @@
+"""The class list: Canvas's gradebook export in all its variants, a groups export, or a plain file with `id,name`.
+
+Trusted code over a file that the instructor chose; the names in it are untrusted text (students choose their own).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from grader.errors import UsageError
+from grader.intake.names import clean, compact
+from grader.records import Notice
+
+__all__ = ["AssignmentColumn", "Roster", "RosterEntry", "read_roster"]
+
+_ID = ("id", "canvas_user_id", "canvas user id", "user_id", "user id", "identifier")
+_NAME = ("student", "name", "student name", "full name", "display name", "display_name")
+_LAST = ("lastname", "last name", "last_name")
+_FIRST = ("firstname", "first name", "first_name")
+_LOGIN = ("sis login id", "login_id", "login", "username")
+_SIS = ("sis user id", "sis_user_id")
+_SECTION = ("section", "sections")
+_GROUP = ("group_name", "group name", "group")
+_TITLE = re.compile(r"(?P<title>.*\S)\s+\((?P<id>[0-9]+)\)", re.DOTALL)
+_STUDENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@~-]*")
+_MAX_BYTES = 50_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentColumn:
+    """One assignment of the gradebook."""
+
+    header: str
+    """Header as exported, e.g. `Lab 2: LoRA (98765)`."""
+    title: str
+    """Title without the id."""
+    id: str
+    """Canvas's assignment id."""
+    points: float | None = None
+    """Points possible, where the export says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class RosterEntry:
+    """One student of the class."""
+
+    id: str
+    """Canvas user id (or whatever id the file joins by)."""
+    name: str
+    """Name as the file writes it, e.g. `Svensson, Åsa`."""
+    sis_login: str = ""
+    """SIS login id; empty when the export has none."""
+    sis_id: str = ""
+    """SIS user id; empty when the export has none."""
+    section: str = ""
+    """Section, or several joined by Canvas."""
+    group: str = ""
+    """Name of the student's group, where a file says so."""
+    identity: tuple[str, ...] = ()
+    """The identity cells exactly as exported, in the order of `Roster.identity_header`."""
+
+    @property
+    def is_test_student(self) -> bool:
+        """True for Canvas's "Student, Test", whom nobody misses."""
+        return self.name.casefold() in ("student, test", "test student")
+
+
+@dataclass(frozen=True)
+class Roster:
+    """The students of a class, and what is needed to write a gradebook back."""
+
+    entries: tuple[RosterEntry, ...]
+    """The students, in the order of the file."""
+    identity_header: tuple[str, ...] = ()
+    """Header cells that Canvas needs to recognise a student, e.g. `Student, ID, Section`; empty for a plain list."""
+    assignments: tuple[AssignmentColumn, ...] = ()
+    """The gradebook's assignment columns."""
+    notices: tuple[Notice, ...] = field(default=())
+    """Rows that were left out, and why."""
+
+    @cached_property
+    def by_id(self) -> dict[str, RosterEntry]:
+        """Students by id."""
+        return {entry.id: entry for entry in self.entries}
+
+    @cached_property
+    def _by_text(self) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        for entry in self.entries:
+            last, _, first = entry.name.partition(",")
+            texts = {entry.id.casefold(), entry.sis_login.casefold(), compact(entry.name), compact(first + last)}
+            for text in texts - {""}:
+                found[text] = (*found.get(text, ()), entry.id)
+        return found
+
+    def find(self, text: str) -> RosterEntry | None:
+        """Return the one student whose id, login or name (either order, spaces and case aside) is `text`, else None."""
+        ids = self._by_text.get(text.strip().casefold()) or self._by_text.get(compact(text)) or ()
+        return self.by_id[ids[0]] if len(ids) == 1 else None
+
+    def group_of(self, name: str, representative: str | None) -> tuple[RosterEntry, ...]:
+        """Return the members of the group called `name` (as in a file name), else of the representative's group."""
+        wanted = compact(name)
+        members = tuple(e for e in self.entries if wanted and e.group and compact(e.group) == wanted)
+        known = self.by_id.get(representative or "")
+        if not members and known and known.group:
+            members = tuple(e for e in self.entries if e.group == known.group)
+        return members
+
+
+def read_roster(path: Path, groups: Path | None = None) -> Roster:
+    """Read a class list: Canvas's gradebook export, or any CSV with the columns `id` and `name`.
+
+    `,` `;` and tab as separators, BOM, decimal comma, the rows `Manual Posting` and `Points Possible`, the formula
+    guard `="…"` and missing SIS columns are understood. `groups` is a file with the columns `canvas_user_id` and
+    `group_name`. Raises UsageError when a file cannot be read or lacks the columns, naming those that it has.
+    """
+    roster = _read(path)
+    if groups is None:
+        return roster
+    of = {entry.id: entry.group for entry in _read(groups, need_group=True).entries}
+    return replace(roster, entries=tuple(replace(e, group=of.get(e.id, e.group)) for e in roster.entries))
+
+
+def number(cell: str) -> float | None:
+    """Read a number with decimal point or comma; None when the cell holds none."""
+    text = cell.strip().replace("\u00a0", "").replace(" ", "")
+    if "," in text:
+        # The separator that comes last is the decimal one: 1.234,5 and 1,234.5 are the same number.
+        text = text.replace(".", "").replace(",", ".") if text.rfind(",") > text.rfind(".") else text.replace(",", "")
+    return float(text) if re.fullmatch(r"-?[0-9]+(\.[0-9]*)?", text) else None
+
+
+def unguarded(cell: str) -> str:
+    """Undo Canvas's formula guard: `="=SUM"` gives `=SUM`."""
+    if cell.startswith('="') and cell.endswith('"') and len(cell) >= 3:
+        return cell[2:-1].replace('""', '"')
+    return cell
+
+
+def _read(path: Path, *, need_group: bool = False) -> Roster:
+    rows = _rows(path)
+    header = [clean(cell) for cell in rows[0]]
+    columns = {cell.casefold(): i for i, cell in reversed(list(enumerate(header)))}
+    at = _Columns(columns)
+    id_at, name_at = at.first(_ID), at.first(_NAME)
+    last_at, first_at = at.first(_LAST), at.first(_FIRST)
+    group_at = at.first(_GROUP)
+    if id_at is None or (name_at is None and last_at is None) or (need_group and group_at is None):
+        has = f"{path} has the columns {', '.join(header[:12]) or '(none)'}"
+        if need_group:
+            raise UsageError(f"{has}; a list of groups needs `canvas_user_id`, `name` and `group_name`")
+        raise UsageError(
+            f"{has}; a class list needs `ID` and `Student` (or `id` and `name`). "
+            "In Canvas: Grades → Export → Export Entire Gradebook."
+        )
+    section_at = at.first(_SECTION)
+    identity = _identity_columns(header, section_at)
+    entries: dict[str, RosterEntry] = {}
+    notices: list[Notice] = []
+    points: list[str] = []
+    for number_of_row, row in enumerate(rows[1:], 2):
+        cells = [*row, *[""] * (len(header) - len(row))]
+        if "points possible" in cells[0].casefold():
+            points = points or cells
+            continue
+        student = clean(unguarded(cells[id_at])).removeprefix("Participant ")
+        if last_at is not None and name_at is None:
+            name = ", ".join(part for part in (_text(cells, last_at), _text(cells, first_at)) if part)
+        else:
+            name = _text(cells, name_at)
+        if not student and not name:
+            continue  # the row of "Manual Posting", or separators only
+        if re.fullmatch(r"[0-9]+([.,][0-9]+)?[eE]\+?[0-9]+", student):
+            raise UsageError(
+                f"{path}, row {number_of_row}: the id {student} was shortened by a spreadsheet program; "
+                "export the gradebook again and do not save it from there"
+            )
+        if not _STUDENT_ID.fullmatch(student):
+            text = f"Row {number_of_row} of the class list ({name}) has no usable id and was left out."
+            notices.append(Notice("roster-row", text))
+            continue
+        entry = RosterEntry(
+            id=student,
+            name=name or student,
+            sis_login=_text(cells, at.first(_LOGIN)),
+            sis_id=_text(cells, at.first(_SIS)),
+            section=_text(cells, section_at),
+            group=_text(cells, group_at),
+            identity=tuple(cells[i] for i in identity),
+        )
+        if student in entries:
+            text = f"Row {number_of_row} of the class list repeats the id {student} ({name}); the first row counts."
+            notices.append(Notice("roster-row", text))
+            continue
+        entries[student] = entry
+    if not entries:
+        raise UsageError(f"{path} has the columns of a class list but no row with an id")
+    return Roster(
+        entries=tuple(entries.values()),
+        identity_header=tuple(header[i] for i in identity),
+        assignments=_assignments(header, points, section_at),
+        notices=tuple(notices),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    at: dict[str, int]
+
+    def first(self, names: Iterable[str]) -> int | None:
+        return next((self.at[name] for name in names if name in self.at), None)
+
+
+def _rows(path: Path) -> list[list[str]]:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read the class list {path}: {error.strerror}") from error
+    if len(raw) > _MAX_BYTES:
+        raise UsageError(f"{path} is too large for a class list")
+    try:
+        text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError:
+        text = raw.decode("cp1252", "replace")  # saved again by a spreadsheet program
+    if "\0" in text:
+        raise UsageError(f"{path} is not a CSV file; a class list is Canvas's gradebook export (Grades → Export)")
+    text = re.sub(r"\A\s*sep=.\r?\n", "", text)
+    best: list[list[str]] = []
+    for separator in ",;\t":
+        try:
+            table = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+            rows = [row for row in table if any(map(str.strip, row))]
+        except csv.Error as error:
+            raise UsageError(f"{path} is not a readable CSV file: {error}") from error
+        # Titles may hold the other separators, so a known column decides, not a count.
+        if rows and {cell.strip().casefold() for cell in rows[0]} & set(_ID):
+            return rows
+        best = max(best, rows, key=lambda found: len(found[0]) if found else 0)
+    if not best:
+        raise UsageError(f"{path} is empty")
+    return best
+
+
+def _identity_columns(header: list[str], section_at: int | None) -> list[int]:
+    """Choose the columns that Canvas's importer insists on; none when the file is no gradebook export."""
+    lower = [cell.casefold() for cell in header]
+    start = 3 if lower[:3] == ["lastname", "firstname", "id"] else 2 if lower[:2] == ["student", "id"] else 0
+    if not start or section_at is None:
+        return []
+    # Canvas takes the SIS columns only as this pair; without them the id alone joins.
+    sis = [lower.index(name) for name in ("sis user id", "sis login id") if name in lower]
+    return [*range(start), *(sis if len(sis) == 2 else []), section_at]
+
+
+def _assignments(header: list[str], points: list[str], section_at: int | None) -> tuple[AssignmentColumn, ...]:
+    found = []
+    for i, cell in enumerate(header):
+        match = _TITLE.fullmatch(cell)
+        possible = points[i] if i < len(points) else ""
+        if match and i > (section_at or 0) and "read only" not in possible.casefold():
+            found.append(AssignmentColumn(cell, match["title"], match["id"], number(possible)))
+    return tuple(found)
+
+
+def _text(cells: list[str], at: int | None) -> str:
+    return "" if at is None else clean(unguarded(cells[at].strip()))

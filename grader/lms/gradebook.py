@@ -1,0 +1,136 @@
+"""Scores as a CSV file that Canvas's gradebook imports: only the rows and the one column that were graded.
+
+Trusted code; the names it writes come from students and are written so that neither Canvas nor a spreadsheet runs them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Mapping
+
+from grader.errors import UsageError
+from grader.intake.names import clean
+from grader.intake.roster import AssignmentColumn, Roster
+
+__all__ = ["canvas_gradebook", "choose_column", "formula_safe", "number_cell"]
+
+_COLUMN = re.compile(r".*\S\s+\([0-9]+\)", re.DOTALL)
+
+
+def canvas_gradebook(
+    roster: Roster | None,
+    scores: Mapping[str, float | None],
+    column: str | None = None,
+    *,
+    title: str = "",
+    possible: float | None = None,
+    scale: bool = False,
+    names: Mapping[str, str] | None = None,
+) -> str:
+    """Return the CSV to import under Grades → Import.
+
+    `scores` are points by Canvas user id; None (needs review) is left out, since an empty cell would clear an existing
+    score. With a roster there is one row per scored student of it, and `column` (header, title or id) or `title` (of the
+    assignment) picks the assignment's column. Without one, `column` is the whole header, `Lab 2 (98765)`, and `names` gives
+    names by id. `possible` is what `scores` are out of: where Canvas's points differ, `scale` converts, else it is refused.
+    Raises UsageError when the column is not certain or the points differ, ValueError for a score that is no finite number.
+    """
+    wanted = {student: points for student, points in scores.items() if points is not None}
+    bad = [student for student, points in wanted.items() if not math.isfinite(points)]
+    if bad:
+        raise ValueError(f"the score of {bad[0]} is not a finite number")
+    if roster is None or not roster.identity_header:
+        return _without_gradebook(roster, wanted, column, names or {})
+    chosen = choose_column(roster, column, title)
+    factor = _factor(chosen, possible, scale)
+    rows = [[*roster.identity_header, chosen.header]]
+    rows += [
+        [*entry.identity, number_cell(wanted[entry.id] * factor)] for entry in roster.entries if entry.id in wanted
+    ]
+    return _csv(rows)
+
+
+def choose_column(roster: Roster, column: str | None = None, title: str = "") -> AssignmentColumn:
+    """Return the gradebook column that is meant: by `column`, else by the assignment's `title`, else the only one.
+
+    Raises UsageError, listing the columns, when none or several fit.
+    """
+    candidates = roster.assignments
+    listing = "; ".join(f"“{c.header}”" for c in candidates[:20]) or "none"
+    if column is not None:
+        text = column.strip()
+        tests = (
+            lambda c: text in (c.header, c.id),
+            lambda c: c.title == text,
+            lambda c: text.casefold() in c.header.casefold(),
+        )
+        found = next((hits for test in tests if (hits := [c for c in candidates if test(c)])), [])
+        if len(found) != 1:
+            what = "fits several columns" if found else "is no column"
+            raise UsageError(f"“{column}” {what} of the gradebook. Its assignments: {listing}. Name one with --column.")
+        return found[0]
+    if len(candidates) == 1:
+        return candidates[0]
+    words = _words(title)
+    likely = [c for c in candidates if words and len(words & _words(c.title)) * 2 > len(words)]
+    if len(likely) != 1:
+        raise UsageError(
+            f"which column of the gradebook is this assignment? Name it with --column (its id is enough). "
+            f"Its assignments: {listing}."
+        )
+    return likely[0]
+
+
+def number_cell(value: float) -> str:
+    """Write points with at most two decimals and a decimal point: `85`, `8.5`, `8.33`."""
+    text = f"{value:.2f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def formula_safe(cell: str) -> str:
+    """Guard a text that a spreadsheet would run: `=A1` becomes `="=A1"`, which is Canvas's own way."""
+    text = clean(cell)
+    return '="' + text.replace('"', '""') + '"' if text[:1] in ("=", "+", "-", "@") else text
+
+
+def _without_gradebook(
+    roster: Roster | None, scores: Mapping[str, float], column: str | None, names: Mapping[str, str]
+) -> str:
+    if column is None or not _COLUMN.fullmatch(column.strip()):
+        raise UsageError(
+            "without Canvas's gradebook export (--roster) name the column as Canvas does, with the assignment's id: "
+            '--column "Lab 2 (98765)"; a title without its id would make a new assignment in Canvas'
+        )
+    known = {entry.id: entry for entry in roster.entries} if roster else {}
+    rows = [["Student", "ID", "Section", column.strip()]]
+    for student in sorted(scores, key=lambda i: (names.get(i, "").casefold(), len(i), i)):
+        entry = known.get(student)
+        if known and entry is None:
+            continue
+        name = entry.name if entry else names.get(student, "")
+        rows.append([formula_safe(name), student, entry.section if entry else "", number_cell(scores[student])])
+    return _csv(rows)
+
+
+def _factor(column: AssignmentColumn, possible: float | None, scale: bool) -> float:
+    if possible is None or column.points is None or math.isclose(column.points, possible):
+        return 1.0
+    if not scale or column.points <= 0 or possible <= 0:
+        raise UsageError(
+            f"“{column.header}” is worth {number_cell(column.points)} points in Canvas, but these scores are out of "
+            f"{number_cell(possible)}: change the points in Canvas and export again, or convert with --scale"
+        )
+    return column.points / possible
+
+
+def _words(title: str) -> set[str]:
+    return set(re.findall(r"\w+", title.casefold())) - {"the", "a", "an", "of", "and", "for", "with", "in"}
+
+
+def _csv(rows: list[list[str]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue()
