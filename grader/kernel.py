@@ -16,11 +16,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import nbformat
-import zmq
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, DeadKernelError
+from zmq.constants import Event
 from zmq.utils.monitor import parse_monitor_message
 
 from grader.errors import SandboxError
@@ -132,7 +132,7 @@ class KernelSession:
     def _connect(self) -> None:
         client: BoundedClient = self._manager.client()
         client.bound(self.limits)
-        client.start_channels(shell=True, iopub=True, stdin=False, hb=False, control=False)
+        client.start_channels(shell=True, iopub=True, stdin=False, hb=False, control=False)  # noqa: S604 - a channel's name
         client.output.exceeded = lambda: self._kill(Outcome.OUTPUT_LIMIT)
         self._client = client
         self._notebook = _Client(
@@ -232,14 +232,14 @@ class KernelSession:
         limits = self.limits
         if now.killed_for_memory:
             self._note(Outcome.OUT_OF_MEMORY)
-        if now.refused_forks or now.processes > limits.processes:
+        if now.refused_forks or now.tasks >= limits.processes:
             self._note(Outcome.PROCESS_LIMIT)
+        if now.disk_bytes >= 0.99 * limits.disk_bytes:
+            self._note(Outcome.DISK_LIMIT)  # the full folder refuses to take more; the program may go on
         if now.memory_bytes > limits.memory_bytes:
             self._kill(Outcome.OUT_OF_MEMORY)
-        elif now.disk_bytes > limits.disk_bytes or now.files > limits.files:
+        elif now.disk_bytes > 1.25 * limits.disk_bytes or now.files > limits.files:
             self._kill(Outcome.DISK_LIMIT)
-        elif now.processes > 2 * limits.processes:
-            self._kill(Outcome.PROCESS_LIMIT)
         elif time.monotonic() - self._started > limits.wall_seconds:
             self._kill(Outcome.TIMED_OUT)
         elif self._deadline is not None and now.cpu_seconds > self._deadline:
@@ -257,11 +257,11 @@ class KernelSession:
 
     async def _guard(self, channel: Any) -> None:
         """A connection that drops while the kernel lives means a message above the size limit: ZeroMQ refuses it so."""
-        monitor = channel.socket.get_monitor_socket(zmq.Event.DISCONNECTED)
+        monitor = channel.socket.get_monitor_socket(Event.DISCONNECTED)
         output = channel is self._client.iopub_channel
         while True:
             event = parse_monitor_message(await monitor.recv_multipart())
-            if event["event"] != zmq.Event.DISCONNECTED:
+            if event["event"] != Event.DISCONNECTED:
                 continue
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._provisioner.ended.wait(), 0.3)
@@ -308,8 +308,11 @@ class KernelSession:
                 status = await self._execute(cell)
             finally:
                 self._deadline = None
-        used = max(0.0, self._sample().cpu_seconds - cpu_before)
-        error = _error_of(reply, cell) if status == "ok" else None
+        after = self._sample()
+        if self.alive:
+            self._judge(after)
+        used = max(0.0, after.cpu_seconds - cpu_before)
+        error = _error_of(reply) if status == "ok" else None
         if error is not None:
             status = "error"
             for outcome, symptom in _SYMPTOMS:
@@ -423,7 +426,7 @@ async def _completed(task: asyncio.Future[Any]) -> bool:
     return True
 
 
-def _error_of(reply: dict[str, Any], cell: Any) -> CellError | None:
+def _error_of(reply: dict[str, Any]) -> CellError | None:
     """The exception a cell ended with, from its reply."""
     content = reply.get("content")
     if not isinstance(content, dict) or content.get("status") != "error":

@@ -9,6 +9,7 @@ import ctypes
 import os
 import struct
 from collections.abc import Mapping
+from pathlib import Path
 
 __all__ = ["ALL_NAMESPACES", "drop_privileges", "enter", "limit", "reap_orphans", "sole_thread"]
 
@@ -45,12 +46,8 @@ def reap_orphans() -> None:
 
 def sole_thread() -> list[str]:
     """Names of the threads of this process beyond the first one; empty when forking is safe."""
-    names = []
-    for task in os.listdir("/proc/self/task"):
-        if int(task) != os.getpid():
-            with open(f"/proc/self/task/{task}/comm") as file:
-                names.append(file.read().strip())
-    return names
+    tasks = Path("/proc/self/task").iterdir()
+    return [(task / "comm").read_text().strip() for task in tasks if int(task.name) != os.getpid()]
 
 
 def limit(limits: Mapping[str, int]) -> None:
@@ -62,8 +59,7 @@ def limit(limits: Mapping[str, int]) -> None:
 
     for name, value in limits.items():
         if name == "memory":
-            with open("/proc/self/statm") as file:
-                value += int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+            value += int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
             name = "as"
         kind = getattr(resource, f"RLIMIT_{name.upper()}")
         hard = resource.getrlimit(kind)[1]

@@ -20,17 +20,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import zmq
 from ipykernel.control import ControlThread
+from ipykernel.iostream import OutStream
 from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
 from traitlets.config import Config
+from zmq.constants import SocketOption, SocketType
 
 from grader.inside.zygote import CHANNELS
 
 __all__ = ["BoxKernel", "BoxKernelApp", "become_kernel", "main"]
 
 _SHORT = 2_000
+_PIECE = 1 << 18
 
 
 class BoxKernel(IPythonKernel):
@@ -79,12 +81,28 @@ def _failure(error: BaseException) -> dict[str, Any]:
     return {"status": "error", "error": {"name": str(type(error).__name__)[:200], "message": message}}
 
 
+class BoxOutStream(OutStream):
+    """Printed text that leaves in pieces: the usual stream gathers for 0.2 s, which can be more than memory holds."""
+
+    _gathered = 0
+
+    def write(self, string: str) -> int | None:
+        """Write, and flush when much has gathered; the writer waits meanwhile."""
+        written = super().write(string)
+        self._gathered += len(string)
+        if self._gathered > _PIECE:
+            self._gathered = 0
+            self.flush()
+        return written
+
+
 class BoxKernelApp(IPKernelApp):
     """An IPython kernel application on listening sockets that somebody else made, or on ports it binds itself."""
 
     info: dict[str, Any]
     descriptors: dict[str, int]
     kernel_class = BoxKernel
+    outstream_class = "grader.inside.kernel.BoxOutStream"
 
     def init_connection_file(self) -> None:
         """Take the connection from the request; no file is read or written."""
@@ -105,21 +123,21 @@ class BoxKernelApp(IPKernelApp):
     def _bind_socket(self, s: Any, port: int) -> int:
         name = {self.info[f"{channel}_port"]: channel for channel in CHANNELS}[port]
         s.setsockopt(
-            zmq.SocketOption.SNDHWM, 0
+            SocketOption.SNDHWM, 0
         )  # never drop a message: the queue's memory belongs to the box and is bounded with it
         if name in self.descriptors:
-            s.setsockopt(zmq.SocketOption.USE_FD, self.descriptors[name])
+            s.setsockopt(SocketOption.USE_FD, self.descriptors[name])
         return int(super()._bind_socket(s, port))
 
     def init_control(self, context: Any) -> None:
         """As in the base class, without the debugger's connections and without a thread for subshells."""
-        self.control_socket = context.socket(zmq.SocketType.ROUTER)
+        self.control_socket = context.socket(SocketType.ROUTER)
         self.control_socket.linger = 1000
-        self.control_port = self._bind_socket(self.control_socket, int(self.control_port))
+        self.control_port = self._bind_socket(self.control_socket, self.info["control_port"])
         self.control_socket.router_handover = 1
-        self.debugpy_socket = context.socket(zmq.SocketType.STREAM)
+        self.debugpy_socket = context.socket(SocketType.STREAM)
         self.debugpy_socket.linger = 0
-        self.debug_shell_socket = context.socket(zmq.SocketType.DEALER)
+        self.debug_shell_socket = context.socket(SocketType.DEALER)
         self.debug_shell_socket.linger = 0
         self.control_thread = ControlThread(daemon=True)
 

@@ -7,6 +7,7 @@ is shared but read-only system and interpreter files and the listening sockets h
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -99,10 +100,8 @@ class Box:
         """Kill the first process of the namespace, and with it every other one; returns when they are gone. Idempotent."""
         if self.init_fd < 0:
             return
-        try:
+        with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.init_fd, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         if self.holder.stdin:
             self.holder.stdin.close()
         try:

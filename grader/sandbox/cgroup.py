@@ -72,7 +72,9 @@ class ControlGroup:
             swap = group.memory / ("memory.swap.max" if unified else "memory.memsw.limit_in_bytes")
             if swap.exists():
                 swap.write_text("0" if unified else str(total))
-            group.pids.joinpath("pids.max").write_text(str(limits.processes + 8))  # bubblewrap's own come on top
+            group.pids.joinpath("pids.max").write_text(
+                str(limits.processes + 1)
+            )  # bubblewrap's first process comes on top
         except (OSError, KeyError, ValueError):
             for folder in dict.fromkeys(folders):
                 with contextlib.suppress(OSError):

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import zmq
 from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.channels import AsyncZMQSocketChannel
 from traitlets import Type
+from zmq.constants import SocketOption
 
 from grader.sandbox.contract import Limits
 
@@ -90,8 +90,8 @@ class BoundedClient(AsyncKernelClient):
     def _create_connected_socket(self, channel: str, identity: bytes | None = None, **options: Any) -> Any:
         # set on the context, where sockets take their defaults from: a limit set after `connect` has no effect
         most = self.limits.output_bytes if channel == "iopub" else self.limits.message_bytes
-        self.context.setsockopt(zmq.SocketOption.MAXMSGSIZE, most)
-        self.context.setsockopt(zmq.SocketOption.RCVHWM, 64 if channel == "iopub" else 4)
+        self.context.setsockopt(SocketOption.MAXMSGSIZE, most)
+        self.context.setsockopt(SocketOption.RCVHWM, 64 if channel == "iopub" else 4)
         return super()._create_connected_socket(channel, identity=identity, **options)
 
     @property

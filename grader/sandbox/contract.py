@@ -154,9 +154,9 @@ class KernelGone(GraderError):  # noqa: N818 - it is news, not an error of ours
         self.outcome = outcome
 
 
-class EvidenceTooLarge(EvidenceError):
+class EvidenceTooLarge(EvidenceError):  # noqa: N818
     """One answer was larger than it may be."""
 
 
-class QuestionTimedOut(EvidenceError):
+class QuestionTimedOut(EvidenceError):  # noqa: N818
     """One question used up its CPU time."""

@@ -17,7 +17,7 @@ import psutil
 from grader.sandbox.bubblewrap import Box, statistics
 from grader.sandbox.cgroup import ControlGroup
 
-__all__ = ["BoxMeter", "Meter", "Sample", "TreeMeter"]
+__all__ = ["BoxMeter", "Meter", "Sample", "TreeMeter", "anonymous_bytes", "tree"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class Sample:
     """Bytes of files in the folders of the box."""
     files: int = 0
     """Files there."""
-    processes: int = 0
-    """Processes alive."""
+    tasks: int = 0
+    """Processes and threads alive; 0 where the control group counts them."""
     killed_for_memory: int = 0
     """Processes the kernel ended because the memory cap was hit."""
     refused_forks: int = 0
@@ -50,29 +50,30 @@ class Meter(Protocol):
         """Largest memory seen."""
 
 
-def _stat(folder: Path) -> tuple[str, float, float]:
-    """Start time (an identity together with the process id), own CPU seconds, and those of children waited for."""
+def _stat(folder: Path) -> tuple[str, float, float, int]:
+    """Start time (an identity together with the process id), own CPU seconds, those of children waited for, threads."""
     fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
     tick = os.sysconf("SC_CLK_TCK")
-    return fields[19], (int(fields[11]) + int(fields[12])) / tick, (int(fields[13]) + int(fields[14])) / tick
+    numbers = [int(field) for field in fields[11:20]]
+    return fields[19], (numbers[0] + numbers[1]) / tick, (numbers[2] + numbers[3]) / tick, numbers[6]
 
 
-def _resident(folder: Path) -> int:
-    """Anonymous and shared resident bytes; pages shared with the zygote count fully, so this is an upper bound."""
-    total = 0
-    for line in (folder / "status").read_text().splitlines():
-        if line.startswith(("RssAnon:", "RssShmem:")):
-            total += int(line.split()[1]) * 1024
-    return total
+def _sizes(file: Path, *keys: str) -> list[int]:
+    """Bytes beside each key of a file of /proc; 0 for a key that is not there."""
+    found = dict.fromkeys(keys, 0)
+    for line in file.read_text().splitlines():
+        key, _space, rest = line.partition(" ")
+        if key in found:
+            found[key] = int(rest.split()[0]) * 1024
+    return list(found.values())
 
 
-def _proportional(folder: Path) -> int:
-    """Bytes of anonymous and shared memory with shared pages divided among those that share them."""
-    total = 0
-    for line in (folder / "smaps_rollup").read_text().splitlines():
-        if line.startswith(("Pss_Anon:", "Pss_Shmem:")):
-            total += int(line.split()[1]) * 1024
-    return total
+def anonymous_bytes(pid: int) -> int:
+    """Memory of a process that belongs to no file; 0 when it is gone."""
+    try:
+        return _sizes(Path(f"/proc/{pid}/status"), "RssAnon:")[0]
+    except (OSError, ValueError):
+        return 0
 
 
 @dataclass(slots=True)
@@ -85,6 +86,8 @@ class BoxMeter:
     """Its control group, where there is one."""
     ceiling: int
     """Bytes below which a rough, cheap upper bound of the memory is exact enough."""
+    shared: int = 0
+    """Bytes that a warm kernel shares with the zygote at its start, and that are not the submission's."""
     _own: dict[tuple[str, str], float] = field(default_factory=dict)
     _cpu: float = 0.0
     _peak: int = 0
@@ -93,54 +96,55 @@ class BoxMeter:
         """The process folders of the box's own /proc: exactly its processes."""
         root = self.box.inside / "proc"
         try:
-            return [root / name for name in os.listdir(root) if name.isdigit()]
+            return [folder for folder in root.iterdir() if folder.name.isdigit()]
         except OSError:
             return []
 
     def sample(self) -> Sample:
         """A fresh reading."""
-        folders = self._folders()
-        memory = 0 if self.group else self._sum_memory(folders)
-        disk = files = 0
+        disk = files = killed = refused = tasks = 0
         with contextlib.suppress(OSError):
             disk, files = statistics(self.box)
         if self.group:
             with contextlib.suppress(OSError):
                 self._cpu = max(self._cpu, self.group.cpu_seconds())
             memory = max(0, self.group.memory_bytes() - disk)
+            killed, refused = self.group.out_of_memory(), self.group.refused_forks()
         else:
-            self._cpu = max(self._cpu, self._sum_cpu(folders))
+            folders = self._folders()
+            memory = self._sum_memory(folders)
+            cpu, tasks = self._sum_processes(folders)
+            self._cpu = max(self._cpu, cpu)
         self._peak = max(self._peak, memory + disk)
-        return Sample(
-            cpu_seconds=self._cpu,
-            memory_bytes=memory,
-            disk_bytes=disk,
-            files=files,
-            processes=len(folders),
-            killed_for_memory=self.group.out_of_memory() if self.group else 0,
-            refused_forks=self.group.refused_forks() if self.group else 0,
-        )
+        return Sample(self._cpu, memory, disk, files, tasks, killed, refused)
 
-    def _sum_cpu(self, folders: list[Path]) -> float:
-        alive = 0.0
+    def _sum_processes(self, folders: list[Path]) -> tuple[float, int]:
+        """CPU seconds and number of tasks."""
+        alive, tasks = 0.0, 0
         for folder in folders:
             with contextlib.suppress(OSError, ValueError, IndexError):
-                start, own, children = _stat(folder)
+                start, own, children, threads = _stat(folder)
                 self._own[folder.name, start] = own
                 alive += own + children
-        # two lower bounds: every process ever seen, and those alive with the children they waited for
-        return max(sum(self._own.values()), alive)
+                tasks += threads
+        # two lower bounds of the time: every process ever seen, and those alive with the children they waited for
+        return max(sum(self._own.values()), alive), tasks
 
     def _sum_memory(self, folders: list[Path]) -> int:
-        total = 0
-        for read in (_resident, _proportional):
-            total = 0
-            for folder in folders:
-                with contextlib.suppress(OSError, ValueError):
-                    total += read(folder)
-            if total < self.ceiling:
-                break
-        return total
+        """Memory of the processes; where the zygote's pages are in doubt, in favour of the submission."""
+        rough = 0
+        for folder in folders:
+            with contextlib.suppress(OSError, ValueError):
+                rough += sum(_sizes(folder / "status", "RssAnon:", "RssShmem:"))
+        if rough < self.ceiling:
+            return max(0, rough - self.shared)
+        private = proportional = 0
+        for folder in folders:
+            with contextlib.suppress(OSError, ValueError):
+                own, anonymous, shared = _sizes(folder / "smaps_rollup", "Private_Dirty:", "Pss_Anon:", "Pss_Shmem:")
+                private += own
+                proportional += anonymous + shared
+        return max(private, proportional - self.shared)
 
     def peak_bytes(self) -> int:
         """Largest memory seen, files included."""
@@ -153,8 +157,6 @@ class TreeMeter:
 
     pid: int
     """The kernel's process id."""
-    folder: Path
-    """The work folder."""
     _own: dict[tuple[int, float], float] = field(default_factory=dict)
     _peak: int = 0
 
@@ -168,7 +170,7 @@ class TreeMeter:
                 memory += process.memory_info().rss
                 count += 1
         self._peak = max(self._peak, memory)
-        return Sample(cpu_seconds=sum(self._own.values()), memory_bytes=memory, processes=count)
+        return Sample(cpu_seconds=sum(self._own.values()), memory_bytes=memory, tasks=count)
 
     def peak_bytes(self) -> int:
         """Largest memory seen, processes only."""

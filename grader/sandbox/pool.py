@@ -149,7 +149,7 @@ def _short_folder() -> Path:
     """A private temporary folder whose path leaves room for socket names (Unix sockets allow about 100 characters)."""
     folder = tempfile.mkdtemp(prefix=PREFIX)
     if len(folder) > _LONGEST_SOCKET_PATH - 30 and sys.platform != "win32":
-        os.rmdir(folder)
+        Path(folder).rmdir()
         folder = tempfile.mkdtemp(prefix=PREFIX, dir="/tmp")
     return Path(folder)
 

@@ -24,7 +24,7 @@ from grader.sandbox.bubblewrap import Box, build
 from grader.sandbox.cgroup import ControlGroup
 from grader.sandbox.contract import BOX, BoxSpec, Limits
 from grader.sandbox.environment import environment
-from grader.sandbox.meter import BoxMeter, Meter, TreeMeter, tree
+from grader.sandbox.meter import BoxMeter, Meter, TreeMeter, anonymous_bytes
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.seccomp import program
 from grader.sandbox.subprocess import PlainKernel
@@ -86,15 +86,15 @@ class BoxProvisioner(KernelProvisionerBase):
             elif self.plain is not None:
                 self.plain.process.send_signal(signum)
 
-    async def kill(self, restart: bool = False) -> None:
+    async def kill(self, restart: bool = False) -> None:  # noqa: ARG002
         """End everything at once."""
         self.end()
 
-    async def terminate(self, restart: bool = False) -> None:
+    async def terminate(self, restart: bool = False) -> None:  # noqa: ARG002
         """End everything at once: a submission gets no say in its end."""
         self.end()
 
-    async def cleanup(self, restart: bool = False) -> None:
+    async def cleanup(self, restart: bool = False) -> None:  # noqa: ARG002
         """End everything and remove every trace."""
         self.end()
         if self.group is not None:
@@ -117,7 +117,7 @@ class BoxProvisioner(KernelProvisionerBase):
         options.pop("extra_arguments", None)
         return await super().pre_launch(cmd=[], **options)
 
-    async def launch_kernel(self, cmd: list[str], **options: Any) -> dict[str, Any]:
+    async def launch_kernel(self, cmd: list[str], **options: Any) -> dict[str, Any]:  # noqa: ARG002
         """Start the kernel. Raises SandboxError."""
         info = {
             key: value.decode() if isinstance(value, bytes) else value for key, value in self.connection_info.items()
@@ -177,8 +177,8 @@ class BoxProvisioner(KernelProvisionerBase):
             "threads": self.spec.threads,
             "limits": {
                 "core": 0,
-                "nproc": self.limits.processes,
-                "fsize": self.limits.disk_bytes,
+                # where a control group counts them, a refusal by it leaves a trace that can be told in the report
+                "nproc": self.limits.processes + (16 if self.group else 0),
                 "memory": self.limits.memory_bytes,
             },
             "seccomp": program().hex() if isolated else None,
@@ -196,7 +196,7 @@ class BoxProvisioner(KernelProvisionerBase):
         with connection:
             self._account(self.box.init, self._pid)
             connection.send(b"go")
-        self.meter = BoxMeter(self.box, self.group, self.limits.memory_bytes // 2)
+        self.meter = BoxMeter(self.box, self.group, self.limits.memory_bytes, anonymous_bytes(zygote.pid))
 
     def _launch_cold(self, info: dict[str, Any], listeners: list[socket.socket]) -> None:
         request = self._request(info)
@@ -215,7 +215,7 @@ class BoxProvisioner(KernelProvisionerBase):
         assert self.box.holder.stdin
         self.box.holder.stdin.write(json.dumps(request).encode())
         self.box.holder.stdin.close()
-        self.meter = BoxMeter(self.box, self.group, self.limits.memory_bytes // 2)
+        self.meter = BoxMeter(self.box, self.group, self.limits.memory_bytes)
 
     def _launch_plain(self, info: dict[str, Any], listeners: list[socket.socket]) -> None:
         assert self.folder is not None
@@ -230,7 +230,7 @@ class BoxProvisioner(KernelProvisionerBase):
         self._pid = self.plain.process.pid
         if hasattr(os, "pidfd_open"):
             self._pidfd = os.pidfd_open(self._pid)
-        self.meter = TreeMeter(self._pid, work)
+        self.meter = TreeMeter(self._pid)
 
     def _log_pipe(self) -> int:
         """The writing end of a pipe for the kernel's own standard error; whoever fills it loses the rest."""
@@ -279,17 +279,6 @@ class BoxProvisioner(KernelProvisionerBase):
             self._log = -1
         self.finished = True
         self.ended.set()
-
-    @property
-    def kernel_pid(self) -> int:
-        """The kernel's process id as seen from here; for `cold` bubblewrap's first process in the box."""
-        return self._pid
-
-    def descendants(self) -> int:
-        """How many processes of the submission are alive."""
-        if self.plain is not None:
-            return len(tree(self._pid))
-        return self.meter.sample().processes if self.meter is not None else 0
 
 
 def _children(pid: int) -> list[int]:
