@@ -62,9 +62,9 @@ def _sizes(file: Path, *keys: str) -> list[int]:
     """Bytes beside each key of a file of /proc; 0 for a key that is not there."""
     found = dict.fromkeys(keys, 0)
     for line in file.read_text().splitlines():
-        key, _space, rest = line.partition(" ")
-        if key in found:
-            found[key] = int(rest.split()[0]) * 1024
+        words = line.split()
+        if words and words[0] in found:
+            found[words[0]] = int(words[1]) * 1024
     return list(found.values())
 
 
