@@ -1,0 +1,232 @@
+"""What a bundle is: the folder with all that a submission sees and is judged by. Trusted; stdlib only.
+
+`docs/bundles.md` describes the layout for people who write a bundle by hand.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from grader.bundles.heldout import HeldOut, generate_heldout, read_heldout
+from grader.errors import BundleError
+
+FORMAT: Final = 1
+MANIFEST: Final = "bundle.json"
+METHODS: Final = ("full", "head", "lora")
+MODEL_NAMES: Final = ("distilbert-base-uncased", "distilbert/distilbert-base-uncased")
+REQUIRED: Final = ("model/config.json", "train.csv", "eval.csv")
+_SHIPPED: Final = (
+    Path(__file__).parents[1] / "_data" / "standin",
+    Path(__file__).parents[2] / "data" / "standin",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """What a method's trained model must reach on the held-out reviews."""
+
+    accuracy: float
+    """Lowest accuracy that passes, 0 to 1."""
+    loss: float | None = None
+    """Highest mean cross-entropy (in nats) that passes; None where it is not looked at."""
+    false_fail: float | None = None
+    """Estimated probability that a right solution misses; None where nobody measured."""
+
+    def passes(self, accuracy: float, loss: float) -> bool:
+        """Whether both measures are good enough; NaN never is."""
+        return accuracy >= self.accuracy and (self.loss is None or loss <= self.loss)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle folder whose manifest has been read."""
+
+    path: Path
+    """The folder."""
+    name: str
+    """Short name, as reports show it."""
+    manifest: Mapping[str, Any]
+    """`bundle.json`, read-only, with defaults filled in."""
+    thresholds: Mapping[str, Threshold]
+    """Per method (`full`, `head`, `lora`); empty where accuracy cannot be judged without review."""
+
+    @property
+    def model_dir(self) -> Path:
+        """The folder with config.json, the weights and the tokenizer."""
+        return self.path / "model"
+
+    @property
+    def train_csv(self) -> Path:
+        """The training reviews, columns `review` and `label` (and usually `index`)."""
+        return self.path / "train.csv"
+
+    @property
+    def eval_csv(self) -> Path:
+        """The evaluation reviews that students see, same columns."""
+        return self.path / "eval.csv"
+
+    @property
+    def metric(self) -> Path | None:
+        """The offline accuracy metric; None where the bundle brings none and the grader's own serves."""
+        path = self.path / "metric" / "accuracy.py"
+        return path if path.is_file() else None
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """The names under which `from_pretrained` finds the model."""
+        return tuple(self.manifest["models"])
+
+    @property
+    def sizes(self) -> Mapping[int, int]:
+        """Literal of the real DistilBERT -> literal of this model; empty for the real one."""
+        return MappingProxyType({int(real): int(here) for real, here in self.manifest["sizes"].items()})
+
+    def minimum_accuracy(self, method: str) -> float | None:
+        """The lowest accuracy that passes for `full`, `head` or `lora`; None where nobody calibrated it."""
+        threshold = self.thresholds.get(method)
+        return threshold.accuracy if threshold else None
+
+    def maximum_loss(self, method: str) -> float | None:
+        """The highest held-out loss that passes for a method; None where the loss is not looked at."""
+        threshold = self.thresholds.get(method)
+        return threshold.loss if threshold else None
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the bundle's content: SHA-256 over the manifest, which holds the hash of every other file.
+
+        A manifest written by hand holds no hashes; then they are computed, which takes a second for a large model.
+        """
+        state = {"manifest": dict(self.manifest)}
+        if not self.manifest["files"]:
+            state["manifest"]["files"] = hash_files(self.path)
+        return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+    def heldout(self, secret: bytes) -> HeldOut:
+        """The reviews that the trained models are judged on, with their labels, which never enter the box.
+
+        Drawn from `secret` where the manifest names a generator, else read from heldout.csv, where `secret` is not used.
+        Raises BundleError where heldout.csv is damaged.
+        """
+        source = self.manifest["heldout"]
+        if source["source"] == "file":
+            return read_heldout(self.path / source["path"])
+        return generate_heldout(secret, int(source["count"]), self._seen_texts)
+
+    def verify(self) -> None:
+        """Compares every file with its hash in the manifest.
+
+        Raises BundleError naming the files that are missing, changed or not listed. A manifest without hashes has nothing to
+        compare.
+        """
+        listed = self.manifest["files"]
+        if not listed:
+            return
+        found = hash_files(self.path)
+        problems = [f"{name} is missing" for name in sorted(listed.keys() - found.keys())]
+        problems += [f"{name} is not in the manifest" for name in sorted(found.keys() - listed.keys())]
+        problems += [
+            f"{name} has changed" for name in sorted(listed.keys() & found.keys()) if listed[name] != found[name]
+        ]
+        if problems:
+            raise BundleError(
+                f"bundle {self.name} in {self.path} is damaged: {'; '.join(problems)}. Restore it, or build it again with"
+                " `grader bundle build`."
+            )
+
+    @cached_property
+    def _seen_texts(self) -> frozenset[str]:
+        texts: set[str] = set()
+        for path in (self.train_csv, self.eval_csv):
+            with path.open(encoding="utf-8", newline="") as lines:
+                texts.update(row[self.manifest["columns"]["text"]] for row in csv.DictReader(lines))
+        return frozenset(texts)
+
+
+def load_bundle(path: Path | None = None) -> Bundle:
+    """Opens a bundle folder; None opens the stand-in that the project ships.
+
+    Reads the manifest and the thresholds only; `verify` reads the rest. Raises BundleError where the folder is not a bundle.
+    """
+    if path is None:
+        path = next((folder for folder in _SHIPPED if (folder / MANIFEST).is_file()), None)
+        if path is None:
+            raise BundleError(
+                "the stand-in bundle is not installed; build one with `grader bundle build` and pass --bundle."
+            )
+    path = path.resolve()
+    manifest = _complete(_read_object(path / MANIFEST), path)
+    for name in REQUIRED:
+        if not (path / name).is_file():
+            raise BundleError(f"{path} is not a complete bundle: {name} is missing (see docs/bundles.md).")
+    return Bundle(path, manifest["name"], MappingProxyType(manifest), MappingProxyType(_read_thresholds(path)))
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file under `folder` but the manifest, by relative path, sorted."""
+    files = (p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST and "__pycache__" not in p.parts)
+    hashes = {}
+    for file in files:
+        with file.open("rb") as content:
+            hashes[file.relative_to(folder).as_posix()] = hashlib.file_digest(content, "sha256").hexdigest()
+    return dict(sorted(hashes.items()))
+
+
+def _complete(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
+    if manifest.get("format") != FORMAT:
+        raise BundleError(f'{path / MANIFEST} must say "format": {FORMAT}, not {manifest.get("format")!r}.')
+    filled: dict[str, Any] = {
+        "name": path.name,
+        "description": "",
+        "models": list(MODEL_NAMES),
+        "sizes": {},
+        "heldout": {"source": "file", "path": "heldout.csv"},
+        "files": {},
+        **manifest,
+    }
+    filled["columns"] = {"text": "review", "label": "label", **filled.get("columns", {})}
+    source = filled["heldout"].get("source")
+    match source:
+        case "file" if not (path / filled["heldout"].get("path", "")).is_file():
+            raise BundleError(
+                f"{path} has no held-out reviews: put a heldout.csv (columns review,label) there; students must not have it."
+            )
+        case "generator" if filled["heldout"].get("count", 0) % 2 or filled["heldout"].get("count", 0) < 2:
+            raise BundleError(f"{path / MANIFEST}: heldout.count must be an even number of reviews.")
+        case "file" | "generator":
+            return filled
+    raise BundleError(f'{path / MANIFEST}: heldout.source must be "file" or "generator", not {source!r}.')
+
+
+def _read_thresholds(path: Path) -> dict[str, Threshold]:
+    file = path / "thresholds.json"
+    if not file.is_file():
+        return {}
+    content = _read_object(file)
+    try:
+        return {
+            method: Threshold(float(entry["accuracy"]), entry.get("loss"), entry.get("false_fail"))
+            for method, entry in content["methods"].items()
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f'{file}: every method needs a number "accuracy" (see docs/bundles.md); {error!r}') from error
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(f"{path} does not exist: the folder is not a bundle (see docs/bundles.md).") from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise BundleError(f"{path} must hold a JSON object.")
+    return content

@@ -1,0 +1,58 @@
+"""Runs torch code of ours in a process of its own, one thread, offline, so that the CLI never imports torch. Trusted."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from grader.errors import InfrastructureError
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and the share of it that is done, 0 to 1."""
+
+_OFFLINE = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "PYTHONHASHSEED": "0",
+}
+
+
+def run_module(module: str, arguments: Sequence[str], home: Path | None = None) -> Iterator[str]:
+    """Runs `python -m module arguments` and yields its output line by line.
+
+    `home` becomes `HF_HOME`. Raises InfrastructureError with the last lines of its output where it fails.
+    """
+    environment = {**os.environ, **_OFFLINE}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")])
+    if home is not None:
+        environment["HF_HOME"] = str(home)
+        for name in ("HF_DATASETS_CACHE", "HF_MODULES_CACHE", "HF_HUB_CACHE"):
+            environment.pop(name, None)
+    command = [sys.executable, "-m", module, *arguments]
+    last: list[str] = []
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                last = [*last[-9:], line.rstrip()]
+                yield line.rstrip()
+        except BaseException:
+            # Interrupted, or the caller stopped listening: nobody is left to read what it would say.
+            process.kill()
+            raise
+    if process.returncode:
+        raise InfrastructureError(f"{module} ended with exit code {process.returncode}: " + "\n".join(last))
+
+
+def silent(what: str, share: float) -> None:
+    """The progress of those who do not want to hear of it."""
