@@ -97,8 +97,10 @@ def setup(kernel: Any) -> None:
     import os
     from pathlib import Path
 
+    from grader.inside import padding
     from grader.inside.distilbert import layout
 
+    padding.install()
     witness = Witness(layout)
     witness.install()
     hub = Path(os.environ.get("HF_HOME", ".")) / "hub" / "models--distilbert-base-uncased" / "snapshots"

@@ -1,6 +1,6 @@
 """The witness: sees every training run while it happens, whatever the student calls things.
 
-Runs inside the box, so what it says is a claim; stdlib and torch only. Official hooks are used: the optimizers' global
+Runs inside the box, so what it says is a claim. Official hooks are used: the optimizers' global
 step hooks, and a wrapper around `Trainer.train` to know when a run is over. For each run it keeps which model was trained
 (reached from the stepped parameters), the state of its tensors before the first step, and a copy of the model as the
 training left it.
@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+from grader.inside.hooks import when_imported
 
 _MAX_RUNS = 24
 
@@ -111,9 +113,11 @@ class Witness:
         from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
         self._handles = [register_optimizer_step_pre_hook(self._before), register_optimizer_step_post_hook(self._after)]
-        trainer = getattr(sys.modules.get("transformers.trainer"), "Trainer", None)
-        if trainer is not None and not hasattr(trainer.train, "__witnessed__"):
-            trainer.train = self._wrap_train(trainer.train)
+        when_imported("transformers.trainer", self._watch_trainer)
+
+    def _watch_trainer(self, module: Any) -> None:
+        if not hasattr(module.Trainer.train, "__witnessed__"):
+            module.Trainer.train = self._wrap_train(module.Trainer.train)
 
     def _wrap_train(self, train: Any) -> Any:
         import functools
