@@ -249,7 +249,7 @@ class _Intake:
         modules = {file.name.casefold() for file in picked.companions}
         companions = []
         for file in picked.companions:
-            parts = file.parts[len(home) :] if file.parts[: len(home)] == home else file.parts
+            parts = file.parts[len(home) :] if file.parts[: len(home)] == home != file.parts else file.parts
             plain = without_resubmission_suffix(file.name)
             # `import lora` cannot find lora-1.py, which is what Canvas makes of a second upload of lora.py.
             if plain != file.name and plain.endswith(".py") and plain.casefold() not in modules:

@@ -270,6 +270,7 @@ def take_in_safely(data: bytes) -> None:
 @given(st.dictionaries(names, contents, max_size=6))
 @example({"a": b"1", "a/b.ipynb": nb("1")})
 @example({"": nb("1"), "..": b"x"})
+@example({"in": b"", "in.zip": {"in/a": nb("1")}})
 @example({"x_1_2_a.zip": {"lab.ipynb": nb("1"), "a": b"", "a/b": b"", "__MACOSX/x": b""}})
 def test_arbitrary_archives(entries: dict[str, object]) -> None:
     take_in_safely(packed(entries))
