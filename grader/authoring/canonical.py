@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 import tempfile
+import warnings
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+from nbformat.warnings import DuplicateCellId, MissingIDFieldWarning
 
 from grader.errors import DeclarationError, UsageError
 
@@ -27,11 +29,17 @@ def read_notebook(path: Path) -> NotebookNode:
     """Read one of the course's notebooks, in any version that nbformat knows.
 
     Raises:
-        UsageError: there is no such file, or it is not a notebook.
+        UsageError: there is no such file, or it is not a notebook, or its cells have no ids of their own.
 
     """
     try:
-        return nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+        with warnings.catch_warnings():
+            # nbformat would give such cells a random id, another one each time.
+            warnings.simplefilter("error", DuplicateCellId)
+            warnings.simplefilter("error", MissingIDFieldWarning)
+            return nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+    except (DuplicateCellId, MissingIDFieldWarning) as error:
+        raise UsageError(f"{path}: every cell needs an id of its own ({error}).") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}). Give the path of a notebook.") from error
     except (nbformat.reader.NotJSONError, nbformat.ValidationError, UnicodeDecodeError) as error:

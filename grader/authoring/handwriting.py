@@ -29,9 +29,9 @@ from grader.errors import DeclarationError
 __all__ = ["Fragment", "compose", "fragments_of", "read_fragments"]
 
 _SECTION = re.compile(
-    r"^## (?P<name>[a-z0-9-]+)\n(?P<why>.*?)"
-    r"^(?P<fence>```+)(?P<language>python|markdown)\n(?P<source>.*?)^(?P=fence)$",
-    re.MULTILINE | re.DOTALL,
+    r"^## (?P<name>[a-z0-9-]+)\n(?P<why>(?:(?!## |```).*\n)*?)"
+    r"^(?P<fence>```+)(?P<language>python|markdown)\n(?P<source>(?:.*\n)*?)^(?P=fence)$",
+    re.MULTILINE,
 )
 _HEADING = re.compile(r"^## (.*)$", re.MULTILINE)
 
