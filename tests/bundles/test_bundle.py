@@ -1,0 +1,164 @@
+"""Opening, verifying and reading bundles: the shipped one, damaged ones, and one written by hand."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from grader.bundles import DEFAULT_SECRET, METHODS, Bundle, Threshold, load_bundle
+from grader.bundles.bundle import hash_files
+from grader.errors import BundleError
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_the_shipped_bundle_is_whole_and_small(standin: Bundle) -> None:
+    standin.verify()
+    assert sum(file.stat().st_size for file in standin.path.rglob("*") if file.is_file()) < 1_000_000
+    assert set(standin.thresholds) == set(METHODS)
+
+
+def test_the_shipped_reviews_have_the_columns_of_the_course(standin: Bundle) -> None:
+    for path, count in ((standin.train_csv, 2000), (standin.eval_csv, 500)):
+        table = rows(path)
+        assert list(table[0]) == ["index", "review", "label"]
+        assert [row["index"] for row in table] == [str(index) for index in range(count)]
+        assert sum(row["label"] == "1" for row in table) == count // 2
+
+
+def test_sizes_of_the_real_model_map_to_those_of_this_one(standin: Bundle) -> None:
+    config = json.loads((standin.model_dir / "config.json").read_text())
+    assert standin.sizes[768] == config["dim"]
+    assert standin.sizes[3072] == config["hidden_dim"]
+    assert standin.sizes[66955010] == standin.sizes[66362880] + standin.sizes[592130]
+    assert standin.sizes[592130] == standin.sizes[590592] + standin.sizes[1538]
+    assert (config["n_layers"], config["max_position_embeddings"]) == (6, 512)
+
+
+def test_heldout_reviews_are_many_balanced_unseen_and_drawn_from_the_secret(standin: Bundle) -> None:
+    heldout = standin.heldout(b"one")
+    assert len(heldout.texts) == len(set(heldout.texts)) == len(heldout.labels) >= 2500
+    assert sum(heldout.labels) * 2 == len(heldout.labels)
+    seen = {row["review"] for path in (standin.train_csv, standin.eval_csv) for row in rows(path)}
+    assert seen.isdisjoint(heldout.texts)
+    assert standin.heldout(b"one") == heldout
+    assert standin.heldout(b"two") != heldout
+    assert standin.heldout(DEFAULT_SECRET) != heldout
+
+
+def change(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: change(folder / "model" / "vocab.txt"), "model/vocab.txt has changed"),
+        (lambda folder: change(folder / "thresholds.json"), "thresholds.json has changed"),
+        (lambda folder: (folder / "metric" / "accuracy.py").unlink(), "metric/accuracy.py is missing"),
+        (lambda folder: (folder / "model" / "more.bin").touch(), "model/more.bin is not in the manifest"),
+    ],
+)
+def test_damage_is_named(copy: Path, damage: Callable[[Path], None], said: str) -> None:
+    damage(copy)
+    with pytest.raises(BundleError, match=said):
+        load_bundle(copy).verify()
+
+
+def test_the_digest_names_the_content_not_the_place(standin: Bundle, copy: Path) -> None:
+    assert load_bundle(copy).digest == standin.digest
+    manifest = json.loads((copy / "bundle.json").read_text())
+    manifest["files"]["thresholds.json"] = "0" * 64
+    (copy / "bundle.json").write_text(json.dumps(manifest))
+    assert load_bundle(copy).digest != standin.digest
+
+
+def test_a_bundle_by_hand_needs_little(handwritten: Path) -> None:
+    bundle = load_bundle(handwritten)
+    bundle.verify()
+    assert (bundle.name, bundle.sizes, bundle.metric) == ("mine", {}, None)
+    assert bundle.model_names == ("distilbert-base-uncased", "distilbert/distilbert-base-uncased")
+    assert bundle.minimum_accuracy("full") is None
+    assert bundle.heldout(b"not used").texts == ("Lovely, really.", "Dull.")
+    assert bundle.heldout(b"not used").labels == (1, 0)
+    before = bundle.digest
+    change(handwritten / "train.csv")
+    assert load_bundle(handwritten).digest != before
+
+
+def test_thresholds_by_hand(handwritten: Path) -> None:
+    content = {"methods": {"full": {"accuracy": 0.8}, "head": {"accuracy": 0.7, "loss": 0.6}}}
+    (handwritten / "thresholds.json").write_text(json.dumps(content))
+    bundle = load_bundle(handwritten)
+    assert bundle.thresholds["full"] == Threshold(0.8)
+    assert (bundle.minimum_accuracy("head"), bundle.maximum_loss("head")) == (0.7, 0.6)
+    assert (bundle.minimum_accuracy("lora"), bundle.maximum_loss("full")) == (None, None)
+
+
+def test_a_threshold_looks_at_both_measures_and_nan_never_passes() -> None:
+    threshold = Threshold(0.8, loss=0.5)
+    assert threshold.passes(0.8, 0.5)
+    assert not threshold.passes(0.79, 0.1)
+    assert not threshold.passes(0.9, 0.51)
+    assert not threshold.passes(float("nan"), 0.1)
+    assert not threshold.passes(0.9, float("nan"))
+    assert Threshold(0.8).passes(0.9, 99.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("bundle.json", None, "not a bundle"),
+        ("bundle.json", "{", "cannot be read"),
+        ("bundle.json", "[]", "must hold a JSON object"),
+        ("bundle.json", '{"format": 2}', '"format": 1, not 2'),
+        ("bundle.json", '{"format": 1, "heldout": {"source": "web"}}', "not 'web'"),
+        ("bundle.json", '{"format": 1, "heldout": {"source": "generator", "count": 7}}', "even number"),
+        ("heldout.csv", None, "no held-out reviews"),
+        ("model/config.json", None, "model/config.json is missing"),
+        ("train.csv", None, "train.csv is missing"),
+        ("thresholds.json", '{"methods": {"full": {}}}', 'needs a number "accuracy"'),
+        ("thresholds.json", '{"methods": {"full": {"accuracy": "high"}}}', 'needs a number "accuracy"'),
+    ],
+)
+def test_what_is_no_bundle_is_refused_with_a_reason(
+    handwritten: Path, name: str, content: str | None, said: str
+) -> None:
+    if content is None:
+        (handwritten / name).unlink()
+    else:
+        (handwritten / name).write_text(content)
+    with pytest.raises(BundleError, match=said):
+        load_bundle(handwritten)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"review,label\nGood,2\n", "line 2"),
+        (b"text,label\nGood,1\n", "line 2"),
+        (b"review,label\n", "holds no reviews"),
+        (b"review,label\n\xff\xfe,1\n", "cannot be read"),
+    ],
+)
+def test_damaged_heldout_reviews_are_refused(handwritten: Path, content: bytes, said: str) -> None:
+    (handwritten / "heldout.csv").write_bytes(content)
+    with pytest.raises(BundleError, match=said):
+        load_bundle(handwritten).heldout(b"")
+
+
+def test_the_manifest_lists_every_file(standin: Bundle) -> None:
+    assert hash_files(standin.path) == standin.manifest["files"]
+
+
+def test_opening_a_bundle_imports_neither_torch_nor_numpy() -> None:
+    code = "import sys; from grader.bundles import load_bundle; load_bundle().heldout(b''); print({'torch', 'numpy'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
