@@ -1,0 +1,154 @@
+"""From bytes to a report through a real kernel, with the toy assignment."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from grader.codec import dumps, loads
+from grader.pipeline import content_key, report_for
+from grader.records import Attempt, Evidence, Outcome, Status
+from tests.pipeline.conftest import notebook_bytes, submission_of
+
+ADD = "def add(a, b):\n    return a + b"
+SHOUT = "def shout(text):\n    return text.upper()"
+
+
+def earned(report) -> dict[str, int | None]:
+    return {c.id: c.earned for c in report.score.criteria}
+
+
+def test_a_right_notebook_gets_full_marks(run) -> None:
+    report = run(ADD, SHOUT, "print(add(1, 2))")
+    assert report.score.total == report.score.possible == 9
+    assert [c.status for c in report.execution.cells] == ["ok", "ok", "ok"]
+    assert report.execution.cells[2].output.strip() == "3"
+
+
+def test_a_wrong_function_costs_its_own_criterion(run) -> None:
+    report = run(ADD, "def shout(text):\n    return text")
+    assert earned(report) == {"add/sum": 4, "add/negative": 2, "shout/upper": 0}
+    assert "'hej'" in report.score.criteria[2].verdict.message
+
+
+def test_what_is_missing_or_raises_is_told(run) -> None:
+    report = run("def add(a, b):\n    return a + c")
+    assert earned(report) == {"add/sum": 0, "add/negative": 0, "shout/upper": 0}
+    assert "NameError" in report.score.criteria[0].verdict.message
+    assert report.score.criteria[1].verdict.because == "add/sum"
+    assert "`shout` is not defined" in report.score.criteria[2].verdict.message
+
+
+def test_a_cell_that_fails_costs_only_what_depends_on_it(run) -> None:
+    report = run("import nothing_of_this_name" if False else "1 / 0", ADD, "undefined_name\n" + SHOUT, "x = 1")
+    assert report.score.total == 9
+    assert [c.status for c in report.execution.cells] == ["error", "ok", "error", "ok"]
+    assert report.execution.cells[0].error.name == "ZeroDivisionError"
+
+
+def test_definitions_after_a_failing_line_of_one_big_cell_are_judged(run) -> None:
+    report = run(f"import math\nraise RuntimeError('training failed')\n{ADD}\n{SHOUT}")
+    assert report.score.total == 9
+
+
+@pytest.mark.parametrize("killer", ["import os; os._exit(0)", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"])
+def test_a_cell_that_ends_the_kernel_costs_only_what_depends_on_it(run, killer) -> None:
+    report = run(ADD, f"{killer}\nresult = 3", SHOUT)
+    assert report.score.total == 9
+    assert report.execution.outcome is Outcome.KERNEL_DIED
+    assert [c.status for c in report.execution.cells] == ["ok", "killed", "ok"]
+    assert any(n.kind == "rerun" and "Cell 2" in n.text for n in report.notices)
+
+
+def test_an_endless_loop_keeps_what_was_earned(run) -> None:
+    report = run(ADD, "while True:\n    pass", SHOUT)
+    assert report.score.total == 9
+    assert report.execution.outcome is Outcome.TIMED_OUT
+
+
+def test_a_call_to_exit_ends_nothing(run) -> None:
+    report = run(ADD, "import sys; sys.exit(1)", SHOUT)
+    assert report.score.total == 9
+
+
+def test_the_last_definition_wins_and_overwritten_names_are_remembered(run) -> None:
+    report = run(f"def add(a, b):\n    return 0\n{ADD}", SHOUT, "add = add(1, 2)")
+    assert report.score.total == 9
+
+
+def test_helper_modules_are_taken_along(run) -> None:
+    report = run("from helpers import add\nimport helpers", companions={"helpers.py": f"{ADD}\n{SHOUT}\n".encode()})
+    assert report.score.total == 9
+
+
+def test_a_function_that_never_returns_costs_its_own_criterion(run) -> None:
+    report = run(ADD, "def shout(text):\n    while True:\n        pass")
+    assert earned(report) == {"add/sum": 4, "add/negative": 2, "shout/upper": 0}
+    assert "CPU time" in report.score.criteria[2].verdict.message
+
+
+def test_stderr_and_warnings_are_no_failures(run) -> None:
+    report = run(ADD, "import sys, warnings\ndef shout(t):\n    print('x', file=sys.stderr)\n    warnings.warn('old')\n    return t.upper()")
+    assert report.score.total == 9
+
+
+def test_an_unreadable_file_gets_a_sentence_and_no_points(workplace) -> None:
+    data = b"%PDF-1.4 ..."
+    submission = submission_of(data)
+    report = report_for(workplace.ground, submission, asyncio.run(workplace.run(submission, data)))
+    assert report.score.total == 0
+    assert "PDF" in report.score.criteria[0].verdict.message
+
+
+def test_a_package_that_is_not_here_is_for_a_person_to_decide(run) -> None:
+    report = run("import zzz_not_a_package\nfrom zzz_not_a_package import add", SHOUT)
+    assert report.score.total is None
+    assert "zzz_not_a_package" in report.score.review[0]
+    assert run("try:\n    import zzz_not_a_package\nexcept ImportError:\n    pass", ADD, SHOUT).score.total == 9
+
+
+def test_a_fault_of_the_box_needs_review(workplace, monkeypatch) -> None:
+    from grader.errors import SandboxError
+
+    def broken(*_args, **_kwargs):
+        raise SandboxError("no box today")
+
+    monkeypatch.setattr("grader.execution.KernelSession", broken)
+    data = notebook_bytes(ADD, SHOUT)
+    submission = submission_of(data)
+    result = asyncio.run(workplace.run(submission, data))
+    report = report_for(workplace.ground, submission, result)
+    assert report.score.total is None
+    assert all(c.earned is None and c.verdict.status is Status.ERROR for c in report.score.criteria)
+    assert "no box today" in " ".join(report.score.review)
+
+
+def test_a_bug_of_ours_needs_review(workplace, monkeypatch) -> None:
+    async def broken(*_args, **_kwargs):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("grader.pipeline.run_notebook", broken)
+    data = notebook_bytes(ADD)
+    submission = submission_of(data)
+    report = report_for(workplace.ground, submission, asyncio.run(workplace.run(submission, data)))
+    assert report.score.total is None
+    assert "ZeroDivisionError" in report.score.review[0]
+
+
+def test_stored_evidence_judges_the_same(workplace) -> None:
+    data = notebook_bytes(ADD, SHOUT)
+    submission = submission_of(data)
+    result = asyncio.run(workplace.run(submission, data))
+    stored = loads(dumps(result.evidence), Evidence)
+    assert {o.attempt for o in stored.observations.values()} == {Attempt.VALUE}
+    again = type(result)(result.notebook, result.execution, stored)
+    assert dumps(report_for(workplace.ground, submission, again)) == dumps(report_for(workplace.ground, submission, result))
+
+
+def test_the_content_key_follows_what_evidence_depends_on(workplace) -> None:
+    ground = workplace.ground
+    one, two = submission_of(notebook_bytes(ADD)), submission_of(notebook_bytes(SHOUT))
+    assert content_key(ground, one, {}) == content_key(ground, one, {})
+    assert content_key(ground, one, {}) != content_key(ground, two, {})
+    assert content_key(ground, one, {}) != content_key(ground, one, {"helpers.py": b"x"})
