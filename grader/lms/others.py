@@ -6,6 +6,7 @@ Trusted code; pure functions. Texts from students go out as plain text, never as
 from __future__ import annotations
 
 import csv
+import html
 import io
 from collections.abc import Mapping
 from typing import Any
@@ -65,7 +66,7 @@ def moodle_worksheet(
     """Fill in Moodle's offline grading worksheet: the text as downloaded in, the text to upload out.
 
     `scores` and `comments` are by participant id. Only the cells for the grade and the feedback comments of scored students
-    change. Raises UsageError when it is not such a worksheet (with English column names), or a score is above the maximum.
+    change; comments are plain text and are escaped, since Moodle shows them as HTML. Raises UsageError when it is not such a worksheet (with English column names), or a score is above the maximum.
     """
     rows = list(csv.reader(io.StringIO(worksheet.removeprefix("\ufeff"), newline="")))
     header = [cell.strip() for cell in rows[0]] if rows else []
@@ -89,7 +90,12 @@ def moodle_worksheet(
             )
         row[grade_at] = number_cell(points)
         if comment_at is not None and comments and student in comments:
-            row[comment_at] = comments[student]
+            row[comment_at] = _as_html(comments[student])
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows(rows)
     return out.getvalue()
+
+
+def _as_html(text: str) -> str:
+    escaped = html.escape(text).replace("\n", "<br>")
+    return f" {escaped}" if escaped[:1] in ("=", "+", "-", "@") else escaped  # no formula for a spreadsheet
