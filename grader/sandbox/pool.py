@@ -101,6 +101,9 @@ class KernelPool:
                 self._start_zygote()
                 self.zygote_failure = "the zygote died and is being started again"
                 return None
+            if not self._zygote.alive:  # it keeps dying: cold from now on
+                self.zygote_failure = self.zygote_failure or "the zygote died too often"
+                return None
             if self._zygote.ready is None and self._restarts and not self._zygote.has_reported():
                 return None  # cold meanwhile
             self._zygote.wait()

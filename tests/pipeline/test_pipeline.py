@@ -52,7 +52,9 @@ def test_definitions_after_a_failing_line_of_one_big_cell_are_judged(run) -> Non
     assert report.score.total == 9
 
 
-@pytest.mark.parametrize("killer", ["import os; os._exit(0)", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"])
+@pytest.mark.parametrize(
+    "killer", ["import os; os._exit(0)", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
+)
 def test_a_cell_that_ends_the_kernel_costs_only_what_depends_on_it(run, killer) -> None:
     report = run(ADD, f"{killer}\nresult = 3", SHOUT)
     assert report.score.total == 9
@@ -89,7 +91,10 @@ def test_a_function_that_never_returns_costs_its_own_criterion(run) -> None:
 
 
 def test_stderr_and_warnings_are_no_failures(run) -> None:
-    report = run(ADD, "import sys, warnings\ndef shout(t):\n    print('x', file=sys.stderr)\n    warnings.warn('old')\n    return t.upper()")
+    report = run(
+        ADD,
+        "import sys, warnings\ndef shout(t):\n    print('x', file=sys.stderr)\n    warnings.warn('old')\n    return t.upper()",
+    )
     assert report.score.total == 9
 
 
@@ -143,7 +148,9 @@ def test_stored_evidence_judges_the_same(workplace) -> None:
     stored = loads(dumps(result.evidence), Evidence)
     assert {o.attempt for o in stored.observations.values()} == {Attempt.VALUE}
     again = type(result)(result.notebook, result.execution, stored)
-    assert dumps(report_for(workplace.ground, submission, again)) == dumps(report_for(workplace.ground, submission, result))
+    assert dumps(report_for(workplace.ground, submission, again)) == dumps(
+        report_for(workplace.ground, submission, result)
+    )
 
 
 def test_the_content_key_follows_what_evidence_depends_on(workplace) -> None:
