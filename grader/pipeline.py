@@ -55,6 +55,7 @@ __all__ = ["Ground", "Result", "Workplace", "content_key", "grade", "report_for"
 _VERSIONED = ("torch", "transformers", "datasets", "evaluate", "accelerate", "numpy", "ipykernel", "nbclient")
 _SHIMS = ("grader.inside.colab",)
 _INSIDE = Path(__file__).parent / "inside"
+_COPIED_BYTES = 64 << 20
 
 Progress = Callable[[str], None]
 
@@ -164,7 +165,7 @@ class Workplace:
         try:
             self._home.chmod(0o755)
             prepare_home(self.ground.bundle, self._home / "hf")
-            self.pool = KernelPool(self._sandbox, threads=self.threads)
+            self.pool = KernelPool(self._sandbox, threads=self.threads, readable=(self._home,))
             self.pool.__enter__()
         except BaseException:
             shutil.rmtree(self._home, ignore_errors=True)
@@ -194,13 +195,17 @@ class Workplace:
     def spec(self, companions: Mapping[str, bytes]) -> BoxSpec:
         """What a submission finds in its box."""
         bundle = self.ground.bundle
-        own: dict[str, Path | bytes] = {
-            "train.csv": bundle.train_csv,
-            "eval.csv": bundle.eval_csv,
-            ".hf": self._home / "hf",
-        }
+        own: dict[str, Path | bytes] = {"train.csv": bundle.train_csv, "eval.csv": bundle.eval_csv}
+        cache = self._home / "hf"
+        hub = cache / "hub"
+        binds: dict[str, Path] = {}
+        if sum(file.stat().st_size for file in bundle.model_dir.iterdir()) <= _COPIED_BYTES:
+            own[".hf"] = cache
+        else:  # a large model is shown read-only instead of being copied for every submission
+            own |= {f".hf/{part.name}": part for part in cache.iterdir() if part != hub}
+            binds[".hf/hub"] = hub
         allowed = {name: data for name, data in companions.items() if name not in own and not name.startswith(".")}
-        return BoxSpec(files={**allowed, **own}, threads=self.threads)
+        return BoxSpec(files={**allowed, **own}, binds=binds, threads=self.threads)
 
     async def run(
         self,

@@ -6,6 +6,7 @@ that (a body that was never frozen), so a step without a run of its kind takes t
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,23 +158,31 @@ def _accuracy(entry: Any, facts: Facts) -> tuple[float | None, str]:
 
 
 def assign(runs: list[Run]) -> dict[str, Run]:
-    """Decide which run is judged for which method: the best of its kind, else the next unclaimed one in order."""
-    chosen: dict[str, Run] = {}
+    """Decide which run is judged for which method.
+
+    A method takes the best run of its kind. Without one, a further run in its usual place (after the methods before it,
+    before those after it) is taken for a wrong attempt at it, so that one mistake costs one criterion; only the full run
+    must be of its kind. Of all ways to share the runs out the one that serves most methods is taken.
+    """
+    options: list[list[Run | None]] = []
     for method in METHODS:
-        own = [run for run in runs if run.kind == method]
-        if own:
-            chosen[method] = max(own, key=lambda run: (_sound(run), run.accuracy or 0.0, -run.order))
-    last = -1
-    for method in METHODS:
-        if method not in chosen:
-            claimed = {run.order for run in chosen.values()}
-            following = [run for run in runs if run.order > last and run.order not in claimed]
-            later = [chosen[m].order for m in METHODS[METHODS.index(method) + 1 :] if m in chosen]
-            if following and method != "full" and (not later or following[0].order < min(later)):
-                chosen[method] = following[0]
-        if method in chosen:
-            last = max(last, chosen[method].order)
-    return chosen
+        own: list[Run | None] = [run for run in runs if run.kind == method]
+        strangers: list[Run | None] = [run for run in runs if run.kind != method] if method != "full" else []
+        options.append(own or [*strangers, None])
+    best: dict[str, Run] = {}
+    best_key: tuple[float, ...] = ()
+    for choice in itertools.product(*options):
+        taken = {method: run for method, run in zip(METHODS, choice, strict=True) if run is not None}
+        orders = [run.order for run in taken.values()]
+        odd = [method for method, run in taken.items() if run.kind != method]
+        if len(set(orders)) < len(orders) or (odd and orders != sorted(orders)):
+            continue
+        sound = sum(_sound(run) for run in taken.values())
+        accuracy = sum(run.accuracy or 0.0 for run in taken.values())
+        key = (len(taken), sound, round(accuracy, 6), -sum(orders))
+        if not best_key or key > best_key:
+            best, best_key = taken, key
+    return best
 
 
 def _sound(run: Run) -> int:
