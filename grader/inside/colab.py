@@ -22,7 +22,8 @@ from grader.inside.hooks import Record, once, when_imported
 
 __all__ = ["install"]
 
-_INSTALL = "The libraries are installed already; nothing is installed or fetched while grading."
+_INSTALL = "The libraries are installed already; nothing is installed while grading."
+_COMMAND = "Nothing is installed, fetched from the network or asked of a GPU while grading."
 _LOGIN = "There is no network and no account while grading."
 _PROMPT = "Nobody answers while grading; the answer is empty."
 _PROMPTS = 20
@@ -79,14 +80,14 @@ def _patch_processes(record: Record, commands: frozenset[str]) -> None:
     @functools.wraps(real_init)
     def init(self: Any, args: Any, *rest: Any, **kwargs: Any) -> None:
         if _is_left_out(args, commands):
-            record("install", _shown(args), "", _INSTALL)
+            record("command", _shown(args), "", _COMMAND)
             args = "true" if isinstance(args, str | bytes) else ["true"]
             kwargs.pop("executable", None)
         real_init(self, args, *rest, **kwargs)
 
     def system(command: Any) -> int:
         if _is_left_out(command, commands):
-            record("install", _shown(command), "", _INSTALL)
+            record("command", _shown(command), "", _COMMAND)
             return 0
         return real_system(command)
 

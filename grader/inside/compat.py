@@ -213,17 +213,18 @@ def _old_names(module: Any, record: Record) -> None:
     """`from transformers import AdamW` and the like; the lazy module's own class answers for missing names."""
     owner = type(module)
     real = getattr(owner, "__getattr__", None)
-    if real is None:
-        return
+    if real is None or getattr(real, "__adapted__", False):
+        return  # the package makes its lazy module more than once
 
     def missing(self: Any, name: str) -> Any:
-        if self is module and name == "AdamW":
+        if self.__name__ == "transformers" and name == "AdamW":
             return _adamw(record)
-        if self is module and name == "EvaluationStrategy":
+        if self.__name__ == "transformers" and name == "EvaluationStrategy":
             record("renamed", "transformers.EvaluationStrategy", "transformers.IntervalStrategy", _OLD)
             return self.IntervalStrategy
         return real(self, name)
 
+    missing.__adapted__ = True  # type: ignore[attr-defined]
     owner.__getattr__ = missing
 
 

@@ -47,28 +47,32 @@ def install(record: Record, facts: Mapping[str, Any]) -> None:
     """Map GPU devices to the CPU, unless `facts["gpu"]`."""
     if not facts.get("gpu"):
         when_imported("torch", lambda torch: _patch_torch(torch, record))
+        when_imported("transformers.modeling_utils", lambda module: _patch_loading(module, record))
+        when_imported("transformers.pipelines", lambda module: _patch_pipeline(module, record))
+
+
+def _is_gpu(device: Any) -> bool:
+    """Whether a device, by name, number or `torch.device`, is a GPU."""
+    if type(device).__name__ == "device":
+        device = str(device)
+    return _GPU.fullmatch(device) is not None if isinstance(device, str) else type(device) is int
+
+
+def _moved(what: str, device: Any, record: Record) -> str:
+    record("device", f"{what}({str(device)!r})", "cpu", _REASON)
+    return "cpu"
 
 
 def _patch_torch(torch: Any, record: Record) -> None:
-    device_type = torch.device
-
-    def is_gpu(device: Any) -> bool:
-        if isinstance(device, str):
-            return _GPU.fullmatch(device) is not None
-        if isinstance(device, device_type):
-            return device.type in ("cuda", "mps", "xpu")
-        return type(device) is int
-
     def moved(what: str, device: Any) -> str:
-        record("device", f"{what}({str(device)!r})", "cpu", _REASON)
-        return "cpu"
+        return _moved(what, device, record)
 
     def to(real: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(real)
         def to_cpu(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if args and is_gpu(args[0]):
+            if args and _is_gpu(args[0]):
                 args = (moved(".to", args[0]), *args[1:])
-            elif "device" in kwargs and is_gpu(kwargs["device"]):
+            elif "device" in kwargs and _is_gpu(kwargs["device"]):
                 kwargs["device"] = moved(".to", kwargs["device"])
             return real(self, *args, **kwargs)
 
@@ -84,23 +88,21 @@ def _patch_torch(torch: Any, record: Record) -> None:
     torch.Tensor.pin_memory = lambda self, *_args, **_kwargs: self
     # Not the factories (`torch.zeros(device=...)`): `with torch.device("meta")` recognises them by identity. Names of
     # devices in the student's source are adapted before the run.
-    torch.load = _on_cpu(torch.load, is_gpu, moved)
+    torch.load = _on_cpu(torch.load, moved)
     for name, answer in _ANSWERS.items():
         if hasattr(torch.cuda, name):
             setattr(torch.cuda, name, _answered(getattr(torch.cuda, name), name, answer, record))
     torch.cuda.get_device_properties = _properties
     torch.cuda.Event = _Event
     torch.compile = _uncompiled(torch.compile, record)
-    when_imported("transformers.modeling_utils", lambda module: _patch_loading(module, record))
-    when_imported("transformers.pipelines", lambda module: _patch_pipeline(module, is_gpu, moved))
 
 
-def _on_cpu(real: Any, is_gpu: Callable[[Any], bool], moved: Callable[[str, Any], str]) -> Any:
+def _on_cpu(real: Any, moved: Callable[[str, Any], str]) -> Any:
     @functools.wraps(real)
     def load(*args: Any, **kwargs: Any) -> Any:
-        if len(args) > 1 and is_gpu(args[1]):
+        if len(args) > 1 and _is_gpu(args[1]):
             args = (args[0], moved("torch.load", args[1]), *args[2:])
-        elif "map_location" not in kwargs or is_gpu(kwargs["map_location"]):
+        elif "map_location" not in kwargs or _is_gpu(kwargs["map_location"]):
             kwargs["map_location"] = "cpu"  # the file may have been saved on a GPU
         return real(*args, **kwargs)
 
@@ -173,14 +175,14 @@ def _patch_loading(module: Any, record: Record) -> None:
     owner.from_pretrained = classmethod(from_pretrained)
 
 
-def _patch_pipeline(module: Any, is_gpu: Callable[[Any], bool], moved: Callable[[str, Any], str]) -> None:
+def _patch_pipeline(module: Any, record: Record) -> None:
     real = module.pipeline
 
     @functools.wraps(real)
     def pipeline(*args: Any, **kwargs: Any) -> Any:
         device = kwargs.get("device")
-        if device is not None and device != -1 and is_gpu(device):
-            kwargs["device"] = moved("pipeline", device)
+        if device is not None and device != -1 and _is_gpu(device):
+            kwargs["device"] = _moved("pipeline", device, record)
         return real(*args, **kwargs)
 
     module.pipeline = pipeline

@@ -45,8 +45,9 @@ class _Watcher(importlib.abc.MetaPathFinder):
         def exec_module(module: types.ModuleType) -> None:
             del loader.exec_module
             execute(module)
-            for patch in self.patches.pop(fullname, ()):
-                _apply(patch, module)
+            for patch in self.patches[fullname]:
+                # A lazy package puts another object in its own place.
+                _apply(patch, sys.modules.get(fullname, module))
 
         loader.exec_module = exec_module
 
@@ -55,7 +56,7 @@ _watcher = _Watcher()
 
 
 def when_imported(name: str, patch: Callable[[Any], None]) -> None:
-    """Call `patch(module)` once, now or right after the module's import. A patch that fails is reported to the log."""
+    """Call `patch(module)` now or right after the module's import, also when it is imported anew. A patch that fails is reported to the log."""
     module = sys.modules.get(name)
     if module is not None:
         _apply(patch, module)

@@ -19,7 +19,9 @@ def main() -> None:
     names: dict[str, object] = {"__name__": "__main__"}
     exec(compile(request["before"], "<before>", "exec"), {})
     started = time.perf_counter()
-    importlib.import_module("grader.inside.colab").install(lambda *record: records.append(list(record)), request["facts"])
+    importlib.import_module("grader.inside.colab").install(
+        lambda *record: records.append(list(record)), request["facts"]
+    )
     seconds = time.perf_counter() - started
     error = None
     stdout, sys.stdout = sys.stdout, sys.stderr

@@ -1,0 +1,442 @@
+"""The run-time shims in a fresh process, with the real libraries: the student's code runs, and every change is recorded."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from grader.adapt import Environment, adapt_source, facts, merge
+from grader.records import Adaptation
+
+RUNNER = Path(__file__).with_name("inside_runner.py")
+ROOT = Path(__file__).parents[2]
+BOX = Environment(
+    data_files={"train.csv": "train.csv", "eval.csv": "eval.csv"},
+    companions=("helper.py",),
+    packages=frozenset({"torch", "transformers", "matplotlib"}),
+)
+WARM = """
+import torch, transformers, datasets, evaluate
+from transformers import Trainer, TrainingArguments, AutoTokenizer, AutoModelForSequenceClassification
+"""
+
+
+@pytest.fixture
+def box(tmp_path):
+    for name in ("train.csv", "eval.csv"):
+        rows = "".join(f"{i},good film {i},{i % 2}\n" for i in range(4))
+        (tmp_path / name).write_text("index,review,label\n" + rows)
+    (tmp_path / "helper.py").write_text("x = 1\n")
+
+    def run(code, before="", environment=BOX):
+        request = {"code": code, "facts": facts(environment), "before": before}
+        variables = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "HOME": str(tmp_path),
+            "HF_HOME": str(tmp_path / "hf"),
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", str(RUNNER)],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=variables,
+        )
+        assert done.stdout, done.stderr
+        answer = json.loads(done.stdout)
+        assert answer["error"] is None, answer["error"] + done.stderr[-2000:]
+        assert "grader/inside" not in done.stderr, done.stderr  # a patch that failed writes its traceback there
+        assert all(record[3].endswith(".") for record in answer["records"])
+        return [(rule, before, after) for rule, before, after, _ in answer["records"]]
+
+    run.folder = tmp_path
+    return run
+
+
+def test_data_files_are_found_by_name(box):
+    records = box(
+        """
+import csv, os, pathlib, shutil
+text = open('/nowhere/train.csv').read()
+assert text.startswith('index')
+assert pathlib.Path('../data/train (1).csv').read_text() == text
+assert os.path.exists('../data/eval.csv') and not os.path.exists('../data/other.csv')
+assert pathlib.Path('x/eval.csv').is_file() and not pathlib.Path('x/eval2.csv').exists()
+assert len(list(csv.reader(open(os.path.join('a', 'TRAIN.csv'))))) == 5
+assert open('/drive/helper.py').read() == 'x = 1\\n'
+shutil.copy('/content/drive/train.csv', '.')
+shutil.copy('/content/drive/train.csv', 'copy.csv')
+shutil.move('/elsewhere/train.csv', 'moved.csv')
+assert open('train.csv').read() == open('copy.csv').read() == open('moved.csv').read() == text
+try:
+    open('../data/other.csv')
+except FileNotFoundError:
+    pass
+else:
+    raise AssertionError
+"""
+    )
+    assert ("path", "/nowhere/train.csv", "train.csv") in records
+    assert {rule for rule, _, _ in records} == {"path"}
+    assert (box.folder / "train.csv").read_text().count("\n") == 5
+
+
+def test_existing_paths_are_left_alone(box):
+    (box.folder / "mine").mkdir()
+    (box.folder / "mine" / "train.csv").write_text("own")
+    assert box("assert open('mine/train.csv').read() == 'own'; assert open('train.csv').read() != 'own'") == []
+
+
+def test_folders_that_exist_elsewhere(box):
+    records = box(
+        """
+import os, pandas
+os.chdir('/content/drive')
+assert os.path.exists('train.csv')
+open('out/deep/x.txt', 'w').write('a')
+pandas.DataFrame({'a': [1]}).to_csv('tables/x.csv')
+os.mkdir('sub'); os.chdir('sub')
+assert open('train.csv').read().startswith('index')
+"""
+    )
+    assert [record[:2] for record in records] == [
+        ("folder", "os.chdir('/content/drive')"),
+        ("folder", "out/deep"),
+        ("folder", "tables"),
+        ("path", "train.csv"),
+    ]
+
+
+@pytest.mark.parametrize("before", ["", "import pandas, numpy"], ids=["cold", "warm"])
+def test_pandas_and_numpy(box, before):
+    records = box(
+        """
+import pandas as pd, numpy as np
+assert len(pd.read_csv('../../train.csv')) == 4
+assert len(pd.read_csv(filepath_or_buffer='https://example.org/a/eval.csv?raw=true')) == 4
+assert np.genfromtxt('/x/train.csv', delimiter=',', dtype=str).shape == (5, 3)
+assert np.product([2, 3]) == 6 and np.float is float
+""",
+        before,
+    )
+    assert ("renamed", "numpy.product", "prod") in records
+    assert sum(rule == "path" for rule, _, _ in records) == 3
+
+
+def test_colab(box):
+    records = box(
+        """
+import io
+from google.colab import drive, files, userdata, output, auth
+import google.colab
+drive.mount('/content/drive', force_remount=True)
+uploaded = files.upload()
+assert sorted(uploaded) == ['eval.csv', 'helper.py', 'train.csv']
+assert io.BytesIO(uploaded['train.csv']).read().startswith(b'index')
+assert userdata.get('HF_TOKEN') == ''
+files.download('x'); output.clear(); auth.authenticate_user(); drive.flush_and_unmount()
+"""
+    )
+    assert {rule for rule, _, _ in records} == {"colab"}
+    assert ("colab", "files.upload()", "the data files") in records
+
+
+def test_stand_ins_absorb_everything(box):
+    records = box(
+        """
+import seaborn as sns, wandb, torchinfo
+import plotly.express as px
+from torch.utils.tensorboard import SummaryWriter
+from ipywidgets import interact, Layout
+writer = SummaryWriter('x'); writer.add_scalar('a', 1, 2); writer.close()
+wandb.login(key='x')
+with wandb.init(project='x') as run:
+    run.log({'a': 1})
+sns.set_theme(style='x'); axes = sns.barplot(x=[1]); axes.set_title('x'); axes[0].plot()
+assert f'{axes:.3f}' == '' and not axes and list(axes) == [] and 'a' + axes == 'a'
+@wandb.trace
+def f():
+    return 3
+assert f() == 3
+class Mine(wandb.Callback):
+    pass
+assert Mine().__class__ is Mine
+try:
+    raise wandb.CommError('x')
+except wandb.CommError:
+    pass
+"""
+    )
+    assert {before for _, before, _ in records} == {
+        "import seaborn",
+        "import wandb",
+        "import torchinfo",
+        "import plotly",
+        "import ipywidgets",
+        "import torch.utils.tensorboard",
+    }
+
+
+def test_missing_packages_that_could_matter_stay_missing(box):
+    (box.folder / "seaborn.py").write_text("mine = 1\n")
+    assert (
+        box(
+            """
+import sys
+sys.path.insert(0, '')
+import importlib.util
+import seaborn
+assert seaborn.mine == 1
+for name in ('loralib', 'unheard_of'):
+    try:
+        __import__(name)
+    except ModuleNotFoundError:
+        continue
+    raise AssertionError(name)
+"""
+        )
+        == []
+    )
+
+
+@pytest.mark.slow
+def test_libraries_do_not_see_the_stand_ins(box):
+    box(
+        """
+import transformers.utils.import_utils as utils
+assert not utils._is_package_available('wandb')[0]
+from transformers.integrations import is_wandb_available, is_tensorboard_available, is_mlflow_available
+assert not (is_wandb_available() or is_tensorboard_available() or is_mlflow_available())
+import wandb
+assert not utils._is_package_available('tensorboard')[0]
+"""
+    )
+
+
+def test_prompts_logins_and_processes(box):
+    records = box(
+        """
+import getpass, os, subprocess, sys, signal
+assert input('name? ') == '' and getpass.getpass('token') == ''
+from huggingface_hub import login, notebook_login
+login('x'); notebook_login()
+assert subprocess.check_call([sys.executable, '-m', 'pip', 'install', 'x']) == 0
+assert subprocess.run('pip install x', shell=True, check=True).returncode == 0
+assert subprocess.check_output(['nvidia-smi']) == b''
+assert os.system('pip install x') == 0
+assert subprocess.check_output(['echo', 'pip install x']) == b'pip install x\\n'
+assert os.system('exit 3') != 0
+import pip
+assert pip.main(['install', 'x']) == 0
+os.kill(os.getpid(), signal.SIGKILL)
+try:
+    while True:
+        input('again')
+except EOFError:
+    result = 'stopped'
+"""
+    )
+    rules = [rule for rule, _, _ in records]
+    assert rules.count("login") == 2
+    assert rules.count("command") == 3
+    assert rules.count("install") == 1
+    assert rules.count("prompt") == 3
+    assert "restart" in rules
+
+
+def test_in_a_real_ipython_kernel_shell(box):
+    records = box(
+        """
+from IPython import get_ipython
+shell = get_ipython()
+assert shell.run_cell("x = open('/nowhere/train.csv').read()").success
+assert shell.user_ns['x'].startswith('index')
+""",
+        "from IPython.core.interactiveshell import InteractiveShell; InteractiveShell.instance()",
+    )
+    assert records == [("path", "/nowhere/train.csv", "train.csv")]
+
+
+def test_plots(box):
+    records = box(
+        """
+import matplotlib
+matplotlib.use('TkAgg')
+import matplotlib.pyplot as plt
+plt.style.use('seaborn-whitegrid')
+plt.style.use('ggplot')
+from tqdm.notebook import tqdm, trange
+assert sum(tqdm(range(3))) == 3
+"""
+    )
+    assert ("plot", "plt.style.use('seaborn-whitegrid')", "") in records
+    assert ("stand-in", "tqdm.notebook", "tqdm") in records
+
+
+DEVICES = """
+import torch
+model = torch.nn.Linear(2, 2)
+for device in ('cuda', 'cuda:0', 'mps', 0, torch.device('cuda')):
+    model = model.to(device)
+    x = torch.zeros(2).to(device)
+    assert x.device.type == 'cpu'
+model.cuda(); model.to(device='cuda'); x.cuda(non_blocking=True); x.pin_memory()
+assert x.to('cuda', torch.float64).dtype is torch.float64
+assert x.to(torch.float16).dtype is torch.float16 and x.to(model.weight).dtype is torch.float32
+assert not torch.cuda.is_available()
+torch.cuda.empty_cache(); torch.cuda.synchronize(); torch.cuda.set_device(0); torch.cuda.manual_seed_all(1)
+torch.cuda.reset_peak_memory_stats(); torch.cuda.max_memory_allocated(); torch.cuda.memory_summary()
+torch.cuda.get_device_name(0); torch.cuda.get_device_properties(0).total_memory; torch.cuda.mem_get_info()
+start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+start.record(); end.record(); assert start.elapsed_time(end) >= 0
+with torch.cuda.amp.autocast():
+    model(x)
+scaler = torch.cuda.amp.GradScaler()
+loss = model(x).sum(); scaler.scale(loss).backward()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1); scaler.step(optimizer); scaler.update()
+assert torch.compile(model) is model
+torch.save(model.state_dict(), 'new/folder/m.pt'); torch.load('new/folder/m.pt', map_location='cuda')
+with torch.device('meta'):
+    assert torch.zeros(2).is_meta and torch.nn.Linear(2, 2).weight.is_meta
+assert torch.nn.Linear(2, 2).to('meta').weight.is_meta
+"""
+
+
+@pytest.mark.parametrize("before", ["", "import torch"], ids=["cold", "warm"])
+def test_devices(box, before):
+    records = box(DEVICES, before)
+    assert {rule for rule, _, _ in records} == {"device", "folder"}
+    assert ("device", ".to('cuda')", "cpu") in records
+
+
+def test_nothing_about_devices_changes_with_a_gpu(box):
+    code = """
+import torch
+assert torch.nn.Module.cuda.__module__ == 'torch.nn.modules.module'
+assert torch.Tensor.to.__class__.__name__ == 'method_descriptor'
+assert torch.compile.__module__ == 'torch'
+"""
+    assert box(code, environment=Environment(gpu=True)) == []
+
+
+LIBRARIES = """
+import datasets, torch
+from datasets import Dataset, DatasetDict, load_dataset, load_metric
+data = load_dataset("csv", data_files={"train": "/x/train.csv", "test": "../eval.csv"})
+assert data["train"].num_rows == data["test"].num_rows == 4
+assert load_dataset("csv", data_files=["/y/train.csv"], split="train").num_rows == 4
+assert load_dataset("csv", None, None, "/y/train.csv")["train"].num_rows == 4
+assert load_dataset("csv", data_dir="/content/drive", data_files={"train": "train.csv"})["train"].num_rows == 4
+assert set(load_dataset("csv", data_dir="/content/drive")) == {"train", "test"}
+assert set(load_dataset("/content/drive/data")) == {"train", "test"}
+hub = load_dataset("stanfordnlp/imdb")
+assert hub["train"].column_names == ["text", "label"] and hub["train"].features["label"].names == ["neg", "pos"]
+assert load_dataset("imdb", split="train[:2]").num_rows == 2
+assert Dataset.from_csv("/z/train.csv").num_rows == DatasetDict.from_csv({"a": "/z/eval.csv"})["a"].num_rows == 4
+
+from transformers import AdamW, BertTokenizerFast, DistilBertConfig, DistilBertForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, EvaluationStrategy
+from transformers import Trainer, TrainingArguments, pipeline
+words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "film", *"0123456789"]
+with open("vocab.txt", "w") as file:
+    file.write("\\n".join(words))
+config = DistilBertConfig(vocab_size=len(words), dim=16, hidden_dim=32, n_heads=2, n_layers=1, num_labels=2)
+DistilBertForSequenceClassification(config).save_pretrained("m")
+BertTokenizerFast("vocab.txt").save_pretrained("m")
+model = AutoModelForSequenceClassification.from_pretrained("m", num_labels=2, device_map="auto", use_auth_token=True)
+tokenizer = AutoTokenizer.from_pretrained("m")
+one = tokenizer.encode_plus("good film", return_tensors="pt")
+assert len(tokenizer.batch_encode_plus(["good"], pad_to_max_length=True, max_length=8)["input_ids"][0]) == 8
+tokens = data.map(lambda rows: tokenizer(rows["review"], truncation=True, max_length=16), batched=True)
+
+class Weighted(Trainer):
+    def compute_loss(self, model, inputs, return_outputs=False):
+        outputs = model(**inputs)
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+arguments = TrainingArguments(
+    "out/x", evaluation_strategy="epoch", num_train_epochs=1, per_gpu_train_batch_size=2, no_cuda=False, fp16=True,
+    overwrite_output_dir=True, logging_dir="logs", report_to="wandb", push_to_hub=True, warmup_ratio=0.5, tf32=True,
+    use_mps_device=True, optim="adamw_8bit", save_safetensors=True, learning_rate=1e-3, seed=7, weight_decay=0.01,
+    group_by_length=False,
+)
+assert arguments.eval_strategy == "epoch" and arguments.per_device_train_batch_size == 2
+assert arguments.learning_rate == 1e-3 and arguments.seed == 7 and arguments.weight_decay == 0.01
+assert arguments.get_warmup_steps(10) == 5 and not arguments.fp16
+trainer = Weighted(
+    model=model, args=arguments, train_dataset=tokens["train"], eval_dataset=tokens["test"], tokenizer=tokenizer
+)
+trainer.train()
+trainer.push_to_hub(); model.push_to_hub("x")
+assert trainer.tokenizer is tokenizer
+pipeline("text-classification", model=model, tokenizer=tokenizer, device=0)("good film")
+AdamW(model.parameters(), lr=1e-3, correct_bias=False)
+for wrong in ({"learning_rat": 1}, {"evaluation_strateg": "epoch"}):
+    try:
+        TrainingArguments("out", **wrong)
+    except TypeError:
+        continue
+    raise AssertionError(wrong)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("before", ["", WARM], ids=["cold", "warm"])
+def test_datasets_and_transformers(box, before):
+    records = box(LIBRARIES, before)
+    expected = {
+        ("argument", "TrainingArguments(evaluation_strategy='epoch')", "eval_strategy='epoch'"),
+        ("argument", "TrainingArguments(report_to='wandb')", "report_to='none'"),
+        ("argument", "TrainingArguments(fp16=True)", ""),
+        ("argument", "TrainingArguments(warmup_ratio=0.5)", "warmup_steps=0.5"),
+        ("argument", "Trainer(tokenizer=...)", "processing_class=..."),
+        ("argument", "Weighted.compute_loss(num_items_in_batch=...)", ""),
+        ("argument", "from_pretrained(use_auth_token=True)", ""),
+        ("device", "from_pretrained(device_map=...)", ""),
+        ("hub-dataset", "load_dataset('stanfordnlp/imdb')", "the course's csv files"),
+        ("login", "push_to_hub()", ""),
+        ("path", "../eval.csv", "eval.csv"),
+        ("renamed", "datasets.load_metric", "evaluate.load"),
+        ("renamed", "transformers.AdamW", "torch.optim.AdamW"),
+    }
+    assert expected <= set(records)
+    assert not any("learning_rate" in before or "seed" in before for _, before, _ in records)
+
+
+@pytest.mark.slow
+def test_a_current_notebook_records_nothing(box):
+    code = """
+from transformers import Trainer, TrainingArguments
+import torch
+arguments = TrainingArguments("out", eval_strategy="no", num_train_epochs=3, learning_rate=5e-5, report_to="none")
+model = torch.nn.Linear(2, 2).to("cpu")
+Trainer(model=model, args=arguments, processing_class=None)
+"""
+    assert box(code, WARM) == []
+
+
+def test_source_and_run_say_the_same_of_an_import(box):
+    source = "import seaborn\nfrom google.colab import drive\nimport plotly.express as px"
+    told = adapt_source(source, BOX, 4)[1]
+    request = {"code": source, "facts": facts(BOX), "before": ""}
+    done = subprocess.run(
+        [sys.executable, str(RUNNER)],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        cwd=box.folder,
+        env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
+    )
+    records = [Adaptation(4, *record) for record in json.loads(done.stdout)["records"]]
+    assert len(records) == 3
+    assert merge(told, records) == told
