@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import signal
 import time
 from collections.abc import Awaitable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import nbformat
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
-from nbclient.exceptions import CellControlSignal, DeadKernelError
-from zmq.constants import Event
-from zmq.utils.monitor import parse_monitor_message
+from nbclient.exceptions import DeadKernelError
+from zmq.error import ZMQError
 
 from grader.errors import SandboxError
-from grader.records import CellError, CellRun
-from grader.sandbox.channels import BoundedClient
+from grader.records import CellRun
+from grader.sandbox.cells import CellClient, error_of, plain, printed, symptom
+from grader.sandbox.channels import BoundedClient, lost
 from grader.sandbox.contract import BoxSpec, EvidenceTooLarge, KernelGone, Limits, Outcome, QuestionTimedOut, Usage
 from grader.sandbox.meter import Sample
 from grader.sandbox.pool import KernelPool
@@ -37,50 +36,6 @@ _READY_SECONDS = 120.0
 _WATCH_SECONDS = 0.1
 _GRACE_SECONDS = 10.0
 """How long an interrupted cell may take to come back, in wall seconds: exception handlers may have to run."""
-_TEXT, _TRACEBACK, _SHORT = 20_000, 8_000, 1_000
-_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b-\x1f\x7f]")
-_SYMPTOMS = (
-    (Outcome.OUT_OF_MEMORY, re.compile(r"^MemoryError|[Cc](an't|annot) allocate memory|not enough memory|bad_alloc")),
-    (Outcome.DISK_LIMIT, re.compile(r"No space left on device|File too large")),
-    (
-        Outcome.PROCESS_LIMIT,
-        re.compile(r"can't start new thread|^BlockingIOError: \[Errno 11\]|[Cc]an't start .*thread"),
-    ),
-)
-"""Errors a cell ends with when it met a limit; whoever raises them without need harms only the own report."""
-
-
-class _Client(NotebookClient):
-    """nbclient on a kernel that somebody else starts, watches and ends."""
-
-    ended: asyncio.Event
-
-    async def _async_poll_kernel_alive(self) -> None:
-        # the process itself is watched: a death is noticed at once, not at the next second
-        await self.ended.wait()
-        await asyncio.sleep(0.05)  # a reply sent just before the end is still read
-        if self.task_poll_for_reply is not None:
-            self.task_poll_for_reply.cancel()
-
-    def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
-        """Take what a report shows; widgets are not among it, and what is forged badly is dropped."""
-        if msg["msg_type"].startswith("comm"):
-            return None
-        try:
-            return super().process_message(msg, cell, cell_index)
-        except CellControlSignal:
-            raise
-        except Exception:
-            return None
-
-
-def _plain(text: Any, most: int) -> str:
-    """Text without terminal escapes, its middle cut out when it is long."""
-    clean = _ESCAPES.sub("", str(text))
-    if len(clean) <= most:
-        return clean
-    half = most // 2
-    return f"{clean[:half]}\n... ({len(clean) - most} characters left out) ...\n{clean[-half:]}"
 
 
 class KernelSession:
@@ -103,6 +58,7 @@ class KernelSession:
         self._stop = asyncio.Event()
         self._lost = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._running: asyncio.Future[Any] | None = None
         self._closed = False
 
     # ---- start and end ----
@@ -135,7 +91,7 @@ class KernelSession:
         client.start_channels(shell=True, iopub=True, stdin=False, hb=False, control=False)  # noqa: S604 - a channel's name
         client.output.exceeded = lambda: self._kill(Outcome.OUTPUT_LIMIT)
         self._client = client
-        self._notebook = _Client(
+        self._notebook = CellClient(
             nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("")]), km=self._manager, kernel_name="box",
             timeout=None, allow_errors=True, coalesce_streams=False, record_timing=False, store_widget_state=False,
         )  # fmt: skip
@@ -219,6 +175,19 @@ class KernelSession:
         self._sample()
         self._provisioner.end()
 
+    def host_processes(self) -> list[int]:
+        """Process ids, as seen from here, of everything that runs in the box."""
+        return self._provisioner.host_processes()
+
+    def host_user_ids(self) -> set[int]:
+        """User ids, as seen from here, of everything that runs in the box."""
+        return {Path(f"/proc/{pid}").stat().st_uid for pid in self.host_processes()}
+
+    @property
+    def traces(self) -> list[Path]:
+        """Folders made for this session that are still there; empty once it has ended well."""
+        return [folder for folder in self._provisioner.folders if folder.exists()]
+
     # ---- the watchdog ----
 
     async def _watch(self) -> None:
@@ -251,25 +220,23 @@ class KernelSession:
             return
         if self._sample().killed_for_memory:
             self._note(Outcome.OUT_OF_MEMORY)
-        self.detail = _plain(self._provisioner.last_words(), _SHORT)
+        self.detail = plain(self._provisioner.last_words(), 1_000)
         self._note(Outcome.KERNEL_DIED)
         self._provisioner.end()  # what it has left behind ends with it
 
     async def _guard(self, channel: Any) -> None:
-        """A connection that drops while the kernel lives means a message above the size limit: ZeroMQ refuses it so."""
-        monitor = channel.socket.get_monitor_socket(Event.DISCONNECTED)
-        output = channel is self._client.iopub_channel
-        while True:
-            event = parse_monitor_message(await monitor.recv_multipart())
-            if event["event"] != Event.DISCONNECTED:
-                continue
+        """Wait until a connection drops: that means the kernel's end, a message above the size limit, or a closed socket."""
+        too_large = await lost(channel, self._provisioner.ended)
+        if not too_large:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._provisioner.ended.wait(), 0.3)
-            if self._provisioner.ended.is_set():
-                return
-            if output:
-                self._kill(Outcome.OUTPUT_LIMIT)
-                return
+                await asyncio.wait_for(self._provisioner.ended.wait(), 1.0)
+        if self._provisioner.ended.is_set():
+            return
+        if not too_large:
+            self._kill(Outcome.KERNEL_DIED)  # a kernel without its sockets is none
+        elif channel is self._client.iopub_channel:
+            self._kill(Outcome.OUTPUT_LIMIT)
+        else:
             self._lost.set()
 
     async def _race(self, work: Awaitable[Any], seconds: float | None, *also: asyncio.Event) -> bool:
@@ -312,22 +279,25 @@ class KernelSession:
         if self.alive:
             self._judge(after)
         used = max(0.0, after.cpu_seconds - cpu_before)
-        error = _error_of(reply) if status == "ok" else None
+        error = error_of(reply) if status == "ok" else None
         if error is not None:
             status = "error"
-            for outcome, symptom in _SYMPTOMS:
-                if symptom.search(f"{error.name}: {error.message}"):
-                    self._note(outcome)
-        return CellRun(index, status, time.monotonic() - began, used, error, _printed(cell))
+            if met := symptom(error):
+                self._note(met)
+        return CellRun(index, status, time.monotonic() - began, used, error, printed(cell))
 
     async def _execute(self, cell: Any) -> str:
         """`ok` when the cell came to an end, whatever it raised; `killed` else."""
-        task = asyncio.ensure_future(self._notebook.async_execute_cell(cell, 0))
+        self._running = task = asyncio.ensure_future(self._notebook.async_execute_cell(cell, 0))
         watch = [asyncio.create_task(event.wait()) for event in (self._stop, self._lost)]
         try:
             await asyncio.wait([task, *watch], return_when=asyncio.FIRST_COMPLETED)
             if task.done():
-                return "ok" if await _completed(task) else "killed"
+                if await _completed(task):
+                    return "ok"
+                if self.alive:
+                    self._kill(Outcome.KERNEL_DIED)
+                return "killed"
             if self._lost.is_set():  # the reply itself was too large
                 self._kill(Outcome.OUTPUT_LIMIT)
             else:
@@ -342,6 +312,7 @@ class KernelSession:
             if not task.done():
                 task.cancel()
                 await _completed(task)
+            self._running = None
 
     async def _interrupt(self, task: asyncio.Future[Any]) -> bool:
         """Send SIGINT until the running request comes to its end, which it gets some time for."""
@@ -354,10 +325,9 @@ class KernelSession:
 
     async def interrupt(self) -> bool:
         """Interrupt what runs now (from another task); True when the kernel answers again."""
-        if not self.alive:
-            return False
-        await self._provisioner.send_signal(signal.SIGINT)
-        return True
+        if not self.alive or self._running is None:
+            return self.alive
+        return await self._interrupt(self._running)
 
     # ---- questions ----
 
@@ -375,19 +345,26 @@ class KernelSession:
         self._lost.clear()
         self._deadline = before + cpu_seconds
         session, channel = self._client.session, self._client.shell_channel
-        message = session.send(channel.socket, "grader_request", content, buffers=list(buffers))
+        try:
+            message = session.send(channel.socket, "grader_request", content, buffers=list(buffers))
+        except ZMQError:
+            self._kill(Outcome.KERNEL_DIED)  # it does not take anything any more
+            raise KernelGone(self._why_gone()) from None
         drain = asyncio.create_task(self._drain())
-        answer = asyncio.ensure_future(self._answer(message["header"]["msg_id"]))
+        self._running = answer = asyncio.ensure_future(self._answer(message["header"]["msg_id"]))
         try:
             if not await self._race(asyncio.shield(answer), max(120.0, 20 * cpu_seconds), self._stop, self._lost):
                 await self._give_up(answer)
             reply = answer.result()
         finally:
-            self._deadline = None
+            self._deadline = self._running = None
             for task in (answer, drain):
                 task.cancel()
             await asyncio.gather(answer, drain, return_exceptions=True)
             self._asked_cpu += max(0.0, self._sample().cpu_seconds - before)
+            if self._lost.is_set() and self.alive:
+                self._client.reopen_shell()
+                self._tasks.append(asyncio.create_task(self._guard(self._client.shell_channel)))
         return reply["content"], [bytes(buffer) for buffer in reply["buffers"]]
 
     async def _give_up(self, answer: asyncio.Future[Any]) -> None:
@@ -418,34 +395,13 @@ class KernelSession:
 
 
 async def _completed(task: asyncio.Future[Any]) -> bool:
-    """Wait for nbclient; False when the kernel died under it."""
+    """Wait for nbclient; False when the kernel died under it, or cannot be reached."""
     try:
         await task
-    except (DeadKernelError, asyncio.CancelledError):
+    except asyncio.CancelledError:
+        if not task.done():
+            raise  # it is we who are cancelled
+        return False
+    except (DeadKernelError, ZMQError):
         return False
     return True
-
-
-def _error_of(reply: dict[str, Any]) -> CellError | None:
-    """The exception a cell ended with, from its reply."""
-    content = reply.get("content")
-    if not isinstance(content, dict) or content.get("status") != "error":
-        return None
-    lines = content.get("traceback")
-    text = "\n".join(str(line) for line in lines[:200]) if isinstance(lines, list) else ""
-    return CellError(
-        _plain(content.get("ename", "Exception"), 200),
-        _plain(content.get("evalue", ""), _SHORT),
-        _plain(text, _TRACEBACK),
-    )
-
-
-def _printed(cell: Any) -> str:
-    """What a person would read below the cell."""
-    parts: list[str] = []
-    for output in cell.get("outputs", []):
-        if output.get("output_type") == "stream":
-            parts.append(str(output.get("text", "")))
-        elif isinstance(output.get("data"), dict):
-            parts.append(f"{output['data'].get('text/plain', '(a figure or widget)')}\n")
-    return _plain("".join(parts), _TEXT)

@@ -5,17 +5,18 @@ Trusted code reading untrusted bytes: the session key lies in the student's proc
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.channels import AsyncZMQSocketChannel
 from traitlets import Type
-from zmq.constants import SocketOption
+from zmq.constants import Event, SocketOption
 
 from grader.sandbox.contract import Limits
 
-__all__ = ["BoundedClient", "Flow"]
+__all__ = ["BoundedClient", "Flow", "lost"]
 
 
 class Flow:
@@ -73,6 +74,23 @@ def _well_formed(message: Any) -> bool:
     )
 
 
+async def lost(channel: Any, ended: asyncio.Event) -> bool:
+    """Wait until the channel's connection drops or the kernel has `ended`; True when a message above the size limit was the reason.
+
+    After such a message ZeroMQ gives up; after any other loss it tries to connect again, which can be seen.
+    """
+    monitor = channel.socket.get_monitor_socket(Event.DISCONNECTED | Event.CONNECT_RETRIED)
+    await monitor.recv_multipart()
+    end = asyncio.ensure_future(ended.wait())
+    retried = asyncio.ensure_future(monitor.poll(300))
+    try:
+        await asyncio.wait([end, retried], return_when=asyncio.FIRST_COMPLETED)
+        return not (end.done() or (retried.done() and retried.result()))
+    finally:
+        end.cancel()
+        retried.cancel()
+
+
 class BoundedClient(AsyncKernelClient):
     """A client that refuses single messages above a size before they are in memory."""
 
@@ -92,7 +110,14 @@ class BoundedClient(AsyncKernelClient):
         most = self.limits.output_bytes if channel == "iopub" else self.limits.message_bytes
         self.context.setsockopt(SocketOption.MAXMSGSIZE, most)
         self.context.setsockopt(SocketOption.RCVHWM, 64 if channel == "iopub" else 4)
+        self.context.setsockopt(SocketOption.SNDTIMEO, 5_000)  # sending blocks this process: not for long
         return super()._create_connected_socket(channel, identity=identity, **options)
+
+    def reopen_shell(self) -> None:
+        """Connect the shell channel anew: ZeroMQ gives a connection up for good after a message above the limit."""
+        self.shell_channel.socket.disable_monitor()
+        self.shell_channel.close()
+        self._shell_channel = None
 
     @property
     def iopub_channel(self) -> Any:

@@ -24,7 +24,7 @@ from grader.sandbox.bubblewrap import Box, build
 from grader.sandbox.cgroup import ControlGroup
 from grader.sandbox.contract import BOX, BoxSpec, Limits
 from grader.sandbox.environment import environment
-from grader.sandbox.meter import BoxMeter, Meter, TreeMeter, anonymous_bytes
+from grader.sandbox.meter import BoxMeter, Meter, TreeMeter, anonymous_bytes, tree
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.seccomp import program
 from grader.sandbox.subprocess import PlainKernel
@@ -45,6 +45,8 @@ class BoxProvisioner(KernelProvisionerBase):
         self.group: ControlGroup | None = None
         self.meter: Meter | None = None
         self.folder: Path | None = None
+        self.folders: list[Path] = []
+        """Every folder made on the host for this session."""
         self.finished = False
         """True once everything was ended from here: there is nothing left to measure."""
         self.ended = asyncio.Event()
@@ -106,6 +108,7 @@ class BoxProvisioner(KernelProvisionerBase):
     async def pre_launch(self, **options: Any) -> dict[str, Any]:
         """Choose the connection: Unix sockets in a private folder, TCP on Windows."""
         self.folder = self.pool.session_folder()
+        self.folders = [self.folder]
         manager = self.parent
         if sys.platform == "win32":
             manager.cache_ports = True
@@ -128,6 +131,7 @@ class BoxProvisioner(KernelProvisionerBase):
                 self._launch_plain(info, listeners)
             else:
                 self.group = self.pool.control_group(self.limits)
+                self.folders += self.group.folders if self.group else ()
                 zygote = self.pool.ready_zygote() if self.mode == "warm" else None
                 if zygote is not None:
                     try:
@@ -279,6 +283,21 @@ class BoxProvisioner(KernelProvisionerBase):
             self._log = -1
         self.finished = True
         self.ended.set()
+
+    def host_processes(self) -> list[int]:
+        """Process ids, as seen from here, of the submission's processes; of the box its first one and all below, and the kernel."""
+        if self.plain is not None:
+            return [process.pid for process in tree(self._pid)]
+        if self.box is None:
+            return []
+        space = Path(f"/proc/{self._pid}/ns/pid").readlink()
+        found = []
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                with contextlib.suppress(OSError):
+                    if (folder / "ns/pid").readlink() == space:
+                        found.append(int(folder.name))
+        return found
 
 
 def _children(pid: int) -> list[int]:

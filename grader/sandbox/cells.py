@@ -1,0 +1,94 @@
+"""One cell through nbclient, and what a report keeps of it.
+
+Trusted code that reads untrusted bytes: replies and outputs are the student's and may have any shape.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+from nbclient import NotebookClient
+from nbclient.exceptions import CellControlSignal
+
+from grader.records import CellError
+from grader.sandbox.contract import Outcome
+
+__all__ = ["CellClient", "error_of", "plain", "printed", "symptom"]
+
+_TEXT, _TRACEBACK, _SHORT = 20_000, 8_000, 1_000
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b-\x1f\x7f]")
+_SYMPTOMS = (
+    (Outcome.OUT_OF_MEMORY, re.compile(r"^MemoryError|[Cc](an't|annot) allocate memory|not enough memory|bad_alloc")),
+    (Outcome.DISK_LIMIT, re.compile(r"No space left on device|File too large")),
+    (
+        Outcome.PROCESS_LIMIT,
+        re.compile(r"can't start new thread|^BlockingIOError: \[Errno 11\]|[Cc]an't start .*thread"),
+    ),
+)
+"""Errors a cell ends with when it met a limit; whoever raises them without need harms only the own report."""
+
+
+def symptom(error: CellError) -> Outcome | None:
+    """The limit that an error speaks of, or None."""
+    text = f"{error.name}: {error.message}"
+    return next((outcome for outcome, pattern in _SYMPTOMS if pattern.search(text)), None)
+
+
+class CellClient(NotebookClient):
+    """nbclient on a kernel that somebody else starts, watches and ends."""
+
+    ended: asyncio.Event
+
+    async def _async_poll_kernel_alive(self) -> None:
+        # the process itself is watched: a death is noticed at once, not at the next second
+        await self.ended.wait()
+        await asyncio.sleep(0.05)  # a reply sent just before the end is still read
+        if self.task_poll_for_reply is not None:
+            self.task_poll_for_reply.cancel()
+
+    def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
+        """Take what a report shows; widgets are not among it, and what is forged badly is dropped."""
+        if msg["msg_type"].startswith("comm"):
+            return None
+        try:
+            return super().process_message(msg, cell, cell_index)
+        except CellControlSignal:
+            raise
+        except Exception:
+            return None
+
+
+def plain(text: Any, most: int) -> str:
+    """Text without terminal escapes, its middle cut out when it is long."""
+    clean = _ESCAPES.sub("", str(text))
+    if len(clean) <= most:
+        return clean
+    half = most // 2
+    return f"{clean[:half]}\n... ({len(clean) - most} characters left out) ...\n{clean[-half:]}"
+
+
+def error_of(reply: dict[str, Any]) -> CellError | None:
+    """The exception a cell ended with, from its reply."""
+    content = reply.get("content")
+    if not isinstance(content, dict) or content.get("status") != "error":
+        return None
+    lines = content.get("traceback")
+    text = "\n".join(str(line) for line in lines[:200]) if isinstance(lines, list) else ""
+    return CellError(
+        plain(content.get("ename", "Exception"), 200),
+        plain(content.get("evalue", ""), _SHORT),
+        plain(text, _TRACEBACK),
+    )
+
+
+def printed(cell: Any) -> str:
+    """What a person would read below the cell."""
+    parts: list[str] = []
+    for output in cell.get("outputs", []):
+        if output.get("output_type") == "stream":
+            parts.append(str(output.get("text", "")))
+        elif isinstance(output.get("data"), dict):
+            parts.append(f"{output['data'].get('text/plain', '(a figure or widget)')}\n")
+    return plain("".join(parts), _TEXT)
