@@ -1,0 +1,33 @@
+"""Reports for people and machines: pure functions of finished reports, everything from a student cleaned and escaped.
+
+Trusted code over hostile text. `for_student` decides what a student may see; every renderer then shows what it is given.
+"""
+
+from grader.reports.audience import PRIVATE_KINDS, Audience, for_student
+from grader.reports.junit import junit_xml
+from grader.reports.markdown import report_markdown
+from grader.reports.pages import class_html, report_html
+from grader.reports.plain import SCHEMA_ID, report_json, report_schema
+from grader.reports.summary import ClassSummary, CriterionShare, summarize
+from grader.reports.tables import needs_review_csv, scores_csv
+from grader.reports.terminal import class_table, submission_panel
+
+__all__ = [
+    "PRIVATE_KINDS",
+    "SCHEMA_ID",
+    "Audience",
+    "ClassSummary",
+    "CriterionShare",
+    "class_html",
+    "class_table",
+    "for_student",
+    "junit_xml",
+    "needs_review_csv",
+    "report_html",
+    "report_json",
+    "report_markdown",
+    "report_schema",
+    "scores_csv",
+    "submission_panel",
+    "summarize",
+]
