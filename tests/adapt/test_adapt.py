@@ -142,9 +142,23 @@ def test_lines_that_are_left_out(line, rule):
 
 @pytest.mark.parametrize(
     "line",
-    ["!ls", "!mkdir -p out", "!unzip data.zip", "!cat a.txt | grep pip", "!echo 'pip install x'", "%env A=1"]
-    + ["%matplotlib inline", "%load_ext autoreload", "%autoreload 2", "%timeit f()", "%run train.py", "%who"]
-    + ["!rm -rf out", "!python train.py", "!cp a b 2>&1"],
+    [
+        "!ls",
+        "!mkdir -p out",
+        "!unzip data.zip",
+        "!cat a.txt | grep pip",
+        "!echo 'pip install x'",
+        "%env A=1",
+        "%matplotlib inline",
+        "%load_ext autoreload",
+        "%autoreload 2",
+        "%timeit f()",
+        "%run train.py",
+        "%who",
+        "!rm -rf out",
+        "!python train.py",
+        "!cp a b 2>&1",
+    ],
 )
 def test_lines_that_run(line):
     adapted, rules = run(line)
