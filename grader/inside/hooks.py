@@ -58,7 +58,8 @@ _watcher = _Watcher()
 def when_imported(name: str, patch: Callable[[Any], None]) -> None:
     """Call `patch(module)` now or right after the module's import, also when it is imported anew.
 
-    A patch that fails is reported to the log."""
+    A patch that fails is reported to the log.
+    """
     module = sys.modules.get(name)
     if module is not None:
         _apply(patch, module)
