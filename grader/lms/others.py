@@ -66,7 +66,8 @@ def moodle_worksheet(
     """Fill in Moodle's offline grading worksheet: the text as downloaded in, the text to upload out.
 
     `scores` and `comments` are by participant id. Only the cells for the grade and the feedback comments of scored students
-    change; comments are plain text and are escaped, since Moodle shows them as HTML. Raises UsageError when it is not such a worksheet (with English column names), or a score is above the maximum.
+    change; comments are plain text and are escaped, since Moodle shows them as HTML. Raises UsageError when it is not such
+    a worksheet (with English column names), or a score is above the maximum.
     """
     rows = list(csv.reader(io.StringIO(worksheet.removeprefix("\ufeff"), newline="")))
     header = [cell.strip() for cell in rows[0]] if rows else []

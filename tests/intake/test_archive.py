@@ -266,7 +266,7 @@ def take_in_safely(data: bytes) -> None:
         assert len(intake.ledger) >= entries, "an entry was dropped silently"
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(names, contents, max_size=6))
 @example({"a": b"1", "a/b.ipynb": nb("1")})
 @example({"": nb("1"), "..": b"x"})
@@ -279,7 +279,7 @@ def test_arbitrary_archives(entries: dict[str, object]) -> None:
 BASE = packed({"x_12345_67890_a.zip": {"lab.ipynb": nb("1"), "lora.py": b"x"}, **GOOD, "y_12347_1_b.pdf": b"%PDF"})
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(0, len(BASE) - 1), st.integers(0, 255)), max_size=6), st.integers(0, len(BASE)))
 def test_corrupted_archives(changes: list[tuple[int, int]], cut: int) -> None:
     data = bytearray(BASE)
