@@ -130,6 +130,7 @@ class KernelSession:
                     channel.socket.disable_monitor()
             client.stop_channels()
             client.context.destroy(linger=0)
+        self._manager.context.destroy(linger=0)  # the manager's own, for its control socket
         await self._provisioner.cleanup()
 
     # ---- what it is and has used ----

@@ -2,7 +2,7 @@
 
 Trusted until the fork; the child then enters its box, gives up its rights and becomes a kernel. The zygote itself never runs an
 operation of torch and never has a second thread: neither survives a fork. It speaks one JSON message per connection on the
-socket it was handed (descriptor 3), with descriptors beside it: a go-ahead comes back only when the parent has set its limits.
+socket it was handed (its first argument), with descriptors beside it: a go-ahead comes back only when the parent has set its limits.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ PRELOAD = (
 )  # fmt: skip
 """What the reference run imports, sooner or later. A name that this environment lacks is left out and reported."""
 
-_SOCKET = 3
 _MOST_DESCRIPTORS = 16
 
 
@@ -140,7 +139,7 @@ def main() -> None:
     gc.collect()
     gc.disable()
     gc.freeze()
-    listener = socket.socket(fileno=_SOCKET)
+    listener = socket.socket(fileno=int(sys.argv[1]))
     print(json.dumps({"ready": True, "missing": missing, "modules": len(sys.modules)}), flush=True)
     # standard input is a pipe from the parent: its end is the parent's end
     while listener in select.select([listener, sys.stdin], [], [])[0]:

@@ -45,10 +45,9 @@ class Zygote:
         self._path.chmod(0o600)
         listener.listen(64)
         with listener, log.open("ab") as errors:
-            # the shell moves the socket to the agreed descriptor
-            moved = ["sh", "-c", f'exec "$@" 3<&{listener.fileno()}', "sh", *python_command("grader.inside.zygote")]
+            command = [*python_command("grader.inside.zygote"), str(listener.fileno())]
             self._process = subprocess.Popen(
-                [*passage.prefix(), *moved], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd="/",
+                [*passage.prefix(), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd="/",
                 pass_fds=[*passage.descriptors(), listener.fileno()], env=dict(environment),
             )  # fmt: skip
         self._log = log

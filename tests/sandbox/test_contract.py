@@ -1,0 +1,206 @@
+"""The parts of the sandbox that need no box: limits, environment, filter, control-group files, what is cut from outputs."""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from grader.errors import SandboxError, UsageError
+from grader.records import CellError
+from grader.sandbox.cells import error_of, plain, printed, symptom
+from grader.sandbox.cgroup import ControlGroup
+from grader.sandbox.contract import BoxSpec, Limits, Outcome
+from grader.sandbox.environment import environment
+from grader.sandbox.host import _mount_script, choose
+from grader.sandbox.seccomp import DENIED, program
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Limits)])
+def test_a_limit_must_be_positive(name):
+    with pytest.raises(ValueError, match=name):
+        replace(Limits(), **{name: 0})
+
+
+def test_the_wall_clock_is_a_net_above_the_cpu_clock():
+    with pytest.raises(ValueError, match="wall_seconds"):
+        Limits(cpu_seconds=10, wall_seconds=5)
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a//b", "", "a/./b", "a\\..\\b", "a\0b"])
+def test_no_file_leaves_the_work_folder(name):
+    with pytest.raises(ValueError, match="work folder"):
+        BoxSpec(files={name: b""})
+
+
+def test_every_outcome_has_its_own_sentence():
+    assert len({outcome.sentence for outcome in Outcome}) == len(Outcome)
+
+
+def test_nothing_is_inherited_into_the_environment_of_a_box(monkeypatch):
+    monkeypatch.setenv("SECRET_TOKEN", "secret")
+    values = environment({"DATA": "/box/data"}, 3)
+    assert "SECRET_TOKEN" not in values
+    assert values["DATA"] == "/box/data"
+    assert values["OMP_NUM_THREADS"] == "3"
+    moved = environment({"DATA": "/box/data"}, 1, "/somewhere/else", isolated=False)
+    assert moved["DATA"] == "/somewhere/else/data"
+    assert moved["HF_HOME"] == "/somewhere/else/.hf"
+    assert not [name for name, value in moved.items() if value.startswith("/box")]
+
+
+def run_filter(code: bytes, arch: int, number: int, *arguments: int) -> int:
+    """Interpret a classic BPF program on one system call."""
+    data = struct.pack("<iIQ6Q", number, arch, 0, *(list(arguments) + [0] * 6)[:6])
+    instructions = list(struct.iter_unpack("HBBI", code))
+    at, accumulator = 0, 0
+    while True:
+        kind, yes, no, value = instructions[at]
+        if kind == 0x20:
+            accumulator = struct.unpack_from("<I", data, value)[0]
+            at += 1
+        elif kind == 0x06:
+            return value
+        else:
+            holds = {0x15: accumulator == value, 0x45: bool(accumulator & value), 0x35: accumulator >= value}[kind]
+            at += 1 + (yes if holds else no)
+
+
+MACHINES = {
+    "x86_64": (0xC000003E, {"read": 0, "clone": 56, "clone3": 435, "socket": 41, "socketpair": 53}),
+    "aarch64": (0xC00000B7, {"read": 63, "clone": 220, "clone3": 435, "socket": 198, "socketpair": 199}),
+}
+ALLOW, KILL, EPERM, ENOSYS, EAFNOSUPPORT = 0x7FFF0000, 0x80000000, 0x50001, 0x50026, 0x50061
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_the_filter_decides_as_it_says(machine):
+    code = program(machine)
+    arch, calls = MACHINES[machine]
+    assert run_filter(code, arch, calls["read"]) == ALLOW
+    assert run_filter(code, 0x40000003, calls["read"]) == KILL
+    for name, numbers in DENIED.items():
+        number = numbers[0 if machine == "x86_64" else 1]
+        if number is not None:
+            assert run_filter(code, arch, number) == EPERM, name
+    assert run_filter(code, arch, calls["clone3"]) == ENOSYS
+    assert run_filter(code, arch, calls["clone"], 17) == ALLOW
+    assert run_filter(code, arch, calls["clone"], 0x10000000 | 17) == EPERM
+    for call in ("socket", "socketpair"):
+        verdicts = {family: run_filter(code, arch, calls[call], family, 1, 0) for family in (1, 2, 10, 16, 17, 38, 40)}
+        assert verdicts == {
+            1: ALLOW,
+            2: ALLOW,
+            10: ALLOW,
+            16: ALLOW,
+            17: EAFNOSUPPORT,
+            38: EAFNOSUPPORT,
+            40: EAFNOSUPPORT,
+        }
+        assert run_filter(code, arch, calls[call], 16, 3, 9) == EAFNOSUPPORT
+    if machine == "x86_64":
+        assert run_filter(code, arch, 0x40000000 | 59) == EPERM
+
+
+def test_a_machine_without_a_table_has_no_filter():
+    assert program("riscv64") == b""
+
+
+def test_control_group_version_2_writes_its_files(tmp_path):
+    # the file names only: a real tree is used by the box tests where the host has one
+    (tmp_path / "cgroup.controllers").write_text("cpu memory pids")
+    (tmp_path / "user").mkdir()
+    group = ControlGroup.create(Limits(memory_bytes=100, disk_bytes=50, processes=7), tmp_path, "0::/user\n")
+    assert group is not None
+    assert group.unified
+    (folder,) = group.folders
+    assert folder.parent == tmp_path / "user"
+    assert (folder / "memory.max").read_text() == "150"
+    assert (folder / "pids.max").read_text() == "8"
+    assert (folder.parent / "cgroup.subtree_control").read_text() == "+memory +pids +cpu"
+    (folder / "cpu.stat").write_text("usage_usec 2500000\nuser_usec 1\n")
+    (folder / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
+    assert group.cpu_seconds() == 2.5
+    assert group.out_of_memory() == 2
+    assert group.refused_forks() == 0
+
+
+def test_where_no_group_can_be_made_nothing_is_left(tmp_path):
+    assert ControlGroup.create(Limits(), tmp_path, "4:memory:/\n3:pids:/\n2:cpuacct:/\n") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_mode_is_the_callers_mistake():
+    with pytest.raises(UsageError, match="auto, warm, cold, none"):
+        choose("docker")
+
+
+def test_the_mode_without_isolation_is_never_chosen_by_itself(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    with pytest.raises(SandboxError, match="apt install bubblewrap"):
+        choose("auto")
+    assert choose("none") == "none"
+
+
+@pytest.fixture
+def open_folder():
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+def test_a_closed_folder_is_opened_only_as_far_as_needed(open_folder):
+    closed = open_folder / "closed"
+    wanted = closed / "lib" / "python"
+    wanted.mkdir(parents=True)
+    closed.chmod(0o700)
+    script = _mount_script([wanted, Path("/usr")], (65534, 65534))
+    assert f"hidden {closed}" in script
+    assert f"mkdir -p {wanted}" in script
+    assert "/usr" not in script
+
+
+def test_a_closed_folder_that_is_itself_needed_is_refused(open_folder):
+    closed = open_folder / "venv"
+    closed.mkdir(mode=0o700)
+    with pytest.raises(SandboxError, match="chmod"):
+        _mount_script([closed], (65534, 65534))
+
+
+def test_text_is_made_plain_and_short():
+    assert plain("\x1b[31mred\x1b[0m\x07", 100) == "red"
+    cut = plain("a" * 1000 + "end", 100)
+    assert len(cut) < 200
+    assert cut.endswith("end")
+    assert "left out" in cut
+
+
+@pytest.mark.parametrize(
+    "content", [None, {"status": "error"}, {"status": "error", "ename": 3, "evalue": [], "traceback": {}}]
+)
+def test_a_forged_reply_is_no_trouble(content):
+    error_of({"content": content})
+
+
+def test_outputs_of_any_shape_are_printed():
+    cell = {
+        "outputs": [
+            {"output_type": "stream", "text": "a\n"},
+            {"data": {"text/plain": ["b"]}},
+            {"data": {}},
+            {"data": 3},
+            {},
+        ]
+    }
+    assert printed(cell).startswith("a\n")
+
+
+def test_errors_that_speak_of_a_limit():
+    assert symptom(CellError("RuntimeError", "can't start new thread", "")) is Outcome.PROCESS_LIMIT
+    assert symptom(CellError("OSError", "[Errno 28] No space left on device", "")) is Outcome.DISK_LIMIT
+    assert symptom(CellError("MemoryError", "", "")) is Outcome.OUT_OF_MEMORY
+    assert symptom(CellError("ValueError", "x", "")) is None

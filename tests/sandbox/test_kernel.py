@@ -1,0 +1,242 @@
+"""Kernel sessions: what a pipeline relies on, in a box and as a plain subprocess."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import grader
+from grader.errors import SandboxError
+from grader.kernel import KernelSession
+from grader.sandbox.contract import BoxSpec, KernelGone, Limits, Outcome, QuestionTimedOut
+from grader.sandbox.pool import KernelPool
+
+from .conftest import SMALL, box_missing, run_in
+
+AGENT = "import importlib\nagent = importlib.import_module('grader.inside.agent')\n"
+
+
+@pytest.fixture(params=["warm", "none"])
+def pool(request, warm_pool):
+    if request.param == "warm":
+        yield warm_pool
+    else:
+        with KernelPool("none") as plain:
+            yield plain
+
+
+def go(pool, cells, limits=SMALL, spec=None):
+    return asyncio.run(run_in(pool, cells, limits, spec))
+
+
+@pytest.mark.box
+def test_state_lives_on_and_errors_are_told(pool):
+    ran = go(pool, ["x = 20", "1 / 0", "print(x + 1)\nx * 2", "import os; os.system('echo from a child')"])
+    assert [cell.status for cell in ran.cells] == ["ok", "error", "ok", "ok"]
+    assert ran.cells[1].error.name == "ZeroDivisionError"
+    assert "1 / 0" in ran.cells[1].error.traceback
+    assert "\x1b" not in ran.cells[1].error.traceback
+    assert ran.cells[2].output == "21\n40\n"
+    assert "from a child" in ran.cells[3].output
+    assert ran.outcome is Outcome.COMPLETED
+
+
+@pytest.mark.box
+def test_files_are_copied_and_writable(pool, tmp_path):
+    folder = tmp_path / "data"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "a.txt").write_text("A")
+    spec = BoxSpec(files={"in": folder, "b/c.bin": b"\0" * 200_000}, environment={"WHERE": "/box/in"}).with_files(
+        {"helper.py": b"y = 3"}
+    )
+    code = """
+import os, helper
+print(open('in/deep/a.txt').read(), os.path.getsize('b/c.bin'), helper.y, os.path.exists(os.environ['WHERE']), os.environ['HOME'] == os.getcwd())
+open('in/deep/a.txt', 'w').write('changed')
+open('new.txt', 'w').close()
+"""
+    ran = go(pool, [code], spec=spec)
+    assert ran.cells[0].status == "ok", ran.cells[0].error
+    assert "A 200000 3 True True" in ran.text
+    assert (folder / "deep" / "a.txt").read_text() == "A"
+
+
+@pytest.mark.box
+def test_a_missing_file_is_our_failure(pool, tmp_path):
+    with pytest.raises(SandboxError):
+        go(pool, ["1"], spec=BoxSpec(files={"x": tmp_path / "nowhere"}))
+
+
+@pytest.mark.box
+def test_questions_go_to_the_agent_and_errors_come_back(pool):
+    async def talk():
+        async with KernelSession(pool, limits=SMALL) as session:
+            await session.run_cell(
+                AGENT + "agent.handle = lambda kernel, content, buffers: ({'got': content}, [buffers[0] * 2])", 0
+            )
+            first = await session.ask({"n": 1}, [b"ab"], cpu_seconds=5)
+            second = await session.ask({"n": 2}, [], cpu_seconds=5)
+            await session.run_cell("def leave(kernel, content, buffers): raise SystemExit(3)\nagent.handle = leave", 1)
+            third = await session.ask({}, cpu_seconds=5)
+            after = await session.run_cell("print('here')", 2)
+            return first, second, third, after
+
+    first, second, third, after = asyncio.run(talk())
+    assert first == ({"got": {"n": 1}}, [b"abab"])
+    assert second[0]["status"] == "error"
+    assert second[0]["error"]["name"] == "IndexError"
+    assert third[0]["error"]["name"] == "SystemExit"
+    assert after.output == "here\n"
+
+
+@pytest.mark.box
+def test_a_question_that_never_ends_leaves_the_kernel_alive(pool):
+    async def talk():
+        async with KernelSession(pool, limits=SMALL) as session:
+            await session.run_cell(AGENT + "def spin(*a):\n    while True: pass\nagent.handle = spin", 0)
+            with pytest.raises(QuestionTimedOut):
+                await session.ask({}, cpu_seconds=0.5)
+            return session.alive, session.outcome, (await session.run_cell("print('here')", 1)).output
+
+    assert asyncio.run(talk()) == (True, Outcome.COMPLETED, "here\n")
+
+
+@pytest.mark.box
+def test_asking_a_dead_kernel_says_why(pool):
+    async def talk():
+        async with KernelSession(pool, limits=SMALL) as session:
+            await session.run_cell("import os; os._exit(3)", 0)
+            with pytest.raises(KernelGone) as gone:
+                await session.ask({}, cpu_seconds=1)
+            return gone.value.outcome, (await session.run_cell("1", 1)).status
+
+    assert asyncio.run(talk()) == (Outcome.KERNEL_DIED, "killed")
+
+
+@pytest.mark.box
+def test_after_its_cpu_time_a_kernel_can_still_be_asked(pool):
+    async def talk():
+        async with KernelSession(pool, limits=replace(SMALL, cpu_seconds=1)) as session:
+            await session.run_cell(AGENT + "agent.handle = lambda *a: ({'x': x}, [])\nx = 5", 0)
+            run = await session.run_cell("while True: pass", 1)
+            later = await session.run_cell("x = 6", 2)
+            return run.status, later.status, session.outcome, (await session.ask({}, cpu_seconds=2))[0]
+
+    assert asyncio.run(talk()) == ("killed", "killed", Outcome.TIMED_OUT, {"x": 5})
+
+
+@pytest.mark.box
+def test_asking_for_input_is_refused(pool):
+    ran = go(pool, ["input('name?')", "print('on')"])
+    assert ran.cells[0].error.name == "StdinNotImplementedError"
+    assert ran.cells[1].output == "on\n"
+
+
+@pytest.mark.box
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "forged",
+    [
+        "k.session.send(k.iopub_socket, 'stream', {'wrong': 1}, parent=k.get_parent())",
+        "k.session.send(k.iopub_socket, 'stream', [1, 2], parent=k.get_parent())",
+        "k.session.send(k.iopub_socket, 'error', {'ename': {}, 'evalue': 3}, parent=k.get_parent())",
+        "k.session.send(k.iopub_socket, 'comm_open', {'comm_id': 3, 'data': {'state': 1}}, parent=k.get_parent())",
+        "k.session.send(k.iopub_socket, 'display_data', {'data': 1, 'transient': {'display_id': []}}, parent=k.get_parent())",
+        "k.session.key = b'other'; print('unsigned'); k.session.key = key",
+        "k.iopub_socket.send_multipart([b'x', b'<IDS|MSG>', b'', b'[' * 100000, b'{}', b'{}', b'{}'])",
+    ],
+)
+def test_forged_messages_do_not_trip_the_reader(forged, warm_pool):
+    ran = go(warm_pool, ["k = get_ipython().kernel\nkey = k.session.key", forged, "print('fine')"])
+    assert ran.cells[-1].output == "fine\n"
+    assert ran.outcome is Outcome.COMPLETED
+
+
+@pytest.mark.box
+@pytest.mark.attack
+def test_a_kernel_that_closes_its_sockets_is_dead(warm_pool):
+    ran = go(
+        warm_pool, ["import zmq\nget_ipython().kernel.shell_stream.socket.close(linger=0)\nimport time; time.sleep(30)"]
+    )
+    assert ran.outcome is Outcome.KERNEL_DIED
+
+
+@pytest.mark.box
+def test_a_dead_zygote_is_replaced_and_sessions_start_cold_meanwhile():
+    if why := box_missing():
+        pytest.skip(why)
+    with KernelPool("warm") as pool:
+        pool.warm_up()
+        os.kill(pool._zygote.pid, signal.SIGKILL)
+        pool._zygote._process.wait()
+        meanwhile = go(pool, ["print(1)"])
+        assert (meanwhile.mode, meanwhile.text) == ("cold", "1\n")
+        assert "died" in pool.zygote_failure
+        pool.warm_up()
+        assert go(pool, ["print(2)"]).mode == "warm"
+        assert pool.zygote_failure == ""
+
+
+def descendants_and_traces(pool_folder):
+    commands = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                commands.append((folder / "cmdline").read_bytes().decode(errors="replace"))
+            except OSError:
+                continue
+    return [command for command in commands if pool_folder in command]
+
+
+@pytest.mark.box
+@pytest.mark.attack
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_is_left_when_the_grader_is_killed(signum):
+    if why := box_missing():
+        pytest.skip(why)
+    code = """
+import asyncio, sys
+from grader.kernel import KernelSession
+from grader.sandbox.pool import KernelPool
+async def main():
+    with KernelPool('warm') as pool:
+        pool.warm_up()
+        async with KernelSession(pool) as session:
+            print(pool.folder, *session.host_processes(), pool._zygote.pid, *session._provisioner.folders, flush=True)
+            await session.run_cell("import time\\nwhile True: time.sleep(1)", 0)
+asyncio.run(main())
+"""
+    root = str(Path(grader.__file__).parent.parent)
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root}
+    ) as worker:
+        words = worker.stdout.readline().split()
+        assert len(words) > 3
+        time.sleep(0.3)
+        worker.send_signal(signum)
+        worker.wait()
+    pids = [Path("/proc", word) for word in words if word.isdigit()]
+    folders = [Path(word) for word in words if not word.isdigit()]
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and any(path.exists() for path in (*pids, *folders)):
+        time.sleep(0.1)
+    assert [path for path in (*pids, *folders) if path.exists()] == []
+    assert descendants_and_traces(words[0]) == []
+
+
+@pytest.mark.box
+def test_a_start_that_fails_says_why(warm_pool, monkeypatch):
+    monkeypatch.setattr(
+        "grader.sandbox.provisioner.python_command",
+        lambda _module: [sys.executable, "-c", "raise SystemExit('no torch')"],
+    )
+    with KernelPool("none") as pool, pytest.raises(SandboxError, match="no torch"):
+        go(pool, ["1"], Limits())
