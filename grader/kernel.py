@@ -131,6 +131,8 @@ class KernelSession:
             client.stop_channels()
             client.context.destroy(linger=0)
         self._manager.context.destroy(linger=0)  # the manager's own, for its control socket
+        self._manager._close_control_socket()
+        self._manager.context.destroy(linger=0)
         await self._provisioner.cleanup()
 
     # ---- what it is and has used ----

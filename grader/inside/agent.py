@@ -59,7 +59,7 @@ class Context:
             for name in names:
                 if name in scope and accept(scope[name]):
                     return scope[name]
-        stand_ins = self._stand_ins(accept, plausible) if plausible is not None else []
+        stand_ins = self.stand_ins(accept, plausible) if plausible is not None else []
         if len(stand_ins) == 1:
             self.renamed = str(getattr(stand_ins[0], "__name__", "?"))[:80]
             return stand_ins[0]
@@ -76,7 +76,8 @@ class Context:
                 found.append(vars(module))
         return found
 
-    def _stand_ins(self, accept: Callable[[Any], bool], plausible: Callable[[Any], bool]) -> list[Any]:
+    def stand_ins(self, accept: Callable[[Any], bool], plausible: Callable[[Any], bool]) -> list[Any]:
+        """Public callables of the student's own that are accepted and, on trial, do what is asked."""
         found: list[Any] = []
         for scope in (self.names, *self._modules()):
             for name, thing in list(scope.items()):
@@ -205,8 +206,8 @@ def _install(_context: Context, params: dict[str, Any]) -> None:
     """Install run-time shims by module name, e.g. `grader.inside.colab`."""
 
     def record(rule: str, before: str, after: str, reason: str) -> None:
-        if len(_state["adapted"]) < 500:
-            cell = _state["witness"].current_cell
+        cell = _state["witness"].current_cell
+        if cell is not None and len(_state["adapted"]) < 500:  # before the first cell it was no code of the student's
             _state["adapted"].append([cell, str(rule), str(before)[:300], str(after)[:300], str(reason)[:300]])
 
     for module in params["modules"]:
