@@ -54,8 +54,9 @@ class CriterionShare:
 
     @property
     def ours(self) -> bool:
-        """Whether so many fail that it is probably the grader's or the assignment text's fault."""
-        return self.judged >= _FEW and self.failed / self.judged > OURS_SHARE
+        """Whether so many of those that reached it fail that it is probably the grader's or the assignment text's fault."""
+        reached = self.passed + self.failed
+        return reached >= _FEW and self.failed / reached > OURS_SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def _suspicious(reports: Sequence[Report]) -> tuple[tuple[Report, str], ...]:
 
 
 def _is_private(notice: Notice) -> bool:
-    return notice.kind in PRIVATE_KINDS
+    return notice.kind in PRIVATE_KINDS or notice.kind.startswith("staff-")
 
 
 def _criteria(reports: Sequence[Report]) -> tuple[CriterionShare, ...]:

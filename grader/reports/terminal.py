@@ -20,6 +20,7 @@ from grader.reports.summary import ClassSummary, summarize
 from grader.reports.text import clean, line
 from grader.reports.view import (
     SYMBOLS,
+    Method,
     all_notices,
     cpu_seconds,
     failing_cells,
@@ -91,6 +92,11 @@ def submission_panel(report: Report) -> RenderableType:
     return Panel(Group(*blocks), title=title, title_align="left", border_style=_colour(report), padding=(1, 2))
 
 
+def _accuracy(method: Method) -> str:
+    asked = "" if method.threshold is None else f" (asked for {method.threshold:.3f})"
+    return f"{method.title} {method.accuracy:.3f}{asked}"
+
+
 def _colour(report: Report) -> str:
     if needs_review(report):
         return "magenta"
@@ -123,7 +129,10 @@ def _todo(summary: ClassSummary) -> list[RenderableType]:
         counted += f" (median {summary.median:g} of {summary.possible})"
     found.append(Text(counted + f", {len(summary.review)} to review.", "bold"))
     found += [
-        Text(f"Probably ours: {c.failed} of {c.judged} fail {c.id}. Check it before scores go out.", "bold red")
+        Text(
+            f"Probably ours: {c.failed} of the {c.passed + c.failed} that reached it fail {c.id}. Check it before scores go out.",
+            "bold red",
+        )
         for c in summary.ours
     ]
     if summary.review:

@@ -36,7 +36,11 @@ RUBRIC = (
     ("lora/forward", 6, "The layer computes `W x + b + c · B(A x)` for any layer and input shape."),
     ("lora/rank-scaling", 4, "The rank is the inner size, and `c = alpha / rank`."),
     ("lora/gradients", 2, "A, B and the input get gradients."),
-    ("lora/model", 8, "12 layers are replaced and nothing else; adapters and head are trainable, the rest is frozen and unchanged."),
+    (
+        "lora/model",
+        8,
+        "12 layers are replaced and nothing else; adapters and head are trainable, the rest is frozen and unchanged.",
+    ),
     ("lora/accuracy", 6, "The LoRA model reaches the minimum accuracy."),
 )
 PASSED_MESSAGES = {
@@ -52,7 +56,11 @@ METHODS = {
 }
 
 
-def score(changes: dict[str, Verdict] | None = None, review: tuple[str, ...] = (), overrides: dict[str, tuple[int, str]] | None = None) -> Score:
+def score(
+    changes: dict[str, Verdict] | None = None,
+    review: tuple[str, ...] = (),
+    overrides: dict[str, tuple[int, str]] | None = None,
+) -> Score:
     """All passed but for `changes`."""
     results = []
     reasons = list(review)
@@ -71,11 +79,22 @@ def score(changes: dict[str, Verdict] | None = None, review: tuple[str, ...] = (
 
 def submission(name: str, id_: str = "12345", **fields: object) -> Submission:
     """A hand-in of one student."""
-    known = {"student_ids": (id_,), "file_name": "PA4.ipynb", "path": f"submissions/{id_}/submission.ipynb", "sha256": f"{int(id_, 36):064x}"[-64:]}
+    known = {
+        "student_ids": (id_,),
+        "file_name": "PA4.ipynb",
+        "path": f"submissions/{id_}/submission.ipynb",
+        "sha256": f"{int(id_, 36):064x}"[-64:],
+    }
     return Submission(id=id_, display_name=name, **{**known, **fields})  # type: ignore[arg-type]
 
 
-def execution(*, outcome: Outcome = Outcome.COMPLETED, failing: dict[int, CellError] | None = None, stop: int | None = None, seed: int = 1) -> Execution:
+def execution(
+    *,
+    outcome: Outcome = Outcome.COMPLETED,
+    failing: dict[int, CellError] | None = None,
+    stop: int | None = None,
+    seed: int = 1,
+) -> Execution:
     """A run of 24 code cells; `failing` by index, `stop` is the cell in which the kernel ended."""
     draw = random.Random(seed)
     cells = []
@@ -97,21 +116,56 @@ def execution(*, outcome: Outcome = Outcome.COMPLETED, failing: dict[int, CellEr
 
 
 ADAPTATIONS = (
-    Adaptation(0, "pip-install", "!pip install -q transformers datasets", "", "The libraries are installed already, and there is no network."),
-    Adaptation(2, "colab-path", "'/content/drive/MyDrive/DAT450/train.csv'", "'train.csv'", "The file lies beside the notebook here."),
-    Adaptation(10, "renamed-argument", "evaluation_strategy='epoch'", "eval_strategy='epoch'", "Newer versions of transformers renamed this argument."),
+    Adaptation(
+        0,
+        "pip-install",
+        "!pip install -q transformers datasets",
+        "",
+        "The libraries are installed already, and there is no network.",
+    ),
+    Adaptation(
+        2,
+        "colab-path",
+        "'/content/drive/MyDrive/DAT450/train.csv'",
+        "'train.csv'",
+        "The file lies beside the notebook here.",
+    ),
+    Adaptation(
+        10,
+        "renamed-argument",
+        "evaluation_strategy='epoch'",
+        "eval_strategy='epoch'",
+        "Newer versions of transformers renamed this argument.",
+    ),
 )
 
 
 def report(who: Submission, filled: Score, run: Execution | None, **fields: object) -> Report:
     """A report of this assignment."""
-    known = {"adaptations": (), "notices": (), "facts": {"methods": METHODS, "runs_seen": 3} if run else {}, "grader_version": "0.1.0"}
-    return Report(assignment="finetuning", assignment_title="Comparing fine-tuning methods", submission=who, execution=run, score=filled, **{**known, **fields})  # type: ignore[arg-type]
+    known = {
+        "adaptations": (),
+        "notices": (),
+        "facts": {"methods": METHODS, "runs_seen": 3} if run else {},
+        "grader_version": "0.1.0",
+    }
+    return Report(
+        assignment="finetuning",
+        assignment_title="Comparing fine-tuning methods",
+        submission=who,
+        execution=run,
+        score=filled,
+        **{**known, **fields},
+    )  # type: ignore[arg-type]
 
 
 def perfect() -> Report:
     """Everything right."""
-    return report(submission("Åsa Svensson", "12345", section="DAT450 LP2"), score(), execution(), graded_at="2026-11-20T14:03:00+01:00")
+    return report(
+        submission("Åsa Svensson", "12345", section="DAT450 LP2"),
+        score(),
+        execution(),
+        graded_at="2026-11-20T14:03:00+01:00",
+    )
 
 
 def mistakes() -> Report:
@@ -129,13 +183,18 @@ def mistakes() -> Report:
             "`for p in model.distilbert.parameters(): p.requires_grad = False`.",
         ),
         "head/trained": Verdict(Status.SKIPPED, "Not judged, since it builds on `head/frozen`.", because="head/frozen"),
-        "head/accuracy": Verdict(Status.SKIPPED, "Not judged, since it builds on `head/frozen`.", because="head/frozen"),
+        "head/accuracy": Verdict(
+            Status.SKIPPED, "Not judged, since it builds on `head/frozen`.", because="head/frozen"
+        ),
         "lora/rank-scaling": Verdict(
             Status.FAILED,
             "With rank 5 and alpha 3 the update was scaled by 0.0, where 0.6 is right (largest difference 1.27, float32, shape (4, 7)).",
             "`//` rounds down: alpha 3 and rank 5 give 0.",
         ),
-        "lora/identity": Verdict(Status.PASSED, notices=(Notice("renamed", "`LoraLinear` was taken for the asked-for name, by what it does."),)),
+        "lora/identity": Verdict(
+            Status.PASSED,
+            notices=(Notice("renamed", "`LoraLinear` was taken for the asked-for name, by what it does."),),
+        ),
     }
     error = CellError(
         "NameError",
@@ -145,19 +204,38 @@ def mistakes() -> Report:
     )
     notices = (
         Notice("late", "Handed in 2 hours and 10 minutes after the deadline, as Canvas says."),
-        Notice("several-files", "Two notebooks were handed in; `PA4 final (2).ipynb` is the one with more solution code and was judged."),
+        Notice(
+            "several-files",
+            "Two notebooks were handed in; `PA4 final (2).ipynb` is the one with more solution code and was judged.",
+        ),
         Notice("rerun", "The run was repeated once, since the first kernel was stopped by the machine."),
         Notice("identical", "The very same file was handed in by Oskar Lindqvist (20031)."),
     )
-    who = submission("José Núñez-Ångström", "12399", late=True, submitted_at="2026-11-19T23:58:10+01:00", file_name="PA4 final (2).ipynb")
+    who = submission(
+        "José Núñez-Ångström",
+        "12399",
+        late=True,
+        submitted_at="2026-11-19T23:58:10+01:00",
+        file_name="PA4 final (2).ipynb",
+    )
     methods = {**METHODS, "head": {**METHODS["head"], "accuracy": 0.671, "trainable": 161026}}
-    return report(who, score(changes), execution(failing={34: error}), adaptations=ADAPTATIONS, notices=notices, facts={"methods": methods, "runs_seen": 4})
+    return report(
+        who,
+        score(changes),
+        execution(failing={34: error}),
+        adaptations=ADAPTATIONS,
+        notices=notices,
+        facts={"methods": methods, "runs_seen": 4},
+    )
 
 
 def review() -> Report:
     """A check that failed itself: no total."""
     changes = {
-        "lora/forward": Verdict(Status.ERROR, "The check itself failed (IndexError: list index out of range in /home/ta/grader/lora.py); a person has to look."),
+        "lora/forward": Verdict(
+            Status.ERROR,
+            "The check itself failed (IndexError: list index out of range in /home/ta/grader/lora.py); a person has to look.",
+        ),
         "lora/rank-scaling": Verdict(Status.ERROR, "Not judged: `lora/forward`, on which it builds, needs review."),
     }
     return report(submission("李小龍", "20117"), score(changes), execution(seed=3), adaptations=ADAPTATIONS[:1])
@@ -178,7 +256,7 @@ def timed_out() -> Report:
 def nothing() -> Report:
     """A PDF renamed to .ipynb."""
     verdict = Verdict(Status.FAILED, "There is no notebook to judge.", "Hand in the `.ipynb` file itself.")
-    problem = "The file is a PDF file, not a notebook. Submit the .ipynb file itself (\"File > Download > Download .ipynb\" in Colab)."
+    problem = 'The file is a PDF file, not a notebook. Submit the .ipynb file itself ("File > Download > Download .ipynb" in Colab).'
     who = submission("Karl-Johan Öberg", "20777", sha256="", path="", problem=problem, file_name="PA4.pdf.ipynb")
     return report(who, score({id_: verdict for id_, _, _ in RUBRIC}), None)
 
@@ -188,23 +266,37 @@ def sandbox_failed() -> Report:
     unseen = Verdict(Status.ERROR, "The grader could not ask this question.")
     return report(
         submission("Nils Holgersson", "20801"),
-        score({id_: unseen for id_, _, _ in RUBRIC}, review=("The sandbox failed twice: bwrap: setting up uid map: Permission denied.",)),
-        replace(execution(outcome=Outcome.SANDBOX_FAILED, stop=0), notices=(Notice("staff-sandbox", "bwrap ended with code 1."),)),
+        score(
+            {id_: unseen for id_, _, _ in RUBRIC},
+            review=("The sandbox failed twice: bwrap: setting up uid map: Permission denied.",),
+        ),
+        replace(
+            execution(outcome=Outcome.SANDBOX_FAILED, stop=0),
+            notices=(Notice("staff-sandbox", "bwrap ended with code 1."),),
+        ),
         facts={},
     )
 
 
 def group() -> Report:
     """A group's hand-in with one criterion set by hand, run without isolation."""
-    who = replace(submission("team_7", "30001"), student_ids=("30001", "30002", "30003"), companions=("submissions/30001/helpers.py",), attempt=2)
+    who = replace(
+        submission("team_7", "30001"),
+        student_ids=("30001", "30002", "30003"),
+        companions=("submissions/30001/helpers.py",),
+        attempt=2,
+    )
     failed = Verdict(Status.FAILED, "0.776 of 2,560 held-out reviews; 0.800 is asked for.", "Train for one more epoch.")
-    by_hand = score({"full/accuracy": failed}, overrides={"full/accuracy": (10, "Agreed by e-mail: the deadline build had an older threshold.")})
+    by_hand = score(
+        {"full/accuracy": failed},
+        overrides={"full/accuracy": (10, "Agreed by e-mail: the deadline build had an older threshold.")},
+    )
     return report(who, by_hand, replace(execution(seed=9), sandbox="none"))
 
 
 HOSTILE = (
     "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)> \x1b[31mred\x1b[0m \x00\x07 \u202egnp.ipynb "
-    "]]>&lt; <!-- --> {{7*7}} {% raw %} `|` =HYPERLINK(\"http://x\") ${HOME} \ud800 \ufffe @all ![x](http://x) ``` </td></table> \U000e0041\u2028end"
+    ']]>&lt; <!-- --> {{7*7}} {% raw %} `|` =HYPERLINK("http://x") ${HOME} \ud800 \ufffe @all ![x](http://x) ``` </td></table> \U000e0041\u2028end'
 )
 
 
@@ -213,12 +305,46 @@ def hostile() -> Report:
     bad = HOSTILE
     error = CellError(bad, bad, bad + "\n" + bad)
     run = execution(failing={4: error})
-    run = replace(run, cells=(*run.cells, CellRun(99, "error", 0.1, 0.1, error, bad)), versions={bad: bad}, bundle=bad, sandbox=bad, notices=(Notice(bad, bad),))
-    changes = {"count/frozen": Verdict(Status.FAILED, bad, bad, notices=(Notice("renamed", bad),)), "lora/model": Verdict(Status.SKIPPED, bad, because=bad)}
+    run = replace(
+        run,
+        cells=(*run.cells, CellRun(99, "error", 0.1, 0.1, error, bad)),
+        versions={bad: bad},
+        bundle=bad,
+        sandbox=bad,
+        notices=(Notice(bad, bad),),
+    )
+    changes = {
+        "count/frozen": Verdict(Status.FAILED, bad, bad, notices=(Notice("renamed", bad),)),
+        "lora/model": Verdict(Status.SKIPPED, bad, because=bad),
+    }
     filled = score(changes, review=(bad,), overrides={"layers/extract": (1, bad)})
-    who = submission(bad, "666", file_name=bad, submitted_at=bad, section=bad, companions=(bad,), problem=bad, notices=(Notice(bad, bad),))
-    facts = {"methods": {bad: {"accuracy": float("nan"), "trainable": None}, "lora": {"accuracy": 0.5, "threshold": float("inf"), "steps": None}}, bad: [bad]}
-    return report(who, filled, run, adaptations=(Adaptation(None, bad, bad, bad, bad),), notices=(Notice("late", bad),), facts=facts, grader_version=bad, graded_at=bad)
+    who = submission(
+        bad,
+        "666",
+        file_name=bad,
+        submitted_at=bad,
+        section=bad,
+        companions=(bad,),
+        problem=bad,
+        notices=(Notice(bad, bad),),
+    )
+    facts = {
+        "methods": {
+            bad: {"accuracy": float("nan"), "trainable": None},
+            "lora": {"accuracy": 0.5, "threshold": float("inf"), "steps": None},
+        },
+        bad: [bad],
+    }
+    return report(
+        who,
+        filled,
+        run,
+        adaptations=(Adaptation(None, bad, bad, bad, bad),),
+        notices=(Notice("late", bad),),
+        facts=facts,
+        grader_version=bad,
+        graded_at=bad,
+    )
 
 
 SAMPLES = {
@@ -226,16 +352,74 @@ SAMPLES = {
 }
 """Name -> function that makes the report."""
 
-_FIRST = "Åsa Björn Chen Dalia Erik Fatou Güneş Håkan Ines Jamal Karin Lucía Mikołaj Nadia Olof Priya Quentin Rania Søren Tuva Ulf Veronika Wei Xenia Yusuf Zoë".split()
-_LAST = "Svensson Öberg Lindqvist Nguyen Hernández Kowalski Andersson Yılmaz Bergström Okafor Müller Rossi Haddad Janssen Virtanen Papadopoulos Singh O'Brien".split()
+_FIRST = [
+    "Åsa",
+    "Björn",
+    "Chen",
+    "Dalia",
+    "Erik",
+    "Fatou",
+    "Güneş",
+    "Håkan",
+    "Ines",
+    "Jamal",
+    "Karin",
+    "Lucía",
+    "Mikołaj",
+    "Nadia",
+    "Olof",
+    "Priya",
+    "Quentin",
+    "Rania",
+    "Søren",
+    "Tuva",
+    "Ulf",
+    "Veronika",
+    "Wei",
+    "Xenia",
+    "Yusuf",
+    "Zoë",
+]
+_LAST = [
+    "Svensson",
+    "Öberg",
+    "Lindqvist",
+    "Nguyen",
+    "Hernández",
+    "Kowalski",
+    "Andersson",
+    "Yılmaz",
+    "Bergström",
+    "Okafor",
+    "Müller",
+    "Rossi",
+    "Haddad",
+    "Janssen",
+    "Virtanen",
+    "Papadopoulos",
+    "Singh",
+    "O'Brien",
+]
 
 
 def a_class(size: int, seed: int = 4) -> list[Report]:
     """A class as it comes: most right, some with one or two of the classic mistakes, a few of everything else."""
     draw = random.Random(seed)
     found = [make() for name, make in SAMPLES.items() if name not in ("hostile", "perfect")][:size]
-    weights = {"count/any-module": 0.15, "head/frozen": 0.2, "lora/forward": 0.25, "lora/rank-scaling": 0.86, "layers/replace": 0.12, "full/accuracy": 0.06, "lora/model": 0.2}
-    after = {"head/frozen": ("head/trained", "head/accuracy"), "lora/forward": ("lora/rank-scaling",), "lora/model": ("lora/accuracy",)}
+    weights = {
+        "count/any-module": 0.15,
+        "head/frozen": 0.2,
+        "lora/forward": 0.25,
+        "lora/rank-scaling": 0.95,
+        "layers/replace": 0.12,
+        "full/accuracy": 0.06,
+        "lora/model": 0.2,
+    }
+    after = {
+        "head/frozen": ("head/trained", "head/accuracy"),
+        "lora/forward": ("lora/rank-scaling",),
+        "lora/model": ("lora/accuracy",),
+    }
     for number in range(len(found), size):
         changes: dict[str, Verdict] = {}
         for id_, weight in weights.items():
