@@ -22,7 +22,7 @@ from typing import Any
 
 from grader.inside import confine
 
-__all__ = ["CHANNELS", "PRELOAD", "main", "receive", "send"]
+__all__ = ["CHANNELS", "PRELOAD", "main", "preload", "receive", "send"]
 
 CHANNELS = ("shell", "iopub", "stdin", "control")
 """A kernel's channels with a socket of their own, in the order in which the sockets are handed over. No heartbeat."""
@@ -59,7 +59,8 @@ def send(connection: socket.socket, message: dict[str, Any], descriptors: tuple[
     connection.sendmsg([json.dumps(message).encode()], rights)
 
 
-def _preload() -> list[str]:
+def preload() -> list[str]:
+    """Import what every submission needs; the names this environment lacks."""
     missing = []
     for name in PRELOAD:
         try:
@@ -126,7 +127,7 @@ def _serve(connection: socket.socket, listener: socket.socket) -> None:
 
 def main() -> None:
     """Import, check that forking is safe, report on standard output, and serve until the parent goes."""
-    missing = _preload()
+    missing = preload()
     threads = confine.sole_thread()
     cuda = import_module("torch").cuda.is_initialized()
     if threads or cuda:

@@ -159,10 +159,11 @@ def _short_folder() -> Path:
 
 def _start_janitor(folder: Path) -> subprocess.Popen[bytes]:
     """A shell in a session of its own that outlives us: at the end of its pipe it removes what we could not."""
+    groups = f"find /sys/fs/cgroup -depth -type d -name '{PREFIX}{os.getpid()}-*' 2>/dev/null"
     script = (
-        f"cat >/dev/null; for try in 1 2 3 4 5 6 7 8; do rm -rf -- {shlex.quote(str(folder))};"
-        f" rmdir $(find /sys/fs/cgroup -depth -type d -name '{PREFIX}{os.getpid()}-*' 2>/dev/null) 2>/dev/null;"
-        f" [ -e {shlex.quote(str(folder))} ] || break; sleep 0.5; done"
+        f"cat >/dev/null; for try in 1 2 3 4 5 6 7 8 9 10; do rm -rf -- {shlex.quote(str(folder))};"
+        f" for group in $({groups}); do rmdir $group 2>/dev/null; done;"
+        f' [ -e {shlex.quote(str(folder))} ] || [ -n "$({groups})" ] || break; sleep 0.3; done'
     )
     return subprocess.Popen(
         ["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
