@@ -10,21 +10,26 @@ from contextlib import contextmanager
 from typing import Any
 
 from grader.inside.agent import Context, StudentRaised, guarded
-from grader.inside.distilbert import ADAPTED, BLOCKS, find_root, real_size_model, small_model
+from grader.inside.distilbert import real_size_model, small_model
 
 
 @contextmanager
-def brief(seconds: float) -> Iterator[None]:
-    """Stop a trial call of an unknown function of the student's after `seconds` of CPU time."""
+def trial(context: Context, seconds: float = 2.0) -> Iterator[None]:
+    """Keep a trial call of an unknown function of the student's harmless.
+
+    It ends after `seconds` of CPU time (again and again, should it catch that), and it cannot train: the first step raises.
+    """
 
     def stop(_signum: int, _frame: Any) -> None:
         raise TimeoutError
 
     before = signal.signal(signal.SIGVTALRM, stop)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, 0.2)
+    context.witness.forbids_training = True
     try:
         yield
     finally:
+        context.witness.forbids_training = False
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
 
@@ -52,7 +57,7 @@ def build(spec: Mapping[str, Any]) -> Any:
 
     `layers`: lists like ["linear", in, out, bias], ["embedding", n, d], ["conv", in, out, k], ["norm", n], ["batch", n],
     ["scalar"]; `shared`: pairs of layer numbers whose weights are one tensor; `frozen`: numbers of frozen layers;
-    `buffers`: shapes of registered buffers.
+    `frozen_bias`: numbers of layers of which only the bias is frozen; `buffers`: shapes of registered buffers.
     """
     torch = sys.modules["torch"]
     nn = torch.nn
@@ -88,6 +93,8 @@ def build(spec: Mapping[str, Any]) -> Any:
     for number in spec.get("frozen", []):
         for parameter in layers[number].parameters():
             parameter.requires_grad_(False)
+    for number in spec.get("frozen_bias", []):
+        layers[number].bias.requires_grad_(False)
     for number, shape in enumerate(spec.get("buffers", [])):
         model.register_buffer(f"table{number}", torch.zeros(*[int(n) for n in shape]))
     return model
@@ -107,8 +114,10 @@ def describe_number(value: Any) -> dict[str, Any]:
         return {"kind": "int", "number": int.__add__(value, 0)}
     if kind.__module__ == "numpy" and isinstance(value, np.integer):
         return {"kind": "numpy integer", "number": int(np.int64(value))}
-    if isinstance(value, float) or (kind.__module__ == "numpy" and isinstance(value, np.floating)):
-        return {"kind": "float", "number": float.__add__(float(value), 0.0)}
+    if isinstance(value, float):
+        return {"kind": "float", "number": float.__add__(value, 0.0)}  # a subclass may answer every question its way
+    if kind.__module__ == "numpy" and isinstance(value, np.floating):
+        return {"kind": "float", "number": float(value)}
     if kind in (torch.Tensor, torch.nn.Parameter):
         shape = list(value.shape)
         single = value.numel() == 1 and not shape and not value.is_meta
@@ -133,7 +142,7 @@ def count(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     def plausible(function: Any) -> bool:
         if required_arguments(function) != 1:
             return False
-        with brief(2.0):
+        with trial(context):
             number = describe_number(function(build({"layers": [["linear", 3, 5, True]]})))["number"]
         return number in (20, 2)
 
@@ -160,11 +169,6 @@ def count(context: Context, params: dict[str, Any]) -> dict[str, Any]:
 # ---------------------------------------------------------------- layers
 
 
-def _wanted_layers(model: Any) -> dict[int, str]:
-    names = [f"distilbert.transformer.layer.{i}.{role}" for i in range(BLOCKS) for role in ADAPTED]
-    return {id(model.get_submodule(name)): name for name in names}
-
-
 def extract(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     """Call `extract_qv_layers` on a small six-block model; returns what each entry of the result is.
 
@@ -174,7 +178,7 @@ def extract(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     def plausible(function: Any) -> bool:
         if required_arguments(function) != 1:
             return False
-        with brief(2.0):
+        with trial(context):
             found = function(small_model(1))
         return isinstance(found, Mapping) and any(isinstance(v, sys.modules["torch"].nn.Linear) for v in found.values())
 
@@ -182,10 +186,10 @@ def extract(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     model = small_model(int(params["seed"]))
     true = {id(module): name for name, module in model.named_modules()}
     found = guarded(function, model)
-    if not isinstance(found, Mapping):
+    if not issubclass(type(found), Mapping):
         return {"type": type(found).__name__[:60], "entries": []}
     entries = []
-    for key, layer in list(found.items())[:200]:
+    for key, layer in list(guarded(dict, found).items())[:200]:
         text = key if type(key) is str else type(key).__name__
         try:
             reached = type(key) is str and model.get_submodule(key) is layer
@@ -210,10 +214,25 @@ def _tree(kind: str, seed: int) -> Any:
     return model
 
 
+def modules_by_path(model: Any) -> dict[tuple[str, ...], Any]:
+    """Every module by the path of attributes that leads to it: unlike a dotted name, a path tells `a.b` from an attribute "a.b"."""
+    found: dict[tuple[str, ...], Any] = {(): model}
+    _children((), model, found)
+    return found
+
+
+def _children(path: tuple[str, ...], module: Any, found: dict[tuple[str, ...], Any]) -> None:
+    if len(path) > 12:
+        return
+    for name, child in sys.modules["torch"].nn.Module.named_children(module):
+        found[(*path, name)] = child
+        _children((*path, name), child, found)
+
+
 def replace(context: Context, params: dict[str, Any]) -> list[dict[str, Any]]:
     """Call `replace_layers` on several models with the grader's own layers.
 
-    For each case {"kind", "names"}: {"placed": [name reached?], "others": number of other modules changed, "raised"}.
+    For each case {"kind", "names"}: {"placed": [is the layer where its name says?], "others": number of other changes, "raised"}.
     """
     torch = sys.modules["torch"]
 
@@ -221,7 +240,7 @@ def replace(context: Context, params: dict[str, Any]) -> list[dict[str, Any]]:
         if required_arguments(function) != 2:
             return False
         model, layer = _tree("plain", 1), torch.nn.Linear(4, 2)
-        with brief(2.0):
+        with trial(context):
             result = function(model, {"head": layer})
         return (result if isinstance(result, torch.nn.Module) else model).head is layer
 
@@ -233,23 +252,22 @@ def replace(context: Context, params: dict[str, Any]) -> list[dict[str, Any]]:
         for name in case["names"]:
             old = model.get_submodule(name)
             layers[name] = torch.nn.Linear(old.in_features, old.out_features, bias=old.bias is not None)
-        before = {name: id(module) for name, module in model.named_modules()}
-        keys = set(model.state_dict())
+        before, keys = modules_by_path(model), set(model.state_dict())
         try:
             result = guarded(function, model, dict(layers))
         except StudentRaised as error:
-            answers.append({"placed": [], "others": 0, "extra": 0, "raised": str(error)[:300]})
+            answers.append({"placed": [], "others": 0, "raised": str(error)[:300]})
             continue
-        whole = result if isinstance(result, torch.nn.Module) else model
-        after = dict(torch.nn.Module.named_modules(whole, remove_duplicate=False))
-        placed = [after.get(name) is layer for name, layer in layers.items()]
-        untouched = [name for name in before if name and name not in layers]
-        in_place = whole is model
-        others = sum(1 for name in untouched if in_place and (name not in after or id(after[name]) != before[name]))
-        missing = sum(1 for name in untouched if name not in after)
-        extra = len(set(torch.nn.Module.state_dict(whole)) ^ keys)
-        answers.append({"placed": placed, "others": others + missing, "extra": extra, "raised": ""})
+        after = modules_by_path(model)
+        wanted = {tuple(name.split(".")): layer for name, layer in layers.items()}
+        placed = [after.get(path) is layer for path, layer in wanted.items()]
+        untouched = {path: module for path, module in before.items() if path not in wanted}
+        others = sum(1 for path, module in untouched.items() if after.get(path) is not module)
+        others += sum(1 for path in after if path not in before)
+        others += len(set(torch.nn.Module.state_dict(model)) ^ keys)
+        others += not (result is None or result is model or not isinstance(result, torch.nn.Module))
+        answers.append({"placed": placed, "others": others, "raised": ""})
     return answers
 
 
-__all__ = ["brief", "build", "count", "describe_number", "extract", "find_root", "replace", "required_arguments"]
+__all__ = ["build", "count", "describe_number", "extract", "replace", "required_arguments", "trial"]

@@ -22,6 +22,10 @@ from grader.inside.hooks import when_imported
 _MAX_RUNS = 24
 
 
+class TrainingForbidden(BaseException):
+    """A function that was only tried out began to train."""
+
+
 @dataclass
 class TensorState:
     """One tensor of a model at one moment."""
@@ -103,6 +107,8 @@ class Witness:
     def __init__(self, layout: Callable[[Any], dict[str, Any]] | None = None) -> None:
         self.runs: list[Run] = []
         self.current_cell: int | None = None
+        self.forbids_training = False
+        """True while the grader tries out an unknown function: the first step of an optimizer then raises."""
         self._by_optimizer: dict[int, Run] = {}
         self._optimizers: list[Any] = []  # kept alive, so that an id is never used twice
         self._layout: Callable[[Any], dict[str, Any]] = layout or (lambda _model: {})
@@ -146,6 +152,8 @@ class Witness:
             self._blame(error)
 
     def _before(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        if self.forbids_training:
+            raise TrainingForbidden
         if id(optimizer) in self._by_optimizer:
             return
         try:

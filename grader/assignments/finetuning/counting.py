@@ -37,6 +37,7 @@ def true_count(spec: Spec) -> int:
     """Count the trainable numbers of a described module (see `grader.inside.functions.build`), shared tensors once."""
     frozen = set(spec.get("frozen", []))
     total = sum(_size(layer) for i, layer in enumerate(spec["layers"]) if i not in frozen)
+    total -= sum(spec["layers"][i][2] for i in spec.get("frozen_bias", []))
     shared = sum(spec["layers"][second][1] * spec["layers"][second][2] for _, second in spec.get("shared", []))
     return int(total - shared)
 
@@ -63,6 +64,8 @@ def _count(draw: Draw) -> Question:
         body = [["linear", n(), n(), True], ["embedding", n(), n()]]
         whole = {"layers": [body[0], kept[0], body[1], kept[1]], "frozen": [0, 2]}
         pairs.append([whole, {"layers": kept}])
+    i, o = n(), n()
+    pairs.append([{"layers": [["linear", i, o, True]], "frozen_bias": [0]}, {"layers": [["linear", i, o, False]]}])
     still = [["linear", n(), n(), True], ["norm", n()]]
     pairs.append([{"layers": still, "frozen": [0, 1]}, {"layers": []}])
     names = ["count_trainable_parameters", "count_trainable_params", "count_parameters", "count_params"]
@@ -102,6 +105,10 @@ def _counts_tensors(asked: Question, seen: Any) -> bool:
     return found == list(asked.secret["tensors"]) and _number(seen["distilbert"]) == _TENSORS
 
 
+def _right_for_all(asked: Question, seen: Any) -> bool:
+    return [_number(entry) for entry in seen["modules"]] == list(asked.secret["modules"])
+
+
 @ASSIGNMENT.check("count/distilbert", points=8, asks="count")
 def counts_distilbert(asked: Question, seen: Observation) -> Verdict:
     """`count_trainable_parameters` gives 66955010 for DistilBERT with a two-label head."""
@@ -124,15 +131,19 @@ def leaves_out_frozen(asked: Question, seen: Observation, earlier: dict[str, Ver
     entry = seen.value["frozen"]
     pairs = [(_number(whole), _number(part)) for whole, part in seen.value["pairs"]]
     hint = "Count only parameters `p` with `p.requires_grad`."
+    if not any(part for _, part in pairs):
+        return skipped("count/distilbert", "It counted nothing in any module, frozen or not.")
     if earlier["count/distilbert"].status == "passed":
         if _number(entry) != HEAD:
             return failed(f"With the body frozen {_said(entry)}; {HEAD} is right.", hint)
         if pairs[-1][0] != 0:
             return failed(f"For a module with nothing trainable {_said(seen.value['pairs'][-1][0])}; 0 is right.", hint)
+        if pairs[-2][0] != pairs[-2][1] and _right_for_all(asked, seen.value):
+            return failed(f"For a linear layer with a frozen bias {_said(seen.value['pairs'][-2][0])}; the weight alone counts.", hint)
         return passed(f"With the body frozen it returned {HEAD}.")
     # The count itself is wrong and has cost its points: here only frozen parts must make no difference.
-    for whole, part in pairs[:2]:
-        if whole is None or part is None or part == 0 or whole != part:
+    for whole, part in pairs[:-1]:
+        if whole is None or whole != part:
             return failed(f"With frozen layers added to a module it returned {whole}, without them {part}.", hint)
     return passed("Frozen layers added to a module do not change the count.")
 
