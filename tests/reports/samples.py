@@ -196,11 +196,15 @@ def mistakes() -> Report:
             notices=(Notice("renamed", "`LoraLinear` was taken for the asked-for name, by what it does."),),
         ),
     }
+    trace = (
+        "NameError                                 Traceback (most recent call last)\nCell In[17], line 3\n"
+        "      1 results = {}\n      2 for name in ('full', 'head', 'lora'):\n"
+        "----> 3     results[name] = trainer_head.evaluate()\n\nNameError: name 'trainer_head' is not defined"
+    )
     error = CellError(
         "NameError",
         "name 'trainer_head' is not defined",
-        "NameError                                 Traceback (most recent call last)\nCell In[17], line 3\n      1 results = {}\n"
-        "      2 for name in ('full', 'head', 'lora'):\n----> 3     results[name] = trainer_head.evaluate()\n\nNameError: name 'trainer_head' is not defined",
+        trace,
     )
     notices = (
         Notice("late", "Handed in 2 hours and 10 minutes after the deadline, as Canvas says."),
@@ -296,7 +300,8 @@ def group() -> Report:
 
 HOSTILE = (
     "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)> \x1b[31mred\x1b[0m \x00\x07 \u202egnp.ipynb "
-    ']]>&lt; <!-- --> {{7*7}} {% raw %} `|` =HYPERLINK("http://x") ${HOME} \ud800 \ufffe @all ![x](http://x) ``` </td></table> \U000e0041\u2028end'
+    ']]>&lt; <!-- --> {{7*7}} {% raw %} `|` =HYPERLINK("http://x") ${HOME} '
+    "\ud800 \ufffe @all ![x](http://x) ``` </td></table> \U000e0041\u2028end"
 )
 
 
@@ -352,7 +357,7 @@ SAMPLES = {
 }
 """Name -> function that makes the report."""
 
-_FIRST = [
+_FIRST = (
     "Åsa",
     "Björn",
     "Chen",
@@ -362,44 +367,25 @@ _FIRST = [
     "Güneş",
     "Håkan",
     "Ines",
-    "Jamal",
     "Karin",
-    "Lucía",
     "Mikołaj",
-    "Nadia",
-    "Olof",
     "Priya",
-    "Quentin",
-    "Rania",
     "Søren",
-    "Tuva",
-    "Ulf",
-    "Veronika",
-    "Wei",
-    "Xenia",
-    "Yusuf",
     "Zoë",
-]
-_LAST = [
+)
+_LAST = (
     "Svensson",
     "Öberg",
-    "Lindqvist",
     "Nguyen",
     "Hernández",
     "Kowalski",
-    "Andersson",
     "Yılmaz",
-    "Bergström",
     "Okafor",
     "Müller",
-    "Rossi",
     "Haddad",
-    "Janssen",
     "Virtanen",
-    "Papadopoulos",
-    "Singh",
     "O'Brien",
-]
+)
 
 
 def a_class(size: int, seed: int = 4) -> list[Report]:
