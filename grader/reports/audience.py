@@ -13,14 +13,30 @@ from grader.records import Adaptation, CellRun, CriterionResult, Execution, Noti
 from grader.reports.text import without_paths
 from grader.sandbox.contract import Outcome
 
-__all__ = ["PRIVATE_KINDS", "REVIEW_SENTENCE", "Audience", "for_student"]
+__all__ = ["PRIVATE_KINDS", "REVIEW_SENTENCE", "Audience", "for_student", "is_private"]
 
 Audience = Literal["instructor", "student"]
 
 PRIVATE_KINDS = frozenset(
-    {"identical", "duplicate", "duplicate-student", "similar", "suspicious", "integrity", "roster"}
+    {
+        "ambiguous-name",
+        "duplicate",
+        "duplicate-student",
+        "identical",
+        "integrity",
+        "not-in-roster",
+        "roster",
+        "roster-row",
+        "several-submissions",
+        "similar",
+        "suspicious",
+    }
 )
 """Kinds of notices that only staff sees, as is every kind that starts with `staff-`: they may name other students."""
+
+_ROUTINE = frozenset(
+    {"matched-by-name", "no-feedback-file", "same-source"}
+)  # of no interest to a student, and no suspicion
 
 REVIEW_SENTENCE = (
     "A person has to look at a part of this submission before it gets a final score. This costs no points."
@@ -28,6 +44,11 @@ REVIEW_SENTENCE = (
 """What a student reads in place of the reasons for a review, which speak of the grader's inside."""
 
 _FACTS = ("accuracy", "threshold", "trainable", "steps", "seconds")
+
+
+def is_private(notice: Notice) -> bool:
+    """Whether a notice is for staff only, and worth a look."""
+    return notice.kind in PRIVATE_KINDS or notice.kind.startswith("staff-")
 
 
 def for_student(report: Report) -> Report:
@@ -82,7 +103,7 @@ def _adaptation(item: Adaptation) -> Adaptation:
 
 
 def _notices(notices: tuple[Notice, ...]) -> tuple[Notice, ...]:
-    shown = (n for n in notices if n.kind not in PRIVATE_KINDS and not n.kind.startswith("staff-"))
+    shown = (n for n in notices if n.kind not in _ROUTINE and not is_private(n))
     return tuple(replace(notice, text=without_paths(notice.text)) for notice in shown)
 
 

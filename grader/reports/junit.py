@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from grader.records import CriterionResult, Report, Status
 from grader.reports.text import clean, line
-from grader.reports.view import cpu_seconds, failing_cells, outcome_sentence
+from grader.reports.view import cpu_seconds, failing_cells, outcome_sentence, status_of
 
 __all__ = ["junit_xml"]
 
@@ -27,7 +27,7 @@ def junit_xml(reports: Sequence[Report]) -> str:
 
 
 def _suite(root: Element, report: Report) -> None:
-    score, found = report.score, [_status(result) for result in report.score.criteria]
+    score, found = report.score, [status_of(result) for result in report.score.criteria]
     # A submission without a reason at any criterion still has to show up as an error.
     whole = [reason for reason in score.review if not any(reason.startswith(f"{r.id}: ") for r in score.criteria)]
     suite = SubElement(
@@ -66,7 +66,7 @@ def _case(suite: Element, assignment: str, result: CriterionResult) -> None:
         time="0",
     )
     message = line(verdict.message)
-    status = _status(result)
+    status = status_of(result)
     if status is Status.FAILED:
         SubElement(case, "failure", message=message, type="failed").text = clean(
             f"{verdict.message}\n{verdict.hint}".strip()
@@ -79,10 +79,3 @@ def _case(suite: Element, assignment: str, result: CriterionResult) -> None:
         SubElement(case, "system-out").text = clean(
             f"{result.earned} of {result.points} points, set by hand: {result.override}"
         )
-
-
-def _status(result: CriterionResult) -> Status:
-    # Points set by hand overrule what the check found.
-    if result.override:
-        return Status.PASSED if result.earned == result.points else Status.FAILED
-    return result.verdict.status

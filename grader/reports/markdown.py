@@ -18,6 +18,7 @@ from grader.reports.view import (
     needs_review,
     outcome_sentence,
     parts,
+    status_of,
 )
 
 __all__ = ["report_markdown"]
@@ -79,7 +80,7 @@ def _row(result: CriterionResult) -> str:
         told.append(f"*Set by hand:* {_text(result.override)}")
     told += [f"*Note:* {_text(notice.text)}" for notice in verdict.notices]
     earned = "?" if result.earned is None else str(result.earned)
-    return f"| {_ICONS[verdict.status]} | {'<br>'.join(told)} | {earned} / {result.points} |"
+    return f"| {_ICONS[status_of(result)]} | {'<br>'.join(told)} | {earned} / {result.points} |"
 
 
 def _methods(report: Report) -> list[str]:

@@ -27,6 +27,7 @@ from grader.reports.text import clean, line
 
 __all__ = ["class_html", "report_html"]
 
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(Z|[+-]\d\d:?\d\d)?")
 _CODE = re.compile(r"`([^`\n]+)`")
 
 
@@ -94,6 +95,7 @@ def _environment() -> Environment:
         "link": _link,
         "cell": _cell,
         "count": _count,
+        "time": _time,
     }
     environment.globals |= {
         "Status": Status,
@@ -105,6 +107,8 @@ def _environment() -> Environment:
         "outcome_word": view.outcome_word,
         "isolation": view.isolation,
         "needs_review": view.needs_review,
+        "review_reasons": view.review_reasons,
+        "status_of": view.status_of,
         "counts": view.counts,
         "height": _height,
     }
@@ -130,6 +134,15 @@ def _seconds(value: float | None) -> str:
     if value < 60:
         return f"{value:.1f} s"
     return f"{int(value) // 60} min {int(value) % 60:02d} s"
+
+
+def _time(text: str) -> str:
+    """A time of ISO 8601 to the minute; anything else as it is."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return line(text, 40)
+    zone = "" if match[3] is None else " UTC" if match[3] == "Z" else f" (UTC{match[3]})"
+    return f"{match[1]} {match[2]}{zone}"
 
 
 def _count(number: int, noun: str, plural: str = "") -> str:

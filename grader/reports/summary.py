@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from grader.records import Notice, Report, Status
-from grader.reports.audience import PRIVATE_KINDS
-from grader.reports.view import all_notices, needs_review
+from grader.records import Report, Status
+from grader.reports.audience import is_private
+from grader.reports.view import all_notices, needs_review, outcome_word, status_of
 
 __all__ = ["OURS_SHARE", "ClassSummary", "CriterionShare", "summarize"]
 
@@ -77,6 +77,8 @@ class ClassSummary:
     """Up to five, by CPU time, slowest first."""
     suspicious: tuple[tuple[Report, str], ...]
     """Submissions a person may want to look at, and why."""
+    endings: tuple[tuple[str, int], ...]
+    """How the runs ended, in words, and how many ended so; the most frequent first."""
     criteria: tuple[CriterionShare, ...]
     """One per criterion, in the order of the rubric."""
 
@@ -105,6 +107,7 @@ def summarize(reports: Sequence[Report]) -> ClassSummary:
         problems=tuple(r for r in by_name if r.submission.problem),
         slowest=tuple(run[:5]),
         suspicious=_suspicious(by_name),
+        endings=tuple(Counter(outcome_word(r) for r in by_name).most_common()),
         criteria=_criteria(by_name),
     )
 
@@ -116,19 +119,15 @@ def _suspicious(reports: Sequence[Report]) -> tuple[tuple[Report, str], ...]:
         same = copies[report.submission.sha256] - 1 if report.submission.sha256 else 0
         if same:
             found.append((report, f"The very same file was handed in by {same} other{'s' if same > 1 else ''}."))
-        private = [notice for notice in all_notices(report) if _is_private(notice)]
+        private = [notice for notice in all_notices(report) if is_private(notice)]
         found += [(report, notice.text) for notice in private]
     return tuple(found)
-
-
-def _is_private(notice: Notice) -> bool:
-    return notice.kind in PRIVATE_KINDS or notice.kind.startswith("staff-")
 
 
 def _criteria(reports: Sequence[Report]) -> tuple[CriterionShare, ...]:
     known = {result.id: result for report in reports for result in report.score.criteria}
     found = Counter(
-        (result.id, result.verdict.status)
+        (result.id, status_of(result))
         for report in reports
         if not report.submission.problem
         for result in report.score.criteria

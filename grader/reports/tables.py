@@ -9,9 +9,9 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
-from grader.records import CriterionResult, Report, Status
+from grader.records import Report
 from grader.reports.text import csv_text
-from grader.reports.view import cpu_seconds, outcome_word
+from grader.reports.view import cpu_seconds, outcome_word, review_reasons
 
 __all__ = ["needs_review_csv", "scores_csv"]
 
@@ -63,27 +63,18 @@ def needs_review_csv(reports: Sequence[Report]) -> str:
     rows: list[list[str]] = [["submission", "name", "file", "criteria", "points", "reason", "certain", "possible"]]
     for report in reports:
         submission, score = report.submission, report.score
-        if score.total is not None:
-            continue
-        open_ones = [r for r in score.criteria if r.earned is None and r.verdict.status is Status.ERROR]
-        told = {f"{result.id}: {result.verdict.message}" for result in open_ones}
-        same: dict[str, list[CriterionResult]] = {}
-        for result in open_ones:
-            same.setdefault(result.verdict.message, []).append(result)
-        reasons = [("", "", reason) for reason in score.review if reason not in told]
-        reasons += [
-            (" ".join(r.id for r in found), str(sum(r.points for r in found)), text) for text, found in same.items()
-        ]
         rows += (
             [
                 submission.id,
                 submission.display_name,
                 submission.file_name,
-                *reason,
+                " ".join(result.id for result in reason.criteria),
+                str(sum(result.points for result in reason.criteria)) if reason.criteria else "",
+                reason.text,
                 str(score.earned),
                 str(score.possible),
             ]
-            for reason in reasons or [("", "", "No reason was given.")]
+            for reason in review_reasons(report)
         )
     return _csv(rows)
 

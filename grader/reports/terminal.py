@@ -30,6 +30,8 @@ from grader.reports.view import (
     outcome_sentence,
     outcome_word,
     parts,
+    review_reasons,
+    status_of,
 )
 
 __all__ = ["class_table", "submission_panel"]
@@ -65,17 +67,14 @@ def submission_panel(report: Report) -> RenderableType:
     blocks: list[RenderableType] = [Text(headline(report)), _sentence(outcome_sentence(report), "dim")]
     if report.submission.problem:
         blocks.append(_sentence(report.submission.problem, "bold red"))
+    blocks += [_sentence(reason, "bold magenta") for reason in report.score.review[:3]]
     for part in parts(report):
         earned = f"{part.earned}{'+?' if part.open else ''} / {part.possible}"
         blocks += [Text(), _row(Text(part.title, "bold"), Text(earned, "bold"))]
         for result in part.criteria:
             blocks += _criterion(result)
     blocks += _errors(report)
-    measured = [
-        f"{m.title} {m.accuracy:.3f}" + (f" (asked for {m.threshold:.3f})" if m.threshold is not None else "")
-        for m in methods(report)
-        if m.accuracy is not None
-    ]
+    measured = [_accuracy(method) for method in methods(report) if method.accuracy is not None]
     if measured:
         blocks += [Text(), _sentence("Accuracy: " + ", ".join(measured))]
     if report.adaptations:
@@ -118,7 +117,7 @@ def _symbols(criteria: Sequence[CriterionResult]) -> Text:
             continue
         if before is not None and before.id.partition("/")[0] != result.id.partition("/")[0]:
             text.append(" ")
-        text.append(SYMBOLS[result.verdict.status], _STYLES[result.verdict.status])
+        text.append(SYMBOLS[status_of(result)], _STYLES[status_of(result)])
     return text
 
 
@@ -138,9 +137,10 @@ def _todo(summary: ClassSummary) -> list[RenderableType]:
     if summary.review:
         found.append(Text("Needs review", "bold magenta"))
         for report in summary.review:
-            reasons = report.score.review or ("no reason was given",)
+            reasons = review_reasons(report)
             more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-            found.append(_indented(_sentence(f"{_name(report)}: {line(reasons[0], 160)}{more}")))
+            where = f"{reasons[0].where}: " if reasons[0].where else ""
+            found.append(_indented(_sentence(f"{_name(report)}: {where}{line(reasons[0].text, 160)}{more}")))
     if summary.problems:
         found.append(Text("Nothing to grade", "bold red"))
         found += [
@@ -157,8 +157,9 @@ def _todo(summary: ClassSummary) -> list[RenderableType]:
 
 def _criterion(result: CriterionResult) -> list[RenderableType]:
     verdict = result.verdict
-    style = _STYLES[verdict.status]
-    title = Text.assemble((SYMBOLS[verdict.status], style), " ")
+    status = status_of(result)
+    style = _STYLES[status]
+    title = Text.assemble((SYMBOLS[status], style), " ")
     title.append_text(_sentence(result.title))
     earned = "?" if result.earned is None else str(result.earned)
     found: list[RenderableType] = [_row(title, Text(f"{earned} / {result.points}", style))]

@@ -18,6 +18,7 @@ __all__ = [
     "WORDS",
     "Method",
     "Part",
+    "Reason",
     "all_notices",
     "counts",
     "cpu_seconds",
@@ -29,6 +30,8 @@ __all__ = [
     "outcome_sentence",
     "outcome_word",
     "parts",
+    "review_reasons",
+    "status_of",
 ]
 
 SYMBOLS = {Status.PASSED: "✓", Status.FAILED: "✗", Status.SKIPPED: "–", Status.ERROR: "?"}
@@ -113,6 +116,42 @@ class Method:
     """CPU seconds of the training."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One reason why a person has to look, with the criteria that share it."""
+
+    text: str
+    """The reason in a sentence."""
+    criteria: tuple[CriterionResult, ...] = ()
+    """The criteria it keeps open; empty when the whole submission is meant."""
+
+    @property
+    def where(self) -> str:
+        """The criteria by id, shortened; empty when the whole submission is meant."""
+        ids = [result.id for result in self.criteria]
+        return ", ".join(ids) if len(ids) <= 4 else f"{', '.join(ids[:3])} and {len(ids) - 3} more"
+
+
+def review_reasons(report: Report) -> tuple[Reason, ...]:
+    """Why a report needs review: what concerns the whole first, then each different reason with all of its criteria."""
+    if report.score.total is not None:
+        return ()
+    unsettled = [r for r in report.score.criteria if r.earned is None and r.verdict.status is Status.ERROR]
+    told = {f"{result.id}: {result.verdict.message}" for result in unsettled}
+    same: dict[str, list[CriterionResult]] = {}
+    for result in unsettled:
+        same.setdefault(result.verdict.message, []).append(result)
+    whole = [Reason(text) for text in report.score.review if text not in told]
+    return (*whole, *(Reason(text, tuple(found)) for text, found in same.items())) or (Reason("No reason was given."),)
+
+
+def status_of(result: CriterionResult) -> Status:
+    """The status to show: points set by hand overrule what the check found."""
+    if result.override:
+        return Status.PASSED if result.earned == result.points else Status.FAILED
+    return result.verdict.status
+
+
 def parts(report: Report) -> tuple[Part, ...]:
     """The rubric by part: criteria are grouped by what stands before the `/` in their id."""
     groups: dict[str, list[CriterionResult]] = {}
@@ -133,7 +172,7 @@ def needs_review(report: Report) -> bool:
 
 def counts(report: Report) -> dict[Status, int]:
     """How many criteria have which status; all four are keys."""
-    found = [result.verdict.status for result in report.score.criteria]
+    found = [status_of(result) for result in report.score.criteria]
     return {status: found.count(status) for status in Status}
 
 
@@ -144,7 +183,7 @@ def headline(report: Report) -> str:
         return f"Needs review: {score.earned} of {score.possible} points are certain so far."
     if report.submission.problem:
         return "There was nothing to run, so no criterion could be judged."
-    if score.total == score.possible:
+    if found[Status.PASSED] == len(score.criteria):
         return f"All {len(score.criteria)} criteria passed."
     sentence = f"{found[Status.PASSED]} of {len(score.criteria)} criteria passed"
     if found[Status.SKIPPED]:
