@@ -500,6 +500,7 @@ def test_no_text_breaks_out_of_any_format(text: str) -> None:
     # No element, and no attribute on one, that the harmless samples do not have as well.
     assert set(shape.tags) <= harmless()
     assert set(overview.tags) <= harmless()
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", shape.text + overview.text)
     assert [tag for tag, _ in shape.tags + overview.tags].count("script") == 1
 
     VALIDATOR.validate(json.loads(report_json(report)) | {"graded_at": "x"})
@@ -530,6 +531,12 @@ def test_no_text_breaks_out_of_any_format(text: str) -> None:
 
     for shown in (printed(submission_panel(report)), printed(class_table([report]))):
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", shown)
+
+
+def test_a_traceback_cannot_close_its_fence() -> None:
+    error = CellError("E", "m", "before\n```\n# out\n`````\nafter")
+    markdown = report_markdown(replace(samples.perfect(), execution=samples.execution(failing={4: error})))
+    assert "\n``````text\nbefore\n```\n# out\n`````\nafter\n``````\n" in markdown
 
 
 def test_every_sentence_of_a_verdict_is_somewhere_on_every_format() -> None:
