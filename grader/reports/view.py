@@ -141,7 +141,12 @@ def review_reasons(report: Report) -> tuple[Reason, ...]:
     same: dict[str, list[CriterionResult]] = {}
     for result in unsettled:
         same.setdefault(result.verdict.message, []).append(result)
-    whole = [Reason(text) for text in report.score.review if text not in told]
+    # A reason for the whole that ends in a criterion's own words says the same thing once more.
+    whole = [
+        Reason(text, tuple(same.pop(next((m for m in same if m and text.endswith(m)), ""), ())))
+        for text in report.score.review
+        if text not in told
+    ]
     return (*whole, *(Reason(text, tuple(found)) for text, found in same.items())) or (Reason("No reason was given."),)
 
 
@@ -184,7 +189,8 @@ def headline(report: Report) -> str:
     if report.submission.problem:
         return "There was nothing to run, so no criterion could be judged."
     if found[Status.PASSED] == len(score.criteria):
-        return f"All {len(score.criteria)} criteria passed."
+        by_hand = sum(bool(result.override) for result in score.criteria)
+        return f"All {len(score.criteria)} criteria passed" + (f", {by_hand} of them set by hand." if by_hand else ".")
     sentence = f"{found[Status.PASSED]} of {len(score.criteria)} criteria passed"
     if found[Status.SKIPPED]:
         sentence += f"; {found[Status.SKIPPED]} could not be judged because of an earlier one"

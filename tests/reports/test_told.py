@@ -1,0 +1,203 @@
+"""That everything a reader needs is told: outcomes, overrides, root causes, reasons for a review, and the way between pages."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from grader.records import Notice, Outcome, Report, Status, Verdict
+from grader.reports import (
+    class_html,
+    class_table,
+    for_student,
+    junit_xml,
+    needs_review_csv,
+    report_html,
+    report_json,
+    report_markdown,
+    submission_panel,
+    summarize,
+)
+from grader.reports.text import line
+from grader.reports.view import headline, outcome_sentence, outcome_word, review_reasons, status_of
+from tests.reports import samples
+from tests.reports.test_reports import Shape
+
+WIDTH = 80
+
+
+def on_terminal(renderable: object) -> str:
+    out = io.StringIO()
+    Console(file=out, width=WIDTH).print(renderable)  # type: ignore[arg-type]
+    return out.getvalue()
+
+
+def flat(text: str) -> str:
+    """Words only: without the frame of a panel and the line breaks a format adds."""
+    return " ".join(re.sub(r"[│╭╮╰╯─\\`]", " ", text).split())
+
+
+def in_every_format(report: Report) -> dict[str, str]:
+    """What each format for one submission says, as words."""
+    return {
+        "html": flat(Shape(report_html(report)).text),
+        "student": flat(Shape(report_html(report, "student")).text),
+        "markdown": flat(report_markdown(report)),
+        "terminal": flat(on_terminal(submission_panel(report))),
+        "junit": flat(junit_xml([report])),
+    }
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_every_outcome_is_told_in_its_sentence(outcome: Outcome) -> None:
+    report = replace(samples.perfect(), execution=samples.execution(outcome=outcome))
+    assert outcome_sentence(report) == outcome.sentence
+    for name, text in in_every_format(report).items():
+        assert outcome.sentence in text.replace("&apos;", "'"), name
+    assert json.loads(report_json(report))["execution"]["outcome"] == outcome.value
+    for text in (Shape(class_html([report])).text, flat(on_terminal(class_table([report])))):
+        assert outcome_word(report)[:13] in text
+
+
+def test_no_two_outcomes_read_the_same() -> None:
+    reports = [replace(samples.perfect(), execution=samples.execution(outcome=outcome)) for outcome in Outcome]
+    assert len({outcome_word(report) for report in reports}) == len(Outcome)
+    assert len({outcome_sentence(report) for report in reports}) == len(Outcome)
+
+
+def test_points_set_by_hand_overrule_the_verdict_that_is_shown_and_give_their_reason() -> None:
+    report = samples.group()
+    (by_hand,) = (result for result in report.score.criteria if result.override)
+    assert by_hand.verdict.status is Status.FAILED and status_of(by_hand) is Status.PASSED
+    assert headline(report) == "All 16 criteria passed, 1 of them set by hand."
+    assert headline(samples.perfect()) == "All 16 criteria passed."
+    for name, text in in_every_format(report).items():
+        assert "Agreed by e-mail: the deadline build had an older threshold." in text, name
+    assert re.search(r'id="full/accuracy">\s*<span class="icon passed">', report_html(report))
+    assert "10 of 10, set by hand" in Shape(class_html([report])).text
+    share = {criterion.id: criterion for criterion in summarize([report]).criteria}["full/accuracy"]
+    assert (share.passed, share.failed) == (1, 0)
+    lowered = replace(by_hand, earned=3)
+    assert status_of(lowered) is Status.FAILED
+
+
+def test_what_was_skipped_names_the_criterion_that_cost_the_points() -> None:
+    report = samples.mistakes()
+    skipped = [result for result in report.score.criteria if result.verdict.status is Status.SKIPPED]
+    assert {result.id for result in skipped} == {"head/trained", "head/accuracy"}
+    for name, text in in_every_format(report).items():
+        assert text.count("it builds on head/frozen") == 2, name
+    page = report_html(report)
+    assert page.count('<a href="#head/frozen">Go there</a>') == 2
+    assert json.loads(report_json(report))["score"]["criteria"][6]["verdict"]["because"] == "head/frozen"
+
+
+def test_a_reason_for_a_review_is_told_once_with_all_its_criteria() -> None:
+    whole = "The grader or its machine failed: the kernel could not be started"
+    unseen = Verdict(Status.ERROR, "the kernel could not be started")
+    report = replace(
+        samples.sandbox_failed(), score=samples.score({id_: unseen for id_, _, _ in samples.RUBRIC}, (whole,))
+    )
+    (reason,) = review_reasons(report)
+    assert reason.text == whole and len(reason.criteria) == 16
+    assert reason.where == "count/distilbert, count/frozen, count/any-module and 13 more"
+    assert [reason.where for reason in review_reasons(samples.review())] == ["lora/forward", "lora/rank-scaling"]
+    assert review_reasons(samples.perfect()) == ()
+    for page in (report_html(report), class_html([report])):
+        assert Shape(page).text.count("The grader or its machine failed") == 1
+    assert needs_review_csv([report]).count("could not be started") == 1
+    assert "and 13 more: The grader or its machine failed" in flat(on_terminal(class_table([report])))
+
+
+def test_a_review_without_a_reason_still_shows_up() -> None:
+    score = replace(samples.score(), total=None)
+    report = replace(samples.perfect(), score=score)
+    assert "No reason was given." in needs_review_csv([report])
+    assert "No reason was given." in Shape(class_html([report])).text
+
+
+def test_the_terminal_tells_a_student_that_a_person_will_look() -> None:
+    text = flat(on_terminal(submission_panel(for_student(samples.review()))))
+    assert "A person has to look at a part of this submission" in text and "IndexError" not in text
+
+
+@pytest.mark.parametrize("name", samples.SAMPLES)
+def test_no_line_on_the_terminal_is_wider_than_the_terminal(name: str) -> None:
+    from rich.cells import cell_len
+
+    report = samples.SAMPLES[name]()
+    for text in (on_terminal(submission_panel(report)), on_terminal(class_table([report, *samples.a_class(12)]))):
+        assert max(cell_len(row) for row in text.split("\n")) <= WIDTH
+
+
+def test_no_symbol_of_the_class_table_is_cut_off() -> None:
+    text = on_terminal(class_table(samples.a_class(40)))
+    for report in samples.a_class(40):
+        assert line(report.submission.display_name)[:20] in text
+    assert text.count("✓✓✓ ✓✓ ✓✓✓ ✓✓ ✓✓✗✓✓✓") >= 5
+
+
+def test_pages_lead_to_each_other() -> None:
+    report = samples.perfect()
+    assert "submissions/12345/instructor.html" in Shape(class_html([report])).links
+    assert "../../class.html" in Shape(report_html(report)).links
+    assert "../../class.html" not in Shape(report_html(report, "student")).links
+
+
+def test_the_class_page_says_how_runs_ended_and_who_was_slowest() -> None:
+    reports = samples.a_class(30)
+    summary = summarize(reports)
+    assert summary.endings[0][0] == "completed" and sum(number for _, number in summary.endings) == 30
+    text = Shape(class_html(reports)).text
+    for word, number in summary.endings:
+        assert f"{number} {word}" in text
+    assert re.search(r"Slowest Fatima al-Zahra \S+ out of time 15 min", text)
+
+
+@pytest.mark.parametrize("kind", ["not-in-roster", "ambiguous-name", "duplicate-student", "staff-anything"])
+def test_a_notice_for_staff_is_worth_a_look_and_hidden_from_the_student_wherever_it_stands(kind: str) -> None:
+    notice = (Notice(kind, "Probably Oskar (20031)."),)
+    report = samples.perfect()
+    first = report.score.criteria[0]
+    criteria = (replace(first, verdict=replace(first.verdict, notices=notice)), *report.score.criteria[1:])
+    report = replace(
+        report,
+        notices=notice,
+        submission=replace(report.submission, notices=notice),
+        execution=replace(report.execution, notices=notice),
+        score=replace(report.score, criteria=criteria),
+    )
+    assert report_json(report).count("20031") == 4
+    assert "20031" not in report_json(for_student(report))
+    assert [why for _, why in summarize([report]).suspicious] == ["Probably Oskar (20031)."]
+
+
+def test_how_a_name_was_matched_is_told_to_staff_only_and_raises_no_suspicion() -> None:
+    report = replace(samples.perfect(), notices=(Notice("matched-by-name", "Matched to Oskar (20031)."),))
+    assert "20031" in report_html(report) and "20031" not in report_html(report, "student")
+    assert not summarize([report]).suspicious
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("2026-11-19T23:58:10+01:00", "2026-11-19 23:58 (UTC+01:00)"),
+        ("2026-11-19T23:58:10.123Z", "2026-11-19 23:58 UTC"),
+        ("2026-11-19T23:58", "2026-11-19 23:58"),
+        ("last night", "last night"),
+    ],
+)
+def test_times_are_shown_to_the_minute(given: str, shown: str) -> None:
+    report = replace(samples.perfect(), submission=replace(samples.perfect().submission, submitted_at=given))
+    assert f"handed in {shown}" in Shape(report_html(report)).text
+
+
+def test_a_long_class_scrolls_inside_its_card_with_names_and_headings_in_view() -> None:
+    short, long = (class_html(samples.a_class(size)) for size in (20, 60))
+    assert '<div class="scroll"' in short and '<div class="scroll tall"' in long
+    assert re.search(r"\.scroll \{ overflow-x: auto", long) and re.search(r"\.grid \.name \{ position: sticky", long)
