@@ -291,18 +291,13 @@ def _record_fault(run: RunDirectory, job: Job, fault: str, on_event: Callable[[E
 
 
 def stored_result(run: RunDirectory, submission: Submission) -> Result | None:
-    """Read what running a submission brought; a result whose files are damaged is our fault, and says so."""
-    base = f"submissions/{submission.id}"
+    """Read what running a submission brought; None when it was not run. Raises StoreError when its files are damaged."""
     done = run.done(submission.id)
     if done is None:
         return None
-    try:
-        parts = run.read(f"{base}/notebook.json", Notebook), run.read(f"{base}/execution.json", Execution)
-        return Result(*parts, run.read(f"{base}/evidence.json", Evidence), done.fault)
-    except StoreError:
-        if done.fault:
-            return None
-        raise
+    base = f"submissions/{submission.id}"
+    parts = run.read(f"{base}/notebook.json", Notebook), run.read(f"{base}/execution.json", Execution)
+    return Result(*parts, run.read(f"{base}/evidence.json", Evidence), done.fault)
 
 
 def judge_run(run: RunDirectory) -> list[Report]:
@@ -315,11 +310,16 @@ def _judge_one(run: RunDirectory, ground: Ground, submission: Submission) -> Rep
     overrides = run.overrides(submission.id)
     if submission.problem is not None or not submission.path:
         return report_for(ground, submission, None, overrides)
-    result = stored_result(run, submission)
+    done = run.done(submission.id)
+    why = "it has not been run yet; run `grader grade` on the same folder again"
+    try:
+        result = stored_result(run, submission)
+    except StoreError as error:
+        result = None
+        why = done.fault if done is not None and done.fault else f"{error}; run `grader grade` on the same folder again"
+        run.forget(submission.id)  # so that it is run again
     if result is not None:
         return report_for(ground, submission, result, overrides)
-    done = run.done(submission.id)
-    why = done.fault if done is not None else "it has not been run yet; run `grader grade` on the same folder again"
     return _not_run(ground, submission, why, overrides)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 
@@ -15,7 +16,7 @@ HERE = Path(__file__).parent
 def differences(run: Path) -> tuple[int, list[str]]:
     """Number of submissions compared, and a line for everything that differs."""
     expected = json.loads((HERE / "expected.json").read_text(encoding="utf-8"))["files"]
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for path in sorted(run.glob("submissions/*/report.json")):
         report = json.loads(path.read_text(encoding="utf-8"))
         found[str(report["submission"]["id"])] = report
@@ -31,14 +32,22 @@ def differences(run: Path) -> tuple[int, list[str]]:
         for entry in score["criteria"]:
             if entry["earned"] != wanted["earned"][entry["id"]]:
                 verdict = entry["verdict"]
-                lines.append(
-                    f"    {entry['id']}: {entry['earned']}, expected {wanted['earned'][entry['id']]}; {verdict['status']}: {verdict['message']}"
-                )
-        outcome = (report["execution"] or {}).get("outcome")
-        if wanted.get("outcome") and outcome != wanted["outcome"]:
-            lines.append(f"    outcome {outcome}, expected {wanted['outcome']}")
+                right = wanted["earned"][entry["id"]]
+                said = f"{verdict['status']}: {verdict['message']}"
+                lines.append(f"    {entry['id']}: {entry['earned']}, expected {right}; {said}")
+        outcome = _outcome(report)
+        if outcome != wanted["outcome"]:
+            lines.append(f"    {name} ended {outcome}, expected {wanted['outcome']}")
     lines += [f"{name}: a report nobody expected" for name in found]
     return len(expected), lines
+
+
+def _outcome(report: dict[str, Any]) -> str:
+    execution = report["execution"]
+    if execution is None:
+        return "unreadable"
+    failed = any(cell["status"] == "error" for cell in execution["cells"])
+    return "raised" if failed and execution["outcome"] == "completed" else str(execution["outcome"])
 
 
 def main() -> int:

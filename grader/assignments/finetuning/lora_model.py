@@ -71,4 +71,8 @@ def _in_wrapped(tensor: str) -> bool:
 @ASSIGNMENT.check("lora/accuracy", points=6, asks="training")
 def lora_run_is_accurate(asked: Question, seen: Observation, earlier: dict[str, Verdict]) -> Verdict:
     """LoRA reaches the minimum accuracy on reviews it has never seen."""
-    return judge_accuracy("lora", earlier["lora/model"].because or "lora/model", asked, seen)
+    root = earlier["lora/model"].because or "lora/model"
+    run = run_for("lora", asked, seen)
+    if run is not None and run.kind != "lora":
+        return skipped(root, "The run that stands in the place of LoRA has no adapters, so its accuracy says nothing of LoRA.")
+    return judge_accuracy("lora", root, asked, seen)

@@ -1,0 +1,305 @@
+"""The commands as people use them: a class in, reports out, resumed, judged again, settled by hand. Toy assignment, real kernels."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from grader.cli import main
+from grader.store import RunDirectory
+from tests.pipeline.conftest import notebook_bytes
+
+ADD, WRONG = "def add(a, b):\n    return a + b", "def add(a, b):\n    return a - b"
+SHOUT = "def shout(text):\n    return text.upper()"
+TOY = ["--assignment", "tests.toy:TOY"]
+ROOT = Path(__file__).parents[2]
+
+
+def hand_in(folder: Path, files: dict[str, bytes]) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+CLASS = {
+    "lindsara_101_901_lab.ipynb": notebook_bytes(ADD, SHOUT),
+    "öbergpär_LATE_102_902_lab-1.ipynb": notebook_bytes(WRONG, SHOUT),
+    "quistmy_103_903_lab.ipynb": b"%PDF-1.7 not a notebook",
+}
+ROSTER = (
+    "Student,ID,SIS Login ID,Section,Two small functions (77)\n    Points Possible,,,,9\n"
+    '"Lind, Sara",101,sara,A,\n"Öberg, Pär",102,par,A,\n"Quist, My",103,my,B,\n"Ek, Bo",104,bo,B,\n'
+)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("class")
+    source = hand_in(folder / "in", CLASS)
+    (folder / "roster.csv").write_text(ROSTER, encoding="utf-8")
+    code = main(
+        [
+            "grade",
+            str(source),
+            "--roster",
+            str(folder / "roster.csv"),
+            "--out",
+            str(folder / "run"),
+            "--workers",
+            "1",
+            *TOY,
+        ]
+    )
+    assert code == 0
+    return folder
+
+
+def test_a_class_gets_scores_pages_and_a_gradebook(graded, capsys) -> None:
+    run = graded / "run"
+    with (run / "scores.csv").open(encoding="utf-8") as file:
+        rows = {row[0]: row for row in csv.reader(file)}
+    header = next(iter(rows.values()))
+    totals = {key: row[header.index("total")] for key, row in rows.items() if key.isdigit()}
+    assert totals == {"101": "9", "102": "3", "103": "0"}
+    with (run / "gradebook.csv").open(encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [
+            ["Student", "ID", "Section", "Two small functions (77)"],
+            ["Lind, Sara", "101", "A", "9"],
+            ["Öberg, Pär", "102", "A", "3"],
+            ["Quist, My", "103", "B", "0"],
+        ]
+    page = (run / "class.html").read_text(encoding="utf-8")
+    assert "Ek, Bo" in page
+    assert "Öberg, Pär" in page
+    student = (run / "submissions" / "102" / "report.html").read_text(encoding="utf-8")
+    assert "Did you forget" in student
+    seed = json.loads((run / "submissions" / "102" / "evidence.json").read_text())["seed"]
+    for name in ("report.html", "report.json", "instructor.html"):
+        assert seed not in (run / "submissions" / "102" / name).read_text(encoding="utf-8")
+    assert (run / "feedback.zip").stat().st_size > 100
+
+
+def test_a_second_run_has_nothing_to_do_and_changes_nothing(graded, capsys) -> None:
+    before = tree(graded / "run")
+    assert (
+        main(["grade", str(graded / "in"), "--roster", str(graded / "roster.csv"), "--out", str(graded / "run"), *TOY])
+        == 0
+    )
+    assert "0 to run, 2 unchanged" in capsys.readouterr().out
+    assert tree(graded / "run") == before
+
+
+def test_rejudge_gives_the_same_bytes_without_a_kernel(graded, capsys, monkeypatch) -> None:
+    def no_kernel(*_args, **_kwargs):
+        raise AssertionError("a kernel was started")
+
+    monkeypatch.setattr("grader.kernel.KernelSession.__init__", no_kernel)
+    before = tree(graded / "run")
+    assert main(["rejudge", str(graded / "run")]) == 0
+    assert "Nothing changed." in capsys.readouterr().out
+    assert tree(graded / "run") == before
+
+
+def test_rejudge_tells_what_changed(graded, capsys) -> None:
+    stored = graded / "run" / "submissions" / "102" / "evidence.json"
+    before = stored.read_text(encoding="utf-8")
+    changed = json.loads(before)
+    changed["observations"]["shout/upper"]["value"] = "hej"
+    stored.write_text(json.dumps(changed), encoding="utf-8")
+    try:
+        assert main(["rejudge", str(graded / "run")]) == 0
+        assert "Öberg, Pär: shout/upper 3 -> 0" in capsys.readouterr().out
+    finally:
+        stored.write_text(before, encoding="utf-8")
+        main(["rejudge", str(graded / "run")])
+
+
+def test_damaged_evidence_is_said_not_scored(graded, capsys) -> None:
+    stored = graded / "run" / "submissions" / "101" / "evidence.json"
+    before = stored.read_text(encoding="utf-8")
+    stored.write_text(before[: len(before) // 2], encoding="utf-8")
+    try:
+        assert main(["rejudge", str(graded / "run")]) in (3, 4)
+        assert "review" in capsys.readouterr().out
+        assert (
+            json.loads((graded / "run" / "submissions" / "101" / "report.json").read_text())["score"]["total"] is None
+        )
+    finally:
+        assert (
+            main(
+                [
+                    "grade",
+                    str(graded / "in"),
+                    "--roster",
+                    str(graded / "roster.csv"),
+                    "--out",
+                    str(graded / "run"),
+                    *TOY,
+                ]
+            )
+            == 0
+        )
+        assert "1 to run" in capsys.readouterr().out
+
+
+def test_an_override_wins_and_survives(graded, capsys) -> None:
+    run = graded / "run"
+    assert main(["override", str(run), "102", "add/negative", "1", "--reason", "right idea"]) == 0
+    assert "add/negative 0 -> 1" in capsys.readouterr().out
+    assert main(["rejudge", str(run)]) == 0
+    assert "right idea" in (run / "submissions" / "102" / "report.html").read_text(encoding="utf-8")
+    (run / "overrides.jsonl").unlink()
+    main(["rejudge", str(run)])
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["override", "RUN", "999", "add/sum", "1", "--reason", "x"], "no submission"),
+    (["override", "RUN", "101", "nothing", "1", "--reason", "x"], "there are add/sum"),
+    (["override", "RUN", "101", "add/sum", "5", "--reason", "x"], "out of range"),
+    (["rejudge", "NOWHERE"], "holds no run"),
+    (["report", "RUN", "--format", "pdf"], "unknown format pdf"),
+    (["grade", "NOWHERE", "--out", "NEW", *TOY], "No such file"),
+    (["grade", "IN", "--out", "RUN", "--only", "999", *TOY], "no submission 999"),
+    (["grade", "IN", "--out", "IN", *TOY], "not empty"),
+    (["grade", "IN", "--out", "RUN"], "Choose another folder"),
+    (["check", "NOWHERE"], "is not a file"),
+    (["grade", "IN", "--out", "NEW", "--assignment", "nothing"], "known are finetuning"),
+])  # fmt: skip
+def test_wrong_usage_exits_with_2_and_says_what_to_do(graded, capsys, tmp_path, arguments, message) -> None:
+    places = {"RUN": graded / "run", "IN": graded / "in", "NOWHERE": tmp_path / "nowhere", "NEW": tmp_path / "new"}
+    assert main([str(places.get(a, a)) for a in arguments]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_other_formats(graded) -> None:
+    assert main(["report", str(graded / "run"), "--format", "junit,md"]) == 0
+    assert "<testsuite" in (graded / "run" / "junit.xml").read_text(encoding="utf-8")
+    assert "returns the sum" in (graded / "run" / "submissions" / "101" / "report.md").read_text(encoding="utf-8")
+
+
+def test_only_what_changed_is_run_again(graded, capsys) -> None:
+    target = graded / "in" / "öbergpär_LATE_102_902_lab-1.ipynb"
+    target.write_bytes(notebook_bytes(ADD, SHOUT))
+    assert (
+        main(["grade", str(graded / "in"), "--out", str(graded / "run"), "--roster", str(graded / "roster.csv"), *TOY])
+        == 0
+    )
+    said = capsys.readouterr().out
+    assert "1 to run, 1 unchanged" in said
+    report = json.loads((graded / "run" / "submissions" / "102" / "report.json").read_text(encoding="utf-8"))
+    assert report["score"]["total"] == 9
+    assert report["submission"]["late"] is True
+
+
+def test_check_tells_full_marks_from_less(tmp_path, capsys) -> None:
+    right, wrong = tmp_path / "right.ipynb", tmp_path / "wrong.ipynb"
+    right.write_bytes(notebook_bytes("from helper import add", SHOUT))
+    wrong.write_bytes(notebook_bytes(ADD))
+    (tmp_path / "helper.py").write_text(ADD)
+    outputs = [
+        "--html",
+        str(tmp_path / "r.html"),
+        "--json",
+        str(tmp_path / "r.json"),
+        "--markdown",
+        str(tmp_path / "r.md"),
+    ]
+    assert main(["check", str(right), *outputs, *TOY]) == 0
+    assert "9 / 9" in capsys.readouterr().out
+    assert (tmp_path / "r.html").stat().st_size > 1000
+    assert json.loads((tmp_path / "r.json").read_text())["score"]["total"] == 9
+    assert main(["check", str(wrong), "--sandbox", "none", *TOY]) == 1
+    said = capsys.readouterr().out
+    assert "`shout` is not defined" in said
+
+
+# ---------------------------------------------------------------- interruptions
+
+SLOW = "import time\ntime.sleep(2)"
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "grader.cli",
+        "grade",
+        str(folder / "in"),
+        "--out",
+        str(folder / "run"),
+        "--workers",
+        "1",
+        *TOY,
+    ]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < end, "the first submission never finished"
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.1)
+
+
+def totals(run: Path) -> dict[str, int | None]:
+    return {
+        p.parent.name: json.loads(p.read_text())["score"]["total"]
+        for p in sorted(run.glob("submissions/*/report.json"))
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_run_continues_where_it_stopped(tmp_path, how, capsys) -> None:
+    hand_in(
+        tmp_path / "in", {f"student{n}_{n}_9{n}_lab.ipynb": notebook_bytes(ADD, SLOW, SHOUT) for n in (201, 202, 203)}
+    )
+    process = start(tmp_path)
+    wait_for(tmp_path / "run" / "submissions" / "201" / "done.json", process)
+    process.send_signal(how)
+    output = process.communicate(timeout=120)[0]
+    if how is signal.SIGINT:
+        assert process.returncode == 130
+        assert "run the same command again" in output
+    done = [s for s in ("201", "202", "203") if RunDirectory(tmp_path / "run").done(s)]
+    assert "201" in done
+    assert len(done) < 3
+    first = (tmp_path / "run" / "submissions" / "201" / "evidence.json").read_bytes()
+    assert main(["grade", str(tmp_path / "in"), "--out", str(tmp_path / "run"), "--workers", "1", *TOY]) == 0
+    assert f"{3 - len(done)} to run, {len(done)} unchanged" in capsys.readouterr().out
+    assert (tmp_path / "run" / "submissions" / "201" / "evidence.json").read_bytes() == first
+    assert totals(tmp_path / "run") == {"201": 9, "202": 9, "203": 9}
+    assert not list((tmp_path / "run").rglob("*.part"))
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_replaced(tmp_path) -> None:
+    psutil = pytest.importorskip("psutil")
+    hand_in(
+        tmp_path / "in", {f"student{n}_{n}_9{n}_lab.ipynb": notebook_bytes(ADD, SLOW, SHOUT) for n in (301, 302, 303)}
+    )
+    process = start(tmp_path)
+    wait_for(tmp_path / "run" / "submissions" / "301" / "done.json", process)
+    workers = [c for c in psutil.Process(process.pid).children() if "spawn_main" in " ".join(c.cmdline())]
+    assert workers
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGKILL)
+    output = process.communicate(timeout=180)[0]
+    assert process.returncode == 0, output
+    assert totals(tmp_path / "run") == {"301": 9, "302": 9, "303": 9}
