@@ -90,8 +90,11 @@ def _hidden(layer: Any) -> list[tuple[str, Any]]:
             if name in ("_parameters", "_buffers", "_modules"):
                 continue
             parts = list(value.values()) if type(value) is dict else value
-            parts = parts if type(parts) in (list, tuple) else [parts]
+            parts = list(parts) if type(parts) in (list, tuple) else [parts]
             found += [(f"{path}.{name}", part) for part in parts if isinstance(part, torch.Tensor)]
+            for part in parts:
+                if isinstance(part, torch.nn.Module):
+                    found += [(f"{path}.{name}.{inner}", t) for inner, t in torch.nn.Module.named_parameters(part)]
     return found
 
 

@@ -105,10 +105,6 @@ def _counts_tensors(asked: Question, seen: Any) -> bool:
     return found == list(asked.secret["tensors"]) and _number(seen["distilbert"]) == _TENSORS
 
 
-def _right_for_all(asked: Question, seen: Any) -> bool:
-    return [_number(entry) for entry in seen["modules"]] == list(asked.secret["modules"])
-
-
 @ASSIGNMENT.check("count/distilbert", points=8, asks="count")
 def counts_distilbert(asked: Question, seen: Observation) -> Verdict:
     """`count_trainable_parameters` gives 66955010 for DistilBERT with a two-label head."""
@@ -131,16 +127,21 @@ def leaves_out_frozen(asked: Question, seen: Observation, earlier: dict[str, Ver
     entry = seen.value["frozen"]
     pairs = [(_number(whole), _number(part)) for whole, part in seen.value["pairs"]]
     hint = "Count only parameters `p` with `p.requires_grad`."
-    if not any(part for _, part in pairs):
-        return skipped("count/distilbert", "It counted nothing in any module, frozen or not.")
     if earlier["count/distilbert"].status == "passed":
         if _number(entry) != HEAD:
             return failed(f"With the body frozen {_said(entry)}; {HEAD} is right.", hint)
+        if not any(part for _, part in pairs):
+            return passed(f"With the body frozen it returned {HEAD}.")  # other modules are `count/any-module`'s business
         if pairs[-1][0] != 0:
             return failed(f"For a module with nothing trainable {_said(seen.value['pairs'][-1][0])}; 0 is right.", hint)
-        if pairs[-2][0] != pairs[-2][1] and _right_for_all(asked, seen.value):
-            return failed(f"For a linear layer with a frozen bias {_said(seen.value['pairs'][-2][0])}; the weight alone counts.", hint)
+        weight = asked.secret["pairs"][-2]
+        if pairs[-2][1] == weight != pairs[-2][0]:
+            return failed(
+                f"For a linear layer with a frozen bias {_said(seen.value['pairs'][-2][0])}; {weight} is right.", hint
+            )
         return passed(f"With the body frozen it returned {HEAD}.")
+    if len({part for _, part in pairs}) == 1:
+        return skipped("count/distilbert", "It gave the same for every module, so frozen parts cannot be told.")
     # The count itself is wrong and has cost its points: here only frozen parts must make no difference.
     for whole, part in pairs[:-1]:
         if whole is None or whole != part:

@@ -224,7 +224,7 @@ def uses_rank_and_scaling(asked: Question, seen: Observation, earlier: dict[str,
         right = case["alpha"] / case["rank"]
         # What stands wrongly between A and B has cost its points: most activations are harmless for tiny or large inputs.
         prefix = "bare_" if follows is None else ""
-        tries = [c for which in (0, 2, 3) if (c := _scaling(case, reading, which, prefix)) is not None]
+        tries = [c for which in (0, 1, 2, 3) if (c := _scaling(case, reading, which, prefix)) is not None]
         if not tries:
             continue
         measured += 1

@@ -1,0 +1,66 @@
+"""Runs function-level cases: the student's definitions, the real questions, the real judge, one process, no training."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from grader.assignments import load_assignment
+from grader.inside import agent
+from grader.judging import judge
+from grader.probes import Draw, Question, generator
+from grader.records import Attempt, Evidence, Observation, Status, Verdict
+from grader.wire import decode, encode
+
+ASSIGNMENT = load_assignment("finetuning")
+ASKED = ("count", "extract", "replace", "lora")
+CRITERIA = tuple(check.id for check in ASSIGNMENT.checks.values() if check.asks in ASKED)
+_ATTEMPT = {"ok": Attempt.VALUE, "missing": Attempt.MISSING, "raised": Attempt.RAISED, "fault": Attempt.FAULT}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One way in which verdicts differ from a case's label."""
+
+    case: str
+    """The case's name."""
+    kind: str
+    """`false fail`, `miss`, `misplaced` or `review`."""
+    text: str
+    """What was expected and what came."""
+
+
+def ask(namespace: dict[str, object], question: Question) -> Observation:
+    """Put one question to the student's names, through the wire and back."""
+    kernel = types.SimpleNamespace(shell=types.SimpleNamespace(user_ns=namespace))
+    tree, buffers = encode(dict(question.params))
+    reply, out = agent.handle(kernel, {"op": question.op, "params": tree}, buffers)
+    renamed = str(reply.get("renamed", ""))
+    return Observation(
+        _ATTEMPT[reply["status"]], decode(reply.get("value"), out), str(reply.get("error", "")), renamed
+    )
+
+
+def verdicts(source: str, seed: str = "c0ffee") -> dict[str, Verdict]:
+    """Judge the nine criteria on functions and the class for a student's source."""
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    exec(compile(source, "<case>", "exec"), namespace)
+    draw = {name: ASSIGNMENT.questions[name](Draw(generator(seed, name), types.SimpleNamespace(dim=48))) for name in ASKED}
+    evidence = Evidence(seed, {name: ask(namespace, question) for name, question in draw.items()})
+    found = judge(ASSIGNMENT, evidence, draw)
+    return {name: found[name] for name in CRITERIA}
+
+
+def differences(name: str, loses: frozenset[str], found: Mapping[str, Verdict]) -> list[Difference]:
+    """Compare verdicts with a label; a skipped criterion must name a failed one as its root."""
+    lost = {criterion for criterion, verdict in found.items() if verdict.status in (Status.FAILED, Status.SKIPPED)}
+    said = "; ".join(f"{c} {v.status}: {v.message}" for c, v in found.items() if v.status is not Status.PASSED)
+    text = f"expected to lose {sorted(loses) or 'nothing'}, got {said or 'nothing'}"
+    if any(verdict.status is Status.ERROR for verdict in found.values()):
+        return [Difference(name, "review", text)]
+    if lost == loses:
+        rootless = [c for c, v in found.items() if v.status is Status.SKIPPED and found[v.because].status is not Status.FAILED]
+        return [Difference(name, "misplaced", f"no failed root for {rootless}: {text}")] if rootless else []
+    kind = "false fail" if not loses else "miss" if not lost else "misplaced"
+    return [Difference(name, kind, text)]
