@@ -71,7 +71,7 @@ def test_the_real_size_takes_the_same_path(tmp_path) -> None:
     assert result.fault == ""
     assert result.execution.outcome is Outcome.COMPLETED
     assert [cell.error for cell in result.execution.cells if cell.error] == []
-    assert not [a for a in result.notebook.adaptations if a.rule == "model-size"]
+    assert not [a for a in result.notebook.adaptations if a.rule == "size"]
     found = {c.id: c.verdict.status for c in report.score.criteria}
     assert {name for name, status in found.items() if status is Status.PASSED} == STRUCTURE
     # without calibrated thresholds accuracy is for a person to judge, never a guess

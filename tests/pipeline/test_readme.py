@@ -1,0 +1,73 @@
+"""What the README promises, executed: the sample class graded as labelled, the reference at 100, the template at 0."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from grader.cli import build_parser, main
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_first_command_grades_the_sample_class_as_labelled(tmp_path) -> None:
+    assert "bash scripts/sample-class.sh" in README
+    environment = {**os.environ, "RUN": str(tmp_path / "run")}
+    done = subprocess.run(
+        ["bash", "scripts/sample-class.sh"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "All 16 submissions of the sample class are graded as labelled." in done.stdout, (
+        done.stdout[-6000:] + done.stderr[-2000:]
+    )
+    assert done.returncode == 0
+    page = Path(re.search(r"Class report: (\S+)", done.stdout).group(1))
+    assert "Sample class" in page.read_text(encoding="utf-8")
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    assert main(["rejudge", str(tmp_path / "run")]) == 0
+    assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_verify_reports_the_reference_at_100_and_the_template_at_0(tmp_path, capsys) -> None:
+    assert main(["verify", "--markdown", str(tmp_path / "summary.md")]) == 0
+    said = capsys.readouterr().out
+    assert "reference: 100 of 100" in said
+    assert "template: 0 of 100" in said
+    assert "100 / 100" in (tmp_path / "summary.md").read_text(encoding="utf-8")
+
+
+def test_the_template_is_in_step(capsys) -> None:
+    assert main(["template", "--check"]) == 0
+
+
+def test_every_file_and_command_the_readme_names_exists() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+    for script in re.findall(r"bash (scripts/\S+)", README):
+        assert (ROOT / script).is_file(), script
+    known = set(build_parser()._subparsers._group_actions[0].choices)
+    for command in re.findall(r"grader ([a-z]+)\b", "\n".join(re.findall(r"```sh\n(.*?)```", README, re.S))):
+        assert command in known, command
+    for name in ("docs/ci/github-actions.yml", "docs/ci/gitlab-ci.yml"):
+        assert name in README
+        assert "grader verify" in (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_help_teaches(capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert "exit codes" in said
+    assert "needs_review.csv" in said
+    with pytest.raises(SystemExit) as wrong:
+        main(["nonsense"])
+    assert wrong.value.code == 2
