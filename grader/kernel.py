@@ -10,21 +10,19 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import nbformat
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import AsyncKernelManager
-from nbclient.exceptions import DeadKernelError
 from zmq.error import ZMQError
 
 from grader.errors import SandboxError
 from grader.records import CellRun
-from grader.sandbox.cells import CellClient, error_of, plain, printed, symptom
-from grader.sandbox.channels import BoundedClient, lost
+from grader.sandbox.cells import completed, error_of, plain, printed, symptom
+from grader.sandbox.channels import lost, race
+from grader.sandbox.connection import Connection
 from grader.sandbox.contract import BoxSpec, EvidenceTooLarge, KernelGone, Limits, Outcome, QuestionTimedOut, Usage
 from grader.sandbox.meter import Sample
 from grader.sandbox.pool import KernelPool
@@ -50,6 +48,7 @@ class KernelSession:
         self.outcome = Outcome.COMPLETED
         self.detail = ""
         """What the kernel's process said last on its own standard error, for the log of a failure; untrusted text."""
+        self._connection: Connection
         self._provisioner: BoxProvisioner
         self._last = Sample()
         self._started = self._start_cpu = self._asked_cpu = 0.0
@@ -65,15 +64,13 @@ class KernelSession:
 
     async def __aenter__(self) -> Self:
         self._started = time.monotonic()
-        manager = AsyncKernelManager(kernel_name="box", client_factory=BoundedClient)
-        manager._kernel_spec = KernelSpec(argv=["box"], display_name="box", language="python", interrupt_mode="signal")
-        self._provisioner = BoxProvisioner(kernel_id="box", kernel_spec=manager._kernel_spec, parent=manager)
-        self._provisioner.prepare(self.pool, self.spec, self.limits)
-        manager.provisioner = self._provisioner
-        self._manager = manager
+        self._connection = Connection(self.pool, self.spec, self.limits)
+        self._provisioner = self._connection.provisioner
         try:
-            await manager.start_kernel()
-            self._connect()
+            await self._connection.open(lambda: self._kill(Outcome.OUTPUT_LIMIT))
+            self._client, self._notebook = self._connection.client, self._connection.notebook
+            for channel in (self._client.shell_channel, self._client.iopub_channel):
+                self._tasks.append(asyncio.create_task(self._guard(channel)))
             self._tasks.append(asyncio.create_task(self._watch()))
             await self._ready()
         except BaseException as error:
@@ -85,25 +82,11 @@ class KernelSession:
         self._start_cpu = self._sample().cpu_seconds
         return self
 
-    def _connect(self) -> None:
-        client: BoundedClient = self._manager.client()
-        client.bound(self.limits)
-        client.start_channels(shell=True, iopub=True, stdin=False, hb=False, control=False)  # noqa: S604 - a channel's name
-        client.output.exceeded = lambda: self._kill(Outcome.OUTPUT_LIMIT)
-        self._client = client
-        self._notebook = CellClient(
-            nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("")]), km=self._manager, kernel_name="box",
-            timeout=None, allow_errors=True, coalesce_streams=False, record_timing=False, store_widget_state=False,
-        )  # fmt: skip
-        self._notebook.kc, self._notebook.ended = client, self._provisioner.ended
-        for channel in (client.shell_channel, client.iopub_channel):
-            self._tasks.append(asyncio.create_task(self._guard(channel)))
-
     async def _ready(self) -> None:
         """Wait for an answer on the shell channel and any message on the output channel, however they come."""
         self._client.kernel_info()
         both = asyncio.gather(self._client.shell_channel.get_msg(), self._client.iopub_channel.get_msg())
-        if not await self._race(both, _READY_SECONDS):
+        if not await race(both, _READY_SECONDS, self._provisioner.ended):
             why = self._provisioner.last_words() or "no reason given"
             raise SandboxError(f"the kernel did not come up: {why}")
 
@@ -123,17 +106,7 @@ class KernelSession:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        client = getattr(self, "_client", None)
-        if client is not None:
-            for channel in (client.shell_channel, client.iopub_channel):
-                if channel.socket is not None:
-                    channel.socket.disable_monitor()
-            client.stop_channels()
-            client.context.destroy(linger=0)
-        self._manager.context.destroy(linger=0)  # the manager's own, for its control socket
-        self._manager._close_control_socket()
-        self._manager.context.destroy(linger=0)
-        await self._provisioner.cleanup()
+        await self._connection.close()
 
     # ---- what it is and has used ----
 
@@ -242,21 +215,6 @@ class KernelSession:
         else:
             self._lost.set()
 
-    async def _race(self, work: Awaitable[Any], seconds: float | None, *also: asyncio.Event) -> bool:
-        """Wait for `work`, the kernel's end, one of the events, or the time; True when `work` came first. Cancels it else."""
-        future = asyncio.ensure_future(work)
-        waits = [asyncio.create_task(event.wait()) for event in (self._provisioner.ended, *also)]
-        try:
-            await asyncio.wait([future, *waits], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            return future.done()
-        finally:
-            for task in waits:
-                task.cancel()
-            if not future.done():
-                future.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await future
-
     # ---- cells ----
 
     async def run_cell(self, source: str, index: int) -> CellRun:
@@ -296,7 +254,7 @@ class KernelSession:
         try:
             await asyncio.wait([task, *watch], return_when=asyncio.FIRST_COMPLETED)
             if task.done():
-                if await _completed(task):
+                if await completed(task):
                     return "ok"
                 if self.alive:
                     self._kill(Outcome.KERNEL_DIED)
@@ -307,14 +265,14 @@ class KernelSession:
                 self._note(Outcome.TIMED_OUT)
                 if not await self._interrupt(task):
                     self._kill(Outcome.TIMED_OUT)
-            await _completed(task)
+            await completed(task)
             return "killed"
         finally:
             for waiting in watch:
                 waiting.cancel()
             if not task.done():
                 task.cancel()
-                await _completed(task)
+                await completed(task)
             self._running = None
 
     async def _interrupt(self, task: asyncio.Future[Any]) -> bool:
@@ -353,10 +311,11 @@ class KernelSession:
         except ZMQError:
             self._kill(Outcome.KERNEL_DIED)  # it does not take anything any more
             raise KernelGone(self._why_gone()) from None
-        drain = asyncio.create_task(self._drain())
-        self._running = answer = asyncio.ensure_future(self._answer(message["header"]["msg_id"]))
+        drain = asyncio.create_task(self._client.drain())
+        self._running = answer = asyncio.ensure_future(self._client.answer(message["header"]["msg_id"]))
         try:
-            if not await self._race(asyncio.shield(answer), max(120.0, 20 * cpu_seconds), self._stop, self._lost):
+            events = (self._provisioner.ended, self._stop, self._lost)
+            if not await race(asyncio.shield(answer), max(120.0, 20 * cpu_seconds), *events):
                 await self._give_up(answer)
             reply = answer.result()
         finally:
@@ -382,29 +341,5 @@ class KernelSession:
             raise KernelGone(self._why_gone())
         raise QuestionTimedOut("the question used up its CPU time")
 
-    async def _answer(self, message_id: str) -> dict[str, Any]:
-        while True:
-            message: dict[str, Any] = await self._client.shell_channel.get_msg()
-            if message["parent_header"].get("msg_id") == message_id and message["msg_type"] == "grader_reply":
-                return message
-
-    async def _drain(self) -> None:
-        """Read and drop what is printed while a question is answered; it counts as output."""
-        while True:
-            await self._client.iopub_channel.get_msg()
-
     def _why_gone(self) -> Outcome:
         return Outcome.KERNEL_DIED if self.outcome is Outcome.COMPLETED else self.outcome
-
-
-async def _completed(task: asyncio.Future[Any]) -> bool:
-    """Wait for nbclient; False when the kernel died under it, or cannot be reached."""
-    try:
-        await task
-    except asyncio.CancelledError:
-        if not task.done():
-            raise  # it is we who are cancelled
-        return False
-    except (DeadKernelError, ZMQError):
-        return False
-    return True

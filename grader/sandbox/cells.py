@@ -10,12 +10,13 @@ import re
 from typing import Any
 
 from nbclient import NotebookClient
-from nbclient.exceptions import CellControlSignal
+from nbclient.exceptions import CellControlSignal, DeadKernelError
+from zmq.error import ZMQError
 
 from grader.records import CellError
 from grader.sandbox.contract import Outcome
 
-__all__ = ["CellClient", "error_of", "plain", "printed", "symptom"]
+__all__ = ["CellClient", "completed", "error_of", "plain", "printed", "symptom"]
 
 _TEXT, _TRACEBACK, _SHORT = 20_000, 8_000, 1_000
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b-\x1f\x7f]")
@@ -58,6 +59,19 @@ class CellClient(NotebookClient):
             raise
         except Exception:
             return None
+
+
+async def completed(task: asyncio.Future[Any]) -> bool:
+    """Wait for nbclient; False when the kernel died under it, or cannot be reached."""
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not task.done():
+            raise  # it is we who are cancelled
+        return False
+    except (DeadKernelError, ZMQError):
+        return False
+    return True
 
 
 def plain(text: Any, most: int) -> str:

@@ -6,7 +6,8 @@ Trusted code reading untrusted bytes: the session key lies in the student's proc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from jupyter_client.asynchronous import AsyncKernelClient
@@ -16,7 +17,7 @@ from zmq.constants import Event, SocketOption
 
 from grader.sandbox.contract import Limits
 
-__all__ = ["BoundedClient", "Flow", "lost"]
+__all__ = ["BoundedClient", "Flow", "lost", "race"]
 
 
 class Flow:
@@ -91,6 +92,22 @@ async def lost(channel: Any, ended: asyncio.Event) -> bool:
         retried.cancel()
 
 
+async def race(work: Awaitable[Any], seconds: float | None, *events: asyncio.Event) -> bool:
+    """Wait for `work`, one of the events, or the time; True when `work` came first. Cancels it else."""
+    future = asyncio.ensure_future(work)
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait([future, *waits], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        return future.done()
+    finally:
+        for task in waits:
+            task.cancel()
+        if not future.done():
+            future.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await future
+
+
 class BoundedClient(AsyncKernelClient):
     """A client that refuses single messages above a size before they are in memory."""
 
@@ -126,3 +143,15 @@ class BoundedClient(AsyncKernelClient):
         if channel.flow is None:
             channel.flow = self.output
         return channel
+
+    async def answer(self, message_id: str) -> dict[str, Any]:
+        """The answer to one question; anything else that comes on the shell channel is dropped."""
+        while True:
+            message: dict[str, Any] = await self.shell_channel.get_msg()
+            if message["parent_header"].get("msg_id") == message_id and message["msg_type"] == "grader_reply":
+                return message
+
+    async def drain(self) -> None:
+        """Read and drop what is printed while a question is answered; it counts as output."""
+        while True:
+            await self.iopub_channel.get_msg()

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.box, pytest.mark.attack]
 
 
 def holds(pool, name):
-    with conformance._canary():
+    with conformance.canary():
         finding = asyncio.run(conformance.examine(pool, name))
     assert finding.ok, finding.why
 
@@ -66,12 +66,12 @@ def test_everything_as_an_ordinary_user():
 
 def test_a_box_that_leaks_fails_the_suite(warm_pool, monkeypatch):
     """The checks can fail: without isolation they say what got through."""
-    with KernelPool("none") as pool, conformance._canary():
+    with KernelPool("none") as pool, conformance.canary():
         for name in ("files", "read-only", "network", "rights"):
             assert not asyncio.run(conformance.examine(pool, name)).ok, name
 
 
 def test_limits_that_are_not_met_are_found(warm_pool, monkeypatch):
     monkeypatch.setattr(KernelSession, "_judge", lambda self, now: None)
-    monkeypatch.setattr(conformance, "LIMITS", Limits(cpu_seconds=4, wall_seconds=5))
+    monkeypatch.setattr(conformance.attempts, "LIMITS", Limits(cpu_seconds=4, wall_seconds=5))
     assert not asyncio.run(conformance.examine(warm_pool, "file-number")).ok
