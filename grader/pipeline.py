@@ -10,25 +10,23 @@ import asyncio
 import hashlib
 import importlib.metadata
 import json
-import platform
 import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import grader
-from grader import wire
 from grader.adapt import Environment, adapt, merge
 from grader.adapt import facts as shim_facts
 from grader.assignment import Assignment
 from grader.bundles import Bundle, load_bundle, prepare_home
 from grader.errors import InfrastructureError, SubmissionError
 from grader.execution import Ran, run_notebook
+from grader.fingerprint import code_digest, question_digest, versions
 from grader.judging import judge
 from grader.notebook import read_notebook
 from grader.probes import Question, seed_for
@@ -52,9 +50,7 @@ from grader.scoring import score
 
 __all__ = ["Ground", "Result", "Workplace", "content_key", "grade", "report_for", "single_submission", "versions"]
 
-_VERSIONED = ("torch", "transformers", "datasets", "evaluate", "accelerate", "numpy", "ipykernel", "nbclient")
 _SHIMS = ("grader.inside.colab",)
-_INSIDE = Path(__file__).parent / "inside"
 _COPIED_BYTES = 64 << 20
 
 Progress = Callable[[str], None]
@@ -101,50 +97,32 @@ class Result:
     """Why the grader or its machine failed, when it did."""
 
 
-@cache
-def versions() -> Mapping[str, str]:
-    """Versions of Python and of what grading depends on."""
-    found = {"python": platform.python_version(), "grader": grader.__version__}
-    for name in _VERSIONED:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-@cache
-def _code_digest() -> str:
-    """Digest of the code that evidence depends on: what runs inside, preparation, wire."""
-    here = Path(__file__).parent
-    files = [*sorted(_INSIDE.glob("*.py")), *sorted((here / "adapt").glob("*.py"))]
-    files += [here / name for name in ("notebook.py", "execution.py", "wire.py", "kernel.py")]
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
 def content_key(ground: Ground, submission: Submission, companions: Mapping[str, bytes]) -> str:
     """Key of everything that a submission's evidence depends on; the same key means the same run need not be done again.
 
     The submission's and its companions' bytes, the questions, the bundle, the code that asks, and the versions.
     """
-    digest = hashlib.sha256()
-    tree: Any = {}
-    for name, question in ground.questions(ground.seed(submission)).items():
-        params, buffers = wire.encode(question.params)
-        tree[name] = [question.op, params, [hashlib.sha256(buffer).hexdigest() for buffer in buffers]]
     parts = {
         "submission": submission.sha256,
         "companions": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(companions.items())},
-        "questions": tree,
+        "questions": {
+            name: question_digest(question) for name, question in ground.questions(ground.seed(submission)).items()
+        },
         "bundle": ground.bundle.digest,
-        "code": _code_digest(),
+        "code": code_digest(),
         "versions": dict(versions()),
     }
-    digest.update(json.dumps(parts, sort_keys=True).encode())
-    return digest.hexdigest()
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _still_asked(evidence: Evidence, questions: Mapping[str, Question]) -> Evidence:
+    """Take evidence of questions that have changed since as our fault: it can neither pass nor fail anybody."""
+    now = {name: question_digest(question) for name, question in questions.items()}
+    text = "What is asked here has changed since this was run; run `grader grade` on the same folder again."
+    stale = {
+        name: Observation(Attempt.FAULT, error=text) for name in evidence.asked if now.get(name) != evidence.asked[name]
+    }
+    return replace(evidence, observations={**evidence.observations, **stale})
 
 
 class Workplace:
@@ -231,7 +209,8 @@ class Workplace:
         except Exception as error:  # a bug of ours must stop neither the batch nor cost a student points
             return self._fault(notebook, seed, f"{type(error).__name__}: {error}")
         notebook = replace(notebook, adaptations=merge(notebook.adaptations, ran.adaptations))
-        return Result(notebook, self._execution(ran), Evidence(seed, ran.observations))
+        asked = {name: question_digest(question) for name, question in questions.items()}
+        return Result(notebook, self._execution(ran), Evidence(seed, ran.observations, asked))
 
     def _execution(self, ran: Ran) -> Execution:
         return Execution(ran.outcome, ran.cells, ran.usage, ran.mode, versions(), self._bundle_name(), ran.notices)
@@ -267,9 +246,10 @@ def report_for(
         verdicts = {name: Verdict(Status.FAILED, problem) for name in ground.assignment.checks}
         return _report(ground, submission, None, verdicts, overrides, ())
     questions = ground.questions(result.evidence.seed)
-    verdicts = judge(ground.assignment, result.evidence, questions)
+    evidence = _still_asked(result.evidence, questions)
+    verdicts = judge(ground.assignment, evidence, questions)
     review = (f"The grader or its machine failed: {result.fault}",) if result.fault else ()
-    facts = ground.assignment.summary(questions, result.evidence.observations)
+    facts = ground.assignment.summary(questions, evidence.observations)
     return _report(ground, submission, result, verdicts, overrides, review, facts)
 
 

@@ -216,6 +216,8 @@ class Evidence:
     """Hex seed the questions were drawn from. For the instructor's eyes only."""
     observations: Mapping[str, Observation]
     """Question id -> what was seen."""
+    asked: Mapping[str, str] = field(default_factory=dict)
+    """Question id -> digest of the question as it was asked; evidence of another question proves nothing."""
 
 
 @dataclass(frozen=True, slots=True)

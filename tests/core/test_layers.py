@@ -17,17 +17,22 @@ ROWS: list[set[str]] = [
     {"codec", "probes", "wire", "compare", "assignment"},
     {"notebook", "adapt", "intake", "judging", "scoring", "sandbox", "bundles", "assignments", "authoring", "inside"},
     {"kernel", "sandbox.conformance", "reports", "lms"},
-    {"execution", "store"},
+    {"execution", "store", "fingerprint"},
     {"pipeline"},
     {"batch", "publish"},
     {"commands"},
     {"cli"},
 ]
-SEALED = {"inside": {"inside"}, "assignments": {"errors", "records", "codec", "probes", "wire", "compare", "assignment", "assignments"}}
+SEALED = {
+    "inside": {"inside"},
+    "assignments": {"errors", "records", "codec", "probes", "wire", "compare", "assignment", "assignments"},
+}
 
 
 def modules() -> list[str]:
-    return sorted(".".join(p.relative_to(ROOT).with_suffix("").parts) for p in ROOT.rglob("*.py") if "_data" not in p.parts)
+    return sorted(
+        ".".join(p.relative_to(ROOT).with_suffix("").parts) for p in ROOT.rglob("*.py") if "_data" not in p.parts
+    )
 
 
 def row_of(name: str) -> int | None:

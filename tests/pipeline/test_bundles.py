@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -93,6 +94,8 @@ def test_the_courses_own_files_run_unchanged(tmp_path) -> None:
     """The small model on the course's real reviews: what it learns there is told, not judged."""
     if not (COURSE_FILES / "train.csv").is_file():
         pytest.skip("the course's own CSV files are not at hand (they are not ours to redistribute)")
+    if "GRADER_COURSE_FILES" not in os.environ:
+        pytest.skip("takes seven minutes: set GRADER_COURSE_FILES=1 to run the reference on the course's own CSV files")
     folder = tmp_path / "course"
     shutil.copytree(load_bundle(None).model_dir, folder / "model")
     for source, target in (("train.csv", "train.csv"), ("eval.csv", "eval.csv"), ("hidden.csv", "heldout.csv")):

@@ -8,6 +8,7 @@ import pytest
 
 from grader.codec import dumps, loads
 from grader.pipeline import content_key, report_for
+from grader.probes import call
 from grader.records import Attempt, Evidence, Outcome, Status
 from tests.pipeline.conftest import notebook_bytes, submission_of
 
@@ -163,3 +164,16 @@ def test_the_content_key_follows_what_evidence_depends_on(workplace) -> None:
     assert content_key(ground, one, {}) == content_key(ground, one, {})
     assert content_key(ground, one, {}) != content_key(ground, two, {})
     assert content_key(ground, one, {}) != content_key(ground, one, {"helpers.py": b"x"})
+
+
+def test_evidence_of_other_questions_is_for_a_person_to_decide(workplace, monkeypatch) -> None:
+    data = notebook_bytes(ADD, SHOUT)
+    submission = submission_of(data)
+    result = asyncio.run(workplace.run(submission, data))
+    probes = dict(workplace.ground.assignment.questions)
+    monkeypatch.setitem(workplace.ground.assignment.questions, "shout/upper", lambda draw: call("shout", "ho"))
+    report = report_for(workplace.ground, submission, result)
+    assert earned(report) == {"add/sum": 4, "add/negative": 2, "shout/upper": None}
+    assert "has changed since" in report.score.review[0]
+    monkeypatch.setitem(workplace.ground.assignment.questions, "shout/upper", probes["shout/upper"])
+    assert report_for(workplace.ground, submission, result).score.total == 9
