@@ -13,7 +13,7 @@ import gc
 import hashlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,11 +50,27 @@ class Run:
     steps: int = 0
     stepped_since_snapshot: int = 0
     started: float = 0.0
+    last_step: float = 0.0
     seconds: float = 0.0
     snapshot: Any = None
     saved_state: dict[str, Any] | None = None
     training_log: list[dict[str, Any]] = field(default_factory=list)
     problem: str = ""
+    parameters: dict[int, Any] = field(default_factory=dict)
+
+
+def _leaves(outputs: Any) -> Iterator[Any]:
+    """Parameters that the gradients of `outputs` will reach, depth first."""
+    waiting = [o.grad_fn for o in (outputs if isinstance(outputs, list | tuple) else [outputs])]
+    seen = set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            yield node.variable
+        waiting += [following for following, _ in node.next_functions]
 
 
 def digest(tensor: Any) -> str:
@@ -84,18 +100,23 @@ def states(model: Any) -> list[TensorState]:
 
 
 def owner(parameters: list[Any]) -> Any:
-    """Return the smallest-depth (largest) module that holds all of `parameters`, or most of them."""
+    """Return the module that holds all of `parameters`, or most of them.
+
+    Of several such modules: the smallest that is a classifier on a body (so that a container of several models is not taken
+    for one), else the largest.
+    """
     torch = sys.modules["torch"]
     wanted = {id(p) for p in parameters}
-    best, best_key = None, (0, 0)
+    best, best_key = None, (0, False, 0)
     for candidate in gc.get_objects():
         try:
             if not issubclass(type(candidate), torch.nn.Module):
                 continue
             held = {id(p) for p in torch.nn.Module.parameters(candidate)}
+            root = {"distilbert", "classifier"} <= dict(torch.nn.Module.named_children(candidate)).keys()
         except Exception:  # noqa: S112 - half-built or hostile objects are passed over
             continue
-        key = (len(wanted & held), len(held))
+        key = (len(wanted & held), root, -len(held) if root else len(held))
         if key > best_key:
             best, best_key = candidate, key
     return best
@@ -113,16 +134,76 @@ class Witness:
         self._optimizers: list[Any] = []  # kept alive, so that an id is never used twice
         self._layout: Callable[[Any], dict[str, Any]] = layout or (lambda _model: {})
         self._handles: list[Any] = []
+        self._patched: list[tuple[Any, str, Any]] = []
+        self._by_hand: list[Run] = []
 
     def install(self) -> None:
         """Hook into torch's optimizers and transformers' Trainer, both already imported or not."""
         from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+        self._watch_backward()
         self._handles = [register_optimizer_step_pre_hook(self._before), register_optimizer_step_post_hook(self._after)]
         when_imported("transformers.trainer", self._watch_trainer)
 
+    def uninstall(self) -> None:
+        """Take the hooks out again."""
+        for handle in self._handles:
+            handle.remove()
+        for place, name, original in self._patched:
+            setattr(place, name, original)
+        self._handles, self._patched = [], []
+
+    def _watch_backward(self) -> None:
+        """See loops that step by hand, without any optimizer: by the gradients they ask for."""
+        import functools
+
+        autograd, witness = sys.modules["torch"].autograd, self
+        for name in ("backward", "grad"):
+            original = getattr(autograd, name)
+
+            def watched(outputs: Any, *args: Any, _original: Any = original, **kwargs: Any) -> Any:
+                witness._before_backward(outputs)
+                return _original(outputs, *args, **kwargs)
+
+            setattr(autograd, name, functools.wraps(original)(watched))
+            self._patched.append((autograd, name, original))
+
+    def _before_backward(self, outputs: Any) -> None:
+        if self.forbids_training:
+            return
+        try:
+            leaf = next(_leaves(outputs), None)
+            if leaf is None:
+                return
+            for run in self._by_hand:
+                if id(leaf) in run.parameters:
+                    run.steps += 1
+                    return
+            model = owner(list(_leaves(outputs)))
+            if model is None or "distilbert" not in {n.split(".")[-1] for n, _ in model.named_modules()}:
+                return
+            run = Run(-1, model, "by hand", states(model), self._layout(model), self.current_cell, steps=1)
+            run.parameters = {id(p): p for p in sys.modules["torch"].nn.Module.parameters(model)}
+            run.started = time.monotonic()
+            self._by_hand.append(run)
+        except Exception as error:
+            self._blame(error)
+
+    def _settle_by_hand(self) -> None:
+        """Turn what asked for gradients and moved, but belongs to no optimizer that stepped, into runs."""
+        waiting, self._by_hand = self._by_hand, []
+        for run in waiting:
+            if any(other.model is run.model and other.last_step >= run.started for other in self.runs):
+                continue  # an optimizer stepped, and that has a run of its own
+            before = {state.name: state.digest for state in run.start}
+            if any(before.get(state.name) != state.digest for state in states(run.model)):
+                self._make_room()
+                run.order, run.stepped_since_snapshot = len(self.runs), run.steps
+                self.runs.append(run)
+
     def _watch_trainer(self, module: Any) -> None:
         if not hasattr(module.Trainer.train, "__witnessed__"):
+            self._patched.append((module.Trainer, "train", module.Trainer.train))
             module.Trainer.train = self._wrap_train(module.Trainer.train)
 
     def _wrap_train(self, train: Any) -> Any:
@@ -166,8 +247,9 @@ class Witness:
         self._optimizers.append(optimizer)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         model = owner(parameters)
-        if model is None or len(self.runs) >= _MAX_RUNS:
+        if model is None:
             return
+        self._make_room()
         run = Run(
             len(self.runs), model, type(optimizer).__name__, states(model), self._layout(model), self.current_cell
         )
@@ -175,14 +257,26 @@ class Witness:
         self._by_optimizer[id(optimizer)] = run
         self.runs.append(run)
 
+    def _make_room(self) -> None:
+        """Forget the copy of an early run of the most frequent kind, so that a long search keeps its last runs of each kind."""
+        kept = [run for run in self.runs if run.model is not None]
+        if len(kept) < _MAX_RUNS:
+            return
+        kinds = [sum(state.trainable for state in run.start) for run in kept]
+        often = max(kinds, key=kinds.count)
+        first = kept[kinds.index(often)]
+        first.model = first.snapshot = first.saved_state = None
+
     def _after(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         run = self._by_optimizer.get(id(optimizer))
         if run is not None:
             run.steps += 1
             run.stepped_since_snapshot += 1
+            run.last_step = time.monotonic()
 
     def settle(self) -> None:
         """Copy the model of every run that has moved since it was copied last."""
+        self._settle_by_hand()
         for run in self.runs:
             if run.stepped_since_snapshot and run.model is not None:
                 run.stepped_since_snapshot = 0

@@ -76,7 +76,10 @@ def case(name: str, *, loses: str = "", edit: tuple[str, str] | None = None, **r
     CASES[name] = Case(name, parts, frozenset(loses.split()))
 
 
-def lora(name: str, init: str = "", forward: str = "", *, loses: str = "", head: str = "self, pretrained, rank=12, alpha=24", before: str = "") -> None:  # fmt: skip
+HEAD = "self, pretrained, rank=12, alpha=24"
+
+
+def lora(name: str, init: str = "", forward: str = "", *, loses: str = "", head: str = HEAD, before: str = "") -> None:
     """Add a case of the class from the lines of its two methods; lines that are not given are the base's."""
     init = init or PARTS["lora"].partition("super().__init__()\n")[2].partition("    def forward")[0]
     forward = forward or "return self.pretrained(x) + self.scaling * (x @ self.A.T @ self.B.T)"

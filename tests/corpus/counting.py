@@ -78,12 +78,40 @@ for name, body in RIGHT.items():
 for name, (body, loses) in WRONG.items():
     case(f"count-{name}", count=_function(body), loses=loses)
 
-case("count-annotated", count="def count_trainable_parameters(model: nn.Module, verbose: bool = False) -> int:\n    return sum(p.numel() for p in model.parameters() if p.requires_grad)")
-case("count-lambda", count="count_trainable_parameters = lambda m: sum(p.numel() for p in m.parameters() if p.requires_grad)")
-case("count-renamed", count="def trainable(model):\n    return sum(p.numel() for p in model.parameters() if p.requires_grad)")
-case("count-redefined", count="def count_trainable_parameters(model):\n    return 0\ndef count_trainable_parameters(model):\n    return sum(p.numel() for p in model.parameters() if p.requires_grad)")
+case(
+    "count-annotated",
+    count="def count_trainable_parameters(model: nn.Module, verbose: bool = False) -> int:\n    return sum(p.numel() for p in model.parameters() if p.requires_grad)",
+)
+case(
+    "count-lambda",
+    count="count_trainable_parameters = lambda m: sum(p.numel() for p in m.parameters() if p.requires_grad)",
+)
+case(
+    "count-renamed",
+    count="def trainable(model):\n    return sum(p.numel() for p in model.parameters() if p.requires_grad)",
+)
+case(
+    "count-redefined",
+    count="def count_trainable_parameters(model):\n    return 0\ndef count_trainable_parameters(model):\n    return sum(p.numel() for p in model.parameters() if p.requires_grad)",
+)
 case("count-missing", count="", loses=ALL)
-case("count-two-arguments", count="def count_trainable_parameters(model, name):\n    return sum(p.numel() for p in model.parameters() if p.requires_grad)", loses=ALL)
-case("count-equal-to-everything", count="class Yes(int):\n    __eq__ = lambda s, o: True\n    __hash__ = int.__hash__\n    __int__ = lambda s: 66955010\ndef count_trainable_parameters(model):\n    return Yes(5)", loses=ALL)
-case("count-array-protocol", count="class Any:\n    __array__ = lambda s, *a, **k: np.array(66955010)\n    __int__ = lambda s: 66955010\ndef count_trainable_parameters(model):\n    return Any()", loses=ALL)
-case("count-float-subclass", count="class Yes(float):\n    __float__ = lambda s: 66955010.0\n    __eq__ = lambda s, o: True\ndef count_trainable_parameters(model):\n    return Yes(0.5)", loses=ALL)
+case(
+    "count-two-arguments",
+    count="def count_trainable_parameters(model, name):\n    return sum(p.numel() for p in model.parameters() if p.requires_grad)",
+    loses=ALL,
+)
+case(
+    "count-equal-to-everything",
+    count="class Yes(int):\n    __eq__ = lambda s, o: True\n    __hash__ = int.__hash__\n    __int__ = lambda s: 66955010\ndef count_trainable_parameters(model):\n    return Yes(5)",
+    loses=ALL,
+)
+case(
+    "count-array-protocol",
+    count="class Any:\n    __array__ = lambda s, *a, **k: np.array(66955010)\n    __int__ = lambda s: 66955010\ndef count_trainable_parameters(model):\n    return Any()",
+    loses=ALL,
+)
+case(
+    "count-float-subclass",
+    count="class Yes(float):\n    __float__ = lambda s: 66955010.0\n    __eq__ = lambda s, o: True\ndef count_trainable_parameters(model):\n    return Yes(0.5)",
+    loses=ALL,
+)

@@ -37,16 +37,16 @@ def ask(namespace: dict[str, object], question: Question) -> Observation:
     tree, buffers = encode(dict(question.params))
     reply, out = agent.handle(kernel, {"op": question.op, "params": tree}, buffers)
     renamed = str(reply.get("renamed", ""))
-    return Observation(
-        _ATTEMPT[reply["status"]], decode(reply.get("value"), out), str(reply.get("error", "")), renamed
-    )
+    return Observation(_ATTEMPT[reply["status"]], decode(reply.get("value"), out), str(reply.get("error", "")), renamed)
 
 
 def verdicts(source: str, seed: str = "c0ffee") -> dict[str, Verdict]:
     """Judge the nine criteria on functions and the class for a student's source."""
     namespace: dict[str, object] = {"__name__": "__main__"}
     exec(compile(source, "<case>", "exec"), namespace)
-    draw = {name: ASSIGNMENT.questions[name](Draw(generator(seed, name), types.SimpleNamespace(dim=48))) for name in ASKED}
+    draw = {
+        name: ASSIGNMENT.questions[name](Draw(generator(seed, name), types.SimpleNamespace(dim=48))) for name in ASKED
+    }
     evidence = Evidence(seed, {name: ask(namespace, question) for name, question in draw.items()})
     found = judge(ASSIGNMENT, evidence, draw)
     return {name: found[name] for name in CRITERIA}
@@ -60,7 +60,9 @@ def differences(name: str, loses: frozenset[str], found: Mapping[str, Verdict]) 
     if any(verdict.status is Status.ERROR for verdict in found.values()):
         return [Difference(name, "review", text)]
     if lost == loses:
-        rootless = [c for c, v in found.items() if v.status is Status.SKIPPED and found[v.because].status is not Status.FAILED]
+        rootless = [
+            c for c, v in found.items() if v.status is Status.SKIPPED and found[v.because].status is not Status.FAILED
+        ]
         return [Difference(name, "misplaced", f"no failed root for {rootless}: {text}")] if rootless else []
     kind = "false fail" if not loses else "miss" if not lost else "misplaced"
     return [Difference(name, kind, text)]

@@ -97,4 +97,8 @@ case("extract-renamed", edit=("def extract_qv_layers", "def find_attention_proje
 case("replace-renamed", edit=("def replace_layers", "def put_back"))
 case("extract-missing", extract="", loses="layers/extract")
 case("replace-missing", replace="", loses="layers/replace")
-case("layers-two-candidates", extract="def one(model):\n    return {n: m for n, m in model.named_modules() if n.endswith('q_lin')}\ndef two(model):\n    return {n: m for n, m in model.named_modules() if n.endswith('v_lin')}", loses="layers/extract")
+case(
+    "layers-two-candidates",
+    extract="def one(model):\n    return {n: m for n, m in model.named_modules() if n.endswith('q_lin')}\ndef two(model):\n    return {n: m for n, m in model.named_modules() if n.endswith('v_lin')}",
+    loses="layers/extract",
+)

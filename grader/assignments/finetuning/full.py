@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grader.assignments.finetuning.accuracy import NO_RUN, judge_accuracy, run_for
-from grader.assignments.finetuning.base import ASSIGNMENT
+from grader.assignments.finetuning.base import ASSIGNMENT, BLOCKS
 from grader.compare import failed, passed
 from grader.probes import Question
 from grader.records import Observation, Verdict
@@ -25,13 +25,17 @@ def full_run_moved_everything(asked: Question, seen: Observation) -> Verdict:
             "In this step nothing is frozen.",
         )
     body = [t for t in run.body() if t.trainable]
-    moved = sum(1 for t in body if t.end and t.start != t.end)
-    if not body or moved < 0.9 * len(body):
+    moved = [t.name for t in body if run.moved(t)]
+    if not body or len(moved) < 0.9 * len(body):
         return failed(
-            f"{moved} of {len(body)} tensors of the body changed during training.",
+            f"{len(moved)} of {len(body)} tensors of the body changed during training.",
             "Is every parameter given to the optimizer?",
         )
-    still = [t.name for t in run.head() if not t.end or t.start == t.end]
+    parts = ("distilbert.embeddings.", *(f"distilbert.transformer.layer.{i}." for i in range(BLOCKS)))
+    left = next((part for part in parts if not any(name.startswith(part) for name in moved)), "")
+    if left:
+        return failed(f"Nothing in `{left[:-1]}` changed during training.", "Is every parameter given to the optimizer?")
+    still = [t.name for t in run.head() if not run.moved(t)]
     if still or len(run.head()) < 4:
         return failed(
             f"The head did not change during training{': `' + still[0] + '`' if still else ''}.",

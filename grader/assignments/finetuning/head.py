@@ -38,15 +38,15 @@ def head_run_moved_head(asked: Question, seen: Observation) -> Verdict:
     run = run_for("head", asked, seen)
     if run is None:
         return skipped("head/frozen", NO_RUN)
-    head = {t.name: t for t in run.head()}
     for name in HEAD_TENSORS:
-        tensor = head.get(name)
+        layer, _, kind = name.partition(".")
+        tensor = next((t for t in run.head() if t.name.startswith(f"{layer}.") and t.name.endswith(kind)), None)
         if tensor is None or not tensor.trainable:
             return failed(
                 f"`{name}` was not trainable when training started.",
                 "Both `pre_classifier` and `classifier` are trained.",
             )
-        if not tensor.end or tensor.start == tensor.end:
+        if not run.moved(tensor):
             return failed(f"`{name}` did not change during training.", "Is it given to the optimizer?")
     return passed(f"{run.steps} steps moved both layers of the head.")
 

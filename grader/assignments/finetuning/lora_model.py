@@ -9,6 +9,10 @@ from grader.probes import Question
 from grader.records import Observation, Status, Verdict
 
 
+_ENOUGH = 4  # steps after which both factors have moved: B moves first, a warm-up may begin with a rate of zero
+_GIVEN = "Is it given to the optimizer? Make the optimizer after the LoRA layers are in place."
+
+
 def _root(earlier: dict[str, Verdict], *candidates: str) -> str:
     """Name the earlier criterion, if any, whose failure explains this one."""
     return next((name for name in candidates if earlier[name].status is Status.FAILED), "")
@@ -37,10 +41,10 @@ def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, V
         )
     dead = [name for name in QV_LAYERS if not any(t.trainable and t.name in run.adapters for t in run.wrapped[name])]
     if dead:
-        return failed(
-            f"{len(dead)} layers have no trainable adapter, e.g. `{dead[0]}`.",
-            "Freeze first and wrap then, or freeze only what is not A or B.",
-        )
+        message = f"{len(dead)} layers have no trainable adapter, e.g. `{dead[0]}`."
+        root = _root(earlier, "lora/gradients")
+        hint = "Freeze first and wrap then, or freeze only what is not A or B."
+        return skipped(root, message) if root else failed(message, hint)
     opened = [t.name for t in run.body() if t.trainable]
     if opened:
         return failed(
@@ -53,6 +57,14 @@ def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, V
             f"The head was frozen: `{closed[0] if closed else 'classifier'}`.",
             "Adapters and head are trained together.",
         )
+    still = [t.name for t in run.head() if not run.moved(t)]
+    if still:
+        return failed(f"The head did not change during training: `{still[0]}`.", _GIVEN)
+    idle = [name for name in QV_LAYERS if sum(run.moved(t) for t in run.wrapped[name] if t.name in run.adapters) < 2]
+    if idle and run.steps >= _ENOUGH:
+        message = f"In {len(idle)} layers A or B did not change during training, e.g. in `{idle[0]}`."
+        root = _root(earlier, "lora/gradients", "lora/forward")
+        return skipped(root, message) if root else failed(message, _GIVEN)
     changed = [
         name for name in run.changed if not (_in_wrapped(name) and earlier["lora/identity"].status is Status.FAILED)
     ]

@@ -59,6 +59,8 @@ class Run:
     """Share of held-out reviews that are classified rightly; None when the model gave no usable logits."""
     problem: str
     """Why there is no accuracy."""
+    ends: frozenset[str]
+    """Digests of all tensors after the run."""
 
     @property
     def trainable(self) -> int:
@@ -70,8 +72,18 @@ class Run:
         return [t for t in self.tensors if t.name.startswith("distilbert.") and t.name not in self.adapters]
 
     def head(self) -> list[Tensor]:
-        """The tensors of `pre_classifier` and `classifier` (at most four; wrappers of them included)."""
-        return [t for t in self.tensors if t.name.startswith(("pre_classifier", "classifier"))]
+        """The tensors of `pre_classifier` and `classifier`, wherever wrappers of them keep these; four when all are there."""
+        found = []
+        for name in HEAD_TENSORS:
+            layer, _, kind = name.partition(".")
+            own = [t for t in self.tensors if t.name.startswith(f"{layer}.") and t.name.endswith(kind)]
+            if own:  # a wrapper may keep the frozen original beside the one that is trained
+                found.append(max(own, key=lambda t: (t.trainable, self.moved(t))))
+        return found
+
+    def moved(self, tensor: Tensor) -> bool:
+        """Whether a tensor changed; one that is called otherwise at the end, when its values at the start are nowhere."""
+        return tensor.start != tensor.end if tensor.end else bool(self.ends) and tensor.start not in self.ends
 
 
 def read_runs(question: Question, seen: Observation) -> list[Run]:
@@ -79,7 +91,8 @@ def read_runs(question: Question, seen: Observation) -> list[Run]:
     if seen.attempt is not Attempt.VALUE:
         return []
     facts: Facts = question.secret["facts"]
-    return [_read(entry, facts) for entry in seen.value["runs"] if entry["steps"] > 0]
+    runs = [_read(entry, facts) for entry in seen.value["runs"] if entry["steps"] > 0]
+    return [run for run in runs if run.body()]  # another model's training is nobody's business here
 
 
 def _read(entry: Any, facts: Facts) -> Run:
@@ -92,7 +105,7 @@ def _read(entry: Any, facts: Facts) -> Run:
     )
     wrapped: dict[str, list[Tensor]] = {}
     for position, layer in entry["layout"].get("at", {}).items():
-        if layer["plain"] is not True:
+        if layer["plain"] is not True and (position.startswith("distilbert.") or _low_rank(position, layer["tensors"])):
             wrapped[position] = [t for t in tensors if t.name.startswith(position + ".")]
     adapters = _adapters(wrapped, facts)
     head = {t.name for t in tensors if t.name.startswith(("pre_classifier", "classifier"))}
@@ -112,7 +125,14 @@ def _read(entry: Any, facts: Facts) -> Run:
         changed,
         accuracy,
         problem,
+        frozenset(str(digest) for digest in end.values()),
     )
+
+
+def _low_rank(position: str, tensors: Any) -> bool:
+    """Whether a wrapper of a head layer adds matrices of other shapes than the layer's own (a mere copy to train does not)."""
+    own = [tuple(shape) for name, shape, _ in tensors if name.endswith("weight")]
+    return len({shape for shape in own if len(shape) == 2}) > 1 or len(own) == 0
 
 
 def _adapters(wrapped: dict[str, list[Tensor]], facts: Facts) -> frozenset[str]:
@@ -157,17 +177,20 @@ def _accuracy(entry: Any, facts: Facts) -> tuple[float | None, str]:
     return float((logits.argmax(axis=1) == np.asarray(facts.labels)).mean()), ""
 
 
+_ATTEMPTS = {"full": (), "head": ("full",), "lora": ("full", "head")}
+"""Which kinds a run may look like when the step was tried and went wrong: a body left open, layers never replaced."""
+
+
 def assign(runs: list[Run]) -> dict[str, Run]:
     """Decide which run is judged for which method.
 
     A method takes the best run of its kind. Without one, a further run in its usual place (after the methods before it,
-    before those after it) is taken for a wrong attempt at it, so that one mistake costs one criterion; only the full run
-    must be of its kind. Of all ways to share the runs out the one that serves most methods is taken.
+    before those after it) is taken for a wrong attempt at it, so that one mistake costs one criterion. Of all ways to share the runs out the one that serves most methods is taken.
     """
     options: list[list[Run | None]] = []
     for method in METHODS:
         own: list[Run | None] = [run for run in runs if run.kind == method]
-        strangers: list[Run | None] = [run for run in runs if run.kind != method] if method != "full" else []
+        strangers: list[Run | None] = [run for run in runs if run.kind in _ATTEMPTS[method]]
         options.append(own or [*strangers, None])
     best: dict[str, Run] = {}
     best_key: tuple[float, ...] = ()
@@ -187,9 +210,9 @@ def assign(runs: list[Run]) -> dict[str, Run]:
 
 def _sound(run: Run) -> int:
     """How much of what is judged structurally holds: body unchanged and exactly 12 adapted layers, or a moved body."""
-    head = all(t.trainable for t in run.head())
+    head = all(t.trainable and run.moved(t) for t in run.head())
     if run.kind == "full":
-        return int(head) + int(all(t.trainable for t in run.body()))
+        return int(head) + int(all(t.trainable for t in run.body())) + int(any(run.moved(t) for t in run.body()))
     exact = run.kind == "head" or set(run.wrapped) == set(QV_LAYERS)
     return int(head) + int(not run.changed) + int(exact)
 

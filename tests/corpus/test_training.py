@@ -1,0 +1,22 @@
+"""The training-level corpus: three short trainings per case, seen by the witness, judged as they are labelled."""
+
+import pytest
+
+from tests.corpus.functions import differences
+from tests.corpus.runs import training as declare  # noqa: F401 - declares the cases
+from tests.corpus.training import TRAININGS, tiny_checkpoint, verdicts
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own, about a tiny model
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    return folder, tiny_checkpoint(folder)
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_training_loses_what_its_label_says(name, tiny):
+    case = TRAININGS[name]
+    found = differences(name, case.loses, verdicts(case, *tiny))
+    assert not found, "\n".join(f"{difference.kind}: {difference.text}" for difference in found)

@@ -1,0 +1,145 @@
+"""Training-level cases: three short trainings of a tiny random DistilBERT, seen by the real witness and judged by the real judge.
+
+A case replaces steps of the base handwriting; the labels are about structure (accuracy thresholds are zero here).
+"""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from grader.assignments import load_assignment
+from grader.assignments.finetuning.base import Facts, digest, read_checkpoint
+from grader.inside import agent
+from grader.inside.distilbert import BLOCKS, layout
+from grader.inside.witness import Witness
+from grader.judging import judge
+from grader.probes import Draw, generator
+from grader.records import Evidence, Verdict
+from tests.corpus.base import PARTS
+from tests.corpus.functions import ASKED, ask
+
+CRITERIA = (
+    "full/trained",
+    "full/accuracy",
+    "head/frozen",
+    "head/trained",
+    "head/accuracy",
+    "lora/model",
+    "lora/accuracy",
+)
+WORDS = ["good", "bad", "film", "plot", "actor", "the", "was", "a"]
+STEPS = {
+    "setup": """
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments
+def fresh():
+    return AutoModelForSequenceClassification.from_pretrained(MODEL, num_labels=2)
+IDS = torch.randint(5, 12, (8, 6), generator=torch.Generator().manual_seed(1))
+LABELS = torch.tensor([0, 1] * 4)
+def train(model, optimizer=None, steps=4):
+    optimizer = optimizer or torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    model.train()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(input_ids=IDS, attention_mask=torch.ones_like(IDS), labels=LABELS).loss.backward()
+        optimizer.step()
+""",
+    "full": """
+model = fresh()
+train(model)
+""",
+    "head": """
+model = fresh()
+for p in model.distilbert.parameters():
+    p.requires_grad = False
+train(model)
+""",
+    "lora": """
+model = fresh()
+for p in model.distilbert.parameters():
+    p.requires_grad = False
+replace_layers(model, {n: LoRA(m, 4, 8) for n, m in extract_qv_layers(model).items()})
+train(model)
+""",
+    "end": "",
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """One labelled variation of the three trainings."""
+
+    name: str
+    """Unique."""
+    cells: tuple[str, ...]
+    """The cells, run one after the other."""
+    loses: frozenset[str]
+    """Criteria that are not passed."""
+
+
+TRAININGS: dict[str, Training] = {}
+
+
+def training(name: str, *, loses: str = "", **replace: str) -> None:
+    """Add a case: whole steps (`setup`, `full`, `head`, `lora`, `end`), or parts of the definitions (`lora_class`, ...)."""
+    definitions = {**PARTS, **{k.removeprefix("def_"): v for k, v in replace.items() if k.startswith("def_")}}
+    steps = {**STEPS, **{k: v for k, v in replace.items() if not k.startswith("def_")}}
+    assert name not in TRAININGS and set(steps) == set(STEPS) and set(definitions) == set(PARTS), name
+    TRAININGS[name] = Training(name, ("\n".join(definitions.values()), *steps.values()), frozenset(loses.split()))
+
+
+def tiny_checkpoint(folder: Path) -> Facts:
+    """Write a tiny six-block DistilBERT without a head's training into `folder`; returns what the judge knows of it."""
+    import torch
+    from transformers import DistilBertConfig, DistilBertModel, DistilBertTokenizerFast
+
+    (folder / "words.txt").write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]), encoding="utf-8"
+    )
+    DistilBertTokenizerFast(vocab=str(folder / "words.txt")).save_pretrained(folder)
+    torch.manual_seed(3)
+    config = DistilBertConfig(
+        vocab_size=5 + len(WORDS), dim=16, hidden_dim=24, n_heads=2, n_layers=BLOCKS, max_position_embeddings=16
+    )
+    DistilBertModel(config).save_pretrained(folder)
+    tensors = {f"distilbert.{name}": array for name, array in read_checkpoint(folder / "model.safetensors").items()}
+    return Facts(
+        dim=16,
+        digests=frozenset(digest(array) for array in tensors.values()),
+        largest={name: float(np.abs(array).max(initial=0.0)) for name, array in tensors.items()},
+        texts=("the film was good", "a bad plot"),
+        labels=(1, 0),
+        thresholds=dict.fromkeys(("full", "head", "lora"), 0.0),
+    )
+
+
+def verdicts(case: Training, folder: Path, facts: Facts) -> dict[str, Verdict]:
+    """Run a case's cells under the witness and judge all it can be judged by."""
+    assignment = load_assignment("finetuning")
+    gc.collect()
+    witness = Witness(layout)
+    witness.install()
+    before = dict(agent._state)
+    agent._state.update(witness=witness, once={}, checkpoint=str(folder))
+    namespace: dict[str, object] = {"__name__": "__main__", "MODEL": str(folder), "HOME": tempfile.mkdtemp(dir=folder)}
+    try:
+        for cell in case.cells:
+            exec(compile(cell, "<cell>", "exec"), namespace)
+            witness.settle()
+        questions = {
+            name: assignment.questions[name](Draw(generator("c0ffee", name), facts)) for name in (*ASKED, "training")
+        }
+        evidence = Evidence("c0ffee", {name: ask(namespace, question) for name, question in questions.items()})
+    finally:
+        witness.uninstall()
+        agent._state.clear()
+        agent._state.update(before)
+    found = judge(assignment, evidence, questions)
+    return {name: found[name] for name in found}
+
+
+__all__ = ["CRITERIA", "TRAININGS", "tiny_checkpoint", "training", "verdicts"]

@@ -1,0 +1,53 @@
+"""The reference's LoRA class and peft's give the same outputs and gradients for the same matrices."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.finetuning.reference import definitions, source
+
+peft_layer = pytest.importorskip("peft.tuners.lora.layer")
+peft = pytest.importorskip("peft")
+
+
+def reference_class():
+    namespace = {"__name__": "__main__"}
+    exec(source({"LoRA": definitions()["LoRA"]}), namespace)
+    return namespace["LoRA"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    rank=st.integers(1, 16),
+    alpha=st.integers(1, 32),
+    bias=st.booleans(),
+    leading=st.lists(st.integers(1, 4), min_size=1, max_size=2),
+    seed=st.integers(0, 2**31),
+)
+def test_outputs_and_gradients_agree(sizes, rank, alpha, bias, leading, seed):
+    torch.manual_seed(seed)
+    inside, outside = sizes
+    base = torch.nn.Linear(inside, outside, bias=bias)
+    ours = reference_class()(base, rank, alpha)
+    config = peft.LoraConfig(r=rank, lora_alpha=alpha)
+    theirs = peft_layer.Linear(base, "default", config=config, r=rank, lora_alpha=alpha)
+    A, B = torch.randn(rank, inside), torch.randn(outside, rank)
+    with torch.no_grad():
+        for a, b in ((ours.A.weight, ours.B.weight), (theirs.lora_A["default"].weight, theirs.lora_B["default"].weight)):
+            a.copy_(A)
+            b.copy_(B)
+    x = torch.randn(*leading, inside)
+    g = torch.randn(*leading, outside)
+    results = []
+    for layer, a, b in (
+        (ours, ours.A.weight, ours.B.weight),
+        (theirs, theirs.lora_A["default"].weight, theirs.lora_B["default"].weight),
+    ):
+        inputs = x.clone().requires_grad_(True)
+        y = layer(inputs)
+        y.backward(g)
+        results.append((y.detach(), inputs.grad, a.grad, b.grad))
+    for mine, other in zip(*results, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4 * (1 + float(other.abs().max())))
