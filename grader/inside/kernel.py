@@ -61,6 +61,8 @@ class BoxKernel(IPythonKernel):
             if inspect.isawaitable(answer):
                 answer = await answer
             content, buffers = answer
+            if not isinstance(content, dict):
+                raise TypeError(f"the answer is no dict but {type(content).__name__}")
             json.dumps(content)
             buffers = [bytes(buffer) for buffer in buffers]
         except BaseException as error:

@@ -186,6 +186,51 @@ def test_a_dead_zygote_is_replaced_and_sessions_start_cold_meanwhile():
         assert pool.zygote_failure == ""
 
 
+@pytest.mark.box
+def test_a_zygote_that_keeps_dying_leaves_sessions_starting_cold():
+    if why := box_missing():
+        pytest.skip(why)
+    with KernelPool("warm") as pool:
+        for _death in range(5):
+            os.kill(pool._zygote.pid, signal.SIGKILL)
+            pool._zygote._process.wait()
+            assert pool.ready_zygote() is None
+        os.kill(pool._zygote.pid, signal.SIGKILL) if pool._zygote.alive else None
+        pool._zygote._process.wait()
+        ran = go(pool, ["print(1)"])
+        assert (ran.mode, ran.text) == ("cold", "1\n")
+        assert "died" in pool.zygote_failure
+
+
+@pytest.mark.box
+@pytest.mark.slow
+def test_a_cold_box_has_imported_before_its_memory_is_counted():
+    if why := box_missing():
+        pytest.skip(why)
+    with KernelPool("cold") as pool:
+        cells = [
+            "import sys; print({'torch', 'transformers', 'peft'} <= set(sys.modules))",
+            "x = bytearray(200 << 20)",  # the mapped libraries alone are larger than the limit
+            f"y = bytearray({2 * SMALL.memory_bytes})",
+            "print('on')",
+        ]
+        ran = go(pool, cells)
+    assert ran.text == "True\non\n"
+    assert [cell.status for cell in ran.cells] == ["ok", "ok", "error", "ok"]
+    assert ran.cells[2].error.name == "MemoryError"
+    assert ran.outcome is Outcome.OUT_OF_MEMORY
+
+
+@pytest.mark.box
+def test_sessions_leave_no_descriptor_and_no_thread(pool):
+    go(pool, ["1"])
+    descriptors, threads = len(list(Path("/proc/self/fd").iterdir())), len(list(Path("/proc/self/task").iterdir()))
+    for _session in range(3):
+        go(pool, ["1"])
+    assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors
+    assert len(list(Path("/proc/self/task").iterdir())) <= threads
+
+
 def descendants_and_traces(pool_folder):
     commands = []
     for folder in Path("/proc").iterdir():
