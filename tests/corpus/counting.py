@@ -1,6 +1,6 @@
 """Cases of `count_trainable_parameters`."""
 
-# ruff: noqa: E501 - one case, one line
+
 
 from tests.corpus.base import case
 

@@ -1,6 +1,6 @@
 """Cases of `extract_qv_layers` and `replace_layers`."""
 
-# ruff: noqa: E501 - one case, one line
+
 
 from tests.corpus.base import case
 

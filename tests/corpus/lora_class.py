@@ -1,6 +1,6 @@
 """Cases of the LoRA class: every form that is right, and mistakes with one root each."""
 
-# ruff: noqa: E501 - one case, one line
+
 
 from tests.corpus.base import case, lora
 

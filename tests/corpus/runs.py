@@ -1,6 +1,6 @@
 """Cases of the three trainings: ways that are right, and mistakes with one root each."""
 
-# ruff: noqa: E501 - one case, one line
+
 
 from tests.corpus.training import STEPS, training
 

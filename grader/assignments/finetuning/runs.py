@@ -185,7 +185,8 @@ def assign(runs: list[Run]) -> dict[str, Run]:
     """Decide which run is judged for which method.
 
     A method takes the best run of its kind. Without one, a further run in its usual place (after the methods before it,
-    before those after it) is taken for a wrong attempt at it, so that one mistake costs one criterion. Of all ways to share the runs out the one that serves most methods is taken.
+    before those after it) is taken for a wrong attempt at it, so that one mistake costs one criterion.
+    Of all ways to share the runs out the one that serves most methods is taken.
     """
     options: list[list[Run | None]] = []
     for method in METHODS:
