@@ -7,6 +7,7 @@ file -> Submission -> Notebook -> Execution + Evidence -> Verdicts -> Score -> R
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -20,7 +21,7 @@ from types import TracebackType
 from typing import Any
 
 import grader
-from grader.adapt import Environment, adapt, merge
+from grader.adapt import Environment, adapt, adapt_source, merge
 from grader.adapt import facts as shim_facts
 from grader.assignment import Assignment
 from grader.bundles import Bundle, load_bundle, prepare_home
@@ -31,6 +32,7 @@ from grader.judging import judge
 from grader.notebook import read_notebook
 from grader.probes import Question, seed_for
 from grader.records import (
+    Adaptation,
     Attempt,
     Evidence,
     Execution,
@@ -199,6 +201,8 @@ class Workplace:
         try:
             environment = self.environment(helpers)
             notebook = adapt(read_notebook(data), environment)
+            helpers, changed = _adapt_helpers(helpers, environment)
+            notebook = replace(notebook, adaptations=merge(notebook.adaptations, changed))
         except SubmissionError as error:
             return self._nothing(seed, str(error))
         try:
@@ -229,6 +233,18 @@ class Workplace:
         execution = Execution(Outcome.SANDBOX_FAILED, (), Usage(), self._sandbox, versions(), self._bundle_name())
         lost = {name: Observation(Attempt.FAULT, error=problem) for name in self.ground.assignment.questions}
         return Result(notebook, execution, Evidence(seed, lost), problem)
+
+
+def _adapt_helpers(helpers: Mapping[str, bytes], environment: Environment) -> tuple[dict[str, bytes], list[Adaptation]]:
+    """Adapt helper modules by the rules of notebooks; what is not UTF-8 text stays as it is."""
+    adapted, changes = dict(helpers), list[Adaptation]()
+    for name, data in helpers.items():
+        if name.endswith(".py"):
+            with contextlib.suppress(UnicodeDecodeError):
+                source, found = adapt_source(data.decode("utf-8-sig"), environment)
+                adapted[name] = source.encode("utf-8")
+                changes += [replace(a, cell=None, before=f"{name}: {a.before}") for a in found]
+    return adapted, changes
 
 
 def report_for(

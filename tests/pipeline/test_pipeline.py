@@ -89,6 +89,13 @@ def test_helper_modules_are_taken_along(run) -> None:
     assert report.score.total == 9
 
 
+def test_helper_modules_are_adapted_like_cells(run) -> None:
+    helper = "import torch\nlayer = torch.nn.Linear(2, 2).to('cuda')\n" + ADD
+    report = run("from helpers import add, layer", SHOUT, companions={"helpers.py": helper.encode()})
+    assert report.score.total == 9
+    assert any("helpers.py" in a.before and a.cell is None for a in report.adaptations)
+
+
 def test_a_function_that_never_returns_costs_its_own_criterion(run) -> None:
     report = run(ADD, "def shout(text):\n    while True:\n        pass")
     assert earned(report) == {"add/sum": 4, "add/negative": 2, "shout/upper": 0}
