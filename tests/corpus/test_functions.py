@@ -5,6 +5,8 @@ import pytest
 from tests.corpus import CASES
 from tests.corpus.functions import CRITERIA, differences, verdicts
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # of code that is wrong on purpose
+
 
 @pytest.mark.parametrize("name", CASES)
 def test_case_loses_what_its_label_says(name):

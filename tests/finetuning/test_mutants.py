@@ -12,6 +12,8 @@ from grader.records import Status
 from tests.corpus.functions import CRITERIA, verdicts
 from tests.finetuning.reference import definitions, source
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # of code that is wrong on purpose
+
 OWN = {
     "count_trainable_parameters": "count/",
     "extract_qv_layers": "layers/extract",

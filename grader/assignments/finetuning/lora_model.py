@@ -8,7 +8,6 @@ from grader.compare import failed, passed, skipped
 from grader.probes import Question
 from grader.records import Observation, Status, Verdict
 
-
 _ENOUGH = 4  # steps after which both factors have moved: B moves first, a warm-up may begin with a rate of zero
 _GIVEN = "Is it given to the optimizer? Make the optimizer after the LoRA layers are in place."
 
@@ -60,9 +59,14 @@ def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, V
     still = [t.name for t in run.head() if not run.moved(t)]
     if still:
         return failed(f"The head did not change during training: `{still[0]}`.", _GIVEN)
-    idle = [name for name in QV_LAYERS if sum(run.moved(t) for t in run.wrapped[name] if t.name in run.adapters) < 2]
-    if idle and run.steps >= _ENOUGH:
-        message = f"In {len(idle)} layers A or B did not change during training, e.g. in `{idle[0]}`."
+    moved = {name: sum(run.moved(t) for t in run.wrapped[name] if t.name in run.adapters) for name in QV_LAYERS}
+    idle = [name for name in QV_LAYERS if moved[name] == 0]
+    if run.steps >= _ENOUGH and (idle or max(moved.values()) < 2):
+        message = (
+            f"In {len(idle)} layers neither A nor B changed during training, e.g. in `{idle[0]}`."
+            if idle
+            else "In every layer one of A and B did not change during training."
+        )
         root = _root(earlier, "lora/gradients", "lora/forward")
         return skipped(root, message) if root else failed(message, _GIVEN)
     changed = [
