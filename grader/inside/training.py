@@ -136,4 +136,6 @@ def training(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     context.witness.settle()
     body = pretrained_tensors(context.checkpoint)
     tokenizer = AutoTokenizer.from_pretrained(context.checkpoint)
-    return {"runs": [_run(context, run, body, tokenizer, params) for run in context.witness.runs if run.model is not None]}
+    return {
+        "runs": [_run(context, run, body, tokenizer, params) for run in context.witness.runs if run.model is not None]
+    }

@@ -1,7 +1,5 @@
 """Cases of `count_trainable_parameters`."""
 
-
-
 from tests.corpus.base import case
 
 ALL = "count/distilbert count/frozen count/any-module"

@@ -1,7 +1,5 @@
 """Cases of `extract_qv_layers` and `replace_layers`."""
 
-
-
 from tests.corpus.base import case
 
 EXTRACT_RIGHT = {

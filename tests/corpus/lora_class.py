@@ -1,7 +1,5 @@
 """Cases of the LoRA class: every form that is right, and mistakes with one root each."""
 
-
-
 from tests.corpus.base import case, lora
 
 SIZES = "i, o = pretrained.in_features, pretrained.out_features\nself.pretrained = pretrained\nself.scaling = alpha / rank\n"

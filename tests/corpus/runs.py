@@ -1,7 +1,5 @@
 """Cases of the three trainings: ways that are right, and mistakes with one root each."""
 
-
-
 from tests.corpus.training import STEPS, training
 
 FREEZE = "for p in model.distilbert.parameters():\n    p.requires_grad = False\n"

@@ -49,7 +49,10 @@ def _changes(site: ast.AST):
     if isinstance(site, ast.arguments):
         for i, default in enumerate(site.defaults):
             value = default.value
-            yield f"default {value} -> {value + 1}", lambda n, i=i, v=value: n.defaults.__setitem__(i, ast.Constant(v + 1))
+            yield (
+                f"default {value} -> {value + 1}",
+                lambda n, i=i, v=value: n.defaults.__setitem__(i, ast.Constant(v + 1)),
+            )
     if isinstance(site, ast.comprehension) and site.ifs:
         yield f"no `if {ast.unparse(site.ifs[0])}`", lambda n: n.ifs.clear()
         yield f"`if not {ast.unparse(site.ifs[0])}`", lambda n: n.ifs.__setitem__(0, ast.UnaryOp(ast.Not(), n.ifs[0]))

@@ -35,7 +35,10 @@ def test_outputs_and_gradients_agree(sizes, rank, alpha, bias, leading, seed):
     theirs = peft_layer.Linear(base, "default", config=config, r=rank, lora_alpha=alpha)
     A, B = torch.randn(rank, inside), torch.randn(outside, rank)
     with torch.no_grad():
-        for a, b in ((ours.A.weight, ours.B.weight), (theirs.lora_A["default"].weight, theirs.lora_B["default"].weight)):
+        for a, b in (
+            (ours.A.weight, ours.B.weight),
+            (theirs.lora_A["default"].weight, theirs.lora_B["default"].weight),
+        ):
             a.copy_(A)
             b.copy_(B)
     x = torch.randn(*leading, inside)

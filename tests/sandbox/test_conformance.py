@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import grader
+from grader.errors import UsageError
 from grader.kernel import KernelSession
 from grader.sandbox import conformance
 from grader.sandbox.contract import Limits
@@ -75,3 +76,8 @@ def test_limits_that_are_not_met_are_found(warm_pool, monkeypatch):
     monkeypatch.setattr(KernelSession, "_judge", lambda self, now: None)
     monkeypatch.setattr(conformance.attempts, "LIMITS", Limits(cpu_seconds=4, wall_seconds=5))
     assert not asyncio.run(conformance.examine(warm_pool, "file-number")).ok
+
+
+def test_the_suite_refuses_to_run_without_a_box():
+    with pytest.raises(UsageError, match="only runs inside a box"):
+        conformance.conform("none")

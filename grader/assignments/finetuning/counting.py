@@ -131,7 +131,9 @@ def leaves_out_frozen(asked: Question, seen: Observation, earlier: dict[str, Ver
         if _number(entry) != HEAD:
             return failed(f"With the body frozen {_said(entry)}; {HEAD} is right.", hint)
         if not any(part for _, part in pairs):
-            return passed(f"With the body frozen it returned {HEAD}.")  # other modules are `count/any-module`'s business
+            return passed(
+                f"With the body frozen it returned {HEAD}."
+            )  # other modules are `count/any-module`'s business
         if pairs[-1][0] != 0:
             return failed(f"For a module with nothing trainable {_said(seen.value['pairs'][-1][0])}; 0 is right.", hint)
         weight = asked.secret["pairs"][-2]

@@ -34,7 +34,9 @@ def full_run_moved_everything(asked: Question, seen: Observation) -> Verdict:
     parts = ("distilbert.embeddings.", *(f"distilbert.transformer.layer.{i}." for i in range(BLOCKS)))
     left = next((part for part in parts if not any(name.startswith(part) for name in moved)), "")
     if left:
-        return failed(f"Nothing in `{left[:-1]}` changed during training.", "Is every parameter given to the optimizer?")
+        return failed(
+            f"Nothing in `{left[:-1]}` changed during training.", "Is every parameter given to the optimizer?"
+        )
     still = [t.name for t in run.head() if not run.moved(t)]
     if still or len(run.head()) < 4:
         return failed(

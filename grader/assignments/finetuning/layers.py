@@ -75,5 +75,7 @@ def replaces_layers(asked: Question, seen: Observation) -> Verdict:
             right = sum(1 for placed in answer["placed"] if placed is True)
             return failed(f"For {what} {right} of {len(case['names'])} layers are where their names say.", hint)
         if answer["others"] != 0:
-            return failed(f"For {what} something else changed, too.", "Only the named layers of the model itself may change.")
+            return failed(
+                f"For {what} something else changed, too.", "Only the named layers of the model itself may change."
+            )
     return passed("Right for DistilBERT and for nested models with Sequential indices.")

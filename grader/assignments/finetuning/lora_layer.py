@@ -206,7 +206,9 @@ def computes_forward(asked: Question, seen: Observation, earlier: dict[str, Verd
             )
         effects.append(c)
     if not any(effects):
-        return failed("A and B make no difference to the output.", "The output is the wrapped layer's plus the adapter's.")
+        return failed(
+            "A and B make no difference to the output.", "The output is the wrapped layer's plus the adapter's."
+        )
     return passed("Right for square and other layers, with and without bias, and for 2-D and 3-D inputs.")
 
 
@@ -233,7 +235,9 @@ def uses_rank_and_scaling(asked: Question, seen: Observation, earlier: dict[str,
         if broken and follows is None:
             return skipped("lora/forward", "The output is not linear in B(A x), so its scaling cannot be measured.")
         if broken and not follows:
-            return skipped("lora/forward", "The adapter has no effect on the output, so its scaling cannot be measured.")
+            return skipped(
+                "lora/forward", "The adapter has no effect on the output, so its scaling cannot be measured."
+            )
         return failed(
             f"For rank {case['rank']} and alpha {case['alpha']} the adapter is scaled by {tries[0]:.4g}, not by {right:.4g}.",
             "The scaling is alpha / rank; mind `//`, which rounds down.",
@@ -272,7 +276,11 @@ def passes_gradients(asked: Question, seen: Observation, earlier: dict[str, Verd
                 f"For {_layer(case)} a fresh layer gives neither A nor B a gradient.",
                 "If both start at zero neither can learn: only B does.",
             )
-        if c is not None and earlier["lora/identity"].status == "passed" and not _input_gradient_right(case, reading, c):
+        if (
+            c is not None
+            and earlier["lora/identity"].status == "passed"
+            and not _input_gradient_right(case, reading, c)
+        ):
             return failed(f"For {_layer(case)} the input's gradient is not that of `W x + b + c B(A x)`.", hint)
     if judged and all(c == 0.0 for _, _, c in usable):
         return skipped("lora/forward", "The adapter has no effect on the output, so it gets no gradient.")

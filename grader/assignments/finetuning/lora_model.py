@@ -90,5 +90,7 @@ def lora_run_is_accurate(asked: Question, seen: Observation, earlier: dict[str, 
     root = earlier["lora/model"].because or "lora/model"
     run = run_for("lora", asked, seen)
     if run is not None and run.kind != "lora":
-        return skipped(root, "The run that stands in the place of LoRA has no adapters, so its accuracy says nothing of LoRA.")
+        return skipped(
+            root, "The run that stands in the place of LoRA has no adapters, so its accuracy says nothing of LoRA."
+        )
     return judge_accuracy("lora", root, asked, seen)

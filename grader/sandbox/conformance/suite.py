@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from grader.errors import GraderError
+from grader.errors import GraderError, UsageError
 from grader.sandbox.conformance import isolation, limits
 from grader.sandbox.conformance.attempts import CANARY, CHECKS, Breach
-from grader.sandbox.host import available_modes
+from grader.sandbox.host import available_modes, choose
 from grader.sandbox.pool import KernelPool
 
 __all__ = ["CHECKS", "Finding", "canary", "conform", "examine", "host_facts"]
@@ -69,8 +69,11 @@ def conform(
 ) -> list[Finding]:
     """Run all checks in `mode` on this host, telling each finding as it comes; `options` go to the pool.
 
-    Raises SandboxError when no box can be built at all (its text says what to install).
+    Raises SandboxError when no box can be built at all (its text says what to install), UsageError for mode `none`:
+    without a box the attempts would be made on this very machine.
     """
+    if choose(mode) == "none":
+        raise UsageError("the conformance suite attacks what surrounds it and only runs inside a box (warm or cold)")
     findings = []
     with canary(), KernelPool(mode, **options) as pool:
         pool.warm_up()
