@@ -310,15 +310,6 @@ training(
     loses="lora/model",
 )
 training(
-    "lora-twice",
-    lora=FRESH
-    + FREEZE
-    + WRAP
-    + "replace_layers(model, {n: LoRA(model.get_submodule(n), 4, 8) for n in [f'distilbert.transformer.layer.{i}.attention.{x}_lin' for i in range(6) for x in 'qv']})\n"
-    + TRAIN,
-    loses="lora/model",
-)
-training(
     "lora-reused-full",
     head=STEPS["head"],
     lora="model = fresh()\ntrain(model)\n" + FREEZE + WRAP + TRAIN,
