@@ -126,6 +126,7 @@ def handle(kernel: Any, content: dict[str, Any], buffers: list[bytes]) -> tuple[
     """Answer one request; never raises. The reply's status is ok, raised, missing or fault."""
     started = time.process_time()
     context = Context(kernel, _state.get("witness") or Witness())
+    context.witness.asking = True
     reply: dict[str, Any]
     out: list[bytes] = []
     try:
@@ -139,6 +140,8 @@ def handle(kernel: Any, content: dict[str, Any], buffers: list[bytes]) -> tuple[
     except Exception as error:
         reply = {"status": "fault", "error": f"{type(error).__name__}: {error}"[:500]}
         traceback.print_exc(file=sys.__stderr__)
+    finally:
+        context.witness.asking = False
     reply["renamed"] = context.renamed
     reply["cpu_seconds"] = time.process_time() - started
     return reply, out

@@ -20,6 +20,7 @@ from typing import Any
 from grader.inside.hooks import when_imported
 
 _MAX_RUNS = 24
+_MAX_OTHER = 2000
 
 
 class TrainingForbidden(BaseException):
@@ -136,6 +137,9 @@ class Witness:
         self._handles: list[Any] = []
         self._patched: list[tuple[Any, str, Any]] = []
         self._by_hand: list[Run] = []
+        self.asking = False
+        """True while the grader asks a question: going backwards is then no training."""
+        self._other: dict[int, Any] = {}  # first leaf of graphs that are no DistilBERT's; kept alive with its id
 
     def install(self) -> None:
         """Hook into torch's optimizers and transformers' Trainer, both already imported or not."""
@@ -169,11 +173,11 @@ class Witness:
             self._patched.append((autograd, name, original))
 
     def _before_backward(self, outputs: Any) -> None:
-        if self.forbids_training:
+        if self.forbids_training or self.asking:
             return
         try:
             leaf = next(_leaves(outputs), None)
-            if leaf is None:
+            if leaf is None or id(leaf) in self._other:
                 return
             for run in self._by_hand:
                 if id(leaf) in run.parameters:
@@ -181,6 +185,8 @@ class Witness:
                     return
             model = owner(list(_leaves(outputs)))
             if model is None or "distilbert" not in {n.split(".")[-1] for n, _ in model.named_modules()}:
+                if len(self._other) < _MAX_OTHER:  # looking for the owner costs milliseconds: once per model
+                    self._other[id(leaf)] = leaf
                 return
             run = Run(-1, model, "by hand", states(model), self._layout(model), self.current_cell, steps=1)
             run.parameters = {id(p): p for p in sys.modules["torch"].nn.Module.parameters(model)}

@@ -1,5 +1,7 @@
 """The training-level corpus: three short trainings per case, seen by the witness, judged as they are labelled."""
 
+import gc
+
 import pytest
 
 from tests.corpus.functions import differences
@@ -12,7 +14,11 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own, about a
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
-    return folder, tiny_checkpoint(folder)
+    checkpoint = tiny_checkpoint(folder)
+    gc.collect()
+    gc.freeze()  # as in a fork of the zygote: what is there already belongs to no student
+    yield folder, checkpoint
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize("name", TRAININGS)
