@@ -126,12 +126,21 @@ def _begin(setting: Setting) -> None:
     global _workplace
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's business
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))  # what hangs on this process ends with it
+    threading.Thread(target=_follow_coordinator, daemon=True).start()
     bundle = load_bundle(Path(setting.bundle_path) if setting.bundle_path else None)
     ground = Ground.lay(load_assignment(setting.assignment), bundle, setting.secret)
     workplace = Workplace(ground, sandbox=setting.sandbox, limits=setting.limits)
     workplace.__enter__()
     multiprocessing.util.Finalize(None, workplace.__exit__, args=(None, None, None), exitpriority=10)
     _workplace = workplace
+
+
+def _follow_coordinator() -> None:
+    """End with the coordinator, also when it was killed and could not say so; boxes and zygote end with this process."""
+    coordinator = multiprocessing.parent_process()
+    if coordinator is not None:
+        coordinator.join()
+        os._exit(1)
 
 
 def _work(job: Job) -> tuple[str, str, str, str, float]:
