@@ -223,7 +223,7 @@ def test_check_tells_full_marks_from_less(tmp_path, capsys) -> None:
     assert json.loads((tmp_path / "r.json").read_text())["score"]["total"] == 9
     assert main(["check", str(wrong), "--sandbox", "none", *TOY]) == 1
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "`shout` is not defined" in said
+    assert "shout is not defined" in said
 
 
 # ---------------------------------------------------------------- interruptions
