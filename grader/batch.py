@@ -299,11 +299,8 @@ def _record_fault(run: RunDirectory, job: Job, fault: str, on_event: Callable[[E
     on_event(Event("fault", job.submission, 0.0, fault))
 
 
-def stored_result(run: RunDirectory, submission: Submission) -> Result | None:
-    """Read what running a submission brought; None when it was not run. Raises StoreError when its files are damaged."""
-    done = run.done(submission.id)
-    if done is None:
-        return None
+def stored_result(run: RunDirectory, submission: Submission, done: Done) -> Result:
+    """Read what running a submission brought, `done` being its mark. Raises StoreError when its files are damaged."""
     base = f"submissions/{submission.id}"
     parts = run.read(f"{base}/notebook.json", Notebook), run.read(f"{base}/execution.json", Execution)
     return Result(*parts, run.read(f"{base}/evidence.json", Evidence), done.fault)
@@ -320,16 +317,15 @@ def _judge_one(run: RunDirectory, ground: Ground, submission: Submission) -> Rep
     if submission.problem is not None or not submission.path:
         return report_for(ground, submission, None, overrides)
     done = run.done(submission.id)
-    why = "it has not been run yet; run `grader grade` on the same folder again"
+    if done is None:
+        why = "it has not been run yet; run `grader grade` on the same folder again"
+        return _not_run(ground, submission, why, overrides)
     try:
-        result = stored_result(run, submission)
+        return report_for(ground, submission, stored_result(run, submission, done), overrides)
     except StoreError as error:
-        result = None
-        why = done.fault if done is not None and done.fault else f"{error}; run `grader grade` on the same folder again"
         run.forget(submission.id)  # so that it is run again
-    if result is not None:
-        return report_for(ground, submission, result, overrides)
-    return _not_run(ground, submission, why, overrides)
+        why = done.fault or f"{error}; run `grader grade` on the same folder again"
+        return _not_run(ground, submission, why, overrides)
 
 
 def _not_run(ground: Ground, submission: Submission, why: str, overrides: dict[str, tuple[int, str]]) -> Report:
