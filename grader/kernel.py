@@ -71,8 +71,10 @@ class KernelSession:
             self._client, self._notebook = self._connection.client, self._connection.notebook
             for channel in (self._client.shell_channel, self._client.iopub_channel):
                 self._tasks.append(asyncio.create_task(self._guard(channel)))
-            self._tasks.append(asyncio.create_task(self._watch()))
             await self._ready()
+            if meter := self._provisioner.meter:
+                meter.begin()
+            self._tasks.append(asyncio.create_task(self._watch()))
         except BaseException as error:
             await self._close()
             self.outcome = Outcome.SANDBOX_FAILED

@@ -68,10 +68,7 @@ class ControlGroup:
                 folder.mkdir()
             group = cls(folders[0], folders[1], folders[2], unified)
             total = limits.memory_bytes + limits.disk_bytes
-            group.memory.joinpath("memory.max" if unified else "memory.limit_in_bytes").write_text(str(total))
-            swap = group.memory / ("memory.swap.max" if unified else "memory.memsw.limit_in_bytes")
-            if swap.exists():
-                swap.write_text("0" if unified else str(total))
+            group._cap_memory(total)
             group.pids.joinpath("pids.max").write_text(
                 str(limits.processes + 1)
             )  # bubblewrap's first process comes on top
@@ -81,6 +78,24 @@ class ControlGroup:
                     folder.rmdir()
             return None
         return group
+
+    def _cap_memory(self, total: int) -> None:
+        """Set the memory cap to `total` bytes, swap included. Raises OSError."""
+        files = ["memory.max"] if self.unified else ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]
+        cap = self.memory / files[0]
+        if not self.unified and cap.exists() and int(cap.read_text()) < total:
+            files.reverse()  # the cap that includes swap may never be the lower one
+        for name in files:
+            if (self.memory / name).exists() or name == files[0]:
+                (self.memory / name).write_text(str(total))
+        swap = self.memory / "memory.swap.max"
+        if self.unified and swap.exists():
+            swap.write_text("0")
+
+    def raise_memory(self, more: int) -> None:
+        """Raise the memory cap by `more` bytes. Raises OSError."""
+        now = self.memory / ("memory.max" if self.unified else "memory.limit_in_bytes")
+        self._cap_memory(int(now.read_text()) + more)
 
     def add(self, pid: int) -> None:
         """Move a process in; its future children are born there. Raises OSError."""

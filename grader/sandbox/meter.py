@@ -43,6 +43,9 @@ class Sample:
 class Meter(Protocol):
     """How a session learns what its submission uses."""
 
+    def begin(self) -> None:
+        """Call before the first cell: what a kernel has in use by then is not its submission's."""
+
     def sample(self) -> Sample:
         """A fresh reading; what is gone counts with what it had used."""
 
@@ -88,6 +91,8 @@ class BoxMeter:
     """Bytes below which a rough, cheap upper bound of the memory is exact enough."""
     shared: int = 0
     """Bytes that a warm kernel shares with the zygote at its start, and that are not the submission's."""
+    imported: int = 0
+    """Bytes that a cold kernel had in use before the first cell, and that are not the submission's either."""
     _own: dict[tuple[str, str], float] = field(default_factory=dict)
     _cpu: float = 0.0
     _peak: int = 0
@@ -99,6 +104,15 @@ class BoxMeter:
             return [folder for folder in root.iterdir() if folder.name.isdigit()]
         except OSError:
             return []
+
+    def begin(self) -> None:
+        """Call before the first cell: from now on what a cold kernel has imported is not counted. A warm one's never is."""
+        if self.shared:
+            return
+        self.imported = self.sample().memory_bytes
+        if self.group:
+            with contextlib.suppress(OSError):
+                self.group.raise_memory(self.imported)
 
     def sample(self) -> Sample:
         """A fresh reading."""
@@ -115,6 +129,7 @@ class BoxMeter:
             memory = self._sum_memory(folders)
             cpu, tasks = self._sum_processes(folders)
             self._cpu = max(self._cpu, cpu)
+        memory = max(0, memory - self.imported)
         self._peak = max(self._peak, memory + disk)
         return Sample(self._cpu, memory, disk, files, tasks, killed, refused)
 
@@ -136,7 +151,7 @@ class BoxMeter:
         for folder in folders:
             with contextlib.suppress(OSError, ValueError):
                 rough += sum(_sizes(folder / "status", "RssAnon:", "RssShmem:"))
-        if rough < self.ceiling:
+        if rough < self.ceiling + self.imported:
             return max(0, rough - self.shared)
         private = proportional = 0
         for folder in folders:
@@ -159,6 +174,9 @@ class TreeMeter:
     """The kernel's process id."""
     _own: dict[tuple[int, float], float] = field(default_factory=dict)
     _peak: int = 0
+
+    def begin(self) -> None:
+        """Nothing to do: mode `none` imports nothing before the first cell."""
 
     def sample(self) -> Sample:
         """A fresh reading; what lies in the work folder is not counted, mode `none` limits no files."""
