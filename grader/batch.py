@@ -6,64 +6,43 @@ to supply an executor. What is finished stays finished: a submission whose conte
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures as cf
 import contextlib
-import multiprocessing
-import multiprocessing.util
-import os
+import functools
+import secrets
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from grader import codec
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
-from grader.errors import StoreError
-from grader.pipeline import Ground, Result, Workplace, content_key, report_for
+from grader.engines.contract import Engine
+from grader.engines.worker import Brought, Job, Order, Setting, identity, serve
+from grader.errors import EngineError, InfrastructureError, StoreError
+from grader.pipeline import Ground, Result, content_key, report_for
 from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, Report, Submission, Usage
-from grader.sandbox.contract import Limits
 from grader.store import Done, RunDirectory, RunInfo
 
-__all__ = ["Event", "Job", "Setting", "judge_run", "lay_ground", "pump", "rejudge", "run_batch", "workers_for"]
+__all__ = [
+    "Event",
+    "Job",
+    "Setting",
+    "judge_run",
+    "lay_ground",
+    "order_for",
+    "pump",
+    "rejudge",
+    "run_batch",
+    "workers_for",
+]
 
 T = TypeVar("T")
 _GIB = 1 << 30
 _LOSSES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What every worker process needs to begin."""
-
-    assignment: str
-    """Name `load_assignment` takes."""
-    bundle_path: str
-    """Folder of the bundle; empty for the stand-in that ships with the grader."""
-    secret: bytes
-    """The run's secret."""
-    sandbox: str
-    """`auto`, `warm`, `cold` or `none`."""
-    limits: Limits
-    """What one submission may use."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One submission to run."""
-
-    submission: Submission
-    """Whose it is."""
-    data: bytes
-    """The notebook's bytes."""
-    companions: dict[str, bytes] = field(default_factory=dict)
-    """Further files by base name."""
-    key: str = ""
-    """Its content key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,43 +95,9 @@ def pump(
             yield item, result, failure
 
 
-# ---------------------------------------------------------------- in a worker process
-
-_workplace: Workplace | None = None
-
-
-def _begin(setting: Setting) -> None:
-    """Open this worker's workplace; it ends with the process."""
-    global _workplace
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's business
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(143))  # what hangs on this process ends with it
-    threading.Thread(target=_follow_coordinator, daemon=True).start()
-    bundle = load_bundle(Path(setting.bundle_path) if setting.bundle_path else None)
-    ground = Ground.lay(load_assignment(setting.assignment), bundle, setting.secret)
-    workplace = Workplace(ground, sandbox=setting.sandbox, limits=setting.limits)
-    workplace.__enter__()
-    multiprocessing.util.Finalize(None, workplace.__exit__, args=(None, None, None), exitpriority=10)
-    _workplace = workplace
-
-
-def _follow_coordinator() -> None:
-    """End with the coordinator, also when it was killed and could not say so; boxes and zygote end with this process."""
-    coordinator = multiprocessing.parent_process()
-    if coordinator is not None:
-        coordinator.join()
-        os._exit(1)
-
-
-def _work(job: Job) -> tuple[str, str, str, str, float]:
-    """Run one submission; records travel as JSON text, never as pickled objects of the student's making."""
-    assert _workplace is not None, "the worker was not begun"
-    start = time.monotonic()
-    result = asyncio.run(_workplace.run(job.submission, job.data, job.companions))
-    texts = (codec.dumps(result.notebook), codec.dumps(result.execution), codec.dumps(result.evidence))
-    return (*texts, result.fault, time.monotonic() - start)
-
-
-# ---------------------------------------------------------------- the coordinator
+def order_for(ground: Ground, setting: Setting) -> Order:
+    """Make the order that workers serve: the setting, and what they have to be. Raises BundleError for a damaged bundle."""
+    return Order(setting, identity(ground), secrets.token_hex(8))
 
 
 def lay_ground(info: RunInfo, secret: bytes) -> Ground:
@@ -190,22 +135,22 @@ def _files(run: RunDirectory, submission: Submission) -> tuple[bytes, dict[str, 
 
 def run_batch(
     run: RunDirectory,
-    setting: Setting,
+    order: Order,
     jobs: Sequence[Job],
-    workers: int,
+    engine: Engine,
     on_event: Callable[[Event], None] = lambda _event: None,
 ) -> None:
-    """Run jobs in worker processes and record each as it completes.
+    """Run jobs on an engine's workers and record each as it completes.
 
     A worker that dies (out of memory, killed) is replaced; a submission that loses its worker three times is recorded as
     our fault, never as a zero. Ctrl-C once lets the running submissions finish and then raises KeyboardInterrupt, twice
-    stops at once; what is recorded stays.
+    stops at once; what is recorded stays. Raises EngineError when no fit worker is to be had.
     """
     waiting = list(jobs)
     losses: dict[str, int] = {}
     with _gentle_stop() as stopping:
         while waiting and not stopping.is_set():
-            waiting = _round(run, setting, waiting, workers, losses, stopping, on_event)
+            waiting = _round(run, order, waiting, engine, losses, stopping, on_event)
         if stopping.is_set():
             raise KeyboardInterrupt
 
@@ -232,44 +177,41 @@ def _gentle_stop() -> Iterator[threading.Event]:
 
 def _round(
     run: RunDirectory,
-    setting: Setting,
+    order: Order,
     jobs: Sequence[Job],
-    workers: int,
+    engine: Engine,
     losses: dict[str, int],
     stopping: threading.Event,
     on_event: Callable[[Event], None],
 ) -> list[Job]:
     """Run jobs on one set of workers until it is done or broken; returns what has to be run again."""
-    lost: list[Job] = []
+    lost: dict[str, tuple[Job, BaseException]] = {}
     started: set[str] = set()
-    with _executor(workers, setting) as executor:
-        for job, result, error in pump(executor, _work, _announce(jobs, started, stopping, on_event), workers):
+    work = functools.partial(serve, order)
+    with engine.open(order) as session:
+        left = len(jobs)
+        for job, result, error in pump(
+            session.executor, work, _announce(jobs, started, stopping, on_event), session.window
+        ):
+            left -= 1
+            session.expect(left)
             if error is None:
                 _record(run, job, result, on_event)
-            elif isinstance(error, cf.BrokenExecutor | cf.CancelledError):
-                lost.append(job)
+            elif isinstance(error, EngineError):
+                raise error
+            elif isinstance(error, cf.BrokenExecutor | cf.CancelledError | InfrastructureError):
+                lost[job.submission.id] = (job, error)
             else:
                 _record_fault(run, job, f"{type(error).__name__}: {error}", on_event)
     again = [job for job in jobs if job.submission.id not in started] if lost else []
-    for job in lost:
-        losses[job.submission.id] = losses.get(job.submission.id, 0) + 1
-        if losses[job.submission.id] < _LOSSES:
+    for name, (job, error) in lost.items():
+        losses[name] = losses.get(name, 0) + 1
+        if losses[name] < _LOSSES:
             again.append(job)
         else:
-            _record_fault(run, job, "the worker process died three times while it ran this submission", on_event)
+            why = f": {error}" if isinstance(error, InfrastructureError) else ""
+            _record_fault(run, job, f"the worker was lost {_LOSSES} times while it ran this submission{why}", on_event)
     return again
-
-
-@contextlib.contextmanager
-def _executor(workers: int, setting: Setting) -> Iterator[cf.Executor]:
-    context = multiprocessing.get_context("spawn")
-    executor = cf.ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(setting,))
-    try:
-        yield executor
-    except BaseException:
-        executor.shutdown(wait=True, cancel_futures=True)
-        raise
-    executor.shutdown(wait=True)
 
 
 def _announce(
@@ -283,14 +225,12 @@ def _announce(
         yield job
 
 
-def _record(
-    run: RunDirectory, job: Job, result: tuple[str, str, str, str, float], on_event: Callable[[Event], None]
-) -> None:
-    notebook, execution, evidence, fault, seconds = result
-    parts = codec.loads(notebook, Notebook), codec.loads(execution, Execution), codec.loads(evidence, Evidence)
-    done = Done(job.key, round(seconds, 3), round(parts[1].usage.cpu_seconds, 3), fault)
-    run.save_result(job.submission.id, *parts, done)
-    on_event(Event("fault" if fault else "finished", job.submission, seconds, fault))
+def _record(run: RunDirectory, job: Job, brought: Brought, on_event: Callable[[Event], None]) -> None:
+    notebook, execution = codec.loads(brought.notebook, Notebook), codec.loads(brought.execution, Execution)
+    evidence = codec.loads(brought.evidence, Evidence)
+    done = Done(job.key, round(brought.seconds, 3), round(execution.usage.cpu_seconds, 3), brought.fault)
+    run.save_result(job.submission.id, notebook, execution, evidence, done)
+    on_event(Event("fault" if brought.fault else "finished", job.submission, brought.seconds, brought.fault))
 
 
 def _record_fault(run: RunDirectory, job: Job, fault: str, on_event: Callable[[Event], None]) -> None:

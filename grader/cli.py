@@ -116,6 +116,18 @@ def build_parser() -> argparse.ArgumentParser:
         "--workers", type=int, default=0, metavar="N", help="submissions side by side (default: by cores and memory)"
     )
     grade.add_argument(
+        "--executor",
+        default="local",
+        metavar="ENGINE",
+        help="where to run: local[:N], dask:ADDRESS, slurm:PROFILE.yaml, MODULE:FACTORY (default: local)",
+    )
+    grade.add_argument(
+        "--tls", type=Path, metavar="DIR", help="folder with cert.pem and key.pem for dask:tls://HOST:PORT"
+    )
+    grade.add_argument(
+        "--insecure-tcp", action="store_true", help="allow dask:tcp://HOST:PORT beyond this machine, unencrypted"
+    )
+    grade.add_argument(
         "--secret-file", type=Path, metavar="FILE", help="draw questions from this file's bytes instead of new ones"
     )
     grade.add_argument(

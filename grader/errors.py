@@ -9,6 +9,7 @@ GraderError
 └── InfrastructureError   ours or the machine's; a submission it touches "needs review", never a zero
     ├── BundleError       the bundle (model, data, thresholds) is missing, damaged or incomplete
     ├── SandboxError      the box could not be built, or broke
+    ├── EngineError       the workers that run submissions cannot be had, or are not equal
     └── StoreError        the run directory cannot be read or written
 ```
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 __all__ = [
     "BundleError",
     "DeclarationError",
+    "EngineError",
     "EvidenceError",
     "GraderError",
     "InfrastructureError",
@@ -58,6 +60,10 @@ class BundleError(InfrastructureError):
 
 class SandboxError(InfrastructureError):
     """The box could not be built or did not keep its contract."""
+
+
+class EngineError(InfrastructureError):
+    """No fit worker is to be had: the engine cannot be reached, or a worker is not what the coordinator is."""
 
 
 class StoreError(InfrastructureError):

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import grader
 from grader.assignments import load_assignment
-from grader.batch import Event, Setting, jobs_for, judge_run, lay_ground, run_batch, workers_for
+from grader.batch import Event, Setting, jobs_for, judge_run, lay_ground, order_for, run_batch, workers_for
 from grader.bundles import load_bundle
 from grader.commands.common import bar, console, limits_of, machine, stderr
+from grader.engines import Engine, Order, choose_engine
 from grader.errors import UsageError
 from grader.intake import Intake, Roster, read_roster, take_in
 from grader.publish import publish
@@ -56,12 +57,10 @@ def run(options: argparse.Namespace) -> int:
     _say_plan(submissions, len(jobs), len(cached))
     if jobs:
         setting = Setting(info.assignment, info.bundle_path, directory.secret(), sandbox, limits_of(options))
-        workers = min(options.workers if options.workers > 0 else workers_for(*machine()), len(jobs))
+        engine = _engine(options, len(jobs))
         started = time.monotonic()
-        _run_with_bar(directory, setting, jobs, workers)
-        console.print(
-            f"Ran {len(jobs)} submissions in {_minutes(time.monotonic() - started)} with {workers} side by side."
-        )
+        _run_with_bar(directory, order_for(ground, setting), jobs, engine)
+        console.print(f"Ran {len(jobs)} submissions in {_minutes(time.monotonic() - started)} on {engine.name}.")
     with stderr.status("judging and writing reports"):
         reports = judge_run(directory)
         said = publish(directory, assignment, reports)
@@ -84,6 +83,11 @@ def finish(directory: RunDirectory, reports: Sequence[Report], said: Sequence[st
         console.print(f"[bold]{len(review)} need review:[/bold] {directory.root / 'needs_review.csv'}")
     console.print(f"Class report: {directory.root / 'class.html'}", soft_wrap=True)
     return 4 if failed else 3 if review else 0
+
+
+def _engine(options: argparse.Namespace, jobs: int) -> Engine:
+    workers = min(options.workers if options.workers > 0 else workers_for(*machine()), jobs)
+    return choose_engine(options.executor, workers=workers, tls=options.tls, insecure_tcp=options.insecure_tcp)
 
 
 def _secret(path: Path | None) -> bytes | None:
@@ -136,7 +140,7 @@ def _say_plan(submissions: Sequence[Submission], todo: int, cached: int) -> None
     console.print(", ".join(parts) + ".")
 
 
-def _run_with_bar(directory: RunDirectory, setting: Setting, jobs: Sequence, workers: int) -> None:  # type: ignore[type-arg]
+def _run_with_bar(directory: RunDirectory, order: Order, jobs: Sequence, engine: Engine) -> None:  # type: ignore[type-arg]
     with bar() as progress:
         task = progress.add_task("grading", total=len(jobs))
         running: dict[str, str] = {}
@@ -152,7 +156,7 @@ def _run_with_bar(directory: RunDirectory, setting: Setting, jobs: Sequence, wor
                     progress.console.print(f"[red]{name}: {event.detail}[/red]", markup=True)
             progress.update(task, description=", ".join(list(running.values())[:3])[:50] or "grading")
 
-        run_batch(directory, setting, jobs, workers, tell)
+        run_batch(directory, order, jobs, engine, tell)
 
 
 def _minutes(seconds: float) -> str:

@@ -1,0 +1,55 @@
+"""The default engine: worker processes of this machine, each with its own warm zygote. Trusted."""
+
+from __future__ import annotations
+
+import concurrent.futures as cf
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+from grader.engines.contract import Session
+from grader.engines.worker import Order, begin
+from grader.errors import GraderError
+
+__all__ = ["LocalEngine"]
+
+
+class LocalEngine:
+    """`workers` processes of this machine."""
+
+    def __init__(self, workers: int) -> None:
+        """Take the number of processes; at least one."""
+        self.workers = max(1, workers)
+        self.name = f"{self.workers} {'process' if self.workers == 1 else 'processes'} of this machine"
+
+    @contextlib.contextmanager
+    def open(self, order: Order) -> Iterator[Session]:
+        """Lend a process pool; on an error what waits is dropped, what runs is waited for."""
+        context = multiprocessing.get_context("spawn")
+        executor = cf.ProcessPoolExecutor(self.workers, mp_context=context, initializer=_enter, initargs=(order,))
+        try:
+            yield Session(executor, self.workers)
+        except BaseException:
+            executor.shutdown(wait=True, cancel_futures=True)
+            raise
+        executor.shutdown(wait=True)
+
+
+def _enter(order: Order) -> None:
+    """Make this process a worker that ends with its coordinator and leaves Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(143))  # what hangs on this process ends with it
+    threading.Thread(target=_follow_coordinator, daemon=True).start()
+    with contextlib.suppress(GraderError):  # `serve` meets it again, and can say it to the coordinator
+        begin(order)
+
+
+def _follow_coordinator() -> None:
+    """End with the coordinator, also when it was killed and could not say so; boxes and zygote end with this process."""
+    coordinator = multiprocessing.parent_process()
+    if coordinator is not None:
+        coordinator.join()
+        os._exit(1)

@@ -1,0 +1,183 @@
+"""What happens in a worker process, wherever it runs: one workplace per run, opened once, warm for all submissions.
+
+Trusted; what student code brings comes back as JSON text and is decoded by the coordinator. A worker first compares what it is
+(versions, code, bundle, questions) with what the coordinator is, because evidence of unequal workers must never be mixed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import importlib.metadata
+import json
+import multiprocessing.util
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grader
+from grader import codec
+from grader.assignments import load_assignment
+from grader.bundles import load_bundle
+from grader.errors import EngineError
+from grader.fingerprint import code_digest, question_digest, versions
+from grader.pipeline import Ground, Workplace
+from grader.records import Submission
+from grader.sandbox.contract import Limits
+
+__all__ = ["Brought", "Job", "Order", "Setting", "begin", "differences", "end", "identity", "serve"]
+
+_SHORT = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What every worker process needs to begin."""
+
+    assignment: str
+    """Name `load_assignment` takes."""
+    bundle_path: str
+    """Folder of the bundle; empty for the stand-in that ships with the grader."""
+    secret: bytes
+    """The run's secret."""
+    sandbox: str
+    """`auto`, `warm`, `cold` or `none`."""
+    limits: Limits
+    """What one submission may use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A setting, and what a worker has to be to serve it."""
+
+    setting: Setting
+    """What to run submissions with."""
+    identity: Mapping[str, str]
+    """What the coordinator is; see `identity`."""
+    token: str
+    """Name of this batch among all that a long-lived worker may serve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One submission to run."""
+
+    submission: Submission
+    """Whose it is."""
+    data: bytes
+    """The notebook's bytes."""
+    companions: dict[str, bytes] = field(default_factory=dict)
+    """Further files by base name."""
+    key: str = ""
+    """Its content key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What one submission brought; records travel as JSON text, never as pickled objects of the student's making."""
+
+    notebook: str
+    """The notebook as it ran."""
+    execution: str
+    """How it went."""
+    evidence: str
+    """What was seen."""
+    fault: str
+    """Why the grader or its machine failed, when it did."""
+    seconds: float
+    """Wall seconds it took."""
+    host: str
+    """Machine it ran on."""
+
+
+_workplaces: dict[str, Workplace] = {}
+_opening = threading.Lock()
+
+
+@functools.cache
+def _package_digest() -> str:
+    root = Path(grader.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _version_of(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def identity(ground: Ground) -> dict[str, str]:
+    """Everything that must be the same on the coordinator and on each worker, by names that people know.
+
+    Raises BundleError when a file of the bundle is not what its manifest says.
+    """
+    ground.bundle.verify()
+    questions = {name: question_digest(question) for name, question in ground.questions("identity").items()}
+    return {
+        **versions(),
+        "peft": _version_of("peft"),
+        "grader's code": _package_digest()[:_SHORT],
+        "code in the box": code_digest()[:_SHORT],
+        "bundle": f"{ground.bundle.name} {ground.bundle.digest[:_SHORT]}",
+        "questions": hashlib.sha256(json.dumps(questions, sort_keys=True).encode()).hexdigest()[:_SHORT],
+    }
+
+
+def differences(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
+    """Name what differs between coordinator (`here`) and worker (`there`), one phrase each."""
+    names = sorted({*here, *there})
+    return [
+        f"{name}: {here.get(name, 'absent')} here, {there.get(name, 'absent')} there"
+        for name in names
+        if here.get(name) != there.get(name)
+    ]
+
+
+def begin(order: Order) -> str:
+    """Open this process's workplace for an order, once; returns the host's name.
+
+    Raises EngineError when this worker is not what the coordinator is, SandboxError when no box can be built here.
+    """
+    host = socket.gethostname()
+    with _opening:
+        if order.token in _workplaces:
+            return host
+        setting = order.setting
+        bundle = load_bundle(Path(setting.bundle_path) if setting.bundle_path else None)
+        ground = Ground.lay(load_assignment(setting.assignment), bundle, setting.secret)
+        unequal = differences(order.identity, identity(ground))
+        if unequal:
+            raise EngineError(
+                f"the worker on {host} is not what this machine is ({'; '.join(unequal)}). Give all workers the same "
+                "environment, grader and bundle, e.g. one virtual environment on a shared file system; see docs/clusters.md"
+            )
+        workplace = Workplace(ground, sandbox=setting.sandbox, limits=setting.limits)
+        workplace.__enter__()
+        _workplaces[order.token] = workplace
+        multiprocessing.util.Finalize(None, end, args=(order.token,), exitpriority=10)
+    return host
+
+
+def end(token: str) -> None:
+    """Close the workplace of an order, if this process has one: its zygote and its boxes end."""
+    with _opening:
+        workplace = _workplaces.pop(token, None)
+    if workplace is not None:
+        workplace.__exit__(None, None, None)
+
+
+def serve(order: Order, job: Job) -> Brought:
+    """Run one submission; a worker that no engine could warm up begins here."""
+    host = begin(order)
+    start = time.monotonic()
+    result = asyncio.run(_workplaces[order.token].run(job.submission, job.data, job.companions))
+    texts = codec.dumps(result.notebook), codec.dumps(result.execution), codec.dumps(result.evidence)
+    return Brought(*texts, result.fault, time.monotonic() - start, host)

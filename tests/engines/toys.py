@@ -1,0 +1,67 @@
+"""A small class for the toy assignment, and what a run of it on an engine comes to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from grader.batch import Event, Job, Setting, jobs_for, judge_run, lay_ground, order_for, run_batch
+from grader.codec import dumps
+from grader.engines import Engine, Order
+from grader.sandbox.contract import Limits
+from grader.store import IntakeRecord, RunDirectory, RunInfo
+from tests.pipeline.conftest import notebook_bytes, submission_of
+
+ADD = "def add(a, b):\n    return a + b"
+SHOUT = "def shout(text):\n    return text.upper()"
+WRONG = "def add(a, b):\n    return a - b"
+
+
+def toy_class(root: Path, sources: Sequence[Sequence[str]]) -> tuple[RunDirectory, Order, list[Job]]:
+    """A run directory that holds one submission per list of cells, with a secret that is always the same."""
+    run = RunDirectory(root)
+    info = RunInfo("tests.toy:TOY", "standin", "", "", "auto", "test")
+    run.start(info, b"a secret for engines")
+    submissions = []
+    for number, cells in enumerate(sources):
+        data = notebook_bytes(*cells)
+        submission = submission_of(data, f"student{number:02d}")
+        (root / submission.path).parent.mkdir(parents=True)
+        (root / submission.path).write_bytes(data)
+        submissions.append(submission)
+    run.write("intake.json", IntakeRecord(tuple(submissions)))
+    ground = lay_ground(info, run.secret())
+    setting = Setting(info.assignment, "", run.secret(), "auto", Limits(cpu_seconds=20, wall_seconds=300))
+    jobs, _ = jobs_for(run, ground, submissions)
+    return run, order_for(ground, setting), jobs
+
+
+def grade_on(
+    engine: Engine,
+    root: Path,
+    sources: Sequence[Sequence[str]],
+    on_event: Callable[[Event], None] = lambda _event: None,
+) -> dict[str, Any]:
+    """Grade a toy class on an engine; returns what reports say, without what every run measures anew."""
+    run, order, jobs = toy_class(root, sources)
+    run_batch(run, order, jobs, engine, on_event)
+    return said(run)
+
+
+def said(run: RunDirectory) -> dict[str, Any]:
+    """What the reports of a run say of each submission: score and verdicts, statuses and outputs of cells."""
+    reports = {}
+    for report in judge_run(run):
+        assert report.execution is not None
+        cells = [(cell.status, cell.output) for cell in report.execution.cells]
+        scored = json.loads(dumps(replace(report.score)))
+        reports[report.submission.id] = {"score": scored, "outcome": report.execution.outcome.value, "cells": cells}
+    return reports
+
+
+def totals(said_: dict[str, Any]) -> list[int | None]:
+    """Total of each submission; None where it needs review."""
+    return [entry["score"]["total"] for entry in said_.values()]
