@@ -12,26 +12,30 @@ import hashlib
 import importlib.metadata
 import json
 import multiprocessing.util
+import os
+import signal
 import socket
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grader
 from grader import codec
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
-from grader.errors import EngineError
+from grader.errors import EngineError, InfrastructureError
 from grader.fingerprint import code_digest, question_digest, versions
 from grader.pipeline import Ground, Workplace
 from grader.records import Submission
-from grader.sandbox.contract import Limits
+from grader.sandbox.contract import Limits, Outcome
 
 __all__ = ["Brought", "Job", "Order", "Setting", "begin", "differences", "end", "identity", "serve"]
 
 _SHORT = 12
+_DOUBT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,8 @@ class Setting:
     """Name `load_assignment` takes."""
     bundle_path: str
     """Folder of the bundle; empty for the stand-in that ships with the grader."""
-    secret: bytes
-    """The run's secret."""
+    secret: bytes = field(repr=False)
+    """The run's secret; kept out of logs."""
     sandbox: str
     """`auto`, `warm`, `cold` or `none`."""
     limits: Limits
@@ -96,6 +100,7 @@ class Brought:
 
 _workplaces: dict[str, Workplace] = {}
 _opening = threading.Lock()
+_told_to_end = threading.Event()
 
 
 @functools.cache
@@ -150,6 +155,7 @@ def begin(order: Order) -> str:
     with _opening:
         if order.token in _workplaces:
             return host
+        _hear_sigterm()
         setting = order.setting
         bundle = load_bundle(Path(setting.bundle_path) if setting.bundle_path else None)
         ground = Ground.lay(load_assignment(setting.assignment), bundle, setting.secret)
@@ -166,6 +172,25 @@ def begin(order: Order) -> str:
     return host
 
 
+def _hear_sigterm() -> None:
+    """Remember that this process was told to end, then do what it does anyway (or end at once).
+
+    Slurm tells all processes of a job at once, kernels, too: what looks like a kernel that died is none of the student's doing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    before = signal.getsignal(signal.SIGTERM)
+
+    def told(number: int, frame: Any) -> None:
+        _told_to_end.set()
+        if callable(before):
+            before(number, frame)
+        else:
+            os._exit(128 + number)
+
+    signal.signal(signal.SIGTERM, told)
+
+
 def end(token: str) -> None:
     """Close the workplace of an order, if this process has one: its zygote and its boxes end."""
     with _opening:
@@ -175,9 +200,16 @@ def end(token: str) -> None:
 
 
 def serve(order: Order, job: Job) -> Brought:
-    """Run one submission; a worker that no engine could warm up begins here."""
+    """Run one submission; a worker that no engine could warm up begins here.
+
+    Raises InfrastructureError when this worker was told to end meanwhile: nothing that was seen then counts.
+    """
     host = begin(order)
     start = time.monotonic()
     result = asyncio.run(_workplaces[order.token].run(job.submission, job.data, job.companions))
+    if result.execution.outcome is Outcome.KERNEL_DIED:
+        time.sleep(_DOUBT_SECONDS)  # if the same hand ended the kernel, its word has reached us by then
+    if _told_to_end.is_set():
+        raise InfrastructureError(f"the worker on {host} was told to end while it ran this submission")
     texts = codec.dumps(result.notebook), codec.dumps(result.execution), codec.dumps(result.evidence)
     return Brought(*texts, result.fault, time.monotonic() - start, host)
