@@ -49,9 +49,10 @@ def choose_engine(text: str, *, workers: int, tls: Path | None = None, insecure_
 def _own_engine(module: str, factory: str) -> Engine:
     """Call a site's own factory; what it returns has a name and can be opened."""
     try:
-        engine: Engine = getattr(import_module(module), factory)()
+        make = getattr(import_module(module), factory)
     except (ImportError, AttributeError) as error:
         raise UsageError(f"--executor {module}:{factory}: {error}; the forms are {FORMS}") from error
+    engine: Engine = make() if callable(make) else make
     if not callable(getattr(engine, "open", None)):
         raise UsageError(
             f"{module}:{factory} returned no engine: it needs `name` and `open(order)`, see docs/clusters.md"

@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 from grader.engines.contract import Session
 from grader.engines.worker import Order, begin
@@ -44,7 +45,7 @@ def _enter(order: Order) -> None:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))  # what hangs on this process ends with it
     threading.Thread(target=_follow_coordinator, daemon=True).start()
     with contextlib.suppress(GraderError):  # `serve` meets it again, and can say it to the coordinator
-        begin(order)
+        begin(replace(order, identity={}))
 
 
 def _follow_coordinator() -> None:

@@ -61,7 +61,7 @@ class Order:
     setting: Setting
     """What to run submissions with."""
     identity: Mapping[str, str]
-    """What the coordinator is; see `identity`."""
+    """What the coordinator is; see `identity`. Empty for workers of the same machine and the same files."""
     token: str
     """Name of this batch among all that a long-lived worker may serve."""
 
@@ -78,6 +78,8 @@ class Job:
     """Further files by base name."""
     key: str = ""
     """Its content key."""
+    parts: dict[str, str] = field(default_factory=dict)
+    """What the key was made of (see `grader.pipeline.content_parts`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ def begin(order: Order) -> str:
         setting = order.setting
         bundle = load_bundle(Path(setting.bundle_path) if setting.bundle_path else None)
         ground = Ground.lay(load_assignment(setting.assignment), bundle, setting.secret)
-        unequal = differences(order.identity, identity(ground))
+        unequal = differences(order.identity, identity(ground)) if order.identity else []
         if unequal:
             raise EngineError(
                 f"the worker on {host} is not what this machine is ({'; '.join(unequal)}). Give all workers the same "

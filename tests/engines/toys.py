@@ -18,6 +18,7 @@ from tests.pipeline.conftest import notebook_bytes, submission_of
 ADD = "def add(a, b):\n    return a + b"
 SHOUT = "def shout(text):\n    return text.upper()"
 WRONG = "def add(a, b):\n    return a - b"
+CLASS = ((ADD, SHOUT), (WRONG, SHOUT), ("1 / 0", ADD), (ADD, "print('hej')", "def shout(text):\n    return text"))
 
 
 def toy_class(root: Path, sources: Sequence[Sequence[str]]) -> tuple[RunDirectory, Order, list[Job]]:

@@ -1,0 +1,111 @@
+"""A Dask cluster in processes of its own: equal to the local run, unequal workers refused, lost workers made up for."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+from pathlib import Path
+
+import distributed
+import psutil
+import pytest
+
+from grader.engines import choose_engine
+from grader.engines.dask import DaskEngine
+from grader.errors import EngineError
+from tests.engines.toys import ADD, CLASS, SHOUT, grade_on, totals
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+
+def engine_for(processes) -> DaskEngine:
+    return DaskEngine(processes.address, tls=processes.tls)
+
+
+def worker_of(nanny: int) -> psutil.Process:
+    """The worker process under a nanny: the one that holds zygote and boxes."""
+    [worker] = [p for p in psutil.Process(nanny).children() if "resource_tracker" not in " ".join(p.cmdline())]
+    return worker
+
+
+def test_a_worker_killed_midway_costs_nobody_anything_and_nothing_is_left(processes, local, tmp_path) -> None:
+    """Equal to the run on this machine, although a worker is killed while it runs a submission."""
+    nannies = [processes.worker("one"), processes.worker("two")]
+    killed: list[int] = []
+
+    def kill(event) -> None:
+        if event.kind == "finished" and not killed:
+            worker = worker_of(nannies[0])
+            killed.append(worker.pid)
+            worker.kill()
+
+    assert grade_on(engine_for(processes), tmp_path / "run", CLASS, kill) == local
+    assert totals(local) == [9, 3, 6, 6]
+    assert killed
+    for nanny in nannies:  # the cluster goes on, without our zygotes
+        assert not [p for p in psutil.Process(nanny).children(recursive=True) if "zygote" in " ".join(p.cmdline())]
+    with pytest.raises((OSError, TimeoutError)):  # who has no certificate is not let in
+        distributed.Client(processes.address.replace("tls://", "tcp://"), timeout=5)
+
+
+def test_a_submission_that_takes_its_workers_along_needs_review(processes, tmp_path) -> None:
+    """Bounded tries, and never a zero."""
+    nanny = processes.worker("one")
+    over = threading.Event()
+    killed: set[int] = set()
+
+    def kill_whoever_runs_a_box() -> None:
+        while not over.wait(0.2):
+            with contextlib.suppress(psutil.Error, ValueError):
+                worker = worker_of(nanny)
+                if any(p.name() == "bwrap" for p in worker.children(recursive=True)):
+                    killed.add(worker.pid)
+                    worker.kill()
+
+    killer = threading.Thread(target=kill_whoever_runs_a_box)
+    killer.start()
+    try:
+        said = grade_on(engine_for(processes), tmp_path / "run", [("import time; time.sleep(30)", ADD, SHOUT)])
+    finally:
+        over.set()
+        killer.join()
+    assert totals(said) == [None]
+    assert len(killed) == 2
+
+
+def test_an_unequal_worker_is_refused_by_name(processes, tmp_path) -> None:
+    """A worker with another grader than ours: nothing is run, and the sentence names what differs."""
+    other = tmp_path / "other"
+    source = Path(__file__).parents[2] / "grader"
+    other.mkdir()
+    subprocess.run(["cp", "-r", str(source), str(other / "grader")], check=True)
+    init = other / "grader" / "__init__.py"
+    init.write_text(init.read_text().replace('__version__ = "', '__version__ = "9.'))
+    for name in ("data", "reference_solution", "student_template"):
+        (other / name).symlink_to(source.parent / name)
+    processes.worker("equal")
+    processes.worker("unequal", path=str(other))
+    with pytest.raises(EngineError) as refused:
+        grade_on(engine_for(processes), tmp_path / "run", CLASS)
+    text = str(refused.value)
+    assert "1 of 2 workers are unfit; nothing was run" in text
+    assert "grader: " in text and "here, 9." in text and "grader's code" in text
+    assert "torch" not in text
+    assert not list((tmp_path / "run").rglob("done.json"))
+
+
+def test_a_worker_without_the_grader_is_refused(processes, tmp_path) -> None:
+    empty = tmp_path / "empty" / "grader"
+    empty.mkdir(parents=True)
+    (empty / "__init__.py").write_text("")
+    processes.worker("bare", path=str(empty.parent))
+    with pytest.raises(EngineError, match="grader"):
+        grade_on(engine_for(processes), tmp_path / "run", CLASS)
+
+
+def test_nobody_answers(tmp_path, certificates, monkeypatch) -> None:
+    monkeypatch.setattr("grader.engines.dask._CONNECT_SECONDS", 2)
+    engine = choose_engine("dask:tls://127.0.0.1:9", workers=1, tls=certificates)
+    with pytest.raises(EngineError, match=r"no Dask scheduler answers at tls://127\.0\.0\.1:9"):
+        grade_on(engine, tmp_path / "run", CLASS)
