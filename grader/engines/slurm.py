@@ -23,6 +23,7 @@ import distributed
 import yaml
 from dask_jobqueue import SLURMCluster
 
+from grader.engines.certificates import write_certificates
 from grader.engines.contract import Session
 from grader.engines.dask import lend
 from grader.engines.worker import Order
@@ -166,9 +167,8 @@ class SlurmEngine:
                 cores=profile.cores,
                 processes=profile.processes,
                 worker_extra_args=extra,
-                security=distributed.Security.temporary(),
+                security=_security(folder / "tls"),
                 protocol="tls://",
-                shared_temp_directory=str(folder),
                 **job,
             )
         except (TypeError, ValueError, OSError, RuntimeError) as error:
@@ -203,6 +203,16 @@ class SlurmEngine:
             f"no Slurm job has started within {self.profile.start_minutes:g} minutes; look at `squeue --me`, and raise"
             f" start_minutes in {self.profile.path} when the queue is that long"
         )
+
+
+def _security(folder: Path) -> distributed.Security:
+    certificate, key = (str(path) for path in write_certificates(folder))
+    roles = {
+        f"tls_{role}_{part}": path
+        for role in ("scheduler", "worker", "client")
+        for part, path in (("cert", certificate), ("key", key))
+    }
+    return distributed.Security(require_encryption=True, tls_ca_file=certificate, **roles)
 
 
 def _try_script(script: str) -> None:

@@ -1,0 +1,166 @@
+"""A real Slurm on loopback: what is graded through `slurm:profile.yaml` equals the run on this machine, whatever jobs do.
+
+`start.sh` installs Debian's packages where root may, and starts munge, slurmctld and five slurmd in a folder of the tests.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from grader.engines import LocalEngine, choose_engine
+from grader.errors import EngineError
+from grader.store import RunDirectory
+from tests.engines.toys import ADD, CLASS, SHOUT, grade_on, said, totals
+from tests.pipeline.conftest import notebook_bytes
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+ROOT = Path(__file__).parents[3]
+START = Path(__file__).with_name("start.sh")
+JOBS = 4
+TIMES = 3
+SLOW = tuple((f"import time\ntime.sleep(2)\nprint({number})", *cells) for number, cells in enumerate(CLASS))
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("starting Slurm's daemons needs root")
+    installed = subprocess.run(["bash", str(START), "install"], capture_output=True, text=True, check=False)
+    if installed.returncode != 0:
+        pytest.skip(f"no Slurm here: {installed.stderr.strip()}")
+    with tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as name:  # sockets need a short path
+        folder = Path(name)
+        try:
+            with (folder / "up.log").open("wb") as log:  # daemons keep it open: a pipe would never end
+                environment = {**os.environ, "NODES": str(JOBS + 1)}
+                up = subprocess.run(
+                    ["bash", str(START), "up", name], stdout=log, stderr=log, env=environment, check=False
+                )
+            assert up.returncode == 0, (folder / "up.log").read_text()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+                patch.setenv("PYTHONPATH", str(ROOT))
+                yield folder
+        finally:
+            subprocess.run(["bash", str(START), "down", name], check=False)
+
+
+def profile(folder: Path, name: str, *, jobs: int = JOBS, walltime: str = "00:10:00", queue: str = "main") -> str:
+    path = folder / f"{name}.yaml"
+    path.write_text(f"""
+max_jobs: {jobs}
+start_minutes: 3
+job:
+  job_name: {name}
+  queue: {queue}
+  cores: 1
+  processes: 1
+  memory: 1GB
+  walltime: "{walltime}"
+  shared_temp_directory: {folder}/{name}
+  local_directory: {folder}
+  scheduler_options: {{host: 127.0.0.1}}
+  worker_extra_args: ["--host", "127.0.0.1"]
+""")
+    return f"slurm:{path}"
+
+
+def jobs_of(name: str, state: str = "all") -> list[str]:
+    listed = subprocess.run(
+        ["squeue", "-h", "-n", name, "-t", state, "-o", "%A"], capture_output=True, text=True, check=True
+    )
+    return listed.stdout.split()
+
+
+def becomes(condition: Callable[[], bool]) -> bool:
+    """Whether something comes true in time (Slurm and busy machines take a while)."""
+    tick = threading.Event()
+    return any(condition() or tick.wait(0.5) for _ in range(240))
+
+
+def no_jobs_of(name: str) -> bool:
+    return becomes(lambda: not [job for job in jobs_of(name, "R,PD,CG") if job])
+
+
+@pytest.fixture(scope="module")
+def walltime_run(cluster) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A class on one job that Slurm ends after a minute, by the command line; it runs beside the other tests."""
+    folder = cluster / "class"
+    folder.mkdir()
+    for number in range(4):
+        data = notebook_bytes(f"import time\ntime.sleep(22)\nprint({number})", ADD, SHOUT)
+        (folder / f"student{number}.ipynb").write_bytes(data)
+    words = [
+        "grade",
+        str(folder),
+        "--assignment",
+        "tests.toy:TOY",
+        "--out",
+        str(cluster / "run"),
+        "--cpu-seconds",
+        "20",
+    ]
+    engine = profile(cluster, "walltime", jobs=1, walltime="00:01:00")
+    with (cluster / "walltime.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "grader.cli", *words, "--executor", engine], stdout=log, stderr=log, cwd=ROOT
+        )
+    try:
+        yield process, cluster / "run"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_a_profile_that_slurm_does_not_take_is_said(cluster, tmp_path) -> None:
+    engine = choose_engine(profile(cluster, "wrong", queue="nowhere"), workers=1)
+    with pytest.raises(EngineError, match=r"(?i)slurm does not take the job of this profile.*partition"):
+        grade_on(engine, tmp_path / "run", CLASS)
+    assert not list((cluster / "wrong").iterdir())
+
+
+@pytest.mark.usefixtures("walltime_run")
+def test_four_jobs_a_scancel_and_fewer_towards_the_end(cluster, tmp_path) -> None:
+    """Up to four jobs, one cancelled midway and replaced, fewer as the work ends, none afterwards; equal to the local run."""
+    finished, cancelled = 0, list[str]()
+
+    def step(event) -> None:  # while the coordinator waits here, nothing new is handed out: no race to lose
+        nonlocal finished
+        if event.kind != "finished":
+            return
+        finished += 1
+        if finished == 1:
+            assert becomes(lambda: len(jobs_of("four", "R")) == JOBS)
+        elif finished == 3:
+            cancelled.append(jobs_of("four", "R")[0])
+            subprocess.run(["scancel", cancelled[0]], check=True)
+            assert becomes(lambda: len(jobs_of("four", "R")) == JOBS and cancelled[0] not in jobs_of("four", "R"))
+        elif finished == len(SLOW) * TIMES - 1:
+            assert becomes(lambda: len(jobs_of("four", "R,PD")) == 1)
+
+    graded = grade_on(choose_engine(profile(cluster, "four"), workers=1), tmp_path / "run", SLOW * TIMES, step)
+    local = list(grade_on(LocalEngine(2), tmp_path / "local", SLOW).values())
+    assert list(graded.values()) == local * TIMES
+    assert totals(graded) == [9, 3, 6, 6] * TIMES
+    assert cancelled
+    assert no_jobs_of("four")
+    assert not list((cluster / "four").iterdir())  # neither keys nor logs are left
+
+
+def test_a_walltime_that_is_hit_costs_nobody_anything(cluster, walltime_run) -> None:
+    """One job ends at its time limit with a submission in it; another takes its place and runs that submission again."""
+    process, root = walltime_run
+    code = process.wait(timeout=500)
+    assert code == 0, (cluster / "walltime.log").read_text()
+    assert totals(said(RunDirectory(root))) == [9, 9, 9, 9]
+    assert "Time limit exhausted" in (cluster / "slurmctld.log").read_text()
+    assert no_jobs_of("walltime")
