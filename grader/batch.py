@@ -23,7 +23,8 @@ from grader.bundles import load_bundle
 from grader.engines.contract import Engine
 from grader.engines.worker import Brought, Job, Order, Setting, identity, serve
 from grader.errors import EngineError, InfrastructureError, StoreError
-from grader.pipeline import Ground, Result, content_key, report_for
+from grader.pipeline import Ground, Result, report_for
+from grader.plan import jobs_for
 from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, Report, Submission, Usage
 from grader.store import Done, RunDirectory, RunInfo
 
@@ -31,6 +32,7 @@ __all__ = [
     "Event",
     "Job",
     "Setting",
+    "jobs_for",
     "judge_run",
     "lay_ground",
     "order_for",
@@ -104,33 +106,6 @@ def lay_ground(info: RunInfo, secret: bytes) -> Ground:
     """Load assignment and bundle of a run."""
     bundle = load_bundle(Path(info.bundle_path) if info.bundle_path else None)
     return Ground.lay(load_assignment(info.assignment), bundle, secret)
-
-
-def jobs_for(
-    run: RunDirectory, ground: Ground, submissions: Sequence[Submission], *, force: bool = False
-) -> tuple[list[Job], list[Submission]]:
-    """Sort the submissions into those to run and those whose stored evidence still holds."""
-    todo, cached = [], []
-    for submission in submissions:
-        if submission.problem is not None or not submission.path:
-            continue
-        data, companions = _files(run, submission)
-        key = content_key(ground, submission, companions)
-        done = run.done(submission.id)
-        if not force and done is not None and done.key == key and not done.fault:
-            cached.append(submission)
-        else:
-            todo.append(Job(submission, data, companions, key))
-    return todo, cached
-
-
-def _files(run: RunDirectory, submission: Submission) -> tuple[bytes, dict[str, bytes]]:
-    try:
-        data = (run.root / submission.path).read_bytes()
-        companions = {Path(name).name: (run.root / name).read_bytes() for name in submission.companions}
-    except OSError as error:
-        raise StoreError(f"the files of {submission.display_name} are gone from {run.root}: {error}") from error
-    return data, companions
 
 
 def run_batch(
@@ -228,14 +203,14 @@ def _announce(
 def _record(run: RunDirectory, job: Job, brought: Brought, on_event: Callable[[Event], None]) -> None:
     notebook, execution = codec.loads(brought.notebook, Notebook), codec.loads(brought.execution, Execution)
     evidence = codec.loads(brought.evidence, Evidence)
-    done = Done(job.key, round(brought.seconds, 3), round(execution.usage.cpu_seconds, 3), brought.fault)
+    done = Done(job.key, round(brought.seconds, 3), round(execution.usage.cpu_seconds, 3), brought.fault, job.parts)
     run.save_result(job.submission.id, notebook, execution, evidence, done)
     on_event(Event("fault" if brought.fault else "finished", job.submission, brought.seconds, brought.fault))
 
 
 def _record_fault(run: RunDirectory, job: Job, fault: str, on_event: Callable[[Event], None]) -> None:
     run.forget(job.submission.id)
-    run.write(f"submissions/{job.submission.id}/done.json", Done(job.key, 0.0, 0.0, fault))
+    run.write(f"submissions/{job.submission.id}/done.json", Done(job.key, 0.0, 0.0, fault, job.parts))
     on_event(Event("fault", job.submission, 0.0, fault))
 
 

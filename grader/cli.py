@@ -99,7 +99,8 @@ def build_parser() -> argparse.ArgumentParser:
         "grade",
         "grade a class",
         "Grade a Canvas archive, a folder or single notebooks. Run it again on the same --out to continue: what is finished\n"
-        "and has not changed is not run again.",
+        "and has not changed is not run again. --only, --failed and --changed narrow down what is run; reports and tables\n"
+        "are always written for all.",
     )
     grade.add_argument(
         "sources", nargs="+", type=Path, metavar="PATH", help="Canvas archive (.zip), folder, or notebook"
@@ -133,7 +134,16 @@ def build_parser() -> argparse.ArgumentParser:
     grade.add_argument(
         "--only", action="append", default=[], metavar="ID", help="run only this submission (repeatable)"
     )
+    grade.add_argument(
+        "--failed",
+        action="store_true",
+        help="run again those that need review or whose run did not complete, nothing else",
+    )
+    grade.add_argument(
+        "--changed", action="store_true", help="run only new and changed files, also when the grader itself has changed"
+    )
     grade.add_argument("--force", action="store_true", help="run everything again, changed or not")
+    grade.add_argument("--verbose", action="store_true", help="name every submission that is run, and why")
     _common(grade)
     _limits(grade)
 

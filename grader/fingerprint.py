@@ -14,7 +14,7 @@ import grader
 from grader import wire
 from grader.probes import Question
 
-__all__ = ["code_digest", "question_digest", "versions"]
+__all__ = ["code_digest", "digest_of", "question_digest", "versions"]
 
 _VERSIONED = ("torch", "transformers", "datasets", "evaluate", "accelerate", "numpy", "ipykernel", "nbclient")
 _INSIDE = Path(__file__).parent / "inside"
@@ -49,3 +49,8 @@ def question_digest(question: Question) -> str:
     params, buffers = wire.encode(question.params)
     state = [question.op, params, [hashlib.sha256(buffer).hexdigest() for buffer in buffers]]
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def digest_of(state: Mapping[str, str]) -> str:
+    """Digest of names and their values, whatever their order."""
+    return hashlib.sha256(json.dumps(dict(state), sort_keys=True).encode()).hexdigest()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
-import json
 import secrets
 import shutil
 import tempfile
@@ -27,7 +27,7 @@ from grader.assignment import Assignment
 from grader.bundles import Bundle, load_bundle, prepare_home
 from grader.errors import InfrastructureError, SubmissionError
 from grader.execution import Ran, run_notebook
-from grader.fingerprint import code_digest, question_digest, versions
+from grader.fingerprint import digest_of, question_digest, versions
 from grader.judging import judge
 from grader.notebook import read_notebook
 from grader.probes import Question, seed_for
@@ -50,7 +50,15 @@ from grader.sandbox.contract import BoxSpec, Limits
 from grader.sandbox.pool import KernelPool
 from grader.scoring import score
 
-__all__ = ["Ground", "Result", "Workplace", "content_key", "grade", "report_for", "single_submission", "versions"]
+__all__ = [
+    "Ground",
+    "Result",
+    "Workplace",
+    "grade",
+    "report_for",
+    "single_submission",
+    "versions",
+]
 
 _SHIMS = ("grader.inside.colab",)
 _COPIED_BYTES = 64 << 20
@@ -80,6 +88,12 @@ class Ground:
         """All questions of a seed."""
         return self.assignment.draw(seed, self.facts)
 
+    @functools.cached_property
+    def sample(self) -> str:
+        """Digest of the questions of fixed seeds: another one means that other questions are asked (also of all others)."""
+        drawn = (("a", self.questions("a")), ("b", self.questions("b")))
+        return digest_of({f"{seed} {name}": question_digest(q) for seed, found in drawn for name, q in found.items()})
+
     def seed(self, submission: Submission) -> str:
         """Seed of a submission's questions."""
         return seed_for(self.secret, submission.sha256)
@@ -97,24 +111,6 @@ class Result:
     """What was seen."""
     fault: str = ""
     """Why the grader or its machine failed, when it did."""
-
-
-def content_key(ground: Ground, submission: Submission, companions: Mapping[str, bytes]) -> str:
-    """Key of everything that a submission's evidence depends on; the same key means the same run need not be done again.
-
-    The submission's and its companions' bytes, the questions, the bundle, the code that asks, and the versions.
-    """
-    parts = {
-        "submission": submission.sha256,
-        "companions": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(companions.items())},
-        "questions": {
-            name: question_digest(question) for name, question in ground.questions(ground.seed(submission)).items()
-        },
-        "bundle": ground.bundle.digest,
-        "code": code_digest(),
-        "versions": dict(versions()),
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _still_asked(evidence: Evidence, questions: Mapping[str, Question]) -> Evidence:

@@ -24,6 +24,7 @@ from grader.store import IntakeRecord, RunDirectory, write_atomically
 
 __all__ = ["FORMATS", "gradebook", "publish"]
 
+_NAMED = 5
 FORMATS = ("html", "json", "csv", "junit", "md")
 
 
@@ -36,7 +37,8 @@ def publish(
     """Write the reports of a run. Returns sentences on what could not be written, and why.
 
     Per submission: `report.html` for the student, `instructor.html`, `report.json`; for the class: `class.html`,
-    `scores.csv`, `needs_review.csv`, `gradebook.csv` (with a roster). Raises StoreError when the disk refuses.
+    `scores.csv`, `needs_review.csv`, `feedback.zip` and its manifest,
+    `gradebook.csv` (with a roster). Raises StoreError when the disk refuses.
     """
     wanted = set(formats)
     unknown = wanted - set(FORMATS)
@@ -75,6 +77,8 @@ def _tables(run: RunDirectory, assignment: Assignment, reports: Sequence[Report]
         if report.score.total is not None and page.is_file()
     )
     write_atomically(run.root / "feedback.zip", bundle.data)
+    write_atomically(run.root / "feedback-manifest.csv", bundle.manifest)
+    said += _left_out([notice.text for notice in bundle.left_out])
     roster = read_roster(run.root / "roster.csv") if run.info().roster else None
     if roster is None:
         return said
@@ -83,6 +87,14 @@ def _tables(run: RunDirectory, assignment: Assignment, reports: Sequence[Report]
     except UsageError as error:
         said.append(f"gradebook.csv was not written: {error}")
     return said
+
+
+def _left_out(texts: Sequence[str]) -> list[str]:
+    """Who gets no file by feedback.zip, the first few by name: their reports have to be handed out in another way."""
+    if not texts:
+        return []
+    more = f" And {len(texts) - _NAMED} more." if len(texts) > _NAMED else ""
+    return [f"feedback.zip leaves out {len(texts)}: {' '.join(texts[:_NAMED])}{more}"]
 
 
 def gradebook(run: RunDirectory, assignment: Assignment, reports: Sequence[Report], roster: Roster) -> str:

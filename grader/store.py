@@ -8,7 +8,7 @@ RUN/
   intake.json            what intake found
   submissions/ID/        notebook.json execution.json evidence.json done.json report.json report.html
   overrides.jsonl        points settled by hand; survives `rejudge` and always wins
-  class.html scores.csv gradebook.csv needs_review.csv
+  class.html scores.csv gradebook.csv needs_review.csv feedback.zip feedback-manifest.csv
 ```
 A submission counts as run when its `done.json` is there and names the key of exactly this input.
 """
@@ -78,13 +78,15 @@ class Done:
     """The mark that a submission's evidence is complete."""
 
     key: str
-    """Content key of what was run (see `grader.pipeline.content_key`)."""
+    """Content key of what was run (see `grader.plan.content_key`)."""
     seconds: float
     """Wall seconds it took."""
     cpu_seconds: float
     """CPU seconds of the box."""
     fault: str = ""
     """Why the grader or its machine failed, when it did; such a submission is run again next time."""
+    parts: dict[str, str] = field(default_factory=dict)
+    """Digests that the key was made of, by name; they tell what has changed when it is another one."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Further figures, e.g. the host it ran on."""
 

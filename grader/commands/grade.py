@@ -9,15 +9,17 @@ from pathlib import Path
 
 import grader
 from grader.assignments import load_assignment
-from grader.batch import Event, Setting, jobs_for, judge_run, lay_ground, order_for, run_batch, workers_for
+from grader.batch import Event, Setting, judge_run, lay_ground, order_for, run_batch, workers_for
 from grader.bundles import load_bundle
 from grader.commands.common import bar, console, limits_of, machine, stderr
 from grader.engines import Engine, Order, choose_engine
 from grader.errors import UsageError
 from grader.intake import Intake, Roster, read_roster, take_in
+from grader.plan import Plan, Wish, make_plan
 from grader.publish import publish
 from grader.records import Report, Submission
 from grader.reports import class_table
+from grader.reports.text import line
 from grader.sandbox.host import choose
 from grader.store import IntakeRecord, RunDirectory, RunInfo, write_atomically
 
@@ -52,9 +54,10 @@ def run(options: argparse.Namespace) -> int:
         write_atomically(directory.root / "roster.csv", options.roster.read_bytes())
     submissions = _take_in(options.sources, directory, roster)
     ground = lay_ground(info, directory.secret())
-    chosen = _only(submissions, options.only)
-    jobs, cached = jobs_for(directory, ground, chosen, force=options.force)
-    _say_plan(submissions, len(jobs), len(cached))
+    wish = Wish(tuple(options.only), options.failed, options.changed, options.force)
+    plan = make_plan(directory, ground, submissions, wish)
+    jobs = plan.jobs
+    _say_plan(submissions, plan, verbose=options.verbose)
     if jobs:
         setting = Setting(info.assignment, info.bundle_path, directory.secret(), sandbox, limits_of(options))
         engine = _engine(options, len(jobs))
@@ -71,7 +74,7 @@ def finish(directory: RunDirectory, reports: Sequence[Report], said: Sequence[st
     """Print the class's table and where everything is; returns the exit code."""
     console.print(class_table(reports))
     for sentence in said:
-        console.print(f"[yellow]{sentence}[/yellow]")
+        console.print(line(sentence), style="yellow", markup=False)
     review = [report for report in reports if report.score.total is None]
     failed = [
         report for report in review if report.execution is not None and report.execution.outcome == "sandbox_failed"
@@ -120,24 +123,17 @@ def _starters() -> list[Path]:
     return [path] if path is not None else []
 
 
-def _only(submissions: Sequence[Submission], wanted: Sequence[str]) -> list[Submission]:
-    if not wanted:
-        return list(submissions)
-    known = {submission.id for submission in submissions}
-    unknown = [name for name in wanted if name not in known]
-    if unknown:
-        raise UsageError(f"no submission {', '.join(unknown)}; ids are in the first column of scores.csv")
-    return [submission for submission in submissions if submission.id in set(wanted)]
-
-
-def _say_plan(submissions: Sequence[Submission], todo: int, cached: int) -> None:
+def _say_plan(submissions: Sequence[Submission], plan: Plan, *, verbose: bool) -> None:
     broken = sum(1 for submission in submissions if submission.problem is not None)
-    parts = [f"{len(submissions)} submissions", f"{todo} to run"]
-    if cached:
-        parts.append(f"{cached} unchanged since they were run")
+    parts = [f"{len(submissions)} submissions", f"{len(plan.jobs)} to run"]
+    if plan.cached:
+        parts.append(f"{len(plan.cached)} unchanged since they were run")
     if broken:
         parts.append(f"{broken} with nothing to run")
     console.print(", ".join(parts) + ".")
+    if verbose or plan.cached or plan.left or any("again" in why for why in plan.reasons.values()):
+        sentence = line(plan.sentence(names=verbose))
+        console.print(f"{sentence}." if sentence else "Nothing to run.", markup=False, soft_wrap=True)
 
 
 def _run_with_bar(directory: RunDirectory, order: Order, jobs: Sequence, engine: Engine) -> None:  # type: ignore[type-arg]

@@ -20,7 +20,7 @@ ROWS: list[set[str]] = [
     {"execution", "store", "fingerprint"},
     {"pipeline"},
     {"engines"},
-    {"batch", "publish"},
+    {"plan", "batch", "publish"},
     {"commands"},
     {"cli"},
 ]

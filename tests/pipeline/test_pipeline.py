@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from grader.codec import dumps, loads
-from grader.pipeline import content_key, report_for
+from grader.pipeline import report_for
+from grader.plan import content_key
 from grader.probes import call
 from grader.records import Attempt, Evidence, Outcome, Status
 from tests.pipeline.conftest import notebook_bytes, submission_of
