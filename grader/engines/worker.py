@@ -7,6 +7,7 @@ Trusted; what student code brings comes back as JSON text and is decoded by the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -36,6 +37,7 @@ __all__ = ["Brought", "Job", "Order", "Setting", "begin", "differences", "end", 
 
 _SHORT = 12
 _DOUBT_SECONDS = 1.0
+_CLEANING_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Job:
     key: str = ""
     """Its content key."""
     parts: dict[str, str] = field(default_factory=dict)
-    """What the key was made of (see `grader.pipeline.content_parts`)."""
+    """What the key was made of (see `grader.plan.content_parts`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class Brought:
 
 
 _workplaces: dict[str, Workplace] = {}
-_opening = threading.Lock()
+_opening = threading.RLock()  # the handler of a signal may meet a thread that holds it
 _told_to_end = threading.Event()
 
 
@@ -175,11 +177,11 @@ def begin(order: Order) -> str:
 
 
 def _hear_sigterm() -> None:
-    """Remember that this process was told to end, then do what it does anyway (or end at once).
+    """Remember that this process was told to end, then do what it does anyway, or clean up and end.
 
     Slurm tells all processes of a job at once, kernels, too: what looks like a kernel that died is none of the student's doing.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or _told_to_end.is_set():
         return
     before = signal.getsignal(signal.SIGTERM)
 
@@ -187,8 +189,14 @@ def _hear_sigterm() -> None:
         _told_to_end.set()
         if callable(before):
             before(number, frame)
-        else:
-            os._exit(128 + number)
+            return
+        late = threading.Timer(_CLEANING_SECONDS, os._exit, args=(128 + number,))
+        late.daemon = True
+        late.start()
+        for token in list(_workplaces):
+            with contextlib.suppress(Exception):
+                end(token)
+        os._exit(128 + number)
 
     signal.signal(signal.SIGTERM, told)
 

@@ -1,0 +1,130 @@
+"""What is run again, and what is said about it: new, changed, failed, asked for."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+
+from grader.batch import judge_run, lay_ground
+from grader.errors import UsageError
+from grader.fingerprint import digest_of
+from grader.plan import Plan, Wish, content_parts, make_plan
+from grader.publish import publish
+from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, Usage
+from grader.store import Done, IntakeRecord, RunDirectory, RunInfo
+from tests.pipeline.conftest import notebook_bytes, submission_of
+from tests.toy import TOY
+
+NAMES = ("anna", "bo", "cem", "dan")
+
+
+@pytest.fixture
+def run(tmp_path) -> RunDirectory:
+    """Four submissions with stored evidence: all questions answered, all runs complete."""
+    run = RunDirectory(tmp_path / "run")
+    run.start(RunInfo("tests.toy:TOY", "standin", "", "", "none", "test"), b"a secret of a plan")
+    return hand_in(run, {name: name for name in NAMES})
+
+
+def hand_in(run: RunDirectory, contents: dict[str, str]) -> RunDirectory:
+    submissions = []
+    for name, content in contents.items():
+        data = notebook_bytes(f"# {content}")
+        submission = replace(submission_of(data, name), attachment_id=str(900 + len(submissions)))
+        (run.root / submission.path).parent.mkdir(parents=True, exist_ok=True)
+        (run.root / submission.path).write_bytes(data)
+        submissions.append(submission)
+    run.write("intake.json", IntakeRecord(tuple(submissions)))
+    return run
+
+
+def store(run: RunDirectory, outcome: Outcome = Outcome.COMPLETED, fault: str = "", only: str = "") -> None:
+    ground = lay_ground(run.info(), run.secret())
+    for submission in run.submissions():
+        if only in ("", submission.id):
+            parts = content_parts(ground, submission, {})
+            seen = {name: Observation(Attempt.VALUE, 1) for name in TOY.questions}
+            done = Done(digest_of(parts), 1.0, 1.0, fault, parts)
+            execution = Execution(outcome, (), Usage(), "none", {}, "standin")
+            run.save_result(submission.id, Notebook((), 0), execution, Evidence(ground.seed(submission), seen), done)
+    publish(run, TOY, judge_run(run))
+
+
+def planned(run: RunDirectory, wish: Wish | None = None) -> Plan:
+    return make_plan(run, lay_ground(run.info(), run.secret()), run.submissions(), wish or Wish())
+
+
+def ids(plan: Plan) -> list[str]:
+    return [job.submission.id for job in plan.jobs]
+
+
+def test_a_first_run_runs_all_and_a_second_none(run) -> None:
+    assert ids(planned(run)) == list(NAMES)
+    assert planned(run).sentence() == "4 run for the first time"
+    store(run)
+    assert ids(planned(run)) == []
+    assert planned(run).sentence() == "4 taken from the last run"
+    assert planned(run, Wish(force=True)).sentence(names=True) == (
+        "4 run again: asked for by --force (anna, bo, cem, dan)"
+    )
+
+
+def test_a_changed_file_is_named(run) -> None:
+    store(run)
+    hand_in(run, {**{name: name for name in NAMES}, "bo": "better"})
+    for wish in (Wish(), Wish(changed=True)):
+        assert planned(run, wish).sentence() == "3 taken from the last run; 1 run again: file changed (bo)"
+
+
+@pytest.mark.parametrize(("target", "text"), [
+    ("bundle", "bundle changed"), ("code", "grader's code in the box changed"),
+    ("libraries", "versions of libraries changed"), ("questions", "questions changed"),
+])  # fmt: skip
+def test_what_else_changed_is_named_and_left_alone_by_changed(run, target, text) -> None:
+    store(run)
+    done = run.done("bo")
+    run.write(
+        "submissions/bo/done.json", replace(done, key="other", parts={**done.parts, target: "x", "questions": "x"})
+    )
+    assert planned(run).sentence() == f"3 taken from the last run; 1 run again: {text} (bo)"
+    run.forget("cem")
+    changed = planned(run, Wish(changed=True))
+    assert ids(changed) == ["cem"]
+    assert "1 left as they are: --changed" in changed.sentence()
+
+
+def test_failed_takes_what_needs_review_or_did_not_complete(run) -> None:
+    store(run)
+    store(run, Outcome.TIMED_OUT, only="anna")
+    store(run, Outcome.SANDBOX_FAILED, fault="no box today", only="bo")
+    path = run.folder("cem") / "report.json"
+    report = json.loads(path.read_text())
+    report["score"]["total"] = None
+    path.write_text(json.dumps(report))
+    failed = planned(run, Wish(failed=True))
+    assert ids(failed) == ["anna", "bo", "cem"]
+    assert failed.sentence() == (
+        "1 taken from the last run; 1 run again: its notebook did not run to its end (anna); "
+        "1 run again: the grader or its machine failed (bo); 1 run again: it needs review (cem)"
+    )
+    assert ids(planned(run)) == ["bo"]
+    assert ids(planned(run, Wish(only=("cem", "dan"), failed=True))) == ["cem"]
+
+
+def test_an_unknown_id_is_refused(run) -> None:
+    with pytest.raises(UsageError, match="no submission zoe"):
+        planned(run, Wish(only=("anna", "zoe")))
+
+
+def test_feedback_has_its_manifest_and_says_who_is_left_out(run: RunDirectory) -> None:
+    store(run)
+    submissions = [replace(s, attachment_id=None) if s.id == "dan" else s for s in run.submissions()]
+    run.write("intake.json", IntakeRecord(tuple(submissions)))
+    said = publish(run, TOY, judge_run(run))
+    manifest = (run.root / "feedback-manifest.csv").read_text(encoding="utf-8")
+    assert [row["submission"] for row in csv.DictReader(manifest.splitlines())] == ["anna", "bo", "cem"]
+    assert len(said) == 1
+    assert said[0].startswith("feedback.zip leaves out 1: dan: report.html:")
