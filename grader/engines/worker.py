@@ -18,7 +18,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from grader.pipeline import Ground, Workplace
 from grader.records import Submission
 from grader.sandbox.contract import Limits, Outcome
 
-__all__ = ["Brought", "Job", "Order", "Setting", "begin", "differences", "end", "identity", "serve"]
+__all__ = ["Brought", "Job", "Order", "Setting", "begin", "differences", "end", "identity", "serve", "stage_teller"]
 
 _SHORT = 12
 _DOUBT_SECONDS = 1.0
@@ -66,6 +66,8 @@ class Order:
     """What the coordinator is; see `identity`. Empty for workers of the same machine and the same files."""
     token: str
     """Name of this batch among all that a long-lived worker may serve."""
+    stages: str = ""
+    """Folder for small files that say how far each submission is; empty, or not there on this machine, for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,14 +211,28 @@ def end(token: str) -> None:
         workplace.__exit__(None, None, None)
 
 
+def stage_teller(folder: str, submission_id: str) -> Callable[[str], None]:
+    """Make a function that leaves a submission's stage where a progress display finds it; it never raises."""
+    path = Path(folder) / submission_id
+
+    def tell(stage: str) -> None:
+        if folder:
+            with contextlib.suppress(OSError):  # no such folder here, a full disk: of no consequence
+                path.write_text(stage, encoding="utf-8")
+
+    return tell
+
+
 def serve(order: Order, job: Job) -> Brought:
     """Run one submission; a worker that no engine could warm up begins here.
 
     Raises InfrastructureError when this worker was told to end meanwhile: nothing that was seen then counts.
     """
+    tell = stage_teller(order.stages, job.submission.id)
+    tell("starting")
     host = begin(order)
     start = time.monotonic()
-    result = asyncio.run(_workplaces[order.token].run(job.submission, job.data, job.companions))
+    result = asyncio.run(_workplaces[order.token].run(job.submission, job.data, job.companions, tell))
     if result.execution.outcome is Outcome.KERNEL_DIED:
         time.sleep(_DOUBT_SECONDS)  # if the same hand ended the kernel, its word has reached us by then
     if _told_to_end.is_set():

@@ -101,7 +101,7 @@ def test_a_profile_says_what_is_wrong_with_it(tmp_path) -> None:
 
     assert "job" in said("max_jobs: 3")
     assert "unknown key max_job;" in said(PROFILE.replace("max_jobs", "max_job"))
-    assert "job.walltime" in said(PROFILE.replace('"00:30:00"', "01:30:00"))
+    assert "job.walltime" in said(PROFILE.replace('"00:30:00"', "4:00:00"))
     assert "job.memory" in said(PROFILE.replace("  memory: 4GB\n", ""))
     assert "max_jobs is 0" in said(PROFILE.replace("max_jobs: 3", "max_jobs: 0"))
     assert "over TLS" in said(PROFILE + "  security: null\n")
