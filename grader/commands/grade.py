@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import grader
 from grader.assignments import load_assignment
-from grader.batch import Event, Setting, judge_run, lay_ground, order_for, run_batch, workers_for
+from grader.batch import Setting, judge_run, lay_ground, order_for, run_batch, workers_for
 from grader.bundles import load_bundle
-from grader.commands.common import bar, console, limits_of, machine, stderr
-from grader.engines import Engine, Order, choose_engine
+from grader.commands.common import console, limits_of, machine, stderr
+from grader.commands.progress import ClassProgress, stage_folder
+from grader.engines import Engine, Job, Order, choose_engine
 from grader.errors import UsageError
 from grader.intake import Intake, Roster, read_roster, take_in
 from grader.plan import Plan, Wish, make_plan
@@ -62,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         setting = Setting(info.assignment, info.bundle_path, directory.secret(), sandbox, limits_of(options))
         engine = _engine(options, len(jobs))
         started = time.monotonic()
-        _run_with_bar(directory, order_for(ground, setting), jobs, engine)
+        _run_shown(directory, order_for(ground, setting), jobs, engine, _side_by_side(options))
         console.print(f"Ran {len(jobs)} submissions in {_minutes(time.monotonic() - started)} on {engine.name}.")
     with stderr.status("judging and writing reports"):
         reports = judge_run(directory)
@@ -88,8 +90,12 @@ def finish(directory: RunDirectory, reports: Sequence[Report], said: Sequence[st
     return 4 if failed else 3 if review else 0
 
 
+def _side_by_side(options: argparse.Namespace) -> int:
+    return options.workers if options.workers > 0 else workers_for(*machine())
+
+
 def _engine(options: argparse.Namespace, jobs: int) -> Engine:
-    workers = min(options.workers if options.workers > 0 else workers_for(*machine()), jobs)
+    workers = min(_side_by_side(options), jobs)
     return choose_engine(options.executor, workers=workers, tls=options.tls, insecure_tcp=options.insecure_tcp)
 
 
@@ -136,23 +142,11 @@ def _say_plan(submissions: Sequence[Submission], plan: Plan, *, verbose: bool) -
         console.print(f"{sentence}." if sentence else "Nothing to run.", markup=False, soft_wrap=True)
 
 
-def _run_with_bar(directory: RunDirectory, order: Order, jobs: Sequence, engine: Engine) -> None:  # type: ignore[type-arg]
-    with bar() as progress:
-        task = progress.add_task("grading", total=len(jobs))
-        running: dict[str, str] = {}
-
-        def tell(event: Event) -> None:
-            name = event.submission.display_name
-            if event.kind == "started":
-                running[event.submission.id] = name
-            else:
-                running.pop(event.submission.id, None)
-                progress.advance(task)
-                if event.kind == "fault":
-                    progress.console.print(f"[red]{name}: {event.detail}[/red]", markup=True)
-            progress.update(task, description=", ".join(list(running.values())[:3])[:50] or "grading")
-
-        run_batch(directory, order, jobs, engine, tell)
+def _run_shown(directory: RunDirectory, order: Order, jobs: Sequence[Job], engine: Engine, slots: int) -> None:
+    with stage_folder(directory.root) as stages:
+        told = replace(order, stages=stages)
+        with ClassProgress(len(jobs), slots, stages, stderr) as progress:
+            run_batch(directory, told, jobs, engine, progress)
 
 
 def _minutes(seconds: float) -> str:
