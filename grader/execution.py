@@ -1,8 +1,9 @@
 """One notebook through the box: run the cells, ask the questions, and keep what was earned when something dies.
 
 A cell that fails costs what depends on it and nothing else: the cells after it still run, and the imports, functions and
-classes of the failed cell are defined without it. When a cell takes the whole kernel with it, the notebook is run once more
-in a fresh box with that cell reduced to its definitions, so that what stands before it can still be judged.
+classes of the failed cell are defined without it. A kernel that dies is first taken for the machine's fault: the notebook is
+run again as it is. When a cell takes the kernel with it twice, the notebook is run once more in a fresh box with that cell
+reduced to its definitions, so that what stands before it can still be judged.
 Everything that comes back from the box is untrusted until `grader.wire` has decoded it.
 """
 
@@ -77,6 +78,9 @@ async def run_notebook(
     Raises SandboxError when the box itself fails; whatever the student's code does is in the result.
     """
     first = await _round(pool, spec, limits, notebook, questions, shims, frozenset(), progress)
+    if first.outcome is Outcome.KERNEL_DIED:  # killed from outside? Then it does not happen again
+        progress("once more")
+        first = await _round(pool, spec, limits, notebook, questions, shims, frozenset(), progress)
     rounds, reduced = [first], set[int]()
     notices: list[Notice] = []
     while rounds[-1].killed_at is not None and not _answered(rounds[-1]) and len(reduced) < _SECOND_RUNS:
@@ -88,7 +92,7 @@ async def run_notebook(
                 f"Cell {killer + 1} ended the kernel; the notebook was run again with only that cell's definitions.",
             )
         )
-        progress("again")
+        progress("once more")
         rounds.append(await _round(pool, spec, limits, notebook, questions, shims, frozenset(reduced), progress))
     last = rounds[-1]
     return Ran(
@@ -159,7 +163,7 @@ async def _run_cells(
 ) -> tuple[list[CellRun], int | None]:
     cells: list[CellRun] = []
     for number, cell in enumerate(notebook.cells):
-        progress(f"cell {number + 1}/{len(notebook.cells)}")
+        progress(f"cell {number + 1} of {len(notebook.cells)}")
         if cell.index in reduced:
             await _define(session, cell.index, cell.source)
             cells.append(CellRun(cell.index, "not_run", 0.0, 0.0))
