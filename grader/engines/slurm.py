@@ -156,10 +156,14 @@ class SlurmEngine:
     def _cluster(self, folder: Path) -> Iterator[Any]:
         profile, job = self.profile, dict(self.profile.job)
         gpus = profile.gpu_per_task * profile.processes
-        extra = [*job.pop("worker_extra_args", []), "--nthreads", "1"]
+        extra = [*job.pop("worker_extra_args", []), "--nthreads", "1", "--dashboard-address", "127.0.0.1:0"]
         job["job_extra_directives"] = [*job.get("job_extra_directives", []), *([f"--gres=gpu:{gpus}"] if gpus else [])]
         job["job_script_prologue"] = [*_WORKER_LINES, *job.get("job_script_prologue", [])]
-        job["scheduler_options"] = {"dashboard": False, "dashboard_address": None, **job.get("scheduler_options", {})}
+        job["scheduler_options"] = {
+            "dashboard": False,
+            "dashboard_address": "127.0.0.1:0",
+            **job.get("scheduler_options", {}),
+        }
         job.setdefault("log_directory", str(folder))
         job.setdefault("job_name", "grader")
         try:

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -96,9 +98,9 @@ def walltime_run(cluster) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """A class on one job that Slurm ends after a minute, by the command line; it runs beside the other tests."""
     folder = cluster / "class"
     folder.mkdir()
-    for number in range(4):
-        data = notebook_bytes(f"import time\ntime.sleep(22)\nprint({number})", ADD, SHOUT)
-        (folder / f"student{number}.ipynb").write_bytes(data)
+    for number in range(11):
+        data = notebook_bytes(f"import time\ntime.sleep(8)\nprint({number})", ADD, SHOUT)
+        (folder / f"student{number:02d}.ipynb").write_bytes(data)
     words = [
         "grade",
         str(folder),
@@ -156,11 +158,32 @@ def test_four_jobs_a_scancel_and_fewer_towards_the_end(cluster, tmp_path) -> Non
     assert not list((cluster / "four").iterdir())  # neither keys nor logs are left
 
 
+@pytest.mark.usefixtures("walltime_run")
+def test_notebooks_of_the_sample_class_are_graded_as_labelled(cluster) -> None:
+    """Two real notebooks, one wrong in a detail, one that raises, on two jobs by the command line."""
+    data = ROOT / "data" / "sample_class"
+    expected = json.loads((data / "expected.json").read_text(encoding="utf-8"))["files"]
+    chosen = [name for name, entry in expected.items() if entry["user"] in (41010, 41013)]
+    with zipfile.ZipFile(data / "submissions.zip") as archive, zipfile.ZipFile(cluster / "real.zip", "w") as real:
+        for name in chosen:
+            real.writestr(name, archive.read(name))
+    engine, run = profile(cluster, "real", jobs=2), cluster / "real-run"
+    words = ["grade", str(cluster / "real.zip"), "--out", str(run), "--executor", engine]
+    done = subprocess.run([sys.executable, "-m", "grader.cli", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    reports = [json.loads(path.read_text(encoding="utf-8")) for path in run.glob("submissions/*/report.json")]
+    earned = {
+        report["submission"]["id"]: {c["id"]: c["earned"] for c in report["score"]["criteria"]} for report in reports
+    }
+    assert earned == {str(expected[name]["user"]): expected[name]["earned"] for name in chosen}
+    assert no_jobs_of("real")
+
+
 def test_a_walltime_that_is_hit_costs_nobody_anything(cluster, walltime_run) -> None:
     """One job ends at its time limit with a submission in it; another takes its place and runs that submission again."""
     process, root = walltime_run
     code = process.wait(timeout=500)
     assert code == 0, (cluster / "walltime.log").read_text()
-    assert totals(said(RunDirectory(root))) == [9, 9, 9, 9]
+    assert totals(said(RunDirectory(root))) == [9] * 11
     assert "Time limit exhausted" in (cluster / "slurmctld.log").read_text()
     assert no_jobs_of("walltime")
