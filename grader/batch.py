@@ -224,11 +224,13 @@ def stored_result(run: RunDirectory, submission: Submission, done: Done) -> Resu
 def judge_run(run: RunDirectory) -> list[Report]:
     """Judge all stored evidence of a run again: no kernel, the same reports every time."""
     ground = lay_ground(run.info(), run.secret())
-    return [_judge_one(run, ground, submission) for submission in run.submissions()]
+    settled = run.all_overrides()
+    return [_judge_one(run, ground, one, settled.get(one.id, {})) for one in run.submissions()]
 
 
-def _judge_one(run: RunDirectory, ground: Ground, submission: Submission) -> Report:
-    overrides = run.overrides(submission.id)
+def _judge_one(
+    run: RunDirectory, ground: Ground, submission: Submission, overrides: dict[str, tuple[int, str]]
+) -> Report:
     if submission.problem is not None or not submission.path:
         return report_for(ground, submission, None, overrides)
     done = run.done(submission.id)

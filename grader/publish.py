@@ -20,7 +20,7 @@ from grader.reports import (
     report_markdown,
     scores_csv,
 )
-from grader.store import IntakeRecord, RunDirectory, write_atomically
+from grader.store import IntakeRecord, RunDirectory, write_derived
 
 __all__ = ["FORMATS", "gradebook", "publish"]
 
@@ -49,26 +49,26 @@ def publish(
     intake = run.read("intake.json", IntakeRecord)
     if "html" in wanted:
         title = run.info().title or assignment.title
-        write_atomically(run.root / "class.html", class_html(reports, intake.missing, title, intake.notices))
+        write_derived(run.root / "class.html", class_html(reports, intake.missing, title, intake.notices))
     if "junit" in wanted:
-        write_atomically(run.root / "junit.xml", junit_xml(reports))
+        write_derived(run.root / "junit.xml", junit_xml(reports))
     return _tables(run, assignment, reports) if "csv" in wanted else []
 
 
 def _one(folder: Path, report: Report, wanted: set[str]) -> None:
     student = for_student(report)
     if "html" in wanted:
-        write_atomically(folder / "report.html", report_html(student, "student"))
-        write_atomically(folder / "instructor.html", report_html(report, "instructor"))
+        write_derived(folder / "report.html", report_html(student, "student"))
+        write_derived(folder / "instructor.html", report_html(report, "instructor"))
     if "json" in wanted:
-        write_atomically(folder / "report.json", report_json(report))
+        write_derived(folder / "report.json", report_json(report))
     if "md" in wanted:
-        write_atomically(folder / "report.md", report_markdown(student))
+        write_derived(folder / "report.md", report_markdown(student))
 
 
 def _tables(run: RunDirectory, assignment: Assignment, reports: Sequence[Report]) -> list[str]:
-    write_atomically(run.root / "scores.csv", scores_csv(reports))
-    write_atomically(run.root / "needs_review.csv", needs_review_csv(reports))
+    write_derived(run.root / "scores.csv", scores_csv(reports))
+    write_derived(run.root / "needs_review.csv", needs_review_csv(reports))
     said: list[str] = []
     pages = (run.folder(report.submission.id) / "report.html" for report in reports)
     bundle = canvas_feedback_zip(
@@ -76,14 +76,14 @@ def _tables(run: RunDirectory, assignment: Assignment, reports: Sequence[Report]
         for report, page in zip(reports, pages, strict=True)
         if report.score.total is not None and page.is_file()
     )
-    write_atomically(run.root / "feedback.zip", bundle.data)
-    write_atomically(run.root / "feedback-manifest.csv", bundle.manifest)
+    write_derived(run.root / "feedback.zip", bundle.data)
+    write_derived(run.root / "feedback-manifest.csv", bundle.manifest)
     said += _left_out([notice.text for notice in bundle.left_out])
     roster = read_roster(run.root / "roster.csv") if run.info().roster else None
     if roster is None:
         return said
     try:
-        write_atomically(run.root / "gradebook.csv", gradebook(run, assignment, reports, roster))
+        write_derived(run.root / "gradebook.csv", gradebook(run, assignment, reports, roster))
     except UsageError as error:
         said.append(f"gradebook.csv was not written: {error}")
     return said

@@ -29,7 +29,7 @@ from grader import codec
 from grader.errors import StoreError, UsageError
 from grader.records import Evidence, Execution, Notebook, Notice, Submission
 
-__all__ = ["Done", "IntakeRecord", "RunDirectory", "RunInfo", "write_atomically"]
+__all__ = ["Done", "IntakeRecord", "RunDirectory", "RunInfo", "write_atomically", "write_derived"]
 
 T = TypeVar("T")
 FORMAT = 1
@@ -91,9 +91,22 @@ class Done:
     """Further figures, e.g. the host it ran on."""
 
 
-def write_atomically(path: Path, data: bytes | str, mode: int = 0o644) -> None:
+def write_derived(path: Path, data: bytes | str) -> None:
+    """Write what can be made again from records, whole or not at all: nothing when it is there already, and no wait for the disk.
+
+    Raises StoreError when the file system refuses, saying what to do.
+    """
+    payload = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    with contextlib.suppress(OSError):
+        if path.stat().st_size == len(payload) and path.read_bytes() == payload:
+            return
+    write_atomically(path, payload, durable=False)
+
+
+def write_atomically(path: Path, data: bytes | str, mode: int = 0o644, *, durable: bool = True) -> None:
     """Write a file so that readers see the old or the new content, never half of it: temp file, fsync, rename.
 
+    Without `durable` there is no fsync: a power cut may then take the file.
     Raises StoreError when the file system refuses, saying what to do.
     """
     payload = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
@@ -104,7 +117,8 @@ def write_atomically(path: Path, data: bytes | str, mode: int = 0o644) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(payload)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         Path(name).chmod(mode)
         Path(name).replace(path)
     except OSError as error:
@@ -222,10 +236,14 @@ class RunDirectory:
 
     def overrides(self, submission_id: str) -> dict[str, tuple[int, str]]:
         """Points settled by hand for a submission: criterion -> (points, reason); the last line for a criterion wins."""
-        found: dict[str, tuple[int, str]] = {}
+        return self.all_overrides().get(submission_id, {})
+
+    def all_overrides(self) -> dict[str, dict[str, tuple[int, str]]]:
+        """Points settled by hand, by submission; the ledger is read once."""
+        found: dict[str, dict[str, tuple[int, str]]] = {}
         for entry in self._ledger():
-            if entry.get("submission") == submission_id:
-                found[str(entry["criterion"])] = (int(entry["points"]), str(entry["reason"]))
+            settled = found.setdefault(str(entry.get("submission")), {})
+            settled[str(entry["criterion"])] = (int(entry["points"]), str(entry["reason"]))
         return found
 
     def override(self, submission_id: str, criterion: str, points: int, reason: str) -> None:

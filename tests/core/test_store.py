@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 
 from grader.errors import StoreError, UsageError
 from grader.records import Evidence, Execution, Notebook, Outcome, Usage
-from grader.store import Done, RunDirectory, RunInfo, write_atomically
+from grader.store import Done, RunDirectory, RunInfo, write_atomically, write_derived
 
 INFO = RunInfo("toy", "standin", "d1", "", "none", "0")
 
@@ -87,3 +89,42 @@ def test_overrides_only_grow_and_the_last_wins(tmp_path) -> None:
     (tmp_path / "overrides.jsonl").write_text("{")
     with pytest.raises(StoreError, match="line 1"):
         run.overrides("7")
+
+
+def test_derived_files_are_only_written_when_they_differ(tmp_path) -> None:
+    page = tmp_path / "page.html"
+    for text, same in (("one", False), ("one", True), ("two", False)):
+        before = page.stat().st_ino if page.exists() else None
+        write_derived(page, text)
+        assert page.read_text() == text
+        assert (page.stat().st_ino == before) is same
+    assert list(tmp_path.iterdir()) == [page]
+
+
+def test_what_the_disk_refuses_leaves_nothing_half_written(tmp_path) -> None:
+    """A limit on the size of files stands for a full disk; it is set in a process of its own."""
+    code = """
+import resource, sys
+from pathlib import Path
+from tests.core.test_store import save
+from grader.errors import StoreError
+from grader.records import Evidence, Execution, Notebook, Outcome, Usage
+from grader.store import Done, RunDirectory
+run = RunDirectory(Path(sys.argv[1]))
+save(run, "old")
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+execution = Execution(Outcome.COMPLETED, (), Usage(), "none", {}, "b" * 5000)
+try:
+    run.save_result("7", Notebook((), 0), execution, Evidence("s", {}), Done("new", 1.0, 0.5))
+except StoreError as error:
+    print(error)
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    ).stdout
+    assert "execution.json" in told
+    assert "make room" in told
+    run = RunDirectory(tmp_path)
+    assert run.done("7") is None  # so that it is run again
+    assert run.read("submissions/7/execution.json", Execution).bundle == "b"  # the old one, whole
+    assert not list(tmp_path.rglob("*.part"))
