@@ -218,6 +218,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     calibrate.add_argument("bundle", type=Path, metavar="DIR", help="folder of the bundle")
     calibrate.add_argument("--seeds", type=int, default=30, metavar="N", help="trainings per method (default: 30)")
+    calibrate.add_argument(
+        "--window", type=int, metavar="N",
+        help="keep the thresholds, and train N times at each of 16 other choices of learning rate, epochs and batch size:"
+        " a miss outside the window where right solutions pass then needs review and costs nothing",
+    )  # fmt: skip
     verify_bundle = actions.add_parser(
         "verify", help="compare a bundle's files with their hashes", formatter_class=_Help
     )

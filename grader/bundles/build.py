@@ -21,7 +21,7 @@ from grader.errors import BundleError, UsageError
 
 TRAIN_COUNT, EVAL_COUNT, HELDOUT_COUNT = 2000, 500, 3000
 _METRIC = Path(__file__).parent / "accuracy_metric.py"
-_CALIBRATION = ("thresholds.json", "calibration.jsonl")
+_CALIBRATION = ("thresholds.json", "calibration.jsonl", "calibration-window.json")
 _VERSIONED = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 _RANK = 12
 

@@ -20,6 +20,7 @@ from grader.errors import BundleError
 
 FORMAT: Final = 1
 MANIFEST: Final = "bundle.json"
+WINDOW_FILE: Final = "calibration-window.json"
 METHODS: Final = ("full", "head", "lora")
 MODEL_NAMES: Final = ("distilbert-base-uncased", "distilbert/distilbert-base-uncased")
 REQUIRED: Final = ("model/config.json", "train.csv", "eval.csv")
@@ -43,6 +44,16 @@ class Threshold:
     def passes(self, accuracy: float, loss: float) -> bool:
         """Whether both measures are good enough; NaN never is."""
         return accuracy >= self.accuracy and (self.loss is None or loss <= self.loss)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Hyperparameters within which a right solution was seen to reach its threshold."""
+
+    highest_rate: float
+    """Highest learning rate."""
+    least_path: float
+    """Least sum of the learning rates of all steps; 3 epochs of 2,000 reviews at the library's defaults have 0.019."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,34 @@ class Bundle:
         """The highest held-out loss that passes for a method; None where the loss is not looked at."""
         threshold = self.thresholds.get(method)
         return threshold.loss if threshold else None
+
+    def seed_noise(self, method: str) -> float:
+        """Standard deviation of a method's accuracy over seeds, of its noisiest variant; 0 where nobody measured."""
+        file = self.path / "thresholds.json"
+        entry = _read_object(file)["methods"].get(method, {}) if file.is_file() else {}
+        return max((float(run["accuracy"]["sd"]) for run in entry.get("runs", {}).values()), default=0.0)
+
+    @cached_property
+    def windows(self) -> Mapping[str, Window]:
+        """Method -> its calibrated window; empty where none was calibrated. Raises BundleError for a damaged file."""
+        file = self.path / WINDOW_FILE
+        if not file.is_file():
+            return MappingProxyType({})
+        try:
+            return MappingProxyType(
+                {
+                    method: Window(float(entry["highest_rate"]), float(entry["least_path"]))
+                    for method, entry in _read_object(file)["methods"].items()
+                }
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BundleError(f"{file}: every method needs highest_rate and least_path; {error!r}") from error
+
+    @cached_property
+    def train_reviews(self) -> int:
+        """Number of reviews in train.csv."""
+        with self.train_csv.open(encoding="utf-8", newline="") as lines:
+            return sum(1 for _ in csv.DictReader(lines))
 
     @cached_property
     def digest(self) -> str:

@@ -195,6 +195,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=5e-5)
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument(
+        "--settings", help="lr:epochs:batch of several trainings, with commas; instead of the three above"
+    )
     parser.add_argument("--columns", type=int, help="pad every review to this many tokens")
     parser.add_argument("--draws", type=int, default=0, help="cheap draws of models that learnt nothing")
     options = parser.parse_args(arguments)
@@ -204,10 +207,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     transformers.logging.disable_progress_bar()
     padding.install()
     bench = Workbench(load_bundle(options.bundle), options.secret.encode(), options.columns)
-    settings = {"lr": options.lr, "epochs": options.epochs, "batch": options.batch}
-    for seed in filter(None, options.seeds.split(",")):
-        for method in filter(None, options.methods.split(",")):
-            print(json.dumps(bench.run(method, int(seed), settings)), flush=True)
+    chosen = [{"lr": options.lr, "epochs": options.epochs, "batch": options.batch}]
+    if options.settings:
+        rows = [entry.split(":") for entry in options.settings.split(",")]
+        chosen = [{"lr": float(lr), "epochs": float(epochs), "batch": int(batch)} for lr, epochs, batch in rows]
+    for settings in chosen:
+        for seed in filter(None, options.seeds.split(",")):
+            for method in filter(None, options.methods.split(",")):
+                print(json.dumps(bench.run(method, int(seed), settings)), flush=True)
     for result in bench.cheap_draws(options.draws) if options.draws else ():
         print(json.dumps(result), flush=True)
 

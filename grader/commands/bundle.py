@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from grader.bundles import build, calibrate, load_bundle
+from grader.bundles.window import calibrate_window
 from grader.commands.common import bar, console, machine
 from grader.errors import UsageError
 
@@ -32,6 +33,10 @@ def run(options: argparse.Namespace) -> int:
             bundle = (
                 build(options.out, progress=tell) if options.seed is None else build(options.out, options.seed, tell)
             )
+        elif options.window is not None:
+            if options.window < 1:
+                raise UsageError("--window needs at least one training per choice")
+            bundle = calibrate_window(load_bundle(options.bundle), range(options.window), progress=tell)
         else:
             bundle = calibrate(load_bundle(options.bundle), range(options.seeds), workers=machine()[0], progress=tell)
     console.print(f"Bundle {bundle.name} ({bundle.digest[:12]}) in {bundle.path}", soft_wrap=True)

@@ -111,6 +111,8 @@ def _run(context: Context, run: Run, body: dict[str, Any], tokenizer: Any, param
         "order": run.order,
         "cell": run.cell,
         "steps": run.steps,
+        "peak_rate": run.peak_rate,
+        "path": run.path,
         "seconds": run.seconds,
         "optimizer": run.optimizer[:60],
         "layout": run.layout,

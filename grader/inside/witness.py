@@ -8,6 +8,7 @@ training left it.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import hashlib
@@ -49,6 +50,8 @@ class Run:
     layout: dict[str, Any]
     cell: int | None
     steps: int = 0
+    peak_rate: float = 0.0
+    path: float = 0.0
     stepped_since_snapshot: int = 0
     started: float = 0.0
     last_step: float = 0.0
@@ -279,6 +282,11 @@ class Witness:
             run.steps += 1
             run.stepped_since_snapshot += 1
             run.last_step = time.monotonic()
+            with contextlib.suppress(
+                KeyError, TypeError, ValueError
+            ):  # an optimizer without a rate: then none was seen
+                rate = max(float(group["lr"]) for group in optimizer.param_groups)
+                run.peak_rate, run.path = max(run.peak_rate, rate), run.path + rate
 
     def settle(self) -> None:
         """Copy the model of every run that has moved since it was copied last."""

@@ -111,7 +111,8 @@ def _criterion(result: CriterionResult) -> CriterionResult:
     verdict = result.verdict
     if verdict.status is Status.ERROR:
         message = "The grader could not judge this by itself; a person will look at it."
-        return replace(result, verdict=Verdict(Status.ERROR, message))
+        # the message may speak of the grader's inside; a hint is always written for students
+        return replace(result, verdict=Verdict(Status.ERROR, message, without_paths(verdict.hint)))
     return replace(
         result,
         verdict=replace(

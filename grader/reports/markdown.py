@@ -74,7 +74,7 @@ def _row(result: CriterionResult) -> str:
     told = [_text(result.title)]
     if verdict.status is not Status.PASSED and verdict.message:
         told.append(_text(verdict.message))
-    if verdict.status is Status.FAILED and verdict.hint:
+    if verdict.status in (Status.FAILED, Status.ERROR) and verdict.hint:
         told.append(f"*Try:* {_text(verdict.hint)}")
     if result.override:
         told.append(f"*Set by hand:* {_text(result.override)}")

@@ -165,7 +165,7 @@ def _criterion(result: CriterionResult) -> list[RenderableType]:
     found: list[RenderableType] = [_row(title, Text(f"{earned} / {result.points}", style))]
     if verdict.message and verdict.status is not Status.PASSED:
         found.append(_indented(_sentence(verdict.message, "dim" if verdict.status is Status.SKIPPED else "")))
-    if verdict.hint and verdict.status is Status.FAILED:
+    if verdict.hint and verdict.status in (Status.FAILED, Status.ERROR):
         found.append(_indented(Text.assemble(("Try: ", "bold"), _sentence(verdict.hint))))
     found += [_indented(_sentence(f"Note: {notice.text}", "yellow")) for notice in verdict.notices]
     if result.override:

@@ -201,3 +201,13 @@ def test_a_long_class_scrolls_inside_its_card_with_names_and_headings_in_view() 
     short, long = (class_html(samples.a_class(size)) for size in (20, 60))
     assert '<div class="scroll"' in short and '<div class="scroll tall"' in long
     assert re.search(r"\.scroll \{ overflow-x: auto", long) and re.search(r"\.grid \.name \{ position: sticky", long)
+
+
+def test_a_student_reads_what_would_settle_a_review() -> None:
+    """The message of a review is for staff; its hint is for the student, wherever it is read."""
+    verdict = Verdict(Status.ERROR, "the inside of the grader", "Train for three epochs.")
+    score = samples.score({"lora/accuracy": verdict}, ("lora/accuracy: the inside of the grader",))
+    report = for_student(replace(samples.perfect(), score=score))
+    for text in (report_markdown(report), report_html(report), flat(on_terminal(submission_panel(report)))):
+        assert "Train for three epochs." in text
+        assert "the inside of the grader" not in text

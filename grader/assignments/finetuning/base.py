@@ -6,7 +6,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,27 @@ from grader.errors import BundleError
 from grader.probes import Question
 from grader.records import Observation
 
-__all__ = ["ASSIGNMENT", "BLOCKS", "METHODS", "QV_LAYERS", "Facts", "read_checkpoint"]
+__all__ = ["ASSIGNMENT", "BLOCKS", "METHODS", "QV_LAYERS", "Facts", "Standard", "read_checkpoint"]
 
 BLOCKS = 6
 METHODS = ("full", "head", "lora")
 QV_LAYERS = tuple(
     f"distilbert.transformer.layer.{i}.attention.{name}" for i in range(BLOCKS) for name in ("q_lin", "v_lin")
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Standard:
+    """What the bundle's calibration knows of one method, beyond the minimum accuracy."""
+
+    loss: float | None = None
+    """Highest mean cross-entropy (nats) that passes; None where it is not looked at."""
+    noise: float = 0.0
+    """Standard deviation of the accuracy over seeds."""
+    highest_rate: float | None = None
+    """Highest learning rate of the calibrated window; None where no window was calibrated."""
+    least_path: float = 0.0
+    """Least sum of the learning rates of all steps in the calibrated window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +56,8 @@ class Facts:
     """Their labels, 0 or 1; these never enter the box."""
     thresholds: Mapping[str, float | None]
     """Method -> minimum accuracy; None when the bundle has no calibrated threshold."""
+    standards: Mapping[str, Standard] = field(default_factory=dict)
+    """Method -> what else its calibration says; a method may be missing."""
 
 
 def read_checkpoint(path: Path) -> dict[str, np.ndarray[Any, Any]]:
@@ -88,7 +104,15 @@ def facts(bundle: Any, secret: bytes) -> Facts:
         texts=tuple(heldout.texts),
         labels=tuple(heldout.labels),
         thresholds={method: bundle.minimum_accuracy(method) for method in METHODS},
+        standards={method: _standard(bundle, method) for method in METHODS},
     )
+
+
+def _standard(bundle: Any, method: str) -> Standard:
+    window, noise = bundle.windows.get(method), bundle.seed_noise(method)
+    if window is None:
+        return Standard(bundle.maximum_loss(method), noise)
+    return Standard(bundle.maximum_loss(method), noise, window.highest_rate, window.least_path)
 
 
 def summary(questions: Mapping[str, Question], observations: Mapping[str, Observation]) -> dict[str, Any]:

@@ -51,6 +51,6 @@ def _never_trained(name: str) -> bool:
 
 
 @ASSIGNMENT.check("full/accuracy", points=10, asks="training")
-def full_run_is_accurate(asked: Question, seen: Observation) -> Verdict:
+def full_run_is_accurate(asked: Question, seen: Observation, earlier: dict[str, Verdict]) -> Verdict:
     """Full fine-tuning reaches the minimum accuracy on reviews it has never seen."""
-    return judge_accuracy("full", "full/trained", asked, seen)
+    return judge_accuracy("full", "full/trained", asked, seen, earlier)

@@ -93,4 +93,4 @@ def lora_run_is_accurate(asked: Question, seen: Observation, earlier: dict[str, 
         return skipped(
             root, "The run that stands in the place of LoRA has no adapters, so its accuracy says nothing of LoRA."
         )
-    return judge_accuracy("lora", root, asked, seen)
+    return judge_accuracy("lora", root, asked, seen, earlier)

@@ -57,10 +57,18 @@ class Run:
     """Pretrained body tensors whose values are nowhere in the model after the run."""
     accuracy: float | None
     """Share of held-out reviews that are classified rightly; None when the model gave no usable logits."""
+    loss: float | None
+    """Mean cross-entropy on the held-out reviews, in nats; None without accuracy."""
     problem: str
     """Why there is no accuracy."""
     ends: frozenset[str]
     """Digests of all tensors after the run."""
+    peak_rate: float = 0.0
+    """Highest learning rate that a step used; 0 where none was seen."""
+    path: float = 0.0
+    """Sum of the learning rates of all steps: how far Adam may have moved a weight."""
+    optimizer: str = ""
+    """The optimizer's class."""
 
     @property
     def trainable(self) -> int:
@@ -112,7 +120,7 @@ def _read(entry: Any, facts: Facts) -> Run:
     open_body = any(t.trainable and t.name not in adapters and t.name not in head for t in tensors)
     adapted = any(name.startswith("distilbert.") for name in wrapped) and bool(adapters)
     kind = "lora" if adapted else "full" if open_body else "head"
-    accuracy, problem = _accuracy(entry, facts)
+    accuracy, loss, problem = _accuracy(entry, facts)
     changed = tuple(_changed(entry.get("distances", {}), facts))
     return Run(
         int(entry["order"]),
@@ -124,8 +132,12 @@ def _read(entry: Any, facts: Facts) -> Run:
         adapters,
         changed,
         accuracy,
+        loss,
         problem,
         frozenset(str(digest) for digest in end.values()),
+        float(entry.get("peak_rate", 0.0)),
+        float(entry.get("path", 0.0)),
+        str(entry.get("optimizer", "")),
     )
 
 
@@ -166,15 +178,19 @@ def _changed(distances: Any, facts: Facts) -> list[str]:
     return found
 
 
-def _accuracy(entry: Any, facts: Facts) -> tuple[float | None, str]:
+def _accuracy(entry: Any, facts: Facts) -> tuple[float | None, float | None, str]:
     logits = entry.get("logits")
     if entry.get("raised"):
-        return None, f"the trained model could not be used on new reviews: {entry['raised']}"
+        return None, None, f"the trained model could not be used on new reviews: {entry['raised']}"
     if not isinstance(logits, np.ndarray) or logits.shape != (len(facts.labels), 2) or logits.dtype.kind != "f":
-        return None, "the trained model gave no logits of shape (reviews, 2)"
+        return None, None, "the trained model gave no logits of shape (reviews, 2)"
     if not np.isfinite(logits).all():
-        return None, "the trained model's logits are not finite"
-    return float((logits.argmax(axis=1) == np.asarray(facts.labels)).mean()), ""
+        return None, None, "the trained model's logits are not finite"
+    labels = np.asarray(facts.labels)
+    wide = logits.astype(np.float64)
+    wide -= wide.max(axis=1, keepdims=True)
+    losses = np.log(np.exp(wide).sum(axis=1)) - wide[np.arange(len(labels)), labels]
+    return float((logits.argmax(axis=1) == labels).mean()), float(losses.mean()), ""
 
 
 _ATTEMPTS = {"full": (), "head": ("full",), "lora": ("full", "head")}

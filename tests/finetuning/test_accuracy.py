@@ -1,0 +1,136 @@
+"""Minimum accuracy: what costs points, what a person has to look at, and what nobody gets away with."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from grader.assignments.finetuning.accuracy import judge_accuracy
+from grader.assignments.finetuning.base import Facts, Standard
+from grader.bundles import load_bundle
+from grader.bundles.window import derive_window
+from grader.errors import BundleError
+from grader.probes import Question
+from grader.records import Attempt, Observation, Status, Verdict
+
+REVIEWS = 2000
+LABELS = tuple(int(i % 2) for i in range(REVIEWS))
+STANDARD = Standard(noise=0.01, highest_rate=1e-3, least_path=0.0125)
+FACTS = Facts(
+    dim=16, digests=frozenset(), largest={}, texts=(), labels=LABELS,
+    thresholds=dict.fromkeys(("full", "head", "lora"), 0.76), standards=dict.fromkeys(("full", "head", "lora"), STANDARD),
+)  # fmt: skip
+STRUCTURE = {"head/frozen": Verdict(Status.PASSED, ""), "head/trained": Verdict(Status.PASSED, "")}
+USUAL = {"steps": 750, "peak_rate": 5e-5, "path": 0.019, "optimizer": "AdamW"}
+
+
+def logits(accuracy, margin=1.0):
+    """Logits that classify this share of the reviews rightly."""
+    right = np.arange(REVIEWS) < round(accuracy * REVIEWS)
+    chosen = np.where(right, LABELS, 1 - np.asarray(LABELS))
+    return np.where(np.arange(2)[None] == chosen[:, None], margin, 0.0).astype(np.float32)
+
+
+def verdict(accuracy, structure=STRUCTURE, facts=FACTS, margin=1.0, **seen):
+    """What the head-only step gets for a run of which this was seen."""
+    entry = {
+        "order": 0, "seconds": 1.0, "layout": {"root": "", "at": {}}, "logits": logits(accuracy, margin),
+        "start": [["distilbert.a", [2], False, "1"], ["classifier.weight", [2, 16], True, "2"]],
+        "end": [["distilbert.a", [2], False, "1"], ["classifier.weight", [2, 16], True, "3"]], **USUAL, **seen,
+    }  # fmt: skip
+    question = Question("training", secret={"facts": facts})
+    return judge_accuracy("head", "head/frozen", question, Observation(Attempt.VALUE, {"runs": [entry]}), structure)
+
+
+def test_what_reaches_the_threshold_passes_with_any_hyperparameters():
+    assert verdict(0.77).status is Status.PASSED
+    assert verdict(0.77, steps=1, peak_rate=0.0, path=0.0, optimizer="Odd").status is Status.PASSED
+
+
+def test_a_clear_miss_inside_the_window_costs_points():
+    found = verdict(0.60)
+    assert found.status is Status.FAILED
+    assert "0.600" in found.message
+    assert "0.76" in found.message
+    assert found.hint
+
+
+@pytest.mark.parametrize(
+    ("seen", "word"),
+    [
+        ({"steps": 250, "path": 0.0063}, "teach"),  # one epoch at the library's defaults
+        ({"peak_rate": 1e-5, "path": 0.0038}, "teach"),
+        ({"peak_rate": 5e-3, "path": 1.9}, "break"),
+        ({"optimizer": "SGD", "peak_rate": 9e-3, "path": 3.0}, "SGD"),
+    ],
+)
+def test_a_miss_outside_the_window_needs_review(seen, word):
+    found = verdict(0.60, **seen)
+    assert found.status is Status.ERROR
+    assert word in found.message
+    assert "epochs" in found.hint  # what students read in its place
+    assert f"{seen.get('peak_rate', 5e-5):g}" in found.message
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        {"steps": 19, "path": 0.0005},
+        {"peak_rate": 0.0, "path": 0.0},
+        {"peak_rate": 1e-9, "path": 1e-6},
+        {"peak_rate": 0.5, "path": 99.0},
+        {"peak_rate": math.nan, "path": math.nan},
+        {"peak_rate": math.inf, "path": math.inf},
+    ],
+)
+def test_no_real_training_is_no_case_for_review(seen):
+    assert verdict(0.60, **seen).status is Status.FAILED
+
+
+def test_a_miss_is_not_reviewed_where_the_structure_is_wrong():
+    broken = STRUCTURE | {"head/frozen": Verdict(Status.FAILED, "The body moved.")}
+    assert verdict(0.60, broken, steps=250, path=0.0063).status is Status.FAILED
+
+
+def test_a_miss_within_the_noise_needs_review():
+    band = 2 * math.sqrt(0.76 * 0.24 / REVIEWS + 0.01**2)
+    assert verdict(0.76 - 0.9 * band).status is Status.ERROR
+    assert "noise" in verdict(0.76 - 0.9 * band).message
+    assert verdict(0.76 - 1.1 * band).status is Status.FAILED
+
+
+def test_a_bundle_without_a_window_judges_by_the_threshold():
+    bare = Facts(**{name: getattr(FACTS, name) for name in Facts.__slots__ if name != "standards"})
+    assert verdict(0.60, facts=bare, steps=250, path=0.0063).status is Status.FAILED
+    assert verdict(0.77, facts=bare).status is Status.PASSED
+
+
+def test_the_loss_is_judged_where_the_bundle_has_one():
+    strict = {"head": Standard(loss=0.5, noise=0.01)}
+    facts = Facts(**{name: getattr(FACTS, name) for name in Facts.__slots__ if name != "standards"}, standards=strict)
+    assert verdict(0.9, facts=facts, margin=3.0).status is Status.PASSED
+    dull = verdict(0.9, facts=facts, margin=0.01)  # a mean loss of almost ln 2
+    assert dull.status is Status.FAILED
+    assert "0.689" in dull.message
+
+
+def test_logits_that_are_malformed_never_pass():
+    assert verdict(0.9, logits=np.full((REVIEWS, 2), np.nan, np.float32)).status is Status.FAILED
+    assert verdict(0.9, logits=[[0.0, 1.0]]).status is Status.FAILED
+
+
+def test_the_shipped_windows_follow_from_the_shipped_runs():
+    bundle = load_bundle()
+    shipped = json.loads((bundle.path / "calibration-window.json").read_text(encoding="utf-8"))
+    known = [json.loads(line) for line in (bundle.path / "calibration.jsonl").read_text(encoding="utf-8").splitlines()]
+    for method, window in shipped["methods"].items():
+        assert derive_window(method, [*known, *shipped["runs"]], bundle) == window
+        assert bundle.windows[method].least_path == window["least_path"]
+
+
+def test_a_window_that_does_not_hold_the_defaults_is_refused():
+    bundle = load_bundle()
+    runs = [{"method": "head", "lr": 5e-5, "epochs": 3, "batch": 8, "accuracy": 0.5}]
+    with pytest.raises(BundleError, match="defaults"):
+        derive_window("head", runs, bundle)
