@@ -20,7 +20,7 @@ from typing import BinaryIO
 from grader.errors import StoreError, SubmissionError, UsageError
 from grader.intake.names import is_noise, repaired
 
-__all__ = ["Found", "Limits", "Stage", "looks_like_zip", "read_file", "read_folder", "read_zip", "unpack"]
+__all__ = ["Found", "Limits", "Stage", "looks_like_zip", "read_file", "read_folder", "read_zip", "unpack", "walk"]
 
 _CHUNK = 1 << 20
 _DAMAGE = (
@@ -150,7 +150,7 @@ def read_folder(root: Path, stage: Stage, limits: Limits, skip: Path) -> list[Fo
     except OSError as error:
         raise UsageError(f"cannot read the folder {root}: {error.strerror}") from error
     found: list[Found] = []
-    for path in _walk(root, skip.resolve()):
+    for path in walk(root, skip.resolve()):
         if len(found) >= limits.entries:
             raise UsageError(f"{root} holds more than {limits.entries} files; give the folder of the submissions only")
         parts = tuple(repaired(part) for part in path.relative_to(root).parts)
@@ -288,7 +288,7 @@ def _parts(name: str) -> tuple[tuple[str, ...], bool]:
     return tuple(parts) or ("(no name)",), unsafe
 
 
-def _walk(root: Path, skip: Path) -> Iterator[Path]:
+def walk(root: Path, skip: Path) -> Iterator[Path]:
     """Yield files, links, devices and empty folders below `root`, sorted, without following links."""
     try:
         children = sorted(root.iterdir(), key=lambda path: repaired(path.name))
@@ -301,7 +301,7 @@ def _walk(root: Path, skip: Path) -> Iterator[Path]:
             if skip == child.resolve() or child.resolve() in skip.parents:
                 continue
             yielded = False
-            for path in _walk(child, skip):
+            for path in walk(child, skip):
                 yielded = True
                 yield path
             if not yielded:

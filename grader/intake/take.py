@@ -5,10 +5,12 @@ Trusted code over untrusted files. Bytes are copied unchanged; the only names wr
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -239,13 +241,13 @@ class _Intake:
         """Move one hand-in's files under its id and make the record."""
         picked, notices = hand_in.pick, list(hand_in.notices)
         folder = self.into / identifier / _FOLDER
-        shutil.rmtree(folder, ignore_errors=True)
-        places = Places()
+        places, moves = Places(), dict[Path, Handed]()
         path = ""
         home: tuple[str, ...] = ()
         if picked.judged is not None:
             home = picked.judged.parts[:-1]
-            path = self._move(picked.judged, folder, places.give((picked.judged.name,)), identifier, "judged")
+            target = folder.joinpath(*places.give((picked.judged.name,)))
+            path = self._give(moves, picked.judged, target, identifier, "judged")
         modules = {file.name.casefold() for file in picked.companions}
         companions = []
         for file in picked.companions:
@@ -256,7 +258,9 @@ class _Intake:
                 parts = (*parts[:-1], plain)
                 text = f"{shown(file.name)} was put back to the name {shown(plain)}; Canvas had renamed it."
                 notices.append(Notice("module-renamed", text))
-            companions.append(self._move(file, folder, places.give(parts), identifier, "companion"))
+            target = folder.joinpath(*places.give(parts))
+            companions.append(self._give(moves, file, target, identifier, "companion"))
+        _move(folder, moves)
         for line in hand_in.lines:
             self.ledger.set(line, submission=identifier)
         names = [item.name for item in hand_in.claims if item.name is not None]
@@ -285,18 +289,38 @@ class _Intake:
             problem=picked.problem if judged is None else None,
         )
 
-    def _move(self, file: Handed, folder: Path, parts: tuple[str, ...], identifier: str, fate: str) -> str:
-        target = folder.joinpath(*parts)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            file.staged.replace(target)
-        except OSError as error:
-            raise StoreError(f"cannot write {target}: {error.strerror}") from error
+    def _give(self, moves: dict[Path, Handed], file: Handed, target: Path, identifier: str, fate: str) -> str:
+        """Note where a file goes; returns its path as it is recorded."""
+        moves[target] = file
         self.ledger.set(file.line, fate=fate, submission=identifier)
         try:
             return target.relative_to(self.base).as_posix()
         except ValueError:
             raise UsageError(f"{self.into} is not inside the run directory {self.base}") from None
+
+
+def _move(folder: Path, moves: Mapping[Path, Handed]) -> None:
+    """Make `folder` hold the files of `moves` and nothing else; what holds just these already is left as it is."""
+    there = {Path(root, name) for root, _, names in os.walk(folder) for name in names}
+    if there == set(moves) and all(_same(file, target) for target, file in moves.items()):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    for target, file in moves.items():
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.staged.replace(target)
+        except OSError as error:
+            raise StoreError(f"cannot write {target}: {error.strerror}") from error
+
+
+def _same(file: Handed, target: Path) -> bool:
+    try:
+        if target.is_symlink() or target.stat().st_size != file.size:
+            return False
+        with target.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == file.sha256
+    except OSError:
+        return False
 
 
 def _is_archive(path: Path) -> bool:

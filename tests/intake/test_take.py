@@ -396,6 +396,30 @@ def test_taking_in_again_replaces_what_was_there(make_zip: Make, into: Path) -> 
     assert (into / submission.path).read_bytes() == nb("2")
 
 
+@pytest.mark.parametrize("spoil", ["nothing", "bytes", "more", "less", "link"])
+def test_taking_in_the_same_again_keeps_files_in_place_and_mends_others(
+    make_zip: Make, into: Path, tmp_path: Path, spoil: str
+) -> None:
+    files = {"1_lab.ipynb": nb("1"), "2_mine.py": b"x = 1"}
+    submission = one(files, make_zip, into)
+    folder = into / "12346" / "handed-in"
+    mine = folder / "mine.py"
+    number = mine.stat().st_ino
+    if spoil == "bytes":
+        mine.write_bytes(b"x = 2")
+    elif spoil == "more":
+        (folder / "other.py").write_bytes(b"")
+    elif spoil == "less":
+        (folder / "lab.ipynb").unlink()
+    elif spoil == "link":
+        mine.rename(tmp_path / "mine.py")
+        mine.symlink_to(tmp_path / "mine.py")
+    assert one(files, make_zip, into) == submission
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {"lab.ipynb": nb("1"), "mine.py": b"x = 1"}
+    assert not mine.is_symlink()
+    assert (mine.stat().st_ino == number) is (spoil == "nothing")
+
+
 def test_the_run_folder_inside_the_source_is_not_taken_in(make_folder: Make) -> None:
     source = make_folder({"a.ipynb": nb("1"), "b.ipynb": nb("2")})
     for _ in range(2):
