@@ -12,7 +12,7 @@ import functools
 import secrets
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ from grader.engines.contract import Engine
 from grader.engines.worker import Brought, Job, Order, Setting, identity, serve
 from grader.errors import EngineError, InfrastructureError, StoreError
 from grader.pipeline import Ground, Result, report_for
-from grader.plan import jobs_for
+from grader.plan import jobs_for, load_job
 from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, Report, Submission, Usage
 from grader.store import Done, RunDirectory, RunInfo
 
@@ -33,6 +33,7 @@ __all__ = [
     "Job",
     "Setting",
     "jobs_for",
+    "judge_each",
     "judge_run",
     "lay_ground",
     "order_for",
@@ -166,7 +167,7 @@ def _round(
     with engine.open(order) as session:
         left = len(jobs)
         for job, result, error in pump(
-            session.executor, work, _announce(jobs, started, stopping, on_event), session.window
+            session.executor, work, _announce(run, jobs, started, stopping, on_event), session.window
         ):
             left -= 1
             session.expect(left)
@@ -190,14 +191,18 @@ def _round(
 
 
 def _announce(
-    jobs: Iterable[Job], started: set[str], stopping: threading.Event, on_event: Callable[[Event], None]
+    run: RunDirectory,
+    jobs: Iterable[Job],
+    started: set[str],
+    stopping: threading.Event,
+    on_event: Callable[[Event], None],
 ) -> Iterator[Job]:
     for job in jobs:
         if stopping.is_set():
             return
         started.add(job.submission.id)
         on_event(Event("started", job.submission))
-        yield job
+        yield load_job(run, job)
 
 
 def _record(run: RunDirectory, job: Job, brought: Brought, on_event: Callable[[Event], None]) -> None:
@@ -221,11 +226,21 @@ def stored_result(run: RunDirectory, submission: Submission, done: Done) -> Resu
     return Result(*parts, run.read(f"{base}/evidence.json", Evidence), done.fault)
 
 
-def judge_run(run: RunDirectory) -> list[Report]:
-    """Judge all stored evidence of a run again: no kernel, the same reports every time."""
+def judge_each(run: RunDirectory, kept: Mapping[str, Report] | None = None) -> Iterator[Report]:
+    """Judge stored evidence of a run again, one submission after the other: no kernel, the same reports every time.
+
+    `kept` are reports that still hold, by submission id; they are passed on as they are.
+    """
     ground = lay_ground(run.info(), run.secret())
     settled = run.all_overrides()
-    return [_judge_one(run, ground, one, settled.get(one.id, {})) for one in run.submissions()]
+    for one in run.submissions():
+        known = kept.get(one.id) if kept else None
+        yield known or _judge_one(run, ground, one, settled.get(one.id, {}))
+
+
+def judge_run(run: RunDirectory) -> list[Report]:
+    """Judge all stored evidence of a run again, and hold all of the reports."""
+    return list(judge_each(run))
 
 
 def _judge_one(

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from grader.engines.worker import Job
@@ -19,7 +19,7 @@ from grader.pipeline import Ground
 from grader.records import Outcome, Submission
 from grader.store import Done, RunDirectory
 
-__all__ = ["Plan", "Wish", "content_key", "content_parts", "jobs_for", "make_plan"]
+__all__ = ["Plan", "Wish", "content_key", "content_parts", "jobs_for", "load_job", "make_plan"]
 
 _HANDFUL = 5
 _FIRST = "run for the first time"
@@ -40,7 +40,7 @@ def content_parts(ground: Ground, submission: Submission, companions: Mapping[st
     """
     return {
         "submission": submission.sha256,
-        "companions": digest_of({name: hashlib.sha256(data).hexdigest() for name, data in companions.items()}),
+        "companions": _digest_of_files(companions),
         "bundle": ground.bundle.digest,
         "code": code_digest(),
         "libraries": digest_of(versions()),
@@ -72,7 +72,7 @@ class Plan:
     """What is run, what is not, and why."""
 
     jobs: tuple[Job, ...]
-    """To run, in the order of reports."""
+    """To run, in the order of reports; their files are read when they are sent (see `load_job`)."""
     cached: tuple[Submission, ...]
     """Stored evidence holds."""
     reasons: Mapping[str, str]
@@ -107,8 +107,7 @@ def make_plan(run: RunDirectory, ground: Ground, submissions: Sequence[Submissio
     for submission in chosen:
         if submission.problem is not None or not submission.path:
             continue
-        data, companions = _files(run, submission)
-        parts = content_parts(ground, submission, companions)
+        parts = content_parts(ground, submission, _files(run, submission)[1])
         done = run.done(submission.id)
         why = _why(run, submission, done, parts, wish)
         if not why:
@@ -117,9 +116,24 @@ def make_plan(run: RunDirectory, ground: Ground, submissions: Sequence[Submissio
         if why in _LEFT:
             left.append(submission)
         else:
-            jobs.append(Job(submission, data, companions, digest_of(parts), parts))
+            jobs.append(Job(submission, key=digest_of(parts), parts=parts))
         reasons[submission.id] = why
     return Plan(tuple(jobs), tuple(cached), reasons, tuple(left))
+
+
+def load_job(run: RunDirectory, job: Job) -> Job:
+    """Read the files of a planned job, which carries none of them until it is sent: thousands would fill the memory.
+
+    Raises StoreError when they are gone or have changed since the plan was made.
+    """
+    data, companions = _files(run, job.submission)
+    found = {"submission": hashlib.sha256(data).hexdigest(), "companions": _digest_of_files(companions)}
+    if any(found[name] != job.parts.get(name) for name in found):
+        raise StoreError(
+            f"the files of {job.submission.display_name} in {run.root} have changed since this run began; "
+            "run the same command again"
+        )
+    return replace(job, data=data, companions=companions)
 
 
 def jobs_for(
@@ -192,6 +206,10 @@ def _chosen(submissions: Sequence[Submission], only: Sequence[str]) -> list[Subm
     if unknown:
         raise UsageError(f"no submission {', '.join(unknown)}; ids are in the first column of scores.csv")
     return [submission for submission in submissions if submission.id in set(only)]
+
+
+def _digest_of_files(files: Mapping[str, bytes]) -> str:
+    return digest_of({name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
 
 
 def _files(run: RunDirectory, submission: Submission) -> tuple[bytes, dict[str, bytes]]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from grader.assignment import Assignment
 from grader.errors import UsageError
 from grader.intake import Roster, read_roster
 from grader.lms import Feedback, canvas_feedback_zip, canvas_gradebook
-from grader.records import Report
+from grader.records import CriterionResult, Report
 from grader.reports import (
+    brief,
     class_html,
     for_student,
     junit_xml,
@@ -22,37 +24,61 @@ from grader.reports import (
 )
 from grader.store import IntakeRecord, RunDirectory, write_derived
 
-__all__ = ["FORMATS", "gradebook", "publish"]
+__all__ = ["CLASS_FILES", "FORMATS", "PAGES", "Published", "gradebook", "publish"]
 
 _NAMED = 5
 FORMATS = ("html", "json", "csv", "junit", "md")
+PAGES = ("report.html", "instructor.html", "report.json")
+"""What every submission gets by default."""
+CLASS_FILES = ("class.html", "scores.csv", "needs_review.csv", "feedback.zip", "feedback-manifest.csv", "gradebook.csv")
+"""What the class gets by default; the last one only with a roster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What was written."""
+
+    reports: tuple[Report, ...]
+    """The reports in brief (see `grader.reports.brief`), in their order; whole ones where JUnit was asked for."""
+    said: tuple[str, ...]
+    """Sentences on what could not be written, and why."""
 
 
 def publish(
     run: RunDirectory,
     assignment: Assignment,
-    reports: Sequence[Report],
+    reports: Iterable[Report],
     formats: Iterable[str] = ("html", "json", "csv"),
-) -> list[str]:
-    """Write the reports of a run. Returns sentences on what could not be written, and why.
+    *,
+    kept: Collection[str] = (),
+    written: Callable[[Report], None] = lambda _report: None,
+) -> Published:
+    """Write the reports of a run, one after the other as they come, then what is for the class.
 
     Per submission: `report.html` for the student, `instructor.html`, `report.json`; for the class: `class.html`,
-    `scores.csv`, `needs_review.csv`, `feedback.zip` and its manifest,
-    `gradebook.csv` (with a roster). Raises StoreError when the disk refuses.
+    `scores.csv`, `needs_review.csv`, `feedback.zip` and its manifest, `gradebook.csv` (with a roster). The pages of
+    submissions in `kept` are there already, and their reports may be brief; `written` is called when those of another are.
+    Raises StoreError when the disk refuses.
     """
     wanted = set(formats)
     unknown = wanted - set(FORMATS)
     if unknown:
         raise UsageError(f"unknown format {', '.join(sorted(unknown))}; there are {', '.join(FORMATS)}")
+    alike: dict[CriterionResult, CriterionResult] = {}
+    found: list[Report] = []
     for report in reports:
-        _one(run.folder(report.submission.id), report, wanted)
+        if report.submission.id not in kept:
+            _one(run.folder(report.submission.id), report, wanted)
+            written(report)
+        found.append(report if "junit" in wanted else brief(report, alike))
     intake = run.read("intake.json", IntakeRecord)
     if "html" in wanted:
         title = run.info().title or assignment.title
-        write_derived(run.root / "class.html", class_html(reports, intake.missing, title, intake.notices))
+        write_derived(run.root / "class.html", class_html(found, intake.missing, title, intake.notices))
     if "junit" in wanted:
-        write_derived(run.root / "junit.xml", junit_xml(reports))
-    return _tables(run, assignment, reports) if "csv" in wanted else []
+        write_derived(run.root / "junit.xml", junit_xml(found))
+    said = _tables(run, assignment, found) if "csv" in wanted else []
+    return Published(tuple(found), tuple(said))
 
 
 def _one(folder: Path, report: Report, wanted: set[str]) -> None:
@@ -72,7 +98,7 @@ def _tables(run: RunDirectory, assignment: Assignment, reports: Sequence[Report]
     said: list[str] = []
     pages = (run.folder(report.submission.id) / "report.html" for report in reports)
     bundle = canvas_feedback_zip(
-        Feedback(report.submission, "report.html", page.read_bytes())
+        Feedback(report.submission, "report.html", page)
         for report, page in zip(reports, pages, strict=True)
         if report.score.total is not None and page.is_file()
     )

@@ -33,6 +33,7 @@ __all__ = ["Done", "IntakeRecord", "RunDirectory", "RunInfo", "write_atomically"
 
 T = TypeVar("T")
 FORMAT = 1
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,16 @@ def write_derived(path: Path, data: bytes | str) -> None:
     """
     payload = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     with contextlib.suppress(OSError):
-        if path.stat().st_size == len(payload) and path.read_bytes() == payload:
+        if path.stat().st_size == len(payload) and _holds(path, payload):
             return
     write_atomically(path, payload, durable=False)
+
+
+def _holds(path: Path, payload: bytes) -> bool:
+    """Compare in pieces: the archive of a large class should not be in memory twice."""
+    with path.open("rb") as file:
+        starts = range(0, len(payload), _PIECE)
+        return all(file.read(_PIECE) == payload[start : start + _PIECE] for start in starts) and not file.read(1)
 
 
 def write_atomically(path: Path, data: bytes | str, mode: int = 0o644, *, durable: bool = True) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import grader
 from grader.assignments import load_assignment
-from grader.batch import Setting, judge_run, lay_ground, order_for, run_batch, workers_for
+from grader.batch import Setting, judge_each, lay_ground, order_for, run_batch, workers_for
 from grader.bundles import load_bundle
 from grader.commands.common import console, limits_of, machine, stderr
 from grader.commands.progress import ClassProgress, stage_folder
@@ -67,9 +67,8 @@ def run(options: argparse.Namespace) -> int:
         _run_shown(directory, order_for(ground, setting), jobs, engine, _side_by_side(options))
         console.print(f"Ran {len(jobs)} submissions in {_minutes(time.monotonic() - started)} on {engine.name}.")
     with stderr.status("judging and writing reports"):
-        reports = judge_run(directory)
-        said = publish(directory, assignment, reports)
-    return finish(directory, reports, said)
+        published = publish(directory, assignment, judge_each(directory))
+    return finish(directory, published.reports, published.said)
 
 
 def finish(directory: RunDirectory, reports: Sequence[Report], said: Sequence[str]) -> int:

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from grader.assignments import load_assignment
-from grader.batch import judge_run
+from grader.batch import judge_each
 from grader.commands.common import console, stderr
 from grader.commands.grade import finish
 from grader.publish import publish
@@ -22,13 +22,12 @@ def run(options: argparse.Namespace) -> int:
     assignment = load_assignment(directory.info().assignment)
     before = {submission.id: _old_points(directory, submission.id) for submission in directory.submissions()}
     with stderr.status("judging and writing reports"):
-        reports = judge_run(directory)
-        said = publish(directory, assignment, reports)
-    changes = [line for report in reports for line in _changes(before.get(report.submission.id), report)]
+        published = publish(directory, assignment, judge_each(directory))
+    changes = [line for report in published.reports for line in _changes(before.get(report.submission.id), report)]
     for line in changes:
         console.print(line, markup=False)
     console.print(f"{len(changes)} criteria changed." if changes else "Nothing changed.")
-    return finish(directory, reports, said)
+    return finish(directory, published.reports, published.said)
 
 
 def _old_points(directory: RunDirectory, submission_id: str) -> dict[str, int | None] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from grader.assignments import load_assignment
-from grader.batch import judge_run
+from grader.batch import judge_each
 from grader.commands.common import console
 from grader.publish import publish
 from grader.store import RunDirectory
@@ -18,8 +18,9 @@ def run(options: argparse.Namespace) -> int:
     directory = RunDirectory(options.run)
     assignment = load_assignment(directory.info().assignment)
     formats = [name.strip() for name in options.format.split(",") if name.strip()]
-    reports = judge_run(directory)
-    for sentence in publish(directory, assignment, reports, formats):
+    published = publish(directory, assignment, judge_each(directory), formats)
+    for sentence in published.said:
         console.print(sentence, style="yellow", markup=False)
+    reports = published.reports
     console.print(f"Wrote {', '.join(formats)} for {len(reports)} submissions to {directory.root}", soft_wrap=True)
     return 3 if any(report.score.total is None for report in reports) else 0

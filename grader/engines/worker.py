@@ -77,8 +77,8 @@ class Job:
 
     submission: Submission
     """Whose it is."""
-    data: bytes
-    """The notebook's bytes."""
+    data: bytes = b""
+    """The notebook's bytes; read when the job is sent."""
     companions: dict[str, bytes] = field(default_factory=dict)
     """Further files by base name."""
     key: str = ""

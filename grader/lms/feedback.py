@@ -12,6 +12,7 @@ import re
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from grader.intake.names import safe_file_name, slug
 from grader.records import Notice, Submission
@@ -27,8 +28,8 @@ class Feedback:
     """Whose it is; needs the Canvas user id (or anonymous id) and the attachment id of the upload that it answers."""
     file_name: str
     """Name of the file, e.g. `report.html`."""
-    content: bytes
-    """The file."""
+    content: bytes | Path
+    """The file, or where it lies, so that the pages of thousands need not be in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,9 @@ def canvas_feedback_zip(feedback: Iterable[Feedback]) -> FeedbackZip:
             entry = f"{_owner(submission)}_{user}_{submission.attachment_id}_{safe_file_name(item.file_name)}"
             info = zipfile.ZipInfo(entry)  # with its fixed date of 1980
             info.external_attr = 0o644 << 16
-            archive.writestr(info, item.content, zipfile.ZIP_DEFLATED)
-            digest = hashlib.sha256(item.content).hexdigest()
+            content = item.content.read_bytes() if isinstance(item.content, Path) else item.content
+            archive.writestr(info, content, zipfile.ZIP_DEFLATED)
+            digest = hashlib.sha256(content).hexdigest()
             rows.append([entry, user, submission.attachment_id, digest, submission.id])
     manifest = io.StringIO()
     csv.writer(manifest, lineterminator="\n").writerows(rows)

@@ -4,6 +4,7 @@ Trusted code over hostile text. `for_student` decides what a student may see; ev
 """
 
 from grader.reports.audience import PRIVATE_KINDS, Audience, for_student
+from grader.reports.brief import brief
 from grader.reports.junit import junit_xml
 from grader.reports.markdown import report_markdown
 from grader.reports.pages import class_html, report_html
@@ -18,6 +19,7 @@ __all__ = [
     "Audience",
     "ClassSummary",
     "CriterionShare",
+    "brief",
     "class_html",
     "class_table",
     "for_student",

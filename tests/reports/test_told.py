@@ -10,8 +10,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from grader.records import Notice, Outcome, Report, Status, Verdict
+from grader.records import CriterionResult, Notice, Outcome, Report, Status, Verdict
 from grader.reports import (
+    brief,
     class_html,
     class_table,
     for_student,
@@ -20,6 +21,7 @@ from grader.reports import (
     report_html,
     report_json,
     report_markdown,
+    scores_csv,
     submission_panel,
     summarize,
 )
@@ -211,3 +213,27 @@ def test_a_student_reads_what_would_settle_a_review() -> None:
     for text in (report_markdown(report), report_html(report), flat(on_terminal(submission_panel(report)))):
         assert "Train for three epochs." in text
         assert "the inside of the grader" not in text
+
+
+def test_brief_reports_tell_a_class_the_same() -> None:
+    """What thousands of reports are reduced to must show nowhere but in memory."""
+    private = Notice("integrity", "Something was tampered with.")
+    hand = replace(samples.mistakes().score.criteria[0], override="a word with the student", earned=3)
+    odd = samples.mistakes()
+    odd = replace(odd, score=replace(odd.score, criteria=(hand, *odd.score.criteria[1:])), notices=(private,))
+    reports = [
+        *(make() for make in (samples.perfect, samples.mistakes, samples.review, samples.timed_out, samples.nothing)),
+        *(make() for make in (samples.sandbox_failed, samples.group, samples.hostile)),
+        replace(odd, submission=replace(odd.submission, id="odd", notices=(private, Notice("late", "Late.")))),
+        *samples.a_class(30),
+    ]
+    alike: dict[CriterionResult, CriterionResult] = {}
+    short = [brief(report, alike) for report in reports]
+    assert class_html(short, ["Ebba"], "A class") == class_html(reports, ["Ebba"], "A class")
+    assert scores_csv(short) == scores_csv(reports)
+    assert needs_review_csv(short) == needs_review_csv(reports)
+    assert on_terminal(class_table(short)) == on_terminal(class_table(reports))
+    assert "integrity" in str(short), "a notice for staff is kept"
+    assert all(not cell.output and not cell.error for r in short if r.execution for cell in r.execution.cells)
+    assert not any(report.adaptations or report.facts for report in short)
+    assert len(alike) < sum(len(report.score.criteria) for report in reports) / 4
