@@ -182,6 +182,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--reference", type=Path, metavar="FILE", help="notebook that must get full marks")
     verify.add_argument("--template", type=Path, metavar="FILE", help="notebook that must get nothing")
+    verify.add_argument(
+        "--corpus",
+        type=Path,
+        metavar="FOLDER",
+        help="labelled submissions to judge: a Python package with a function judged() (default: tests/corpus of a checkout)",
+    )
+    verify.add_argument("--no-corpus", action="store_true", help="only the two notebooks")
     verify.add_argument("--markdown", type=Path, metavar="FILE", help="also write a summary as Markdown (for CI)")
     _common(verify)
 

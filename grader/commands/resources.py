@@ -6,7 +6,7 @@ from pathlib import Path
 
 from grader.errors import UsageError
 
-__all__ = ["reference_path", "template_path"]
+__all__ = ["corpus_path", "reference_path", "template_path"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _ROOTS = (_PACKAGE / "_data", _PACKAGE.parent)
@@ -27,3 +27,9 @@ def reference_path() -> Path:
 def template_path() -> Path | None:
     """Find the student template, if this installation has it."""
     return _find("student_template/finetuning.ipynb")
+
+
+def corpus_path() -> Path | None:
+    """Find the labelled corpus; None where the grader was installed from a wheel, which does not hold it."""
+    folder = _PACKAGE.parent / "tests" / "corpus"
+    return folder if (folder / "__init__.py").is_file() else None

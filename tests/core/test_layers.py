@@ -14,7 +14,7 @@ ROOT = Path(grader.__file__).parent
 ROWS: list[set[str]] = [
     {"errors", "sandbox.contract"},
     {"records"},
-    {"codec", "probes", "wire", "compare", "assignment"},
+    {"codec", "probes", "wire", "compare", "assignment", "matrix"},
     {"notebook", "adapt", "intake", "judging", "scoring", "sandbox", "bundles", "assignments", "authoring", "inside"},
     {"kernel", "sandbox.conformance", "reports", "lms"},
     {"execution", "store", "fingerprint"},

@@ -1,6 +1,7 @@
 """The labelled corpus: short variations of a base handwriting with the criteria that each of them must lose."""
 
-from tests.corpus import counting, layers, lora_class
+from tests.corpus import counting, layers, lora_class, unseen
 from tests.corpus.base import CASES
+from tests.corpus.judged import judged
 
-__all__ = ["CASES", "counting", "layers", "lora_class"]
+__all__ = ["CASES", "counting", "judged", "layers", "lora_class", "unseen"]

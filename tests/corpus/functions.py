@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from grader.assignments import load_assignment
 from grader.inside import agent
 from grader.judging import judge
+from grader.matrix import Difference, Judged, difference
 from grader.probes import Draw, Question, generator
-from grader.records import Attempt, Evidence, Observation, Status, Verdict
+from grader.records import Attempt, Evidence, Observation, Verdict
 from grader.wire import decode, encode
 
 ASSIGNMENT = load_assignment("finetuning")
 ASKED = ("count", "extract", "replace", "lora")
 CRITERIA = tuple(check.id for check in ASSIGNMENT.checks.values() if check.asks in ASKED)
 _ATTEMPT = {"ok": Attempt.VALUE, "missing": Attempt.MISSING, "raised": Attempt.RAISED, "fault": Attempt.FAULT}
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One way in which verdicts differ from a case's label."""
-
-    case: str
-    """The case's name."""
-    kind: str
-    """`false fail`, `miss`, `misplaced` or `review`."""
-    text: str
-    """What was expected and what came."""
 
 
 def ask(namespace: dict[str, object], question: Question) -> Observation:
@@ -53,16 +41,6 @@ def verdicts(source: str, seed: str = "c0ffee") -> dict[str, Verdict]:
 
 
 def differences(name: str, loses: frozenset[str], found: Mapping[str, Verdict]) -> list[Difference]:
-    """Compare verdicts with a label; a skipped criterion must name a failed one as its root."""
-    lost = {criterion for criterion, verdict in found.items() if verdict.status in (Status.FAILED, Status.SKIPPED)}
-    said = "; ".join(f"{c} {v.status}: {v.message}" for c, v in found.items() if v.status is not Status.PASSED)
-    text = f"expected to lose {sorted(loses) or 'nothing'}, got {said or 'nothing'}"
-    if any(verdict.status is Status.ERROR for verdict in found.values()):
-        return [Difference(name, "review", text)]
-    if lost == loses:
-        rootless = [
-            c for c, v in found.items() if v.status is Status.SKIPPED and found[v.because].status is not Status.FAILED
-        ]
-        return [Difference(name, "misplaced", f"no failed root for {rootless}: {text}")] if rootless else []
-    kind = "false fail" if not loses else "miss" if not lost else "misplaced"
-    return [Difference(name, kind, text)]
+    """Compare verdicts with a label; empty when they agree."""
+    wrong = difference(Judged(name, "", loses, found))
+    return [] if wrong is None else [wrong]

@@ -1,0 +1,127 @@
+"""The confusion matrix of judging: labelled submissions, what they lost, and where that differs from their labels."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from grader.errors import UsageError
+from grader.records import Status, Verdict
+
+__all__ = ["Difference", "Judged", "Row", "difference", "load_corpus", "rows", "summary"]
+
+KINDS = ("false fail", "miss", "misplaced", "review")
+"""How verdicts may differ from a label, the worst first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One labelled submission and its verdicts."""
+
+    name: str
+    """Unique within its part."""
+    part: str
+    """The part of the corpus it belongs to, e.g. `functions` or `trainings`."""
+    loses: frozenset[str]
+    """The criteria that must not be passed; empty for a right submission."""
+    verdicts: Mapping[str, Verdict]
+    """Criterion id -> verdict, of every criterion that this part judges."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A submission whose verdicts are not those of its label."""
+
+    case: str
+    """The submission's name."""
+    kind: str
+    """`false fail` (right, and loses), `miss` (wrong, and keeps all), `misplaced`, or `review`."""
+    text: str
+    """What was expected and what came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One criterion over all labelled submissions that it judged."""
+
+    criterion: str
+    """Its id."""
+    kept: int
+    """Must be passed and was."""
+    taken: int
+    """Must be passed and was not: false fails."""
+    caught: int
+    """Must be lost and was."""
+    missed: int
+    """Must be lost and was passed."""
+    review: int
+    """Needs a person, whatever the label says."""
+
+
+def difference(case: Judged) -> Difference | None:
+    """Compare verdicts with a label; a skipped criterion must name a failed one as its root."""
+    found = case.verdicts
+    lost = {criterion for criterion, verdict in found.items() if verdict.status in (Status.FAILED, Status.SKIPPED)}
+    said = "; ".join(f"{c} {v.status}: {v.message}" for c, v in found.items() if v.status is not Status.PASSED)
+    text = f"expected to lose {sorted(case.loses) or 'nothing'}, got {said or 'nothing'}"
+    if any(verdict.status is Status.ERROR for verdict in found.values()):
+        return Difference(case.name, "review", text)
+    if lost == case.loses:
+        skipped = (c for c, v in found.items() if v.status is Status.SKIPPED)
+        rootless = [
+            c for c in skipped if (root := found.get(found[c].because)) is None or root.status is not Status.FAILED
+        ]
+        return Difference(case.name, "misplaced", f"no failed root for {rootless}: {text}") if rootless else None
+    kind = "false fail" if not case.loses else "miss" if not lost else "misplaced"
+    return Difference(case.name, kind, text)
+
+
+def rows(cases: Iterable[Judged]) -> list[Row]:
+    """The matrix, one row per criterion in the order in which they first appear."""
+    counts: dict[str, dict[str, int]] = {}
+    for case in cases:
+        for criterion, verdict in case.verdicts.items():
+            row = counts.setdefault(criterion, dict.fromkeys(("kept", "taken", "caught", "missed", "review"), 0))
+            must_lose, passed = criterion in case.loses, verdict.status is Status.PASSED
+            if verdict.status is Status.ERROR:
+                row["review"] += 1
+            elif must_lose:
+                row["missed" if passed else "caught"] += 1
+            else:
+                row["kept" if passed else "taken"] += 1
+    return [Row(criterion, **row) for criterion, row in counts.items()]
+
+
+def summary(cases: Iterable[Judged]) -> str:
+    """The corpus in one sentence: how many right and wrong cases, and how many of each kind of difference."""
+    cases = list(cases)
+    found = [wrong.kind for case in cases if (wrong := difference(case)) is not None]
+    right = sum(not case.loses for case in cases)
+    words = ("false fails", "misses", "misplaced", "to review")
+    counts = ", ".join(f"{found.count(kind)} {word}" for kind, word in zip(KINDS, words, strict=True))
+    return f"{right} right and {len(cases) - right} wrong cases: {counts}"
+
+
+def load_corpus(folder: Path) -> Callable[[], Iterator[Judged]]:
+    """Import the corpus that a Python package holds: its function `judged()` yields every case with its verdicts.
+
+    Trusted code: a corpus is run as it is. Raises UsageError where the folder is no such package.
+    """
+    folder = folder.resolve()
+    if not (folder / "__init__.py").is_file():
+        raise UsageError(
+            f"{folder} is not a corpus: it needs an __init__.py with a function judged() (docs/judging.md)"
+        )
+    top, name = folder.parent, folder.name
+    while (top / "__init__.py").is_file():
+        top, name = top.parent, f"{top.name}.{name}"
+    if str(top) not in sys.path:
+        sys.path.insert(0, str(top))
+    judged = getattr(importlib.import_module(name), "judged", None)
+    if not callable(judged):
+        raise UsageError(f"{folder} is not a corpus: its __init__.py has no function judged() (docs/judging.md)")
+    chosen: Callable[[], Iterator[Judged]] = judged
+    return chosen

@@ -1,0 +1,54 @@
+"""The whole corpus, case by case with its verdicts: what `grader verify` prints its matrix of."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from grader.matrix import Judged
+
+
+def functions(wanted: str = "") -> Iterator[Judged]:
+    """Judge the cases of the functions and the class whose name holds `wanted`; no training."""
+    from tests.corpus import CASES
+    from tests.corpus.functions import verdicts
+
+    for case in [case for case in CASES.values() if wanted in case.name]:
+        yield Judged(case.name, "functions", case.loses, verdicts(case.source))
+
+
+def trainings(wanted: str = "") -> Iterator[Judged]:
+    """Judge the cases of the three trainings whose name holds `wanted`, on a tiny model."""
+    import tests.corpus.runs  # noqa: F401 - declares the cases
+    from tests.corpus.training import TRAININGS, tiny_checkpoint, verdicts
+
+    with tempfile.TemporaryDirectory(prefix="corpus-") as folder:
+        facts = tiny_checkpoint(Path(folder))
+        gc.collect()
+        gc.freeze()  # as in a fork of the zygote: what is there already belongs to no student
+        try:
+            for case in [case for case in TRAININGS.values() if wanted in case.name]:
+                yield Judged(case.name, "trainings", case.loses, verdicts(case, Path(folder), facts))
+        finally:
+            gc.unfreeze()
+
+
+def judged(wanted: str = "") -> Iterator[Judged]:
+    """Judge every case whose name holds `wanted`, with one thread: waiting threads cost more than they bring."""
+    import torch
+    from transformers.utils import logging
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of code that is wrong on purpose
+            yield from functions(wanted)
+            yield from trainings(wanted)
+    finally:
+        logging.enable_progress_bar()
+        torch.set_num_threads(threads)

@@ -1,0 +1,88 @@
+"""The confusion matrix: every kind of difference is told apart, and `grader verify` fails for each."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from grader.cli import main
+from grader.errors import UsageError
+from grader.matrix import Judged, difference, load_corpus, rows, summary
+from grader.records import Status, Verdict
+from tests.pipeline.conftest import notebook_bytes
+
+OK, LOST, DOUBT = Verdict(Status.PASSED), Verdict(Status.FAILED, "no"), Verdict(Status.ERROR, "?")
+
+
+def judged(loses="", **verdicts):
+    return Judged("case", "part", frozenset(loses.split()), verdicts)
+
+
+@pytest.mark.parametrize(
+    ("case", "kind"),
+    [
+        (judged(a=OK, b=OK), None),
+        (judged("a", a=LOST, b=OK), None),
+        (judged("a b", a=LOST, b=Verdict(Status.SKIPPED, because="a")), None),
+        (judged(a=LOST, b=OK), "false fail"),
+        (judged("a", a=OK, b=OK), "miss"),
+        (judged("a", a=OK, b=LOST), "misplaced"),
+        (judged("a", a=LOST, b=LOST), "misplaced"),
+        (judged("a", a=OK, b=DOUBT), "review"),
+        (judged("b", a=OK, b=Verdict(Status.SKIPPED, because="a")), "misplaced"),
+        (judged("b", a=OK, b=Verdict(Status.SKIPPED, because="gone")), "misplaced"),
+    ],
+)
+def test_every_difference_has_its_kind(case, kind):
+    found = difference(case)
+    assert (found.kind if found else None) == kind
+
+
+def test_rows_count_every_verdict_once():
+    cases = [judged(a=OK, b=LOST), judged("a", a=LOST, b=OK), judged("a", a=OK, b=DOUBT)]
+    a, b = rows(cases)
+    assert (a.criterion, a.kept, a.taken, a.caught, a.missed, a.review) == ("a", 1, 0, 1, 1, 0)
+    assert (b.criterion, b.kept, b.taken, b.caught, b.missed, b.review) == ("b", 1, 1, 0, 0, 1)
+    assert summary(cases) == "1 right and 2 wrong cases: 1 false fails, 0 misses, 0 misplaced, 1 to review"
+
+
+CORPUS = """
+from grader.matrix import Judged
+from grader.records import Status, Verdict
+def judged():
+    print("what students print")
+    yield Judged("one", "toys", frozenset({LABEL}), {"add/sum": Verdict(Status.FAILED, "seen 4")})
+"""
+
+
+@pytest.mark.box
+@pytest.mark.parametrize(("label", "code"), [("'add/sum'", 0), ("", 1)])
+def test_verify_prints_the_matrix_and_fails_on_a_difference(tmp_path, capsys, monkeypatch, label, code):
+    name = f"labelled_{code}"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text(CORPUS.replace("LABEL", label), encoding="utf-8")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    right, empty = tmp_path / "right.ipynb", tmp_path / "empty.ipynb"
+    right.write_bytes(notebook_bytes("def add(a, b):\n    return a + b\ndef shout(t):\n    return t.upper()"))
+    empty.write_bytes(json.dumps({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}).encode())
+    command = ["verify", "--assignment", "tests.toy:TOY", "--reference", str(right), "--template", str(empty)]
+    page = tmp_path / "summary.md"
+    assert main([*command, "--corpus", str(tmp_path / name), "--markdown", str(page)]) == code
+    said = capsys.readouterr().out
+    assert "add/sum" in said
+    assert "what students print" not in said
+    assert ("false fail: one" in said) == (code == 1)
+    assert f"{code} false fails, 0 misses, 0 misplaced, 0 to review" in said
+    assert ("| add/sum | 0 | 1 | 0 | 0 | 0 |" if code else "| add/sum | 0 | 0 | 1 | 0 | 0 |") in page.read_text("utf-8")
+
+
+def test_a_folder_without_judged_is_no_corpus(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(UsageError, match=r"__init__\.py"):
+        load_corpus(tmp_path)
+    (tmp_path / "nothing_judged").mkdir()
+    (tmp_path / "nothing_judged" / "__init__.py").write_text("", encoding="utf-8")
+    with pytest.raises(UsageError, match="no function judged"):
+        load_corpus(tmp_path / "nothing_judged")
