@@ -18,7 +18,15 @@ from grader.errors import EvidenceError, SandboxError
 from grader.kernel import KernelSession
 from grader.probes import Question
 from grader.records import Adaptation, Attempt, CellRun, Notebook, Notice, Observation, Outcome, Usage
-from grader.sandbox.contract import BoxSpec, EvidenceTooLarge, KernelGone, Limits, QuestionTimedOut
+from grader.sandbox.contract import (
+    BoxSpec,
+    EvidenceTooLarge,
+    KernelGone,
+    Limits,
+    QuestionSlept,
+    QuestionStarved,
+    QuestionTimedOut,
+)
 from grader.sandbox.pool import KernelPool
 
 __all__ = ["Ran", "run_notebook"]
@@ -206,10 +214,10 @@ async def _ask(session: KernelSession, question: Question) -> Observation:
         return _observation(reply, found)
     except KernelGone as gone:
         return Observation(Attempt.RAISED, error=f"the end of the kernel: {gone.outcome.sentence}")
-    except QuestionTimedOut:
-        return Observation(
-            Attempt.RAISED, error=f"nothing, but took more than {question.cpu_seconds:.0f} s of CPU time"
-        )
+    except (QuestionTimedOut, QuestionSlept) as error:
+        return Observation(Attempt.RAISED, error=str(error))
+    except QuestionStarved as error:
+        return Observation(Attempt.FAULT, error=str(error))
     except EvidenceTooLarge:
         return Observation(Attempt.RAISED, error="nothing, but gave back more data than can be read")
     except EvidenceError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import signal
 import time
 from collections.abc import Sequence
@@ -23,8 +24,9 @@ from grader.records import CellRun
 from grader.sandbox.cells import completed, error_of, plain, printed, symptom
 from grader.sandbox.channels import lost, race
 from grader.sandbox.connection import Connection
-from grader.sandbox.contract import BoxSpec, EvidenceTooLarge, KernelGone, Limits, Outcome, QuestionTimedOut, Usage
+from grader.sandbox.contract import BoxSpec, EvidenceTooLarge, KernelGone, Limits, Outcome, QuestionStarved, Usage
 from grader.sandbox.meter import Sample
+from grader.sandbox.patience import Patience
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.provisioner import BoxProvisioner
 
@@ -51,11 +53,11 @@ class KernelSession:
         self._connection: Connection
         self._provisioner: BoxProvisioner
         self._last = Sample()
-        self._started = self._start_cpu = self._asked_cpu = 0.0
-        self._wall = 0.0
-        self._deadline: float | None = None
-        self._stop = asyncio.Event()
-        self._lost = asyncio.Event()
+        self._started = self._start_cpu = self._asked_cpu = self._wall = 0.0
+        self._peak = 0
+        self._deadline = math.inf
+        self._patience = Patience(self.limits.asleep_seconds)
+        self._stop, self._lost = asyncio.Event(), asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._running: asyncio.Future[Any] | None = None
         self._closed = False
@@ -133,8 +135,6 @@ class KernelSession:
             output_bytes=self._client.output.bytes,
         )
 
-    _peak = 0
-
     def _sample(self) -> Sample:
         meter = self._provisioner.meter
         if meter is not None and not self._provisioner.finished:
@@ -176,7 +176,7 @@ class KernelSession:
         self._gone()
 
     def _judge(self, now: Sample) -> None:
-        limits = self.limits
+        limits, clock = self.limits, time.monotonic()
         if now.killed_for_memory:
             self._note(Outcome.OUT_OF_MEMORY)
         if now.refused_forks or now.tasks >= limits.processes:
@@ -187,9 +187,9 @@ class KernelSession:
             self._kill(Outcome.OUT_OF_MEMORY)
         elif now.disk_bytes > 1.25 * limits.disk_bytes or now.files > limits.files:
             self._kill(Outcome.DISK_LIMIT)
-        elif time.monotonic() - self._started > limits.wall_seconds:
+        elif clock - self._started > limits.wall_seconds:
             self._kill(Outcome.TIMED_OUT)
-        elif self._deadline is not None and now.cpu_seconds > self._deadline:
+        elif self._patience.over(now.cpu_seconds, clock) or now.cpu_seconds > self._deadline:
             self._stop.set()
 
     def _gone(self) -> None:
@@ -237,7 +237,7 @@ class KernelSession:
             try:
                 status = await self._execute(cell)
             finally:
-                self._deadline = None
+                self._deadline = math.inf
         after = self._sample()
         if self.alive:
             self._judge(after)
@@ -277,9 +277,9 @@ class KernelSession:
                 await completed(task)
             self._running = None
 
-    async def _interrupt(self, task: asyncio.Future[Any]) -> bool:
+    async def _interrupt(self, task: asyncio.Future[Any], seconds: float = _GRACE_SECONDS) -> bool:
         """Send SIGINT until the running request comes to its end, which it gets some time for."""
-        for _attempt in range(int(_GRACE_SECONDS)):
+        for _attempt in range(int(seconds)):
             await self._provisioner.send_signal(signal.SIGINT)
             done, _ = await asyncio.wait([task], timeout=1.0)
             if done or not self.alive:
@@ -299,29 +299,29 @@ class KernelSession:
     ) -> tuple[dict[str, Any], list[bytes]]:
         """Send one question to the agent in the kernel; its answer and buffers, both untrusted.
 
-        Raises KernelGone, EvidenceTooLarge, or QuestionTimedOut when `cpu_seconds` were used up (the kernel lives on).
+        Raises KernelGone, or what became of one question (see the contract) while the kernel lives on.
         """
         if not self.alive:
             raise KernelGone(self._why_gone())
         before = self._sample().cpu_seconds
         self._stop.clear()
         self._lost.clear()
-        self._deadline = before + cpu_seconds
-        session, channel = self._client.session, self._client.shell_channel
+        self._patience.begin(before, cpu_seconds, time.monotonic())
+        socket = self._client.shell_channel.socket
         try:
-            message = session.send(channel.socket, "grader_request", content, buffers=list(buffers))
+            message = self._client.session.send(socket, "grader_request", content, buffers=list(buffers))
         except ZMQError:
             self._kill(Outcome.KERNEL_DIED)  # it does not take anything any more
             raise KernelGone(self._why_gone()) from None
         drain = asyncio.create_task(self._client.drain())
         self._running = answer = asyncio.ensure_future(self._client.answer(message["header"]["msg_id"]))
         try:
-            events = (self._provisioner.ended, self._stop, self._lost)
-            if not await race(asyncio.shield(answer), max(120.0, 20 * cpu_seconds), *events):
+            if not await race(asyncio.shield(answer), None, self._provisioner.ended, self._stop, self._lost):
                 await self._give_up(answer)
             reply = answer.result()
         finally:
-            self._deadline = self._running = None
+            self._running = None
+            self._patience.end()
             for task in (answer, drain):
                 task.cancel()
             await asyncio.gather(answer, drain, return_exceptions=True)
@@ -337,11 +337,14 @@ class KernelSession:
             raise KernelGone(self._why_gone())
         if self._lost.is_set():
             raise EvidenceTooLarge(f"the answer was larger than {self.limits.message_bytes >> 20} MiB")
-        if not await self._interrupt(answer):
+        verdict = self._patience.verdict
+        if not await self._interrupt(answer, self._patience.grace_seconds):
             if self.alive:
                 self._kill(Outcome.TIMED_OUT)
-            raise KernelGone(self._why_gone())
-        raise QuestionTimedOut("the question used up its CPU time")
+            raise verdict if isinstance(verdict, QuestionStarved) else KernelGone(self._why_gone())
+        if self._patience.exhausted:
+            self._kill(Outcome.ASLEEP)
+        raise verdict
 
     def _why_gone(self) -> Outcome:
         return Outcome.KERNEL_DIED if self.outcome is Outcome.COMPLETED else self.outcome

@@ -60,6 +60,7 @@ _OUTCOMES = {
     Outcome.DISK_LIMIT: "too many files",
     Outcome.PROCESS_LIMIT: "too many processes",
     Outcome.KERNEL_DIED: "kernel died",
+    Outcome.ASLEEP: "asleep",
     Outcome.SANDBOX_FAILED: "sandbox failed",
 }
 _ISOLATION = {

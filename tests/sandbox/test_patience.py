@@ -1,0 +1,124 @@
+"""Questions that never end: slow ones are given up by CPU time, sleeping ones ever sooner, starved ones need a person."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from grader.kernel import KernelSession
+from grader.sandbox.contract import KernelGone, Outcome, QuestionSlept, QuestionStarved, QuestionTimedOut
+from grader.sandbox.patience import Patience
+from grader.sandbox.pool import KernelPool
+
+from .conftest import SMALL
+
+AGENT = """
+import importlib, time
+def handle(kernel, content, buffers):
+    exec(content["code"], globals())
+    return {"answer": content["code"]}, []
+importlib.import_module("grader.inside.agent").handle = handle
+"""
+SLEEP = "time.sleep(600)"
+POLITE = "try: time.sleep(600)\nexcept KeyboardInterrupt: pass"
+WORK = "end = time.thread_time() + 1.5\nwhile time.thread_time() < end: pass"
+DROWSY = (
+    "while True:\n    end = time.thread_time() + 0.01\n    while time.thread_time() < end: pass\n    time.sleep(0.5)"
+)
+
+
+def watch(patience: Patience, cpu_seconds: float, share: float, seconds: float) -> float | None:
+    """Let a question use `share` of a processor, read ten times a second; when it is over, None if not within `seconds`."""
+    patience.begin(100.0, cpu_seconds, 5_000.0)
+    for reading in range(int(10 * seconds)):
+        if patience.over(100.0 + share * reading / 10, 5_000.0 + reading / 10):
+            return reading / 10
+    patience.end()
+    return None
+
+
+def test_cpu_time_is_the_limit():
+    patience = Patience(120)
+    assert watch(patience, 20, 1.0, 19.9) is None
+    assert watch(patience, 20, 1.0, 21) is not None
+    assert isinstance(patience.verdict, QuestionTimedOut)
+
+
+@pytest.mark.parametrize("cpu_seconds", [20, 900])
+def test_who_does_not_compute_is_asleep_whatever_cpu_time_is_left(cpu_seconds):
+    patience = Patience(120)
+    assert watch(patience, cpu_seconds, 0.001, 119) is None
+    assert watch(patience, cpu_seconds, 0.001, 122) is not None
+    assert isinstance(patience.verdict, QuestionSlept)
+
+
+def test_after_a_sleeper_the_next_get_less_and_the_third_ends_it():
+    patience = Patience(120)
+    needed = []
+    for sleeper in range(3):
+        assert not patience.exhausted
+        needed.append(watch(patience, 20, 0.0, 200))
+        assert patience.slept == sleeper + 1
+    assert patience.exhausted
+    assert sum(needed) < 145
+
+
+@pytest.mark.parametrize("slept", [0, 1])
+def test_a_hundredth_of_a_processor_is_not_sleeping_but_a_machine_that_is_too_busy(slept):
+    patience = Patience(120)
+    for _sleeper in range(slept):
+        watch(patience, 20, 0.0, 200)
+    assert watch(patience, 20, 0.01, 390) is None
+    assert watch(patience, 20, 0.01, 410) is not None
+    assert isinstance(patience.verdict, QuestionStarved)
+    assert patience.slept == slept
+
+
+def test_a_grader_that_was_suspended_has_not_been_waiting():
+    patience = Patience(120)
+    patience.begin(0, 20, 0)
+    assert not patience.over(0.0, 1)
+    assert not patience.over(0.0, 100_000)
+
+
+@pytest.fixture(params=["control group", "watchdog", "none"])
+def pool(request):
+    if request.param == "none":
+        with KernelPool("none") as plain:
+            yield plain
+    else:
+        yield request.getfixturevalue("warm_pool" if request.param == "control group" else "watched_pool")
+
+
+@pytest.mark.box
+@pytest.mark.attack
+def test_sleeping_questions_are_given_up_and_the_third_ends_the_kernel(pool):
+    async def talk():
+        seen = []
+        async with KernelSession(pool, limits=replace(SMALL, asleep_seconds=3)) as session:
+            await session.run_cell(AGENT, 0)
+            for code in (WORK, SLEEP, WORK, POLITE, "x = 1", SLEEP, "x = 2"):
+                try:
+                    reply, _buffers = await session.ask({"code": code}, cpu_seconds=20)
+                    seen.append(reply["answer"] == code)
+                except (QuestionSlept, KernelGone) as error:
+                    seen.append(str(error) if isinstance(error, KernelGone) else type(error))
+        return seen, session.outcome
+
+    seen, outcome = asyncio.run(talk())
+    assert seen == [True, QuestionSlept, True, QuestionSlept, True, QuestionSlept, Outcome.ASLEEP.sentence]
+    assert outcome is Outcome.ASLEEP
+
+
+@pytest.mark.box
+def test_a_question_that_gets_hardly_any_cpu_time_needs_a_person_and_the_kernel_lives_on(pool):
+    async def talk():
+        async with KernelSession(pool, limits=replace(SMALL, asleep_seconds=2)) as session:
+            await session.run_cell(AGENT, 0)
+            with pytest.raises(QuestionStarved, match="a person has to look"):
+                await session.ask({"code": DROWSY}, cpu_seconds=0.2)
+            return session.outcome, (await session.ask({"code": "x = 1"}, cpu_seconds=5))[0]
+
+    assert asyncio.run(talk()) == (Outcome.COMPLETED, {"answer": "x = 1"})
