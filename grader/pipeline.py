@@ -12,8 +12,6 @@ import functools
 import hashlib
 import importlib.metadata
 import secrets
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,6 +44,8 @@ from grader.records import (
     Usage,
     Verdict,
 )
+from grader.sandbox.claimed import ClaimedFolder
+from grader.reruns import settle
 from grader.sandbox.contract import BoxSpec, Limits
 from grader.sandbox.pool import KernelPool
 from grader.scoring import score
@@ -132,19 +132,20 @@ class Workplace:
         """Prepare nothing yet; use it as a context manager."""
         self.ground, self.limits, self.threads = ground, limits or Limits(), threads
         self._sandbox = sandbox
-        self._home = Path()
+        self._home: ClaimedFolder
         self.pool: KernelPool
 
     def __enter__(self) -> Workplace:
         """Write the model cache and open the pool of kernels. Raises SandboxError or UsageError when that cannot be."""
-        self._home = Path(tempfile.mkdtemp(prefix="grader-home-"))
+        self._home = ClaimedFolder.make("grader-models-")
+        home = self._home.path
         try:
-            self._home.chmod(0o755)
-            prepare_home(self.ground.bundle, self._home / "hf")
-            self.pool = KernelPool(self._sandbox, threads=self.threads, readable=(self._home,))
+            home.chmod(0o755)
+            prepare_home(self.ground.bundle, home / "hf")
+            self.pool = KernelPool(self._sandbox, threads=self.threads, readable=(home,))
             self.pool.__enter__()
         except BaseException:
-            shutil.rmtree(self._home, ignore_errors=True)
+            self._home.remove()
             raise
         return self
 
@@ -155,7 +156,7 @@ class Workplace:
         try:
             self.pool.__exit__(kind, error, trace)
         finally:
-            shutil.rmtree(self._home, ignore_errors=True)
+            self._home.remove()
 
     def environment(self, companions: Mapping[str, bytes]) -> Environment:
         """What notebooks are adapted to."""
@@ -172,7 +173,7 @@ class Workplace:
         """What a submission finds in its box."""
         bundle = self.ground.bundle
         own: dict[str, Path | bytes] = {"train.csv": bundle.train_csv, "eval.csv": bundle.eval_csv}
-        cache = self._home / "hf"
+        cache = self._home.path / "hf"
         hub = cache / "hub"
         binds: dict[str, Path] = {}
         if sum(file.stat().st_size for file in bundle.model_dir.iterdir()) <= _COPIED_BYTES:
@@ -203,7 +204,9 @@ class Workplace:
             return self._nothing(seed, str(error))
         try:
             shims = (_SHIMS, shim_facts(environment))
-            ran = await run_notebook(self.pool, self.spec(helpers), self.limits, notebook, questions, shims, progress)
+            where = (self.pool, self.spec(helpers), self.limits)
+            ran = await run_notebook(*where, notebook, questions, shims, progress)
+            ran = await settle(self.ground.assignment, ran, *where, notebook, questions, shims, progress)
         except InfrastructureError as error:
             return self._fault(notebook, seed, str(error))
         except Exception as error:  # a bug of ours must stop neither the batch nor cost a student points
