@@ -7,6 +7,7 @@ Started cold as `python -m grader.inside.kernel` with one JSON request on standa
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.util
 import inspect
@@ -15,11 +16,14 @@ import os
 import random
 import signal
 import sys
+import types
 import warnings
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ipykernel import ipkernel
 from ipykernel.control import ControlThread
 from ipykernel.iostream import OutStream
 from ipykernel.ipkernel import IPythonKernel
@@ -39,7 +43,8 @@ class BoxKernel(IPythonKernel):
     """An IPython kernel without debugger that also answers the grader's questions."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        with _no_walk_through_modules():
+            super().__init__(**options)
         self.shell_handlers["grader_request"] = self.grader_request
         if importlib.util.find_spec("grader.inside.agent"):
             setup = getattr(_agent(), "setup", None)
@@ -68,6 +73,20 @@ class BoxKernel(IPythonKernel):
         except BaseException as error:
             content, buffers = _failure(error), []
         self.session.send(stream, "grader_reply", content, parent, ident, buffers=buffers)
+
+
+@contextlib.contextmanager
+def _no_walk_through_modules() -> Iterator[None]:
+    """The kernel class lists the file of every imported module for its debugger, which we do not start.
+
+    Looking at thousands of modules writes to their reference counts: in a fork that copies 20 MB of the zygote's memory.
+    """
+    kept = ipkernel.sys
+    ipkernel.sys = types.SimpleNamespace(modules={})
+    try:
+        yield
+    finally:
+        ipkernel.sys = kept
 
 
 def _agent() -> Any:
