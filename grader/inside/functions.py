@@ -211,6 +211,7 @@ def _tree(kind: str, seed: int) -> Any:
         blocks = nn.ModuleList([nn.ModuleDict({"proj": nn.Linear(4, 4), "gate": nn.Linear(4, 4)}) for _ in range(2)])
         model = nn.Module()
         model.encoder, model.blocks, model.head = inner, blocks, nn.Linear(4, 2)
+        model.device = torch.device("cpu")  # as the library's models have it
     return model
 
 

@@ -11,7 +11,7 @@ import itertools
 import sys
 from typing import Any
 
-from grader.inside.agent import Context, StudentRaised, guarded
+from grader.inside.agent import Context, Missing, StudentRaised, guarded
 from grader.inside.functions import trial
 
 RANK_NAMES = ("rank", "r", "lora_r", "lora_rank", "rank_", "R", "k", "lora_dim", "low_rank", "rank_size")
@@ -20,11 +20,16 @@ _NO_NUMBER = (bool, float, str)  # defaults of helper arguments: bias=True, drop
 
 
 def _bind(cls: Any) -> tuple[str, str]:
-    """Names of the rank and alpha arguments; empty where the signature has none, which means: by position."""
+    """Names of the rank and alpha arguments; empty where the signature has none, which means: by position.
+
+    A signature that has no room for them by position (`layer, **kwargs`) gets them by the names that were asked for.
+    """
     try:
-        parameters = list(inspect.signature(cls).parameters.values())[1:]
+        layer, *parameters = inspect.signature(cls).parameters.values()
     except (TypeError, ValueError):
         return "", ""
+    if layer.kind is not layer.VAR_POSITIONAL and [p.kind for p in parameters] == [layer.VAR_KEYWORD]:
+        return RANK_NAMES[0], ALPHA_NAMES[0]
     numbers = [p.name for p in parameters if type(p.default) not in _NO_NUMBER or p.name in ALPHA_NAMES]
 
     def named(exact: tuple[str, ...], part: str) -> str:
@@ -39,12 +44,26 @@ def construct(cls: Any, base: Any, rank: int, alpha: int) -> Any:
     rank_name, alpha_name = _bind(cls)
     if rank_name and alpha_name and rank_name != alpha_name:
         return guarded(cls, base, **{rank_name: rank, alpha_name: alpha})
+    if rank_name and _second(cls) not in (rank_name, ""):  # `layer, scaling, rank`: what comes first is the other one
+        return guarded(cls, base, alpha, **{rank_name: rank})
     return guarded(cls, base, rank, alpha)
+
+
+def _second(cls: Any) -> str:
+    """Name of the first argument after the layer, if it takes a whole number or anything; empty otherwise."""
+    parameters = list(inspect.signature(cls).parameters.values())[1:]
+    fits = parameters and parameters[0].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return parameters[0].name if fits and type(parameters[0].default) not in (bool, str) else ""
 
 
 def _is_class(thing: Any) -> bool:
     torch = sys.modules["torch"]
     return isinstance(thing, type) and issubclass(thing, torch.nn.Module)
+
+
+def _is_factory(thing: Any) -> bool:
+    """Tell functions, which may make layers just as a class does, from classes and modules."""
+    return callable(thing) and not isinstance(thing, type | sys.modules["torch"].nn.Module)
 
 
 def _base_layer(case: dict[str, Any]) -> Any:
@@ -109,7 +128,7 @@ def _candidates(layer: Any, case: dict[str, Any]) -> tuple[list[tuple[str, Any]]
     buffers = list(torch.nn.Module.named_buffers(layer))
 
     def free(members: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-        matrices = [(n, t) for n, t in members if t.dim() == 2 and t.is_floating_point()]
+        matrices = [(n, t) for n, t in members if t.is_floating_point() and t.squeeze().dim() == 2]
         return [(n, t) for n, t in matrices if not any(_kept([t], wanted) <= 1e-6 for wanted in base)]
 
     for members, registered in ((parameters, True), (parameters + buffers, True)):
@@ -121,6 +140,8 @@ def _candidates(layer: Any, case: dict[str, Any]) -> tuple[list[tuple[str, Any]]
 def find_factors(layer: Any, case: dict[str, Any]) -> list[dict[str, Any]]:
     """Every way to read two tensors as A (r x in, either orientation) and B (out x r, either orientation).
 
+    Dimensions of size one (a convolution's, a batch's) make no difference.
+
     Returns [{"A", "B", "A_flipped", "B_flipped", "r", "names", "registered"}] with the tensors themselves.
     """
     (out_features, in_features), most = case["W"].shape, len(case["A"])
@@ -128,8 +149,8 @@ def find_factors(layer: Any, case: dict[str, Any]) -> list[dict[str, Any]]:
     readings = []
     for (name_a, A), (name_b, B) in itertools.permutations(free, 2):
         for flip_a, flip_b in itertools.product((False, True), repeat=2):
-            rank_a, wide_a = (A.shape[1], A.shape[0]) if flip_a else (A.shape[0], A.shape[1])
-            rank_b, wide_b = (B.shape[0], B.shape[1]) if flip_b else (B.shape[1], B.shape[0])
+            rank_a, wide_a = reversed(A.squeeze().shape) if flip_a else A.squeeze().shape
+            rank_b, wide_b = B.squeeze().shape if flip_b else reversed(B.squeeze().shape)
             if wide_a == in_features and wide_b == out_features and rank_a == rank_b and 0 < rank_a <= most:
                 reading = {"A": A, "B": B, "A_flipped": flip_a, "B_flipped": flip_b, "r": int(rank_a)}
                 readings.append({**reading, "names": [name_a, name_b], "registered": registered})
@@ -141,8 +162,8 @@ def _load(reading: dict[str, Any], A: Any, B: Any) -> None:
     r = reading["r"]
     a, b = torch.from_numpy(A[:r, :].copy()), torch.from_numpy(B[:, :r].copy())
     with torch.no_grad():
-        reading["A"].data.copy_(a.t() if reading["A_flipped"] else a)
-        reading["B"].data.copy_(b.t() if reading["B_flipped"] else b)
+        reading["A"].data.squeeze().copy_(a.t() if reading["A_flipped"] else a)
+        reading["B"].data.squeeze().copy_(b.t() if reading["B_flipped"] else b)
 
 
 def _bare(layer: Any, reading: dict[str, Any], case: dict[str, Any]) -> None:
@@ -206,15 +227,7 @@ def _loaded(cls: Any, case: dict[str, Any], number: int) -> dict[str, Any]:
         answer["start"] = _norms(layer, reading, case)[:2]  # can the layer, as it was built, start to learn?
     except StudentRaised:
         answer["start"] = [None, None]
-    for name in ("", "bare_"):
-        if name:
-            layer.train()
-            _bare(layer, reading, case)
-        for key, scale in (("zeroed", 0), ("outputs", 1)):
-            layer.train()
-            _load(reading, case["A"] * scale, case["B"] * scale)
-            layer.eval()
-            answer[name + key] = [_output(layer, x) for x in case["x"]]
+    _with_matrices(layer, reading, case, answer, "")
     try:
         x = torch.from_numpy(case["x"][0].copy()).requires_grad_(True)
         y = guarded(layer, x)
@@ -223,7 +236,21 @@ def _loaded(cls: Any, case: dict[str, Any], number: int) -> dict[str, Any]:
         answer["gradients"] = _norms(layer, reading, case)
     except StudentRaised as error:
         answer["gradients_raised"] = str(error)[:300]
+    layer.train()
+    _bare(layer, reading, case)
+    _with_matrices(layer, reading, case, answer, "bare_")
     return answer
+
+
+def _with_matrices(
+    layer: Any, reading: dict[str, Any], case: dict[str, Any], answer: dict[str, Any], prefix: str
+) -> None:
+    """Add the outputs in eval mode with zero matrices and with the grader's to `answer`."""
+    for key, scale in (("zeroed", 0), ("outputs", 1)):
+        layer.train()
+        _load(reading, case["A"] * scale, case["B"] * scale)
+        layer.eval()
+        answer[prefix + key] = [_output(layer, x) for x in case["x"]]
 
 
 def _find_class(context: Context, names: list[str]) -> Any:
@@ -239,14 +266,17 @@ def _find_class(context: Context, names: list[str]) -> Any:
             y = layer(torch.zeros(2, 5))
         return tuple(y.shape) == (2, 7) and len(list(layer.parameters())) >= 2
 
-    named = context.find(names, _is_class, plausible)
+    try:
+        named, accept = context.find(names, _is_class, plausible), _is_class
+    except Missing:  # a function that makes such layers is called just like the class
+        named, accept = context.find(names, _is_factory, plausible), _is_factory
     try:
         right = bool(context.renamed) or plausible(named)
     except BaseException:  # whatever the student's class raises
         right = False
     if right:
         return named
-    others = [cls for cls in context.stand_ins(_is_class, plausible) if cls is not named]
+    others = [cls for cls in context.stand_ins(accept, plausible) if cls is not named]
     if len(others) != 1:
         return named
     context.renamed = str(others[0].__name__)[:80]

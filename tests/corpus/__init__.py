@@ -1,7 +1,7 @@
 """The labelled corpus: short variations of a base handwriting with the criteria that each of them must lose."""
 
-from tests.corpus import counting, layers, lora_class, unseen
+from tests.corpus import counting, layers, lora_class, unseen, unseen_class, unseen_mistakes
 from tests.corpus.base import CASES
 from tests.corpus.judged import judged
 
-__all__ = ["CASES", "counting", "judged", "layers", "lora_class", "unseen"]
+__all__ = ["CASES", "counting", "judged", "layers", "lora_class", "unseen", "unseen_class", "unseen_mistakes"]
