@@ -29,7 +29,7 @@ from grader.sandbox.contract import (
 )
 from grader.sandbox.pool import KernelPool
 
-__all__ = ["Ran", "run_notebook"]
+__all__ = ["Progress", "Ran", "run_notebook", "sum_usage"]
 
 _SECOND_RUNS = 2
 _SETUP_SECONDS = 60.0
@@ -106,7 +106,7 @@ async def run_notebook(
     return Ran(
         outcome=first.outcome,
         cells=tuple(_best_known(rounds, reduced)),
-        usage=_sum([r.usage for r in rounds]),
+        usage=sum_usage([r.usage for r in rounds]),
         mode=last.mode,
         observations=last.observations,
         adaptations=last.adaptations,
@@ -127,7 +127,8 @@ def _best_known(rounds: Sequence[_Round], reduced: set[int]) -> list[CellRun]:
     return [found[index] for index in sorted(found)]
 
 
-def _sum(usages: Sequence[Usage]) -> Usage:
+def sum_usage(usages: Sequence[Usage]) -> Usage:
+    """What several runs of one submission used together; the peak is that of the largest."""
     return Usage(
         cpu_seconds=sum(u.cpu_seconds for u in usages),
         wall_seconds=sum(u.wall_seconds for u in usages),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from grader.assignment import Assignment, Check
@@ -22,7 +23,7 @@ def judge(assignment: Assignment, evidence: Evidence, questions: Mapping[str, Qu
         verdict = _blocked(check, verdicts) or _one(check, questions.get(check.asks), seen, verdicts)
         if seen.renamed and verdict.status is not Status.SKIPPED:
             note = Notice("renamed", f"`{seen.renamed}` was taken for the asked-for name, by what it does.")
-            verdict = Verdict(verdict.status, verdict.message, verdict.hint, verdict.because, (*verdict.notices, note))
+            verdict = replace(verdict, notices=(*verdict.notices, note))
         verdicts[check.id] = verdict
     return verdicts
 

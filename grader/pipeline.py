@@ -44,8 +44,8 @@ from grader.records import (
     Usage,
     Verdict,
 )
-from grader.sandbox.claimed import ClaimedFolder
 from grader.reruns import settle
+from grader.sandbox.claimed import ClaimedFolder
 from grader.sandbox.contract import BoxSpec, Limits
 from grader.sandbox.pool import KernelPool
 from grader.scoring import score

@@ -206,6 +206,8 @@ class Observation:
     """The stand-in's name, when the asked-for name was missing and its single plausible stand-in was used."""
     cpu_seconds: float = 0.0
     """CPU time of the question."""
+    again: tuple[Observation, ...] = ()
+    """What the same question brought to light when the submission was run again with other random seeds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +236,10 @@ class Verdict:
     """Id of the criterion that already cost points for the same root cause, when skipped."""
     notices: tuple[Notice, ...] = ()
     """Things worth telling that cost nothing, e.g. that a renamed function was found."""
+    share: float = 0.0
+    """Part of the points that a failed criterion still earns, 0 to 1; rounded down to whole points."""
+    again: bool = False
+    """True when evidence of a further run with other random seeds would settle it."""
 
 
 @dataclass(frozen=True, slots=True)

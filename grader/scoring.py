@@ -34,7 +34,14 @@ def score(
             earned = None
             reasons.append(f"{check.id}: {verdict.message}")
         else:
-            earned = check.points if verdict.status is Status.PASSED else 0
+            earned = check.points if verdict.status is Status.PASSED else _partial(check.points, verdict)
         results.append(CriterionResult(check.id, check.title, check.points, earned, verdict))
     total = None if reasons else sum(result.earned or 0 for result in results)
     return Score(tuple(results), assignment.possible, total, tuple(reasons))
+
+
+def _partial(points: int, verdict: Verdict) -> int:
+    """Whole points of a failed criterion that gives a share of them; never all."""
+    if verdict.status is not Status.FAILED or not 0.0 < verdict.share < 1.0:
+        return 0
+    return int(points * verdict.share + 1e-9)

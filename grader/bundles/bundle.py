@@ -116,6 +116,17 @@ class Bundle:
         entry = _read_object(file)["methods"].get(method, {}) if file.is_file() else {}
         return max((float(run["accuracy"]["sd"]) for run in entry.get("runs", {}).values()), default=0.0)
 
+    @property
+    def linear_range(self) -> float:
+        """How far below the minimum accuracy points fall linearly to none; 0 for a hard threshold.
+
+        Raises BundleError where the manifest says something else than a number from 0 to 0.5.
+        """
+        width = self.manifest["linear_range"]
+        if isinstance(width, bool) or not isinstance(width, int | float) or not 0 <= width <= 0.5:
+            raise BundleError(f'{self.path / MANIFEST}: "linear_range" must be a number from 0 to 0.5, not {width!r}.')
+        return float(width)
+
     @cached_property
     def windows(self) -> Mapping[str, Window]:
         """Method -> its calibrated window; empty where none was calibrated. Raises BundleError for a damaged file."""
@@ -227,6 +238,7 @@ def _complete(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
         "description": "",
         "models": list(MODEL_NAMES),
         "sizes": {},
+        "linear_range": 0.0,
         "heldout": {"source": "file", "path": "heldout.csv"},
         "files": {},
         **manifest,

@@ -17,10 +17,11 @@ ROWS: list[set[str]] = [
     {"codec", "probes", "wire", "compare", "assignment", "matrix"},
     {"notebook", "adapt", "intake", "judging", "scoring", "sandbox", "bundles", "assignments", "authoring", "inside"},
     {"kernel", "sandbox.conformance", "reports", "lms"},
-    {"execution", "store", "fingerprint"},
+    {"execution", "store", "fingerprint", "marks"},
+    {"reruns"},
     {"pipeline"},
     {"engines"},
-    {"plan", "batch", "publish"},
+    {"plan", "batch", "publish", "index"},
     {"commands"},
     {"cli"},
 ]

@@ -2,10 +2,12 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from grader.assignments.finetuning import ASSIGNMENT
 from grader.assignments.finetuning.accuracy import judge_accuracy
 from grader.assignments.finetuning.base import Facts, Standard
 from grader.bundles import load_bundle
@@ -13,6 +15,7 @@ from grader.bundles.window import derive_window
 from grader.errors import BundleError
 from grader.probes import Question
 from grader.records import Attempt, Observation, Status, Verdict
+from grader.scoring import score
 
 REVIEWS = 2000
 LABELS = tuple(int(i % 2) for i in range(REVIEWS))
@@ -32,15 +35,21 @@ def logits(accuracy, margin=1.0):
     return np.where(np.arange(2)[None] == chosen[:, None], margin, 0.0).astype(np.float32)
 
 
-def verdict(accuracy, structure=STRUCTURE, facts=FACTS, margin=1.0, **seen):
-    """What the head-only step gets for a run of which this was seen."""
+def observation(accuracy, margin=1.0, **seen):
+    """A head-only run of which this was seen."""
     entry = {
         "order": 0, "seconds": 1.0, "layout": {"root": "", "at": {}}, "logits": logits(accuracy, margin),
         "start": [["distilbert.a", [2], False, "1"], ["classifier.weight", [2, 16], True, "2"]],
         "end": [["distilbert.a", [2], False, "1"], ["classifier.weight", [2, 16], True, "3"]], **USUAL, **seen,
     }  # fmt: skip
+    return Observation(Attempt.VALUE, {"runs": [entry]})
+
+
+def verdict(accuracy, structure=STRUCTURE, facts=FACTS, margin=1.0, again=(), **seen):
+    """What the head-only step gets for a run of which this was seen, and for further runs with other seeds."""
     question = Question("training", secret={"facts": facts})
-    return judge_accuracy("head", "head/frozen", question, Observation(Attempt.VALUE, {"runs": [entry]}), structure)
+    first = replace(observation(accuracy, margin, **seen), again=tuple(again))
+    return judge_accuracy("head", "head/frozen", question, first, structure)
 
 
 def test_what_reaches_the_threshold_passes_with_any_hyperparameters():
@@ -93,11 +102,81 @@ def test_a_miss_is_not_reviewed_where_the_structure_is_wrong():
     assert verdict(0.60, broken, steps=250, path=0.0063).status is Status.FAILED
 
 
-def test_a_miss_within_the_noise_needs_review():
-    band = 2 * math.sqrt(0.76 * 0.24 / REVIEWS + 0.01**2)
-    assert verdict(0.76 - 0.9 * band).status is Status.ERROR
-    assert "noise" in verdict(0.76 - 0.9 * band).message
-    assert verdict(0.76 - 1.1 * band).status is Status.FAILED
+BAND = 2 * math.sqrt(0.76 * 0.24 / REVIEWS + 0.01**2)
+
+
+def test_a_miss_within_the_noise_is_run_again():
+    close = verdict(0.76 - 0.9 * BAND)
+    assert close.status is Status.ERROR
+    assert close.again
+    assert "noise" in close.message
+    clear = verdict(0.76 - 1.1 * BAND)
+    assert clear.status is Status.FAILED
+    assert not clear.again
+    assert not verdict(0.60, steps=250, path=0.0063).again, "other seeds do not help outside of the window"
+
+
+def test_the_mean_over_the_seeds_settles_a_close_miss():
+    better, worse = observation(0.775), observation(0.745)
+    reached = verdict(0.755, again=(better, better))
+    assert reached.status is Status.PASSED
+    assert "0.775" in reached.message
+    assert "0.768" in reached.message
+    missed = verdict(0.755, again=(better, worse))
+    assert missed.status is Status.FAILED
+    assert "the mean is 0.758" in missed.message
+    assert verdict(0.70, again=(better, better)).status is Status.FAILED, "a clear miss is none of luck"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        Observation(Attempt.RAISED, error="E"),
+        Observation(Attempt.VALUE, None),
+        Observation(Attempt.VALUE, {"runs": []}),
+        Observation(Attempt.VALUE, {"runs": [{"steps": 5}]}),
+        observation(0.99, logits=np.full((REVIEWS, 2), np.nan, np.float32)),
+    ],
+)
+def test_a_further_run_that_cannot_be_read_settles_nothing(broken):
+    assert verdict(0.755, again=(broken, broken)).status is Status.ERROR
+    assert verdict(0.755, again=(broken, observation(0.80))).status is Status.PASSED
+
+
+def ranged(width):
+    standards = dict.fromkeys(("full", "head", "lora"), replace(STANDARD, linear_range=width))
+    return replace(FACTS, standards=standards)
+
+
+def test_points_fall_linearly_where_the_bundle_says_so():
+    facts = ranged(0.10)
+    assert verdict(0.77, facts=facts).status is Status.PASSED
+    half = verdict(0.71, facts=facts)
+    assert half.status is Status.FAILED
+    assert half.share == pytest.approx(0.5)
+    assert "0.66" in half.message
+    assert verdict(0.65, facts=facts).share == 0.0
+    assert verdict(0.71).share == 0.0, "a hard threshold unless the bundle says otherwise"
+    close = verdict(0.755, facts=facts, again=(observation(0.745), observation(0.745)))
+    assert close.share == pytest.approx(1 - (0.76 - (0.755 + 2 * 0.745) / 3) / 0.10)
+
+
+def test_a_share_earns_whole_points_and_never_all():
+    rubric = {check.id: check for check in ASSIGNMENT.checks.values()}
+    points = rubric["head/accuracy"].points
+    for share, earned in ((0.0, 0), (0.5, points // 2), (0.999, points - 1), (1.0, 0), (math.nan, 0), (-1.0, 0)):
+        result = score(ASSIGNMENT, {"head/accuracy": Verdict(Status.FAILED, "", share=share)})
+        assert {c.id: c.earned for c in result.criteria}["head/accuracy"] == earned
+    skipped = score(ASSIGNMENT, {"head/accuracy": Verdict(Status.SKIPPED, "", because="head/frozen", share=0.5)})
+    assert {c.id: c.earned for c in skipped.criteria}["head/accuracy"] == 0
+
+
+@pytest.mark.parametrize("width", [-0.1, 0.6, "0.1", True])
+def test_a_linear_range_that_makes_no_sense_is_refused(width):
+    bundle = load_bundle()
+    with pytest.raises(BundleError, match="linear_range"):
+        _ = replace(bundle, manifest={**bundle.manifest, "linear_range": width}).linear_range
+    assert replace(bundle, manifest={**bundle.manifest, "linear_range": 0.05}).linear_range == 0.05
 
 
 def test_a_bundle_without_a_window_judges_by_the_threshold():

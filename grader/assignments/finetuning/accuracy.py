@@ -1,13 +1,16 @@
 """Minimum accuracy, measured by the grader on held-out reviews; printed numbers are never read.
 
 A miss costs points only where the calibration says that a right solution would not have missed: not with hyperparameters
-outside its window, and not within the noise around the threshold. Such a miss needs review, if the run was a real one.
+outside its window, and not within the noise around the threshold. Outside, a real run needs review; within the noise the
+notebook is run again with other seeds, and the mean counts.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
+from statistics import fmean
 
 from grader.assignments.finetuning.base import ASSIGNMENT, Facts, Standard
 from grader.assignments.finetuning.runs import Run, assign, read_runs, training_question
@@ -26,6 +29,10 @@ SPREAD = 2.0
 SETTLES = (
     "The training looks right but ends short of the minimum accuracy. About three epochs with the library's learning rate"
     " (5e-5) and batch size (8) settle it without a person."
+)
+CLOSE = (
+    "The difference is within the noise of the seed and of the held-out reviews: another seed may reach it. Run the"
+    " submission again, or settle it by hand."
 )
 NO_RUN = "No training run was seen for this step."
 
@@ -70,21 +77,46 @@ def judge_accuracy(
         said += f"; the mean loss is {run.loss:.3f}, at most {standard.loss:.2f} is needed"
     if run.accuracy >= threshold and not dull:
         return passed(f"{said}.")
+    reached = run.accuracy
     if all(earlier[id_].status is Status.PASSED for id_ in STRUCTURE[method]) and in_earnest(run):
         outside = outside_window(run, standard)
         if outside:
             return Verdict(Status.ERROR, f"{said}. The learning rate went up to {run.peak_rate:g}. {outside}", SETTLES)
         if run.accuracy >= threshold - noise_band(threshold, len(facts.labels), standard.noise) and not dull:
-            return Verdict(
-                Status.ERROR,
-                f"{said}. The difference is within the noise of the seed and of the held-out reviews: another seed may"
-                " reach it. Run the submission again, or settle it by hand.",
-                SETTLES,
-            )
-    return failed(
+            others = other_seeds(method, asked, seen)
+            if not others:
+                return Verdict(Status.ERROR, f"{said}. {CLOSE}", SETTLES, again=True)
+            reached = fmean((run.accuracy, *others))
+            said += f". With other seeds: {', '.join(f'{value:.3f}' for value in others)}; the mean is {reached:.3f}"
+            if reached >= threshold:
+                return passed(f"{said}.")
+    miss = failed(
         f"{said}.",
         "Does the loss go down? Look at the learning rate, the number of epochs, and whether the labels reach the model.",
     )
+    return miss if dull else in_linear_range(miss, reached, threshold, standard.linear_range)
+
+
+def other_seeds(method: str, asked: Question, seen: Observation) -> list[float]:
+    """Accuracies of the method's run when the notebook was run again with other seeds; what cannot be read is left out."""
+    found = []
+    for observation in seen.again:
+        try:
+            run = run_for(method, asked, observation)
+        except (KeyError, TypeError, ValueError):
+            continue
+        if run is not None and run.accuracy is not None:
+            found.append(run.accuracy)
+    return found
+
+
+def in_linear_range(miss: Verdict, reached: float, threshold: float, width: float) -> Verdict:
+    """Give a miss its part of the points where the bundle has a linear range below the minimum accuracy."""
+    share = 1.0 - (threshold - reached) / width if width > 0 else 0.0
+    if not 0.0 < share < 1.0:
+        return miss
+    told = f"{miss.message} Points fall linearly from {threshold:.2f} to none at {threshold - width:.2f}."
+    return replace(miss, message=told, share=share)
 
 
 def in_earnest(run: Run) -> bool:

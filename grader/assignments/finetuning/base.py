@@ -38,6 +38,8 @@ class Standard:
     """Highest learning rate of the calibrated window; None where no window was calibrated."""
     least_path: float = 0.0
     """Least sum of the learning rates of all steps in the calibrated window."""
+    linear_range: float = 0.0
+    """How far below the minimum accuracy points fall linearly to none; 0 for a hard threshold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +111,14 @@ def facts(bundle: Any, secret: bytes) -> Facts:
 
 
 def _standard(bundle: Any, method: str) -> Standard:
-    window, noise = bundle.windows.get(method), bundle.seed_noise(method)
-    if window is None:
-        return Standard(bundle.maximum_loss(method), noise)
-    return Standard(bundle.maximum_loss(method), noise, window.highest_rate, window.least_path)
+    window = bundle.windows.get(method)
+    return Standard(
+        loss=bundle.maximum_loss(method),
+        noise=bundle.seed_noise(method),
+        highest_rate=None if window is None else window.highest_rate,
+        least_path=0.0 if window is None else window.least_path,
+        linear_range=bundle.linear_range,
+    )
 
 
 def summary(questions: Mapping[str, Question], observations: Mapping[str, Observation]) -> dict[str, Any]:

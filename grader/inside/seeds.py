@@ -1,0 +1,49 @@
+"""Other random numbers than the last time: fixed seeds are shifted when a notebook is run again to settle a close result.
+
+Runs in the box, in reruns only. Who fixes a seed gets another one, and the whole notebook the same other one.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from grader.inside.hooks import Record, when_imported
+
+__all__ = ["install"]
+
+_LIMIT = 2**32
+
+
+def install(_record: Record, facts: Mapping[str, Any]) -> None:
+    """Shift the seeds given to `random`, NumPy and PyTorch by `facts["seed_shift"]`; 0 or none changes nothing."""
+    shift = int(facts.get("seed_shift", 0))
+    if shift:
+        _shift(random, "seed", shift)
+        when_imported("numpy.random", lambda module: _shift(module, "seed", shift))
+        when_imported("torch", lambda module: _shift_torch(module, shift))
+
+
+def _shift(module: Any, name: str, shift: int) -> None:
+    seed = getattr(module, name)
+    setattr(module, name, _shifted(seed, shift))
+
+
+def _shift_torch(torch: Any, shift: int) -> None:
+    moved = _shifted(torch.manual_seed, shift)
+    torch.manual_seed = torch.random.manual_seed = moved  # `from torch.random import ...`, too
+
+
+def _shifted(seed: Callable[..., Any], shift: int) -> Callable[..., Any]:
+    @functools.wraps(seed)
+    def moved(*args: Any, **kwargs: Any) -> Any:
+        given = args[:1]
+        if given and type(given[0]) is int:  # numpy's integers, strings and None are left to their own ways
+            args = ((given[0] + shift) % _LIMIT, *args[1:])
+        elif type(kwargs.get("seed")) is int:
+            kwargs = {**kwargs, "seed": (kwargs["seed"] + shift) % _LIMIT}
+        return seed(*args, **kwargs)
+
+    return moved
