@@ -62,6 +62,10 @@ class Event:
     """Why it is a fault, or why it is run again."""
 
 
+class NotSentError(Exception):
+    """The workers had broken down before an item was sent to them: it is not to blame."""
+
+
 def workers_for(cores: int, memory_bytes: int) -> int:
     """How many submissions to run side by side: one per core, with 2 GiB each beside 2 GiB for everything else."""
     return max(1, min(cores, (memory_bytes - 2 * _GIB) // (2 * _GIB)))
@@ -85,7 +89,7 @@ def pump(
                 live[executor.submit(function, item)] = item
             except cf.BrokenExecutor as error:
                 exhausted = True  # no engine is left to give work to; the caller decides what becomes of the rest
-                yield item, None, error
+                yield item, None, NotSentError(str(error))
         if not live:
             return
         done, _ = cf.wait(live, return_when=cf.FIRST_COMPLETED)
@@ -115,24 +119,30 @@ def run_batch(
     jobs: Sequence[Job],
     engine: Engine,
     on_event: Callable[[Event], None] = lambda _event: None,
+    on_stop: Callable[[], None] = lambda: None,
 ) -> None:
     """Run jobs on an engine's workers and record each as it completes.
 
-    A worker that dies (out of memory, killed) is replaced; a submission that loses its worker three times is recorded as
-    our fault, never as a zero. Ctrl-C once lets the running submissions finish and then raises KeyboardInterrupt, twice
-    stops at once; what is recorded stays. Raises EngineError when no fit worker is to be had.
+    A worker that dies (out of memory, killed) is replaced; a submission that loses its worker three times, the third time
+    running alone, is recorded as our fault, never as a zero. Ctrl-C once calls `on_stop`, lets the running submissions finish
+    and then raises KeyboardInterrupt, twice stops at once; what is recorded stays. Raises EngineError when no fit worker is
+    to be had.
     """
     waiting = list(jobs)
     losses: dict[str, int] = {}
-    with _gentle_stop() as stopping:
+    with _gentle_stop(on_stop) as stopping:
         while waiting and not stopping.is_set():
-            waiting = _round(run, order, waiting, engine, losses, stopping, on_event)
+            # who was there when workers were lost may be the cause, or only have run beside it: alone it will show
+            suspects = [job for job in waiting if losses.get(job.submission.id, 0) == _LOSSES - 1]
+            others = [job for job in waiting if losses.get(job.submission.id, 0) < _LOSSES - 1]
+            again = _round(run, order, others or suspects, engine, losses, stopping, on_event, alone=not others)
+            waiting = [*again, *suspects] if others else again
         if stopping.is_set():
             raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def _gentle_stop() -> Iterator[threading.Event]:
+def _gentle_stop(on_stop: Callable[[], None]) -> Iterator[threading.Event]:
     """Turn the first Ctrl-C into a wish; the second is the usual KeyboardInterrupt."""
     stopping = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -143,6 +153,7 @@ def _gentle_stop() -> Iterator[threading.Event]:
     def wish(_signum: int, _frame: Any) -> None:
         stopping.set()
         signal.signal(signal.SIGINT, before)
+        on_stop()
 
     signal.signal(signal.SIGINT, wish)
     try:
@@ -159,15 +170,17 @@ def _round(
     losses: dict[str, int],
     stopping: threading.Event,
     on_event: Callable[[Event], None],
+    *,
+    alone: bool,
 ) -> list[Job]:
-    """Run jobs on one set of workers until it is done or broken; returns what has to be run again."""
+    """Run jobs on one set of workers until it is done or broken, `alone` one at a time; returns what has to be run again."""
     lost: dict[str, tuple[Job, BaseException]] = {}
     started: set[str] = set()
     work = functools.partial(serve, order)
     with engine.open(order) as session:
         left = len(jobs)
         for job, result, error in pump(
-            session.executor, work, _announce(run, jobs, started, stopping, on_event), session.window
+            session.executor, work, _announce(run, jobs, started, stopping, on_event), 1 if alone else session.window
         ):
             left -= 1
             session.expect(left)
@@ -175,11 +188,15 @@ def _round(
                 _record(run, job, result, on_event)
             elif isinstance(error, EngineError):
                 raise error
+            elif isinstance(error, NotSentError):
+                started.discard(job.submission.id)
             elif isinstance(error, cf.BrokenExecutor | cf.CancelledError | InfrastructureError):
                 lost[job.submission.id] = (job, error)
             else:
                 _record_fault(run, job, f"{type(error).__name__}: {error}", on_event)
-    again = [job for job in jobs if job.submission.id not in started] if lost else []
+    if not started and not stopping.is_set():
+        raise EngineError("the workers broke down before anything could be sent to them; nothing was run")
+    again = [job for job in jobs if job.submission.id not in started]
     for name, (job, error) in lost.items():
         losses[name] = losses.get(name, 0) + 1
         if losses[name] < _LOSSES:

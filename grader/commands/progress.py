@@ -103,6 +103,10 @@ class ClassProgress:
                 said += f"; {words_for(self.left())}"
             self._console.print(said, markup=False, soft_wrap=True)
 
+    def stopping(self) -> None:
+        """Say what the first Ctrl-C does."""
+        self._console.print("finishing what runs; press Ctrl-C again to stop now", style="yellow")
+
     def left(self) -> float | None:
         """Expected seconds until all is done."""
         now = time.monotonic()

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -16,6 +17,8 @@ from grader.engines.worker import Order, begin
 from grader.errors import GraderError
 
 __all__ = ["LocalEngine"]
+
+_ENDING_SECONDS = 8.0  # a worker takes five at most, see `grader.engines.worker`
 
 
 class LocalEngine:
@@ -28,15 +31,30 @@ class LocalEngine:
 
     @contextlib.contextmanager
     def open(self, order: Order) -> Iterator[Session]:
-        """Lend a process pool; on an error what waits is dropped, what runs is waited for."""
+        """Lend a process pool; on an error what waits is dropped and what runs is waited for, on Ctrl-C nothing is."""
         context = multiprocessing.get_context("spawn")
         executor = cf.ProcessPoolExecutor(self.workers, mp_context=context, initializer=_enter, initargs=(order,))
         try:
             yield Session(executor, self.workers)
+            executor.shutdown(wait=True)
+        except KeyboardInterrupt:
+            _end_now(executor)
+            raise
         except BaseException:
             executor.shutdown(wait=True, cancel_futures=True)
             raise
-        executor.shutdown(wait=True)
+
+
+def _end_now(executor: cf.ProcessPoolExecutor) -> None:
+    """Tell all workers to clean up and end, and do not wait long for any."""
+    workers = list((executor._processes or {}).values())  # a public way comes with Python 3.14
+    for worker in workers:
+        worker.terminate()
+    last = time.monotonic() + _ENDING_SECONDS
+    for worker in workers:
+        worker.join(max(0.0, last - time.monotonic()))
+        worker.kill()
+    executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _enter(order: Order) -> None:

@@ -6,6 +6,7 @@ waits for the end of a pipe) then removes its folder and its control groups, and
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -15,7 +16,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from grader.errors import SandboxError
 from grader.sandbox.cgroup import PREFIX, ControlGroup
@@ -24,10 +25,18 @@ from grader.sandbox.environment import environment
 from grader.sandbox.host import Passage, choose
 from grader.sandbox.zygote import Zygote
 
-__all__ = ["KernelPool"]
+__all__ = ["KernelPool", "Running"]
 
 _LONGEST_SOCKET_PATH = 100
 _RESTARTS = 3
+
+
+class Running(Protocol):
+    """A session as the pool sees it."""
+
+    def abandon(self) -> None:
+        """Kill everything in the box and remove its control group, from whatever thread."""
+        ...
 
 
 class KernelPool:
@@ -55,6 +64,8 @@ class KernelPool:
         self._passage: Passage | None = None
         self._zygote: Zygote | None = None
         self._janitor: subprocess.Popen[bytes] | None = None
+        self.running: set[Running] = set()
+        """Sessions that have begun and not ended: they are ended with the pool, when a worker is told to end in the middle."""
 
     @property
     def folder(self) -> Path:
@@ -127,7 +138,10 @@ class KernelPool:
         return ControlGroup.create(limits) if self._control_groups else None
 
     def close(self) -> None:
-        """End the zygote and remove everything. Idempotent."""
+        """End what runs and the zygote, and remove everything. Idempotent."""
+        for session in list(self.running):
+            with contextlib.suppress(OSError):
+                session.abandon()
         if self._zygote is not None:
             self._zygote.stop()
             self._zygote = None

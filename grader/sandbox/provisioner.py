@@ -99,6 +99,7 @@ class BoxProvisioner(KernelProvisionerBase):
     async def cleanup(self, restart: bool = False) -> None:  # noqa: ARG002
         """End everything and remove every trace."""
         self.end()
+        self.pool.running.discard(self)
         if self.group is not None:
             self.group.remove()
         if self.folder is not None:
@@ -107,6 +108,7 @@ class BoxProvisioner(KernelProvisionerBase):
 
     async def pre_launch(self, **options: Any) -> dict[str, Any]:
         """Choose the connection: Unix sockets in a private folder, TCP on Windows."""
+        self.pool.running.add(self)
         self.folder = self.pool.session_folder()
         self.folders = [self.folder]
         manager = self.parent
@@ -116,6 +118,9 @@ class BoxProvisioner(KernelProvisionerBase):
             manager.transport, manager.ip = "ipc", str(self.folder / "k")
             for number, channel in enumerate((*CHANNELS, "hb"), 1):
                 setattr(manager, f"{channel}_port", number)
+        manager.connection_file = str(
+            self.folder / "connection.json"
+        )  # else beside all folders, where a kill leaves it
         self.connection_info = manager.get_connection_info()
         options.pop("extra_arguments", None)
         return await super().pre_launch(cmd=[], **options)
@@ -283,6 +288,15 @@ class BoxProvisioner(KernelProvisionerBase):
             self._log = -1
         self.finished = True
         self.ended.set()
+
+    def abandon(self) -> None:
+        """Kill everything in the box and remove its control group, from whatever thread: the pool is closed with us in it."""
+        if self.plain is not None:
+            self.plain.end()
+        if self.box is not None:
+            self.box.end()
+        if self.group is not None:
+            self.group.remove()
 
     def host_processes(self) -> list[int]:
         """Process ids, as seen from here, of the submission's processes; of the box its first one and all below, and the kernel."""
