@@ -9,6 +9,7 @@ RUN/
   submissions/ID/        notebook.json execution.json evidence.json done.json report.json report.html
   overrides.jsonl        points settled by hand; survives `rejudge` and always wins
   class.html scores.csv gradebook.csv needs_review.csv feedback.zip feedback-manifest.csv
+  index                  what all of this was made from, so that what has not changed is skipped (`grader.index`)
 ```
 A submission counts as run when its `done.json` is there and names the key of exactly this input.
 """
@@ -20,7 +21,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -239,6 +240,11 @@ class RunDirectory:
             return self.read(f"submissions/{submission_id}/done.json", Done)
         except StoreError:
             return None
+
+    def finished(self, submissions: Iterable[Submission]) -> bool:
+        """Tell whether all that can be run has been run, and nothing failed for a fault of ours."""
+        marks = (self.done(one.id) for one in submissions if one.problem is None and one.path)
+        return all(done is not None and not done.fault for done in marks)
 
     # ------------------------------------------------------------ overrides
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import grader
+from grader import codec
 from grader.assignments import load_assignment
-from grader.batch import Setting, judge_each, lay_ground, order_for, run_batch, workers_for
+from grader.batch import Setting, lay_ground, order_for, run_batch, workers_for
 from grader.bundles import load_bundle
 from grader.commands.common import console, limits_of, machine, stderr
 from grader.commands.progress import ClassProgress, stage_folder
 from grader.engines import Engine, Job, Order, choose_engine
 from grader.errors import UsageError
+from grader.fingerprint import digest_of, versions
+from grader.index import Index, mark_sources, publish_changed, read_index
 from grader.intake import Intake, Roster, read_roster, take_in
 from grader.plan import Plan, Wish, make_plan
-from grader.publish import publish
 from grader.records import Report, Submission
 from grader.reports import class_table
 from grader.reports.text import line
@@ -54,20 +58,29 @@ def run(options: argparse.Namespace) -> int:
     directory.start(info, _secret(options.secret_file))
     if options.roster:
         write_atomically(directory.root / "roster.csv", options.roster.read_bytes())
-    submissions = _take_in(options.sources, directory, roster)
-    ground = lay_ground(info, directory.secret())
+    asked = _asked(options, info, directory)
+    before, now = (
+        read_index(directory, asked),
+        Index(directory, asked, mark_sources(options.sources, directory.root / "intake")),
+    )
+    submissions = _submissions(options, roster, before, now)
     wish = Wish(tuple(options.only), options.failed, options.changed, options.force)
-    plan = make_plan(directory, ground, submissions, wish)
-    jobs = plan.jobs
+    now.finished = before is not None and wish == Wish() and before.nothing_to_do(now.intake, submissions)
+    if now.finished:
+        plan = Plan((), tuple(one for one in submissions if one.path), {}, ())
+    else:
+        ground = lay_ground(info, directory.secret())
+        plan = make_plan(directory, ground, submissions, wish)
     _say_plan(submissions, plan, verbose=options.verbose)
-    if jobs:
+    if jobs := plan.jobs:
         setting = Setting(info.assignment, info.bundle_path, directory.secret(), sandbox, limits_of(options))
         engine = _engine(options, len(jobs))
         started = time.monotonic()
         _run_shown(directory, order_for(ground, setting), jobs, engine, _side_by_side(options))
         console.print(f"Ran {len(jobs)} submissions in {_minutes(time.monotonic() - started)} on {engine.name}.")
     with stderr.status("judging and writing reports"):
-        published = publish(directory, assignment, judge_each(directory))
+        now.finished = now.finished or (wish == Wish() and directory.finished(submissions))
+        published = publish_changed(directory, assignment, submissions, before, now)
     return finish(directory, published.reports, published.said)
 
 
@@ -110,6 +123,33 @@ def _secret(path: Path | None) -> bytes | None:
     return secret
 
 
+def _asked(options: argparse.Namespace, info: RunInfo, directory: RunDirectory) -> str:
+    """Digest of what a run is asked for and of what it runs on, files of submissions and code excepted."""
+    files = [*_starters(), *([options.roster] if options.roster else [])]
+    return digest_of(
+        {
+            "info": codec.dumps(info),
+            "sources": codec.dumps([str(source.resolve()) for source in options.sources]),
+            "files": codec.dumps([hashlib.sha256(file.read_bytes()).hexdigest() for file in files]),
+            "versions": digest_of(versions()),
+            "python": sys.executable,
+            "secret": hashlib.sha256(directory.secret()).hexdigest(),
+        }
+    )
+
+
+def _submissions(
+    options: argparse.Namespace, roster: Roster | None, before: Index | None, now: Index
+) -> tuple[Submission, ...]:
+    """Take the class in, unless sources and files are as they were."""
+    if before is not None and before.intake_holds(now.sources):
+        now.intake = before.intake
+        return before.submissions()
+    submissions = _take_in(options.sources, now.run, roster)
+    now.mark_intake(submissions)
+    return submissions
+
+
 def _take_in(sources: Sequence[Path], directory: RunDirectory, roster: Roster | None) -> tuple[Submission, ...]:
     with stderr.status("taking in submissions"):
         intake: Intake = take_in(
@@ -145,7 +185,7 @@ def _run_shown(directory: RunDirectory, order: Order, jobs: Sequence[Job], engin
     with stage_folder(directory.root) as stages:
         told = replace(order, stages=stages)
         with ClassProgress(len(jobs), slots, stages, stderr) as progress:
-            run_batch(directory, told, jobs, engine, progress)
+            run_batch(directory, told, jobs, engine, progress, progress.stopping)
 
 
 def _minutes(seconds: float) -> str:

@@ -36,7 +36,22 @@ from grader.sandbox.contract import Limits, Outcome
 __all__ = ["Brought", "Job", "Order", "Setting", "begin", "differences", "end", "identity", "serve", "stage_teller"]
 
 _SHORT = 12
-_COORDINATOR_ONLY = {"authoring", "batch", "cli", "commands", "intake", "lms", "plan", "publish", "reports", "store"}
+_COORDINATOR_ONLY = {
+    *(
+        "authoring",
+        "batch",
+        "cli",
+        "commands",
+        "index",
+        "intake",
+        "lms",
+        "marks",
+        "plan",
+        "publish",
+        "reports",
+        "store",
+    ),
+}
 _DOUBT_SECONDS = 1.0
 _CLEANING_SECONDS = 5.0
 
