@@ -39,10 +39,11 @@ __all__ = ["class_table", "submission_panel"]
 _STYLES = {Status.PASSED: "green", Status.FAILED: "bold red", Status.SKIPPED: "dim", Status.ERROR: "bold magenta"}
 _CODE = re.compile(r"`([^`\n]+)`")
 _TRACEBACK_LINES = 12
+_MOST_ROWS = 500
 
 
 def class_table(reports: Sequence[Report]) -> RenderableType:
-    """A line per submission with a symbol per criterion, then what a teaching assistant has to do."""
+    """A line per submission (the first 500) with a symbol per criterion, then what a teaching assistant has to do."""
     summary = summarize(reports)
     table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
     table.add_column("Submission", no_wrap=True, overflow="ellipsis", max_width=25)
@@ -50,7 +51,7 @@ def class_table(reports: Sequence[Report]) -> RenderableType:
     table.add_column(_legend(summary), no_wrap=True)
     table.add_column("Ended", no_wrap=True, overflow="ellipsis", max_width=14)
     table.add_column("CPU s", justify="right", no_wrap=True)
-    for report in summary.reports:
+    for report in summary.reports[:_MOST_ROWS]:
         cpu = cpu_seconds(report)
         table.add_row(
             _name(report),
@@ -59,7 +60,9 @@ def class_table(reports: Sequence[Report]) -> RenderableType:
             Text(outcome_word(report), "" if outcome_word(report) == "completed" else "yellow"),
             Text("–" if cpu is None else f"{cpu:.1f}"),
         )
-    return Group(table, Text(), *_todo(summary))
+    rest = len(summary.reports) - _MOST_ROWS
+    more = [Text(f"… and {rest} more: all are in scores.csv and class.html.")] if rest > 0 else []
+    return Group(table, *more, Text(), *_todo(summary))
 
 
 def submission_panel(report: Report) -> RenderableType:

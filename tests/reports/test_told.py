@@ -237,3 +237,11 @@ def test_brief_reports_tell_a_class_the_same() -> None:
     assert all(not cell.output and not cell.error for r in short if r.execution for cell in r.execution.cells)
     assert not any(report.adaptations or report.facts for report in short)
     assert len(alike) < sum(len(report.score.criteria) for report in reports) / 4
+
+
+def test_a_terminal_shows_so_many_rows_of_a_large_class_and_says_where_the_others_are() -> None:
+    shown = on_terminal(class_table(samples.a_class(505)))
+    assert "… and 5 more: all are in scores.csv and class.html." in shown
+    assert "505 submissions" in shown
+    assert shown.index("… and 5") - shown.index("Submission") > 500 * 20
+    assert "more: all" not in on_terminal(class_table(samples.a_class(500)))
