@@ -137,6 +137,8 @@ def handle(kernel: Any, content: dict[str, Any], buffers: list[bytes]) -> tuple[
         reply = {"status": "missing", "error": str(error)[:500]}
     except StudentRaised as error:
         reply = {"status": "raised", "error": str(error)[:500]}
+    except (KeyboardInterrupt, SystemExit) as error:  # the student's: an interrupt of ours is followed by no reading
+        reply = {"status": "raised", "error": type(error).__name__}
     except Exception as error:
         reply = {"status": "fault", "error": f"{type(error).__name__}: {error}"[:500]}
         traceback.print_exc(file=sys.__stderr__)
@@ -169,7 +171,10 @@ def guarded(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        text = " ".join(str(error).split())
+        try:
+            text = " ".join(str(error).split())
+        except BaseException:
+            text = ""  # an error that cannot say what it is
         raise StudentRaised(f"{type(error).__name__}: {text}"[:400] if text else type(error).__name__) from None
 
 

@@ -68,10 +68,11 @@ class BoxKernel(IPythonKernel):
             content, buffers = answer
             if not isinstance(content, dict):
                 raise TypeError(f"the answer is no dict but {type(content).__name__}")
-            json.dumps(content)
+            content = _plain(content)
+            self.session.pack(content)
             buffers = [bytes(buffer) for buffer in buffers]
         except BaseException as error:
-            content, buffers = _failure(error), []
+            content, buffers = _plain(_failure(error)), []
         self.session.send(stream, "grader_reply", content, parent, ident, buffers=buffers)
 
 
@@ -91,6 +92,11 @@ def _no_walk_through_modules() -> Iterator[None]:
 
 def _agent() -> Any:
     return import_module("grader.inside.agent")
+
+
+def _plain(content: dict[str, Any]) -> Any:
+    """What JSON and UTF-8 can carry of an answer: what cannot be sent would never arrive."""
+    return json.loads(json.dumps(content, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

@@ -14,36 +14,68 @@ import numpy as np
 
 ARRAY = "__nd__"
 _TEXT_LIMIT = 20_000
+_LARGEST_INTEGER = 10**40
+_MOST_VALUES, _MOST_ARRAYS = 190_000, 4_000
+"""Just below what is decoded outside: a function that gives back more has given a wrong answer, not an unreadable one."""
+
+
+class _TooMuch(Exception):  # noqa: N818 - news about an answer
+    """More values or arrays than an answer may hold."""
 
 
 def pack(value: Any) -> tuple[Any, list[bytes]]:
-    """Pack `value`; objects that are not plain data become a short description, never their `repr`."""
-    buffers: list[bytes] = []
-    return _pack(value, buffers, 0), buffers
+    """Pack `value`; objects that are not plain data, or far too large, become a short description, never their `repr`."""
+    packer = _Packer()
+    try:
+        return packer.pack(value, 0), packer.buffers
+    except _TooMuch:
+        return {"__object__": f"{type(value).__name__} with far too many values"[:100]}, []
 
 
-def _pack(value: Any, buffers: list[bytes], depth: int) -> Any:
+class _Packer:
+    """One answer on its way."""
+
+    def __init__(self) -> None:
+        self.buffers: list[bytes] = []
+        self.values = 0
+
+    def pack(self, value: Any, depth: int) -> Any:
+        """The JSON tree of `value`."""
+        self.values += 1
+        if self.values > _MOST_VALUES or len(self.buffers) > _MOST_ARRAYS:
+            raise _TooMuch
+        return _pack(value, self, depth)
+
+
+def _text(value: str) -> str:
+    """As much of a text as travels: no halves of surrogate pairs, which are no UTF-8."""
+    return value[:_TEXT_LIMIT].encode("utf-8", "replace").decode("utf-8")
+
+
+def _pack(value: Any, packer: _Packer, depth: int) -> Any:
     kind = type(value)
-    if value is None or kind is bool or kind is int:
+    if value is None or kind is bool:
         return value
+    if kind is int:
+        return value if abs(value) < _LARGEST_INTEGER else {"__object__": "int of far too many digits"}
     if kind is float:
         return value if math.isfinite(value) else {"__float__": str(value)}
     if kind is str:
-        return value[:_TEXT_LIMIT]
+        return _text(value)
     if depth > 30:
         return {"__object__": "nested too deeply"}
     if kind in (list, tuple):
-        return [_pack(item, buffers, depth + 1) for item in value]
+        return [packer.pack(item, depth + 1) for item in value]
     if kind is dict:
-        return {key: _pack(item, buffers, depth + 1) for key, item in value.items() if type(key) is str}
+        return {_text(key): packer.pack(item, depth + 1) for key, item in value.items() if type(key) is str}
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         value = tensor_to_array(value)
         kind = type(value)
     if kind is np.ndarray and value.dtype.kind in "biuf":
         data = value.astype(value.dtype.newbyteorder("<"), order="C")
-        buffers.append(data.tobytes())
-        return {ARRAY: [len(buffers) - 1, data.dtype.str, list(data.shape)]}
+        packer.buffers.append(data.tobytes())
+        return {ARRAY: [len(packer.buffers) - 1, data.dtype.str, list(data.shape)]}
     return {"__object__": str(kind.__name__)[:100]}
 
 

@@ -1,4 +1,8 @@
-"""Attempts to get points without solving anything, through the whole pipeline and a real box."""
+"""Attempts to get points without solving anything, through the whole pipeline and a real box.
+
+Where the student's code alone decides, an attempt must end in zeros: "needs review" would hand a person work for nothing. Only
+where the agent itself was replaced and answers what the real one never would, a person looks: nobody can tell that from a bug of ours.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import pytest
 
 from grader.bundles import load_bundle
 from grader.pipeline import Ground, Workplace, report_for
-from grader.sandbox.contract import Limits
+from grader.sandbox.contract import Limits, Outcome
 from tests.pipeline.conftest import notebook_bytes, submission_of
 from tests.toy import TOY
 
@@ -20,6 +24,9 @@ pytestmark = [pytest.mark.box, pytest.mark.attack]
 ADD = "def add(a, b):\n    return a + b"
 SHOUT = "def shout(text):\n    return text.upper()"
 WRONG = "def add(a, b):\n    return 0\ndef shout(text):\n    return text"
+EVERYTHING = {"add/sum": 4, "add/negative": 2, "shout/upper": 3}
+NOTHING = dict.fromkeys(EVERYTHING, 0)
+REVIEW = dict.fromkeys(EVERYTHING)
 SECRET = b"a secret for tests"
 
 
@@ -28,7 +35,7 @@ def workplace() -> Iterator[Workplace]:
     if why := box_missing():
         pytest.skip(why)
     with Workplace(
-        Ground.lay(TOY, load_bundle(None), SECRET), limits=Limits(cpu_seconds=10, wall_seconds=120)
+        Ground.lay(TOY, load_bundle(None), SECRET), limits=Limits(cpu_seconds=10, wall_seconds=120, asleep_seconds=4)
     ) as place:
         yield place
 
@@ -44,13 +51,14 @@ def report_of(workplace):
     return lambda *sources: asyncio.run(graded(workplace, sources))
 
 
-def points(report) -> int:
-    return sum(criterion.earned or 0 for criterion in report.score.criteria)
+def earned(report) -> dict[str, int | None]:
+    """Points by criterion; None is "needs review", which is not nothing."""
+    return {criterion.id: criterion.earned for criterion in report.score.criteria}
 
 
 def test_the_honest_notebook_passes(report_of):
     """Without this, a grader that gives nobody points would pass every test below."""
-    assert points(report_of(ADD, SHOUT)) == 9
+    assert earned(report_of(ADD, SHOUT)) == EVERYTHING
 
 
 PATCHES = {
@@ -92,14 +100,12 @@ for name, module in list(sys.modules.items()):
 
 @pytest.mark.parametrize("patch", PATCHES)
 def test_patching_what_might_judge_changes_nothing(report_of, patch):
-    wrong = "def add(a, b):\n    return 0\ndef shout(text):\n    return text"
-    report = report_of(wrong, PATCHES[patch])
-    earned = {c.id: c.earned or 0 for c in report.score.criteria}
-    assert earned["add/sum"] == earned["add/negative"] == 0
-    if (
-        patch != "json and the session"
-    ):  # there the constant answer of `shout` is forged, which its author must have known
-        assert earned["shout/upper"] == 0
+    wanted = NOTHING
+    if patch == "json and the session":
+        wanted = NOTHING | {"shout/upper": 3}  # it is asked for one constant, which its author must have known
+    if patch == "the witness":
+        wanted = REVIEW  # the grader's own parts answer nonsense now, as they would by a bug of ours
+    assert earned(report_of(WRONG, PATCHES[patch])) == wanted
 
 
 CHAMELEON = """
@@ -123,7 +129,7 @@ def test_an_object_that_equals_everything_equals_nothing(report_of, base):
     source = (
         CHAMELEON.replace("BASE", base).replace("__hash__ = list.__hash__", "").replace("__hash__ = dict.__hash__", "")
     )
-    assert points(report_of(source)) == 0
+    assert earned(report_of(source)) == NOTHING
 
 
 def test_forged_reports_are_only_output(report_of):
@@ -141,7 +147,7 @@ for channel in ("iopub_socket",):
         kernel.session.send(kernel.iopub_socket, kind, {"status": "ok", **verdict}, parent=kernel.get_parent())
 """,
     )
-    assert report.score.total == 0
+    assert earned(report) == NOTHING
 
 
 def test_files_named_like_results_are_not_read(report_of):
@@ -155,7 +161,7 @@ for folder in (".", "results", "reports", "evidence", ".grader", "/tmp"):
         pathlib.Path(folder, name).write_text(json.dumps({"total": 9, "possible": 9, "status": "passed"}))
 """,
     )
-    assert report.score.total == 0
+    assert earned(report) == NOTHING
     assert report.execution.cells[1].status == "ok"
 
 
@@ -193,9 +199,9 @@ def test_neither_secret_nor_reference_nor_other_submissions_are_in_the_box(workp
         )
 
     victim, thief = asyncio.run(both())
-    assert victim.score.total == 9
+    assert earned(victim) == EVERYTHING
     assert thief.execution.cells[1].output == "[]\n", thief.execution.cells[1].error
-    assert thief.score.total == 0
+    assert earned(thief) == NOTHING
 
 
 def test_the_expected_value_is_not_on_the_stack_either(report_of):
@@ -213,7 +219,7 @@ def add(*args):
 shout = add
 """
     )
-    assert points(report) == 0
+    assert earned(report) == NOTHING
 
 
 def test_what_outlives_a_cell_outlives_no_submission(workplace, report_of):
@@ -232,16 +238,22 @@ if os.fork() == 0:
     while True: time.sleep(1)
 """,
     )
-    assert points(report) == 0
-    assert points(report_of(ADD, SHOUT)) == 9
+    assert earned(report) == NOTHING
+    assert earned(report_of(ADD, SHOUT)) == EVERYTHING
 
 
 @pytest.mark.parametrize(
-    "leave", ["import sys; sys.exit(0)", "import os; os._exit(0)", "raise KeyboardInterrupt", "quit()"]
+    "leave",
+    [
+        "import sys; sys.exit(0)",
+        "import os; os._exit(0)",
+        "raise KeyboardInterrupt",
+        "quit()",
+        "import atexit, os; atexit.register(os._exit, 0); get_ipython().kernel.io_loop.stop(); return 0",
+    ],
 )
 def test_leaving_when_asked_is_no_answer(report_of, leave):
-    report = report_of(f"def add(a, b):\n    {leave}\ndef shout(text):\n    {leave}")
-    assert points(report) == 0
+    assert earned(report_of(f"def add(a, b):\n    {leave}\ndef shout(text):\n    {leave}")) == NOTHING
 
 
 REPLACED = """
@@ -270,15 +282,63 @@ agent.handle = handle
     ],
 )
 def test_a_replaced_agent_that_does_not_know_the_answer_gets_nothing(report_of, answer):
-    assert points(report_of(REPLACED.replace("ANSWER", answer))) == 0
+    assert earned(report_of(REPLACED.replace("ANSWER", answer))) == NOTHING
 
 
 @pytest.mark.parametrize(
-    "reply", ["{'status': 'passed'}", "{'status': 'ok'}", "{'status': 'ok', 'value': {'kind': 'secret'}}", "[]", "None"]
+    ("reply", "wanted"),
+    [
+        ("{'status': 'ok'}", NOTHING),
+        ("{'status': 'ok', 'value': {'kind': 'secret'}}", NOTHING),
+        ("{'status': 'missing'}", NOTHING),
+        ("{'status': 'passed'}", REVIEW),
+        ("{'status': 'ok', 'value': 10 ** 60}", REVIEW),
+        ("{'status': 'ok', 'value': nested}", REVIEW),
+        ("[]", REVIEW),
+        ("None", REVIEW),
+    ],
 )
-def test_a_replaced_agent_that_answers_nonsense_gets_nothing(report_of, reply):
+def test_a_replaced_agent_that_answers_nonsense_earns_nothing_and_at_best_calls_a_person(report_of, reply, wanted):
+    """Review for everything is no gain: there is no total, and a person who opens this notebook sees why."""
+    nested = "nested = []\nfor _ in range(100_000): nested = [nested]\n"
     source = f"import importlib\nimportlib.import_module('grader.inside.agent').handle = lambda *a: ({reply}, [])"
-    assert points(report_of(source)) == 0
+    report = report_of(nested + source)
+    assert earned(report) == wanted
+    assert (report.score.total is None) == (wanted is REVIEW)
+
+
+ANSWERS = {
+    "lists nested deeply": "x = []\n    for _ in range(100_000): x = [x]\n    return x",
+    "dicts nested deeply": "x = {}\n    for _ in range(100_000): x = {'a': x}\n    return x",
+    "a list that holds itself ten times": "x = []\n    x += [x] * 10\n    return x",
+    "a million values": "return list(range(1_000_000))",
+    "more arrays than are read": "import numpy\n    return [numpy.zeros(1)] * 5000",
+    "an array above the limit": "import numpy\n    return numpy.zeros(80 << 20, dtype='u1')",
+    "an integer of sixty digits": "return 10 ** 60",
+    "an integer of six thousand digits": "return 10 ** 6000",
+    "a key of thirty thousand letters": "return {'k' * 30_000: 1}",
+    "half a letter": "return chr(0xD800)",
+    "an error of half a letter": "raise ValueError(chr(0xD800))",
+    "an error without a text": "raise type('E', (BaseException,), {'__str__': lambda self: 1 / 0})",
+}
+
+
+@pytest.mark.parametrize("body", ANSWERS.values(), ids=ANSWERS)
+def test_a_deep_or_huge_answer_is_a_wrong_one_and_costs_its_own_criterion(report_of, body):
+    assert earned(report_of(f"def add(a, b):\n    {body}", SHOUT)) == NOTHING | {"shout/upper": 3}
+
+
+def test_a_function_that_sleeps_costs_its_own_criterion(report_of):
+    report = report_of("import time\ndef add(a, b):\n    time.sleep(3600)\n    return a + b", SHOUT)
+    assert earned(report) == NOTHING | {"shout/upper": 3}
+    assert "slept" in report.score.criteria[0].verdict.message
+
+
+def test_a_function_that_sleeps_and_swallows_interrupts_ends_the_kernel(report_of):
+    stubborn = "    while True:\n        try: time.sleep(3600)\n        except BaseException: pass"
+    report = report_of(f"import time\ndef add(a, b):\n{stubborn}", SHOUT)
+    assert earned(report) == NOTHING
+    assert report.execution.outcome is Outcome.TIMED_OUT
 
 
 @pytest.mark.xfail(
@@ -287,4 +347,4 @@ def test_a_replaced_agent_that_answers_nonsense_gets_nothing(report_of, reply):
     " can write it has solved what is asked, and the questions differ for every submission",
 )
 def test_a_replaced_agent_that_computes_the_answer_gets_nothing(report_of):
-    assert points(report_of(REPLACED.replace("ANSWER", "sum(args['args']) if 'args' in args else None"))) == 0
+    assert earned(report_of(REPLACED.replace("ANSWER", "sum(args['args']) if 'args' in args else None"))) == NOTHING
