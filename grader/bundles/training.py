@@ -101,10 +101,16 @@ class Workbench:
         return {**result, "eval_accuracy": round(seen[-1], 4), "cpu_seconds": round(seconds, 1)}
 
     def model(self, method: str) -> Any:
-        """The model as a student sets it up for `full`, `head` or `lora`, or a broken variant of it."""
+        """The model as a student sets it up for `full`, `head` or `lora`, `lora` by the library `peft`, or a broken variant."""
         model = AutoModelForSequenceClassification.from_pretrained(NAME, num_labels=2)
         if method == "not-pretrained":
             return type(model)(model.config)
+        if method == "peft":
+            import peft  # beside the others it would cost every calibration its import
+
+            head, adapted = ["pre_classifier", "classifier"], ["q_lin", "v_lin"]
+            wanted = peft.LoraConfig(r=12, lora_alpha=24, target_modules=adapted, modules_to_save=head)
+            return peft.get_peft_model(model, wanted)
         if method.startswith(("head", "lora")):
             model.distilbert.requires_grad_(False)
         if method.startswith("lora"):

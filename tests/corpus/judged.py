@@ -11,16 +11,16 @@ from pathlib import Path
 from grader.matrix import Judged
 
 
-def functions(wanted: str = "") -> Iterator[Judged]:
+def functions(wanted: str = "", every: int = 1) -> Iterator[Judged]:
     """Judge the cases of the functions and the class whose name holds `wanted`; no training."""
     from tests.corpus import CASES
     from tests.corpus.functions import verdicts
 
-    for case in [case for case in CASES.values() if wanted in case.name]:
+    for case in [case for case in CASES.values() if wanted in case.name][::every]:
         yield Judged(case.name, "functions", case.loses, verdicts(case.source))
 
 
-def trainings(wanted: str = "") -> Iterator[Judged]:
+def trainings(wanted: str = "", every: int = 1) -> Iterator[Judged]:
     """Judge the cases of the three trainings whose name holds `wanted`, on a tiny model."""
     import tests.corpus.runs  # noqa: F401 - declares the cases
     from tests.corpus.training import TRAININGS, tiny_checkpoint, verdicts
@@ -30,25 +30,25 @@ def trainings(wanted: str = "") -> Iterator[Judged]:
         gc.collect()
         gc.freeze()  # as in a fork of the zygote: what is there already belongs to no student
         try:
-            for case in [case for case in TRAININGS.values() if wanted in case.name]:
+            for case in [case for case in TRAININGS.values() if wanted in case.name][::every]:
                 yield Judged(case.name, "trainings", case.loses, verdicts(case, Path(folder), facts))
         finally:
             gc.unfreeze()
 
 
-def judged(wanted: str = "") -> Iterator[Judged]:
-    """Judge every case whose name holds `wanted`, with one thread: waiting threads cost more than they bring."""
+def judged(wanted: str = "", every: int = 1, threads: int = 1) -> Iterator[Judged]:
+    """Judge every case (or every so many) whose name holds `wanted`; more threads than one cost more than they bring."""
     import torch
     from transformers.utils import logging
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of code that is wrong on purpose
-            yield from functions(wanted)
-            yield from trainings(wanted)
+            yield from functions(wanted, every)
+            yield from trainings(wanted, every)
     finally:
         logging.enable_progress_bar()
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +89,31 @@ def test_a_folder_without_judged_is_no_corpus(tmp_path, monkeypatch):
     (tmp_path / "nothing_judged" / "__init__.py").write_text("", encoding="utf-8")
     with pytest.raises(UsageError, match="no function judged"):
         load_corpus(tmp_path / "nothing_judged")
+
+
+def _burn():
+    while True:
+        sum(range(100_000))
+
+
+def _verdicts(target, *options):
+    command = [sys.executable, "-m", "tests.corpus", "--every", "23", "--json", str(target), *options]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    return json.loads(target.read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_a_loaded_machine_with_other_threads_gives_the_same_verdicts(tmp_path):
+    quiet = _verdicts(tmp_path / "quiet.json")
+    burners = [multiprocessing.get_context("spawn").Process(target=_burn, daemon=True) for _ in range(2)]
+    for burner in burners:
+        burner.start()
+    try:
+        loaded = _verdicts(tmp_path / "loaded.json", "--threads", "2")
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.join()
+    assert len(quiet) > 15
+    assert loaded == quiet

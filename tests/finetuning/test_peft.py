@@ -1,10 +1,15 @@
-"""The reference's LoRA class and peft's give the same outputs and gradients for the same matrices."""
+"""The reference's LoRA class and peft's give the same outputs and gradients for the same matrices, and train as well."""
+
+import json
+import math
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grader.bundles import load_bundle, prepare_home
+from grader.bundles.process import run_module
 from tests.finetuning.reference import definitions, source
 
 peft_layer = pytest.importorskip("peft.tuners.lora.layer")
@@ -54,3 +59,18 @@ def test_outputs_and_gradients_agree(sizes, rank, alpha, bias, leading, seed):
         results.append((y.detach(), inputs.grad, a.grad, b.grad))
     for mine, other in zip(*results, strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4 * (1 + float(other.abs().max())))
+
+
+@pytest.mark.slow
+def test_the_third_run_is_as_accurate_with_peft(tmp_path):
+    bundle = load_bundle()
+    prepare_home(bundle, tmp_path)
+    # The reference's A is drawn by nn.Linear, as peft's is: uniform.
+    arguments = [str(bundle.path), "--methods", "lora-uniform,peft", "--seeds", "0"]
+    lines = [line for line in run_module("grader.bundles.training", arguments, tmp_path) if line.startswith("{")]
+    ours, theirs = (json.loads(line)["accuracy"] for line in lines)
+    held_out = len(bundle.heldout(b"calibration").labels)
+    noise = math.sqrt(2) * math.hypot(bundle.seed_noise("lora"), math.sqrt(ours * (1 - ours) / held_out))
+    assert ours >= bundle.minimum_accuracy("lora")
+    assert theirs >= bundle.minimum_accuracy("lora")
+    assert abs(ours - theirs) <= 3 * noise
