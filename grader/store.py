@@ -130,14 +130,21 @@ def write_atomically(path: Path, data: bytes | str, mode: int = 0o644, *, durabl
                 os.fsync(file.fileno())
         Path(name).chmod(mode)
         Path(name).replace(path)
-    except OSError as error:
+    except BaseException as error:  # also a Ctrl-C in the middle
         if name:
             with contextlib.suppress(OSError):
                 Path(name).unlink()
+        if not isinstance(error, OSError):
+            raise
         raise StoreError(
             f"cannot write {path.name} in {path.parent}: {error.strerror or error}; make room or fix the permissions, then run "
             "the same command again: what is finished stays finished"
         ) from error
+
+
+def _of_a_start(path: Path) -> bool:
+    """Tell whether a file is one that a start which was killed may have left: there is no run before there is `run.json`."""
+    return path.name == "secret" or path.suffix == ".part"
 
 
 class RunDirectory:
@@ -160,10 +167,9 @@ class RunDirectory:
         """
         if self.exists():
             self._check_same(info, secret)
-        elif self.root.is_dir() and any(self.root.iterdir()):
+        elif self.root.is_dir() and any(not _of_a_start(path) for path in self.root.iterdir()):
             raise UsageError(f"{self.root} is not empty and holds no run; choose another folder with --out")
         else:
-            self.root.mkdir(parents=True, exist_ok=True)
             write_atomically(self.root / "secret", (secret or secrets.token_bytes(32)).hex() + "\n", 0o600)
         self.write("run.json", info)
         return info

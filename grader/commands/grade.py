@@ -12,6 +12,7 @@ from pathlib import Path
 
 import grader
 from grader import codec
+from grader.assignment import Assignment
 from grader.assignments import load_assignment
 from grader.batch import Setting, lay_ground, order_for, run_batch, workers_for
 from grader.bundles import load_bundle
@@ -20,6 +21,7 @@ from grader.commands.progress import ClassProgress, stage_folder
 from grader.engines import Engine, Job, Order, choose_engine
 from grader.errors import UsageError
 from grader.fingerprint import digest_of, versions
+from grader.hold import hold
 from grader.index import Index, mark_sources, publish_changed, read_index
 from grader.intake import Intake, Roster, read_roster, take_in
 from grader.plan import Plan, Wish, make_plan
@@ -56,6 +58,18 @@ def run(options: argparse.Namespace) -> int:
         column=options.column,
     )
     directory.start(info, _secret(options.secret_file))
+    with hold(directory.root):
+        return _grade(options, directory, info, assignment, roster)
+
+
+def _grade(
+    options: argparse.Namespace,
+    directory: RunDirectory,
+    info: RunInfo,
+    assignment: Assignment,
+    roster: Roster | None,
+) -> int:
+    """Take in, run, judge and report; the run directory is ours meanwhile."""
     if options.roster:
         write_atomically(directory.root / "roster.csv", options.roster.read_bytes())
     asked = _asked(options, info, directory)
@@ -73,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
         plan = make_plan(directory, ground, submissions, wish)
     _say_plan(submissions, plan, verbose=options.verbose)
     if jobs := plan.jobs:
-        setting = Setting(info.assignment, info.bundle_path, directory.secret(), sandbox, limits_of(options))
+        setting = Setting(info.assignment, info.bundle_path, directory.secret(), info.sandbox, limits_of(options))
         engine = _engine(options, len(jobs))
         started = time.monotonic()
         _run_shown(directory, order_for(ground, setting), jobs, engine, _side_by_side(options))

@@ -9,6 +9,7 @@ from grader.assignments import load_assignment
 from grader.batch import judge_each
 from grader.commands.common import console, stderr
 from grader.commands.grade import finish
+from grader.hold import hold
 from grader.publish import publish
 from grader.records import Report
 from grader.store import RunDirectory
@@ -21,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     directory = RunDirectory(options.run)
     assignment = load_assignment(directory.info().assignment)
     before = {submission.id: _old_points(directory, submission.id) for submission in directory.submissions()}
-    with stderr.status("judging and writing reports"):
+    with hold(directory.root), stderr.status("judging and writing reports"):
         published = publish(directory, assignment, judge_each(directory))
     changes = [line for report in published.reports for line in _changes(before.get(report.submission.id), report)]
     for line in changes:

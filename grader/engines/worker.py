@@ -42,6 +42,7 @@ _COORDINATOR_ONLY = {
         "batch",
         "cli",
         "commands",
+        "hold",
         "index",
         "intake",
         "lms",

@@ -17,7 +17,7 @@ ROWS: list[set[str]] = [
     {"codec", "probes", "wire", "compare", "assignment", "matrix"},
     {"notebook", "adapt", "intake", "judging", "scoring", "sandbox", "bundles", "assignments", "authoring", "inside"},
     {"kernel", "sandbox.conformance", "reports", "lms"},
-    {"execution", "store", "fingerprint", "marks"},
+    {"execution", "store", "hold", "fingerprint", "marks"},
     {"reruns"},
     {"pipeline"},
     {"engines"},
