@@ -67,6 +67,7 @@ class _Round:
     outcome: Outcome
     usage: Usage
     mode: str
+    why_cold: str
     observations: dict[str, Observation]
     adaptations: tuple[Adaptation, ...]
 
@@ -103,6 +104,10 @@ async def run_notebook(
         progress("once more")
         rounds.append(await _round(pool, spec, limits, notebook, questions, shims, frozenset(reduced), progress))
     last = rounds[-1]
+    if last.why_cold:
+        notices.append(
+            Notice("cold-start", f"It was started cold, which changes nothing but the time it takes: {last.why_cold}.")
+        )
     return Ran(
         outcome=first.outcome,
         cells=tuple(_best_known(rounds, reduced)),
@@ -160,7 +165,9 @@ async def _round(
             for name, question in questions.items():
                 observations[name] = await _ask(session, question)
             adaptations = await _adaptations(session)
-        return _Round(cells, killed_at, session.outcome, session.usage, session.mode, observations, adaptations)
+        return _Round(
+            cells, killed_at, session.outcome, session.usage, session.mode, session.why_cold, observations, adaptations
+        )
 
 
 def _why(outcome: Outcome) -> str:

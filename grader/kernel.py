@@ -120,6 +120,11 @@ class KernelSession:
         return self._provisioner.mode
 
     @property
+    def why_cold(self) -> str:
+        """Why it started cold although its pool is to start warm, when that is to stay; empty else."""
+        return self._provisioner.why_cold
+
+    @property
     def alive(self) -> bool:
         """Whether the kernel is still there to be asked."""
         return not self._closed and not self._provisioner.ended.is_set()
@@ -196,8 +201,7 @@ class KernelSession:
         """The kernel has ended by itself, or was ended: say why."""
         if self._closed:
             return
-        if self._sample().killed_for_memory:
-            self._note(Outcome.OUT_OF_MEMORY)
+        self._judge(self._sample())  # a limit met a moment ago may be why
         self.detail = plain(self._provisioner.last_words(), 1_000)
         self._note(Outcome.KERNEL_DIED)
         self._provisioner.end()  # what it has left behind ends with it

@@ -34,7 +34,14 @@ def run(_options: argparse.Namespace) -> int:
             findings.append(finding)
             progress.update(task, advance=1, description=finding.name)
 
-        conform("warm" if not usable["warm"] else "cold", told)
+        def started(why_cold: str) -> None:
+            if why_cold:
+                console.print(
+                    f"[yellow]Kernels start cold here, some seconds of CPU time each:[/yellow] {why_cold}.",
+                    soft_wrap=True,
+                )
+
+        conform("warm" if not usable["warm"] else "cold", told, started)
     table = Table(title="The box on this machine", title_justify="left", box=None, pad_edge=False)
     for header in ("", "promise", "what was found", "s"):
         table.add_column(header, justify="right" if header == "s" else "left", overflow="fold")

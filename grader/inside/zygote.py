@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import array
 import gc
-import importlib.util
 import json
 import os
 import select
@@ -21,21 +20,14 @@ from importlib import import_module
 from typing import Any
 
 from grader.inside import confine
+from grader.inside.preloaded import LATE, ROOTS
 
 __all__ = ["CHANNELS", "PRELOAD", "main", "preload", "receive", "send"]
 
 CHANNELS = ("shell", "iopub", "stdin", "control")
 """A kernel's channels with a socket of their own, in the order in which the sockets are handed over. No heartbeat."""
 
-PRELOAD = (
-    "numpy", "pandas", "torch", "torch.utils.data", "datasets", "transformers", "peft", "evaluate", "accelerate",
-    "transformers.trainer", "transformers.training_args", "transformers.data.data_collator",
-    "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
-    "transformers.models.distilbert.modeling_distilbert", "transformers.models.distilbert.configuration_distilbert",
-    "transformers.models.bert.tokenization_bert", "transformers.models.distilbert.tokenization_distilbert",
-    "sklearn.metrics", "matplotlib.pyplot", "matplotlib.backends.backend_agg", "matplotlib_inline.backend_inline",
-    "tqdm.auto", "tqdm.notebook", "IPython.core.magics", "ipykernel.zmqshell", "ipykernel.debugger", "grader.inside.kernel",
-)  # fmt: skip
+PRELOAD = (*ROOTS, *LATE)
 """What the reference run imports, sooner or later. A name that this environment lacks is left out and reported."""
 
 _MOST_DESCRIPTORS = 16
@@ -67,9 +59,6 @@ def preload() -> list[str]:
             import_module(name)
         except ImportError:
             missing.append(name)
-    for name in ("grader.inside.agent", "grader.inside.witness"):
-        if importlib.util.find_spec(name):
-            import_module(name)
     return missing
 
 
@@ -125,15 +114,19 @@ def _serve(connection: socket.socket, listener: socket.socket) -> None:
             os._exit(1)
 
 
+def _refuse(found: list[str], what: str) -> None:
+    """End, saying why on standard output, where something was found that no fork survives."""
+    if found:
+        print(json.dumps({"error": f"forking would not be safe: {what}: {', '.join(found)}"}), flush=True)
+        raise SystemExit(1)
+
+
 def main() -> None:
     """Import, check that forking is safe, report on standard output, and serve until the parent goes."""
+    _refuse(confine.sole_thread(), "there are threads already")
     missing = preload()
-    threads = confine.sole_thread()
-    cuda = import_module("torch").cuda.is_initialized()
-    if threads or cuda:
-        why = "CUDA was initialised" if cuda else f"the imports started threads: {', '.join(threads)}"
-        print(json.dumps({"error": f"forking would not be safe: {why}"}), flush=True)
-        raise SystemExit(1)
+    _refuse(confine.sole_thread(), "the imports started threads")
+    _refuse(["it is in use"] if import_module("torch").cuda.is_initialized() else [], "a GPU")
     confine.reap_orphans()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is the parent's business
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # kernels are collected at once: a box ends only when all in it are

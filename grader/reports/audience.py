@@ -35,7 +35,7 @@ PRIVATE_KINDS = frozenset(
 """Kinds of notices that only staff sees, as is every kind that starts with `staff-`: they may name other students."""
 
 _ROUTINE = frozenset(
-    {"matched-by-name", "no-feedback-file", "same-source"}
+    {"cold-start", "matched-by-name", "no-feedback-file", "same-source"}
 )  # of no interest to a student, and no suspicion
 
 REVIEW_SENTENCE = (

@@ -22,13 +22,14 @@ from grader.errors import SandboxError
 from grader.sandbox.cgroup import PREFIX, ControlGroup
 from grader.sandbox.contract import Limits
 from grader.sandbox.environment import environment
-from grader.sandbox.host import Passage, choose
+from grader.sandbox.host import Passage, choose, interpreter_folders
 from grader.sandbox.zygote import Zygote
 
 __all__ = ["KernelPool", "Running"]
 
 _LONGEST_SOCKET_PATH = 100
 _RESTARTS = 3
+"""So many deaths without a single kernel between them, and it is not started again."""
 
 
 class Running(Protocol):
@@ -44,19 +45,27 @@ class KernelPool:
 
     `mode`: `auto`, `warm`, `cold` or `none`; `readable`: host folders that boxes bind read-only (`BoxSpec.binds`);
     `environment`: added to the clean environment already when the zygote imports (see `BoxSpec.environment`);
-    `control_groups`: False keeps to the watchdog. Entering may raise SandboxError or UsageError.
+    `control_groups`: False keeps to the watchdog; `python`: another interpreter for the kernels; `devices`: device files of the
+    host that boxes show, such as a GPU's. Neither can be had from a fork of the zygote: such kernels start cold, and
+    `zygote_failure` says why. Entering may raise SandboxError or UsageError.
     """
 
     def __init__(
         self, mode: str = "auto", *, readable: Sequence[Path] = (), environment: Mapping[str, str] | None = None,
-        threads: int = 1, control_groups: bool = True,
+        threads: int = 1, control_groups: bool = True, python: Path | None = None, devices: Sequence[Path] = (),
     ) -> None:  # fmt: skip
         self.requested = mode
         self.mode = mode
         self.environment = dict(environment or {})
         self.threads = threads
         self.zygote_failure = ""
-        """Why the warm start does not work just now; sessions start cold meanwhile. Empty when it does."""
+        """Why the warm start does not work just now; sessions start cold meanwhile. Empty when it does, or was not asked for."""
+        self.python = str(python or sys.executable)
+        """The interpreter that kernels run with."""
+        self.devices = tuple(devices)
+        """Device files of the host that boxes show."""
+        self.interpreter: tuple[Path, ...] = ()
+        """Folders that boxes show read-only for that interpreter."""
         self._readable = tuple(readable)
         self._control_groups = control_groups
         self._restarts = 0
@@ -81,12 +90,16 @@ class KernelPool:
 
     def __enter__(self) -> Self:
         self.mode = choose(self.requested)
+        self.interpreter = tuple(interpreter_folders(self.python))
+        if self.mode == "warm" and (why := self._cannot_fork()):
+            self.mode, self.zygote_failure = "cold", why
         self._folder = _short_folder()
         try:
             if os.name == "posix":
                 self._janitor = _start_janitor(self._folder)
             if self.mode != "none":
-                self._passage = Passage.open(self._readable)
+                other = () if self.python == sys.executable else self.interpreter
+                self._passage = Passage.open((*self._readable, *other))
                 if self._passage.user:
                     os.chown(self._folder, *self._passage.user)
             if self.mode == "warm":
@@ -95,6 +108,25 @@ class KernelPool:
             self.close()
             raise
         return self
+
+    def _cannot_fork(self) -> str:
+        """Why no fork of the zygote could do what this pool is for; empty when it can."""
+        if self.devices:
+            return "a GPU cannot be used after a fork: kernels with device files start cold"
+        if self.python != sys.executable:
+            return f"another interpreter ({self.python}) cannot be forked from ours: its kernels start cold"
+        return ""
+
+    @property
+    def cold_for_good(self) -> str:
+        """Why all further sessions of a pool that was to be warm start cold; empty while there is, or will be, a zygote."""
+        lasting = self.mode != "warm" or (
+            self._zygote is not None and not self._zygote.alive and not self._may_restart()
+        )
+        return self.zygote_failure if lasting else ""
+
+    def _may_restart(self) -> bool:
+        return self._zygote is not None and not self._zygote.refused and self._restarts < _RESTARTS
 
     def _start_zygote(self) -> None:
         values = environment(self.environment, self.threads)
@@ -106,14 +138,15 @@ class KernelPool:
         if self.mode != "warm" or self._zygote is None:
             return None
         try:
-            if not self._zygote.alive and self._restarts < _RESTARTS:
+            if not self._zygote.alive and self._may_restart():
                 self._restarts += 1
                 self._zygote.stop()
                 self._start_zygote()
                 self.zygote_failure = "the zygote died and is being started again"
                 return None
             if not self._zygote.alive:  # it keeps dying: cold from now on
-                self.zygote_failure = self.zygote_failure or "the zygote died too often"
+                if not self._zygote.refused:
+                    self.zygote_failure = "the zygote died too often"
                 return None
             if self._zygote.ready is None and self._restarts and not self._zygote.has_reported():
                 return None  # cold meanwhile
@@ -124,10 +157,18 @@ class KernelPool:
         self.zygote_failure = ""
         return self._zygote
 
+    def served(self) -> None:
+        """A kernel was forked: the zygote works, and earlier deaths no longer count."""
+        self._restarts = 0
+
     def warm_up(self) -> None:
         """Wait until the zygote is ready (seconds). Raises SandboxError when it cannot be."""
         if self._zygote is not None:
-            self._zygote.wait()
+            try:
+                self._zygote.wait()
+            except SandboxError as error:
+                self.zygote_failure = str(error)
+                raise
 
     def session_folder(self) -> Path:
         """A fresh private folder for one session."""

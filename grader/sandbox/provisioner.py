@@ -40,6 +40,8 @@ class BoxProvisioner(KernelProvisionerBase):
         """What to start, and under which limits."""
         self.pool, self.spec, self.limits = pool, spec, limits
         self.mode = pool.mode
+        self.why_cold = ""
+        """Why it was started cold although it was to be warm, when that will not change for the next one either."""
         self.box: Box | None = None
         self.plain: PlainKernel | None = None
         self.group: ControlGroup | None = None
@@ -144,12 +146,13 @@ class BoxProvisioner(KernelProvisionerBase):
                     except SandboxError:
                         if zygote.alive:
                             raise
-                        self.end()  # it died just now; the box is built anew for a cold start
+                        self.end()  # it died just now, or did not answer; the box is built anew for a cold start
                         self.ended.clear()
                         self.finished = False
                         zygote = None
                 if zygote is None:
                     self.mode = "cold"
+                    self.why_cold = self.pool.cold_for_good
                     self._launch_cold(info, listeners)
         except OSError as error:
             raise SandboxError(f"the kernel could not be started: {error}") from error
@@ -188,7 +191,8 @@ class BoxProvisioner(KernelProvisionerBase):
                 "core": 0,
                 # where a control group counts them, a refusal by it leaves a trace that can be told in the report
                 "nproc": self.limits.processes + (16 if self.group else 0),
-                "memory": self.limits.memory_bytes,
+                # the driver of a GPU reserves address space by the terabyte; memory in use is watched all the same
+                **({} if self.pool.devices else {"memory": self.limits.memory_bytes}),
             },
             "seccomp": program().hex() if isolated else None,
         }
@@ -205,6 +209,7 @@ class BoxProvisioner(KernelProvisionerBase):
         with connection:
             self._account(self.box.init, self._pid)
             connection.send(b"go")
+        self.pool.served()
         self.meter = BoxMeter(self.box, self.group, self.limits.memory_bytes, anonymous_bytes(zygote.pid))
 
     def _launch_cold(self, info: dict[str, Any], listeners: list[socket.socket]) -> None:
@@ -213,8 +218,9 @@ class BoxProvisioner(KernelProvisionerBase):
         log = self._log_pipe()
         try:
             self.box = build(
-                self.spec, self.limits, self.pool.passage, command=python_command("grader.inside.kernel"),
-                environment=request["environment"], descriptors=[*request["descriptors"].values()], log=log,
+                self.spec, self.limits, self.pool.passage, command=python_command("grader.inside.kernel", self.pool.python),
+                interpreter=self.pool.interpreter, devices=self.pool.devices, environment=request["environment"],
+                descriptors=[*request["descriptors"].values()], log=log,
             )  # fmt: skip
         finally:
             os.close(log)
@@ -233,7 +239,7 @@ class BoxProvisioner(KernelProvisionerBase):
         request["descriptors"] = dict(zip(CHANNELS, (listener.fileno() for listener in listeners), strict=False))
         log = self._log_pipe()
         try:
-            self.plain = PlainKernel.start(self.spec, work, request, log)
+            self.plain = PlainKernel.start(self.spec, work, request, log, self.pool.python)
         finally:
             os.close(log)
         self._pid = self.plain.process.pid

@@ -34,8 +34,8 @@ class PlainKernel:
     """The kernel itself."""
 
     @classmethod
-    def start(cls, spec: BoxSpec, work: Path, request: dict[str, Any], log: int) -> Self:
-        """Fill the work folder and start the kernel there. Raises SandboxError."""
+    def start(cls, spec: BoxSpec, work: Path, request: dict[str, Any], log: int, python: str = sys.executable) -> Self:
+        """Fill the work folder and start the kernel there, with this interpreter or another one. Raises SandboxError."""
         work.mkdir(mode=0o700)
         (work / ".tmp").mkdir()
         try:
@@ -51,7 +51,7 @@ class PlainKernel:
         except OSError as error:
             raise SandboxError(f"the work folder could not be filled: {error}") from error
         process = subprocess.Popen(
-            python_command("grader.inside.kernel"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log,
+            python_command("grader.inside.kernel", python), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log,
             env=request["environment"], cwd=work, start_new_session=True,
             pass_fds=list(request["descriptors"].values()) if sys.platform != "win32" else (),
         )  # fmt: skip

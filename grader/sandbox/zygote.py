@@ -24,14 +24,15 @@ __all__ = ["Zygote", "python_command"]
 
 _START_SECONDS = 180.0
 _ANSWER_SECONDS = 60.0
+_DYING_SECONDS = 0.5
 
 
-def python_command(module: str) -> list[str]:
-    """The command line that runs a module of `grader.inside` with this interpreter, wherever the package lies."""
+def python_command(module: str, python: str = sys.executable) -> list[str]:
+    """The command line that runs a module of `grader.inside` with this interpreter or another one, wherever the package lies."""
     # -P: the current folder, which is the student's, is no place to import from
     place = str(package_folder().parent)
     code = f"import sys, runpy; sys.path.append({place!r}); runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
-    return [sys.executable, "-Pc", code]
+    return [python, "-Pc", code]
 
 
 class Zygote:
@@ -52,6 +53,8 @@ class Zygote:
             )  # fmt: skip
         self._log = log
         self.ready: dict[str, Any] | None = None
+        self.refused = ""
+        """Why it would not serve, in its own words; starting it again would not help. Empty for one that was killed."""
 
     @property
     def pid(self) -> int:
@@ -77,6 +80,7 @@ class Zygote:
                 line = self._process.stdout.readline()
             try:
                 answer = json.loads(line)
+                self.refused = str(answer.get("error", ""))
             except ValueError:
                 answer = {"error": f"it ended while importing: {self._last_words()}"}
             if "error" in answer:
@@ -84,6 +88,11 @@ class Zygote:
                 raise SandboxError(f"the warm start does not work here: {answer['error']}")
             self.ready = answer
         return self.ready
+
+    def _settle(self) -> None:
+        """Give a zygote that is just dying the moment it takes until that can be seen."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_DYING_SECONDS)
 
     def _last_words(self) -> str:
         with contextlib.suppress(OSError):
@@ -93,7 +102,7 @@ class Zygote:
     def request(self, message: Mapping[str, Any], descriptors: Sequence[int]) -> tuple[socket.socket, int, int]:
         """Ask for one kernel: the open connection, its process id and a descriptor of the process.
 
-        The kernel waits until `go` is sent on the connection. Raises SandboxError.
+        The kernel waits until `go` is sent on the connection. Raises SandboxError; a zygote that does not answer is ended first.
         """
         self.wait()
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -104,9 +113,12 @@ class Zygote:
             send(connection, dict(message), tuple(descriptors))
             text, received = receive(connection)
             answer = json.loads(text or b'{"error": "it ended"}')
+            if not text:
+                self._settle()
         except (OSError, ValueError) as error:
             connection.close()
             waited = time.monotonic() - started
+            self.stop()  # dead, or as good as dead: the next session gets a new one
             raise SandboxError(f"the zygote did not answer ({error}, after {waited:.0f} s)") from error
         if "error" in answer or len(received) != 1:
             connection.close()

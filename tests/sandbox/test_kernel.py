@@ -282,7 +282,7 @@ asyncio.run(main())
 def test_a_start_that_fails_says_why(warm_pool, monkeypatch):
     monkeypatch.setattr(
         "grader.sandbox.subprocess.python_command",
-        lambda _module: [sys.executable, "-c", "raise SystemExit('no torch')"],
+        lambda *_command: [sys.executable, "-c", "raise SystemExit('no torch')"],
     )
     with KernelPool("none") as pool, pytest.raises(SandboxError, match="no torch"):
         go(pool, ["1"], Limits())

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from grader.errors import GraderError, UsageError
+from grader.errors import GraderError, SandboxError, UsageError
 from grader.sandbox.conformance import isolation, limits
 from grader.sandbox.conformance.attempts import CANARY, CHECKS, Breach
 from grader.sandbox.host import available_modes, choose
@@ -65,10 +65,14 @@ async def examine(pool: KernelPool, name: str) -> Finding:
 
 
 def conform(
-    mode: str = "auto", told: Callable[[Finding], Any] = lambda _finding: None, **options: Any
+    mode: str = "auto",
+    told: Callable[[Finding], Any] = lambda _finding: None,
+    started: Callable[[str], Any] = lambda _why_cold: None,
+    **options: Any,
 ) -> list[Finding]:
     """Run all checks in `mode` on this host, telling each finding as it comes; `options` go to the pool.
 
+    `started` is told first why kernels start cold although they were to start warm, empty when they do start warm.
     Raises SandboxError when no box can be built at all (its text says what to install), UsageError for mode `none`:
     without a box the attempts would be made on this very machine.
     """
@@ -76,7 +80,9 @@ def conform(
         raise UsageError("the conformance suite attacks what surrounds it and only runs inside a box (warm or cold)")
     findings = []
     with canary(), KernelPool(mode, **options) as pool:
-        pool.warm_up()
+        with contextlib.suppress(SandboxError):  # then they start cold, in the same box
+            pool.warm_up()
+        started(pool.zygote_failure)
         for name in CHECKS:
             finding = asyncio.run(examine(pool, name))
             findings.append(finding)

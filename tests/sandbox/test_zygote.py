@@ -1,0 +1,168 @@
+"""The warm start: what is imported beforehand, when a zygote refuses, what becomes of sessions when it hangs, and who starts cold."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import sysconfig
+import venv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import grader.sandbox.zygote
+from grader.execution import run_notebook
+from grader.kernel import KernelSession
+from grader.notebook import read_notebook
+from grader.reports import for_student
+from grader.sandbox import conformance
+from grader.sandbox.contract import BoxSpec
+from grader.sandbox.host import available_modes
+from grader.sandbox.pool import KernelPool
+from tests.pipeline.conftest import notebook_bytes
+from tests.reports import samples
+
+from .conftest import SMALL, run_in
+from .imports import late_imports, listed
+
+pytestmark = [
+    pytest.mark.box,
+    pytest.mark.skipif(bool(available_modes()["warm"]), reason=available_modes()["warm"] or "boxes work"),
+]
+
+MOST_LATE_BYTES = 100_000
+
+
+@pytest.mark.slow
+def test_the_reference_run_imports_hardly_anything_after_the_fork():
+    late = late_imports()
+    size, names = sum(module.size for module in late), ", ".join(listed(late))
+    assert size < MOST_LATE_BYTES, f"{size} bytes late: {names}; run `python -m tests.sandbox.imports --write`"
+
+
+@pytest.fixture
+def with_thread(tmp_path):
+    """Options of a pool in whose environment a library starts a thread, at once or as soon as another one is imported."""
+
+    def options(when: str) -> dict:
+        tmp_path.chmod(0o755)  # for the ordinary user that the zygote runs as
+        (tmp_path / "sitecustomize.py").write_text(
+            f"""
+import sys, threading, time
+def begin(): threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {when!r}:
+            sys.meta_path.remove(self)
+            begin()
+begin() if {not when} else sys.meta_path.insert(0, Finder())
+"""
+        )
+        return {"readable": [tmp_path], "environment": {"PYTHONPATH": str(tmp_path)}}
+
+    return options
+
+
+@pytest.mark.slow
+def test_a_zygote_with_a_second_thread_refuses_and_sessions_start_cold(with_thread):
+    with KernelPool("warm", **with_thread("pandas")) as pool:
+        assert pool.ready_zygote() is None
+        assert "forking would not be safe: the imports started threads" in pool.zygote_failure
+        refused = pool._zygote
+        notebook = read_notebook(notebook_bytes("print(6 * 7)"))
+        ran = asyncio.run(run_notebook(pool, BoxSpec(), SMALL, notebook, {}))
+        assert (ran.mode, ran.cells[0].output) == ("cold", "42\n")
+        assert pool._zygote is refused  # it would refuse again
+    assert [notice.kind for notice in ran.notices] == ["cold-start"]
+    assert "the imports started threads" in ran.notices[0].text
+    report = samples.perfect()
+    seen = for_student(replace(report, execution=replace(report.execution, notices=ran.notices)))
+    assert seen.execution.notices == ()
+
+
+def test_the_doctor_is_told_why_kernels_start_cold(with_thread, monkeypatch):
+    monkeypatch.setattr(conformance.suite, "CHECKS", {})
+    told = []
+    conformance.conform("warm", started=told.append, **with_thread(""))
+    assert len(told) == 1
+    assert "there are threads already" in told[0]
+
+
+@pytest.mark.slow
+def test_a_zygote_that_hangs_is_ended_and_kernels_that_run_go_on(monkeypatch):
+    monkeypatch.setattr(grader.sandbox.zygote, "_ANSWER_SECONDS", 1.0)
+
+    async def talk(pool):
+        async with KernelSession(pool, limits=SMALL) as session:
+            await session.run_cell("x = 5", 0)
+            os.kill(pool._zygote.pid, signal.SIGSTOP)
+            other = await run_in(pool, ["print(1)"])
+            return session.mode, other.mode, other.text, (await session.run_cell("print(x)", 1)).output
+
+    with KernelPool("warm") as pool:
+        pool.warm_up()
+        assert asyncio.run(talk(pool)) == ("warm", "cold", "1\n", "5\n")
+        assert not pool._zygote.alive
+
+
+def test_deaths_are_forgotten_once_a_kernel_was_forked(warm_pool):
+    warm_pool._restarts = 2
+    assert asyncio.run(run_in(warm_pool, ["1"])).mode == "warm"
+    assert warm_pool._restarts == 0
+
+
+@pytest.fixture
+def other_python(tmp_path):
+    """Another interpreter: an empty environment that finds the libraries of this one."""
+    tmp_path.chmod(0o755)
+    venv.create(tmp_path / "other", symlinks=True)
+    python = tmp_path / "other" / "bin" / "python"
+    (packages,) = (tmp_path / "other" / "lib").glob("*/site-packages")
+    (packages / "ours.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python
+
+
+def a_device() -> Path:
+    """A device file of this host that boxes do not show by themselves, and everybody may read."""
+    own = {"full", "null", "ptmx", "random", "tty", "urandom", "zero"}
+    for path in sorted(Path("/dev").iterdir()):
+        if path.is_char_device() and path.name not in own and path.stat().st_mode & 0o004:
+            return path
+    pytest.skip("this host has no further device file that everybody may read")
+
+
+@pytest.mark.slow
+def test_another_interpreter_and_a_gpu_start_cold(other_python):
+    with KernelPool("warm", devices=[a_device()]) as pool:
+        assert (pool.mode, pool.ready_zygote()) == ("cold", None)
+        assert "GPU" in pool.zygote_failure
+    code = f"import os, sys\nprint(sys.prefix == {str(other_python.parents[1])!r}, os.path.exists({str(a_device())!r}))"
+    with KernelPool("warm", python=other_python) as pool:
+        ran = asyncio.run(run_in(pool, [code]))
+        assert (ran.mode, ran.text) == ("cold", "True False\n")
+        assert f"another interpreter ({other_python})" in pool.cold_for_good
+    with KernelPool("none", python=other_python) as pool:
+        assert asyncio.run(run_in(pool, [code])).text == "True True\n"
+
+
+@pytest.mark.slow
+def test_a_device_is_shown_in_the_box_and_the_rest_stays_out_of_sight():
+    code = f"import os\nprint(os.path.exists({str(a_device())!r}), os.path.exists('/etc/passwd'))"
+    with KernelPool("warm", devices=[a_device()]) as pool:
+        ran = asyncio.run(run_in(pool, [code, "open('/dev/x', 'w')", f"x = bytearray({2 * SMALL.memory_bytes})"]))
+    assert ran.text == "True False\n"
+    assert ran.cells[1].status == "error"
+    assert ran.outcome == "out_of_memory"
+
+
+def test_an_interpreter_that_cannot_be_asked_is_refused(tmp_path):
+    with pytest.raises(grader.errors.SandboxError, match="cannot be used"), KernelPool("warm", python=tmp_path / "no"):
+        pass
+
+
+def test_our_own_interpreter_starts_warm(warm_pool):
+    with KernelPool("warm", python=Path(sys.executable)) as pool:
+        assert (pool.mode, pool.zygote_failure) == ("warm", "")
