@@ -165,8 +165,9 @@ async def _round(
             for name, question in questions.items():
                 observations[name] = await _ask(session, question)
             adaptations = await _adaptations(session)
+        why_cold = pool.cold_for_good if session.mode == "cold" else ""
         return _Round(
-            cells, killed_at, session.outcome, session.usage, session.mode, session.why_cold, observations, adaptations
+            cells, killed_at, session.outcome, session.usage, session.mode, why_cold, observations, adaptations
         )
 
 

@@ -120,11 +120,6 @@ class KernelSession:
         return self._provisioner.mode
 
     @property
-    def why_cold(self) -> str:
-        """Why it started cold although its pool is to start warm, when that is to stay; empty else."""
-        return self._provisioner.why_cold
-
-    @property
     def alive(self) -> bool:
         """Whether the kernel is still there to be asked."""
         return not self._closed and not self._provisioner.ended.is_set()
@@ -243,8 +238,7 @@ class KernelSession:
             finally:
                 self._deadline = math.inf
         after = self._sample()
-        if self.alive:
-            self._judge(after)
+        self._judge(after) if self.alive else self._gone()  # the watchdog may not have come round yet
         used = max(0.0, after.cpu_seconds - cpu_before)
         error = error_of(reply) if status == "ok" else None
         if error is not None:
@@ -351,4 +345,5 @@ class KernelSession:
         raise verdict
 
     def _why_gone(self) -> Outcome:
+        self._gone()
         return Outcome.KERNEL_DIED if self.outcome is Outcome.COMPLETED else self.outcome

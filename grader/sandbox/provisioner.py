@@ -40,8 +40,6 @@ class BoxProvisioner(KernelProvisionerBase):
         """What to start, and under which limits."""
         self.pool, self.spec, self.limits = pool, spec, limits
         self.mode = pool.mode
-        self.why_cold = ""
-        """Why it was started cold although it was to be warm, when that will not change for the next one either."""
         self.box: Box | None = None
         self.plain: PlainKernel | None = None
         self.group: ControlGroup | None = None
@@ -152,7 +150,6 @@ class BoxProvisioner(KernelProvisionerBase):
                         zygote = None
                 if zygote is None:
                     self.mode = "cold"
-                    self.why_cold = self.pool.cold_for_good
                     self._launch_cold(info, listeners)
         except OSError as error:
             raise SandboxError(f"the kernel could not be started: {error}") from error
