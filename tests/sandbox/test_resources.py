@@ -1,0 +1,107 @@
+"""Attacks on memory and on neighbours: each meets its own limit, leaves nothing behind, and hurts nobody beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from grader.sandbox.contract import Outcome
+
+from .conftest import SMALL, run_in
+
+pytestmark = [pytest.mark.box, pytest.mark.attack]
+
+FILL = "for start in range(0, len(block), 4096): block[start] = 1\nprint('got it all')"
+MEMORY = {
+    "a mapped file in /dev/shm": (
+        f"import mmap\nfile = open('/dev/shm/x', 'w+b')\nfile.truncate({2 * SMALL.disk_bytes})\n"
+        f"block = mmap.mmap(file.fileno(), 0)\n{FILL}",
+        (Outcome.DISK_LIMIT,),
+    ),
+    "a mapped file that has no name any more": (
+        f"import mmap, os, tempfile\nfile = tempfile.TemporaryFile(dir='/dev/shm')\nfile.truncate({2 * SMALL.disk_bytes})\n"
+        f"block = mmap.mmap(file.fileno(), 0)\n{FILL}",
+        (Outcome.DISK_LIMIT, Outcome.KERNEL_DIED),  # it goes with its process: a crash, when nobody looked just before
+    ),
+    "POSIX shared memory": (
+        "from multiprocessing.shared_memory import SharedMemory\n"
+        f"memory = SharedMemory('x', create=True, size={2 * SMALL.disk_bytes})\nblock = memory.buf\n{FILL}",
+        (Outcome.DISK_LIMIT,),
+    ),
+    "anonymous memory shared by children": (
+        f"import mmap, os, time\nblock = mmap.mmap(-1, {2 * SMALL.memory_bytes})\nif os.fork() == 0: time.sleep(60)\n{FILL}",
+        (Outcome.OUT_OF_MEMORY,),
+    ),
+    "memory that only the parent of a dead child holds": (
+        f"import mmap, os\nblocks = []\nfor _ in range(12):\n    blocks.append(mmap.mmap(-1, {SMALL.memory_bytes // 8}))\n"
+        "    if os.fork() == 0:\n"
+        "        for start in range(0, len(blocks[-1]), 4096): blocks[-1][start] = 1\n"
+        "        os._exit(0)\n    os.wait()\nprint('got it all')",
+        (Outcome.OUT_OF_MEMORY,),
+    ),
+}
+
+
+@pytest.fixture(params=["control group", "watchdog"])
+def pool(request):
+    return request.getfixturevalue("warm_pool" if request.param == "control group" else "watched_pool")
+
+
+@pytest.mark.parametrize(("code", "outcomes"), MEMORY.values(), ids=MEMORY)
+def test_shared_memory_is_bounded_in_every_form(pool, code, outcomes):
+    ran = asyncio.run(run_in(pool, [code], replace(SMALL, wall_seconds=40)))
+    assert "got it all" not in ran.text
+    assert ran.outcome in outcomes
+
+
+@pytest.mark.parametrize("call", ["os.memfd_create('x')", "ctypes.CDLL(None).shmget(0, 1 << 20, 0o1600)"])
+def test_memory_that_no_limit_would_count_is_refused(warm_pool, call):
+    ran = asyncio.run(run_in(warm_pool, [f"import ctypes, os\nprint({call})"]))
+    assert ran.text == "-1\n" if "shmget" in call else ran.cells[0].error.name == "PermissionError"
+
+
+WORK = """
+import hashlib, subprocess
+data = bytes(1 << 20)
+for _ in range(400): data = hashlib.sha256(data).digest() * (1 << 15)
+for number in range(20): open(f"{number}.txt", "w").write("x" * 1000)
+subprocess.run(["true"], check=True)
+block = bytearray(100 << 20)
+print(data[:4].hex(), len(block))
+"""
+NEIGHBOURS = {
+    "endless loops": "import os\nfor _ in range(6): os.fork()\nwhile True: pass",
+    "a fork bomb": "import os, time\nwhile True:\n    if os.fork() == 0: time.sleep(60)",
+    "memory without end": "x = []\nwhile True: x.append(bytearray(10 << 20))",
+    "disk without end": "n = 0\nwhile True: n += 1; open(f'/tmp/{n}', 'wb').write(bytes(1 << 20))",
+    "output without end": "while True: print('x' * 100_000)",
+    "signals to everybody": """
+import os
+while True:
+    for pid in (-1, *range(2, 4000)):
+        try: os.kill(pid, 9)
+        except OSError: pass
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def alone(warm_pool):
+    return asyncio.run(run_in(warm_pool, [WORK, WORK, WORK]))
+
+
+@pytest.mark.parametrize("attack", NEIGHBOURS.values(), ids=NEIGHBOURS)
+def test_who_works_beside_an_attacker_gets_the_same_and_is_charged_for_nothing_else(warm_pool, alone, attack):
+    async def both():
+        small = replace(SMALL, cpu_seconds=3, wall_seconds=60)
+        return await asyncio.gather(run_in(warm_pool, [attack], small), run_in(warm_pool, [WORK, WORK, WORK]))
+
+    attacker, beside = asyncio.run(both())
+    assert attacker.outcome is not Outcome.COMPLETED
+    assert (beside.outcome, beside.text) == (Outcome.COMPLETED, alone.text)
+    assert [cell.status for cell in beside.cells] == ["ok"] * 3
+    # in CPU seconds, not wall: two who share a processor's caches and threads slow each other by less than this
+    assert beside.usage.cpu_seconds < 3 * alone.usage.cpu_seconds + 0.5
+    assert beside.usage.peak_bytes < 2 * alone.usage.peak_bytes
