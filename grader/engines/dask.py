@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import contextlib
+import functools
 import ipaddress
 import math
 import warnings
@@ -20,7 +21,7 @@ import dask
 import distributed
 
 from grader.engines.contract import Session
-from grader.engines.worker import Order, begin, end
+from grader.engines.worker import Order, begin, end, speak_through, stage_teller
 from grader.errors import EngineError, UsageError
 
 __all__ = ["DaskEngine", "lend", "secured"]
@@ -108,13 +109,44 @@ class _Readiness(distributed.WorkerPlugin):
     def __init__(self, order: Order) -> None:
         self.order = order
 
-    def setup(self, worker: Any) -> None:  # noqa: ARG002
+    def setup(self, worker: Any) -> None:
         """Begin; when that fails, the first submission here says why."""
+        if self.order.stages:
+            speak_through(self.order.token, functools.partial(_speak, worker, _topic(self.order)))
         begin(self.order)
 
     def teardown(self, worker: Any) -> None:  # noqa: ARG002
         """End the zygote and the boxes of this order."""
+        speak_through(self.order.token, None)
         end(self.order.token)
+
+
+def _topic(order: Order) -> str:
+    return f"grader-stages-{order.token}"
+
+
+def _speak(worker: Any, topic: str, submission_id: str, stage: str) -> None:
+    """Say a stage over the wire that a worker keeps to its scheduler; nobody needs it, so that nothing is to be done if it fails."""
+    with contextlib.suppress(Exception):
+        worker.log_event(topic, [submission_id, stage])
+
+
+@contextlib.contextmanager
+def _heard(client: distributed.Client, order: Order) -> Iterator[None]:
+    """Leave the stages that workers say where a progress display finds them."""
+
+    def hear(event: tuple[float, Any]) -> None:
+        submission_id, stage = event[1]
+        stage_teller(order.stages, Path(submission_id).name)(stage)
+
+    if order.stages:
+        client.subscribe_topic(_topic(order), hear)
+    try:
+        yield
+    finally:
+        if order.stages:
+            with contextlib.suppress(Exception):
+                client.unsubscribe_topic(_topic(order))
 
 
 @contextlib.contextmanager
@@ -134,9 +166,10 @@ def lend(
         executor: cf.Executor = client.get_executor(pure=False)
         window = slots + math.ceil(slots / 16)  # hides the way there and back; more would wait on a worker that may die
         try:
-            yield Session(executor, window, expect) if expect is not None else Session(executor, window)
+            with _heard(client, order):
+                yield Session(executor, window, expect) if expect is not None else Session(executor, window)
         finally:
-            executor.shutdown(wait=False)
+            executor.shutdown(wait=False)  # what still runs after a second Ctrl-C is cancelled, and its box ended below
     finally:
         with contextlib.suppress(Exception):  # a scheduler that is gone needs no goodbye
             client.unregister_worker_plugin(name)

@@ -33,7 +33,19 @@ from grader.pipeline import Ground, Workplace
 from grader.records import Submission
 from grader.sandbox.contract import Limits, Outcome
 
-__all__ = ["Brought", "Job", "Order", "Setting", "begin", "differences", "end", "identity", "serve", "stage_teller"]
+__all__ = [
+    "Brought",
+    "Job",
+    "Order",
+    "Setting",
+    "begin",
+    "differences",
+    "end",
+    "identity",
+    "serve",
+    "speak_through",
+    "stage_teller",
+]
 
 _SHORT = 12
 _COORDINATOR_ONLY = {
@@ -122,6 +134,7 @@ class Brought:
 
 
 _workplaces: dict[str, Workplace] = {}
+_speakers: dict[str, Callable[[str, str], None]] = {}
 _opening = threading.RLock()  # the handler of a signal may meet a thread that holds it
 _told_to_end = threading.Event()
 
@@ -242,12 +255,21 @@ def stage_teller(folder: str, submission_id: str) -> Callable[[str], None]:
     return tell
 
 
+def speak_through(token: str, speak: Callable[[str, str], None] | None) -> None:
+    """Let an engine carry stages to its coordinator: `speak(submission id, stage)`, which must never raise; None to end it."""
+    if speak is None:
+        _speakers.pop(token, None)
+    else:
+        _speakers[token] = speak
+
+
 def serve(order: Order, job: Job) -> Brought:
     """Run one submission; a worker that no engine could warm up begins here.
 
     Raises InfrastructureError when this worker was told to end meanwhile: nothing that was seen then counts.
     """
-    tell = stage_teller(order.stages, job.submission.id)
+    speak, name = _speakers.get(order.token), job.submission.id
+    tell = functools.partial(speak, name) if speak is not None else stage_teller(order.stages, name)
     tell("starting")
     host = begin(order)
     start = time.monotonic()

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import distributed
 import psutil
 import pytest
 
+from grader.batch import run_batch
 from grader.engines import choose_engine
 from grader.engines.dask import DaskEngine
 from grader.errors import EngineError
-from tests.engines.toys import ADD, CLASS, SHOUT, grade_on, totals
+from grader.store import RunDirectory
+from tests.engines.toys import ADD, CLASS, SHOUT, grade_on, said, totals, toy_class
+from tests.pipeline.chaos import Batch
+from tests.pipeline.conftest import notebook_bytes
 
+SLOW = "import time\ntime.sleep(6)"
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 
@@ -49,6 +58,40 @@ def test_a_worker_killed_midway_costs_nobody_anything_and_nothing_is_left(proces
         distributed.Client(processes.address.replace("tls://", "tcp://"), timeout=5)
 
 
+def test_stages_come_over_the_wire(processes, tmp_path, monkeypatch) -> None:
+    """Workers that do not see the coordinator's folder say where each submission is, as those of this machine do."""
+    processes.worker("one")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stages").mkdir()
+    run, order, jobs = toy_class(tmp_path / "run", CLASS)
+    order = replace(
+        order, stages="stages"
+    )  # in the folder of each process: workers have another one, without such a folder
+    told = dict[str, set[str]]()
+
+    def stages() -> dict[str, str]:
+        return {path.name: path.read_text() for path in (tmp_path / "stages").iterdir()}
+
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.005):
+            for name, stage in stages().items():
+                told.setdefault(name, set()).add(stage)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        run_batch(run, order, jobs, engine_for(processes))
+    finally:
+        over.set()
+        watcher.join()
+    assert set(told) == {job.submission.id for job in jobs}
+    assert any(stage.startswith("cell 1 of") for stage in set.union(*told.values()))
+    assert "questions" in set.union(*told.values())
+    assert not list(processes.folder.rglob("stages"))
+
+
 def test_a_submission_that_takes_its_workers_along_needs_review(processes, tmp_path) -> None:
     """Bounded tries, and never a zero."""
     nanny = processes.worker("one")
@@ -72,6 +115,39 @@ def test_a_submission_that_takes_its_workers_along_needs_review(processes, tmp_p
         killer.join()
     assert totals(said) == [None]
     assert len(killed) == 2
+
+
+def test_ctrl_c_once_and_twice_and_the_workers_are_free_again(processes, tmp_path) -> None:
+    """Once: what is with the workers is finished. Twice: it is dropped, its box ends. The same command then comes to the end."""
+    nanny = processes.worker("one")
+    (tmp_path / "in").mkdir()
+    for number, cells in enumerate([(ADD, SHOUT), (ADD, SLOW, SHOUT), (ADD, SHOUT, "1"), (ADD, SLOW, SHOUT, "2")]):
+        (tmp_path / "in" / f"student{number}_{number}_9{number}_lab.ipynb").write_bytes(notebook_bytes(*cells))
+    (tmp_path / "secret").write_text("a secret of interruptions")
+    batch = Batch(tmp_path, 4, 1, extra=("--executor", f"dask:{processes.address}", "--tls", str(processes.tls)))
+
+    def boxes() -> list[psutil.Process]:
+        return [p for p in psutil.Process(nanny).children(recursive=True) if p.name() == "bwrap"]
+
+    def interrupted(name: str, times: int) -> None:
+        process = batch.start()
+        while not (batch.run / ".stages" / name).exists() or "cell 2" not in (batch.run / ".stages" / name).read_text():
+            assert process.poll() is None, batch.said()
+            time.sleep(0.05)
+        for _ in range(times):
+            os.killpg(process.pid, signal.SIGINT)
+            time.sleep(0.3)
+        assert batch.end_of(process) == 130, batch.said()
+
+    interrupted("1", 1)
+    assert batch.done() == {"0", "1", "2"}  # the third was with the worker already
+    interrupted("3", 2)
+    assert batch.done() == {"0", "1", "2"}
+    assert not boxes()
+    assert batch.finish() == 0, batch.said()
+    assert batch.done() == {"0", "1", "2", "3"}
+    assert not list(batch.run.rglob("*.part"))
+    assert totals(said(RunDirectory(batch.run))) == [9] * 4
 
 
 def test_an_unequal_worker_is_refused_by_name(processes, tmp_path) -> None:

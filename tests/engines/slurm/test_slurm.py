@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-import tempfile
-import threading
+import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +20,13 @@ import pytest
 from grader.engines import LocalEngine, choose_engine
 from grader.errors import EngineError
 from grader.store import RunDirectory
+from tests.engines.slurm.cluster import ROOT, NoSlurmError, becomes, jobs_of, no_jobs_of, profile, slurm
 from tests.engines.toys import ADD, CLASS, SHOUT, grade_on, said, totals
+from tests.pipeline.chaos import Batch
 from tests.pipeline.conftest import notebook_bytes
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
-ROOT = Path(__file__).parents[3]
-START = Path(__file__).with_name("start.sh")
 JOBS = 4
 TIMES = 3
 SLOW = tuple((f"import time\ntime.sleep(2)\nprint({number})", *cells) for number, cells in enumerate(CLASS))
@@ -34,63 +34,13 @@ SLOW = tuple((f"import time\ntime.sleep(2)\nprint({number})", *cells) for number
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("starting Slurm's daemons needs root")
-    installed = subprocess.run(["bash", str(START), "install"], capture_output=True, text=True, check=False)
-    if installed.returncode != 0:
-        pytest.skip(f"no Slurm here: {installed.stderr.strip()}")
-    with tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as name:  # sockets need a short path
-        folder = Path(name)
-        try:
-            with (folder / "up.log").open("wb") as log:  # daemons keep it open: a pipe would never end
-                environment = {**os.environ, "NODES": str(JOBS + 1)}
-                up = subprocess.run(
-                    ["bash", str(START), "up", name], stdout=log, stderr=log, env=environment, check=False
-                )
-            assert up.returncode == 0, (folder / "up.log").read_text()
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
-                patch.setenv("PYTHONPATH", str(ROOT))
-                yield folder
-        finally:
-            subprocess.run(["bash", str(START), "down", name], check=False)
-
-
-def profile(folder: Path, name: str, *, jobs: int = JOBS, walltime: str = "00:10:00", queue: str = "main") -> str:
-    path = folder / f"{name}.yaml"
-    path.write_text(f"""
-max_jobs: {jobs}
-start_minutes: 3
-job:
-  job_name: {name}
-  queue: {queue}
-  cores: 1
-  processes: 1
-  memory: 1GB
-  walltime: "{walltime}"
-  shared_temp_directory: {folder}/{name}
-  local_directory: {folder}
-  scheduler_options: {{host: 127.0.0.1}}
-  worker_extra_args: ["--host", "127.0.0.1"]
-""")
-    return f"slurm:{path}"
-
-
-def jobs_of(name: str, state: str = "all") -> list[str]:
-    listed = subprocess.run(
-        ["squeue", "-h", "-n", name, "-t", state, "-o", "%A"], capture_output=True, text=True, check=True
-    )
-    return listed.stdout.split()
-
-
-def becomes(condition: Callable[[], bool]) -> bool:
-    """Whether something comes true in time (Slurm and busy machines take a while)."""
-    tick = threading.Event()
-    return any(condition() or tick.wait(0.5) for _ in range(240))
-
-
-def no_jobs_of(name: str) -> bool:
-    return becomes(lambda: not [job for job in jobs_of(name, "R,PD,CG") if job])
+    try:
+        with slurm(JOBS + 1) as folder, pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+            patch.setenv("PYTHONPATH", str(ROOT))
+            yield folder
+    except NoSlurmError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +74,7 @@ def walltime_run(cluster) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
 
 
 def test_a_profile_that_slurm_does_not_take_is_said(cluster, tmp_path) -> None:
-    engine = choose_engine(profile(cluster, "wrong", queue="nowhere"), workers=1)
+    engine = choose_engine(profile(cluster, "wrong", jobs=JOBS, queue="nowhere"), workers=1)
     with pytest.raises(EngineError, match=r"(?i)slurm does not take the job of this profile.*partition"):
         grade_on(engine, tmp_path / "run", CLASS)
     assert not list((cluster / "wrong").iterdir())
@@ -149,13 +99,38 @@ def test_four_jobs_a_scancel_and_fewer_towards_the_end(cluster, tmp_path) -> Non
         elif finished == len(SLOW) * TIMES - 1:
             assert becomes(lambda: len(jobs_of("four", "R,PD")) == 1)
 
-    graded = grade_on(choose_engine(profile(cluster, "four"), workers=1), tmp_path / "run", SLOW * TIMES, step)
+    graded = grade_on(
+        choose_engine(profile(cluster, "four", jobs=JOBS), workers=1), tmp_path / "run", SLOW * TIMES, step
+    )
     local = list(grade_on(LocalEngine(2), tmp_path / "local", SLOW).values())
     assert list(graded.values()) == local * TIMES
     assert totals(graded) == [9, 3, 6, 6] * TIMES
     assert cancelled
     assert no_jobs_of("four")
     assert not list((cluster / "four").iterdir())  # neither keys nor logs are left
+
+
+@pytest.mark.usefixtures("walltime_run")
+def test_ctrl_c_twice_gives_the_jobs_back(cluster) -> None:
+    """At once: what runs is dropped, no job is left behind, nothing is half-written."""
+    folder = cluster / "interrupted"
+    (folder / "in").mkdir(parents=True)
+    (folder / "secret").write_text("a secret of interruptions")
+    for number in range(3):
+        data = notebook_bytes(ADD, f"import time\ntime.sleep(20)\nprint({number})", SHOUT)
+        (folder / "in" / f"student{number}.ipynb").write_bytes(data)
+    engine = profile(cluster, "twice", jobs=2)
+    batch = Batch(folder, 3, 2, extra=("--executor", engine))
+    process = batch.start()
+    stages = batch.run / ".stages"
+    assert becomes(lambda: any("cell 2" in path.read_text() for path in stages.glob("*")))
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.5)
+    assert batch.end_of(process) == 130, batch.said()
+    assert batch.done() == set()
+    assert not list(batch.run.rglob("*.part"))
+    assert no_jobs_of("twice")
 
 
 @pytest.mark.usefixtures("walltime_run")
