@@ -1,0 +1,179 @@
+"""The sample class, several times over, on all cores: this grader against a plain loop of nbclient over the same notebooks.
+
+The loop runs the adapted notebooks with cold kernels on the same bundle, as many side by side as there are cores, one torch thread
+each, and does nothing else: no box, no recording, no questions, no reports. Two things are told of it: what it takes as it is, and
+what its cells take alone, that is, without starting kernels and importing libraries, which the grader does once for all.
+
+    python -m bench.throughput [--times 10] [--only björk,team_7] [--cpu-seconds 150]
+
+Overhead of a submission = (CPU of the grader - CPU of the cells alone) / submissions; efficiency = that CPU / (wall x cores).
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures as cf
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import DeadKernelError
+from nbformat.v4 import new_code_cell, new_notebook
+
+from bench.measure import Spent, machine, spent
+from grader.adapt import adapt, facts
+from grader.assignments import load_assignment
+from grader.bundles import load_bundle, prepare_home
+from grader.errors import SubmissionError
+from grader.notebook import read_notebook
+from grader.pipeline import Ground, Workplace
+
+ROOT = Path(__file__).parents[1]
+CLASS = ROOT / "data" / "sample_class" / "submissions.zip"
+FIRST = """\
+import importlib, json, resource, time
+resource.setrlimit(resource.RLIMIT_CPU, ({seconds}, {seconds} + 5))
+from grader.inside.zygote import preload
+preload()
+importlib.import_module("grader.inside.colab").install(lambda *_: None, json.loads({facts!r}))
+def _spent():
+    own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
+print("spent", _spent())"""
+LAST = 'print("spent", _spent())'
+
+
+def hand_in(folder: Path, times: int, only: list[str]) -> int:
+    """Write the class so many times over, every copy with bytes and ids of its own; returns the number of submissions."""
+    count = 0
+    with zipfile.ZipFile(CLASS) as archive:
+        for info in archive.infolist():
+            owner, _, rest = info.filename.partition("_4")
+            if only and not any(word in info.filename for word in only):
+                continue
+            count += info.filename.endswith(".ipynb") * times
+            for copy in range(times):
+                # 41002 becomes 42002, 43002, ...: another student of the same name
+                number = int("4" + rest[:4]) + 1000 * copy
+                (folder / f"{owner}_{number}{rest[4:]}").write_bytes(archive.read(info) + b"\n" * copy)
+    return count
+
+
+# ------------------------------------------------------------------ the plain loop
+
+
+def adapted(source: Path, target: Path) -> None:
+    """Write every notebook as the grader would run it; what cannot be read is left out."""
+    bundle = load_bundle(None)
+    workplace = Workplace(Ground.lay(load_assignment("finetuning"), bundle, b"a secret of benches"))
+    environment = workplace.environment({})
+    prepare_home(bundle, target / "hf")
+    (target / "facts.json").write_text(json.dumps(dict(facts(environment))))
+    for name, data in (("train.csv", bundle.train_csv), ("eval.csv", bundle.eval_csv)):
+        (target / name).write_bytes(data if isinstance(data, bytes) else data.read_bytes())
+    for path in sorted(source.glob("*.ipynb")):
+        with contextlib.suppress(SubmissionError):
+            cells = adapt(read_notebook(path.read_bytes()), environment).cells
+            nbformat.write(new_notebook(cells=[new_code_cell(cell.source) for cell in cells]), target / path.name)
+
+
+def execute(path: Path, seconds: int) -> tuple[str, float]:
+    """Run one notebook with a cold kernel; returns its name and the CPU seconds of its cells alone."""
+    book = nbformat.read(path, 4)
+    told = (path.parent / "facts.json").read_text()
+    book.cells = [new_code_cell(FIRST.format(seconds=seconds, facts=told)), *book.cells, new_code_cell(LAST)]
+    with tempfile.TemporaryDirectory(prefix="bare-") as work:
+        for name in ("train.csv", "eval.csv"):
+            (Path(work) / name).symlink_to(path.parent / name)
+        client = NotebookClient(
+            book, timeout=None, allow_errors=True, kernel_name="python3", resources={"metadata": {"path": work}}
+        )
+        with contextlib.suppress(DeadKernelError):
+            client.execute()
+    stamps = [stamp for cell in (book.cells[0], book.cells[-1]) for stamp in _stamps(cell)]
+    if not stamps:
+        raise RuntimeError(f"{path.name}: the first cell failed: {book.cells[0].get('outputs')}")
+    return path.name, (stamps[1] if len(stamps) > 1 else seconds) - stamps[
+        0
+    ]  # one that ended at its limit says nothing
+
+
+def _stamps(cell: Any) -> list[float]:
+    texts = [output.get("text", "") for output in cell.get("outputs", [])]
+    return [float(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith("spent ")]
+
+
+def loop(folder: Path, seconds: int) -> None:
+    """Run all notebooks of a folder, as many side by side as there are cores; leaves what the cells took in `cells.json`."""
+    paths, took = sorted(folder.glob("*.ipynb")), {}
+    with cf.ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for done in cf.as_completed([pool.submit(execute, path, seconds) for path in paths]):
+            name, cpu = done.result()
+            took[name] = cpu
+            print(f"  bare {len(took)}/{len(paths)} {name}: {cpu:.1f} CPU s in its cells", file=sys.stderr, flush=True)
+    (folder / "cells.json").write_text(json.dumps(took))
+
+
+# ------------------------------------------------------------------ both, and what they say
+
+
+def told(ours: Spent, bare: Spent, cells: float, count: int) -> str:
+    cores = len(os.sched_getaffinity(0))
+    lines = [f"{'':22} {'CPU s':>9} {'wall s':>8}"]
+    lines += [f"{name:22} {took.cpu:9.1f} {took.wall:8.1f}" for name, took in (("grader", ours), ("plain loop", bare))]
+    lines += [f"{'its cells alone':22} {cells:9.1f}", f"{count} submissions on {cores} cores"]
+    for name, cpu in (("the cells alone", cells), ("the loop as it is", bare.cpu)):
+        overhead, efficiency = (ours.cpu - cpu) / count, cpu / (ours.wall * cores)
+        lines.append(f"against {name}: overhead {overhead:+.2f} CPU s a submission, efficiency {efficiency:.2f}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=1, help="how many times over the class of 16 is graded")
+    parser.add_argument("--only", default="", help="parts of file names, with commas between them")
+    parser.add_argument("--cpu-seconds", type=int, default=150, help="what a submission may take, on both sides")
+    parser.add_argument("--loop", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.loop:
+        loop(options.loop, options.cpu_seconds)
+        return
+    print(machine(), flush=True)
+    with tempfile.TemporaryDirectory(prefix="grader-throughput-") as temporary:
+        source, bare = Path(temporary) / "class", Path(temporary) / "bare"
+        source.mkdir()
+        bare.mkdir()
+        count = hand_in(source, options.times, [word for word in options.only.split(",") if word])
+        adapted(source, bare)
+        print(f"{count} submissions; the grader first, then the loop", flush=True)
+        limit = ["--cpu-seconds", str(options.cpu_seconds)]
+        grade = [
+            sys.executable,
+            "-m",
+            "grader.cli",
+            "grade",
+            str(source),
+            "--out",
+            str(Path(temporary) / "run"),
+            *limit,
+        ]
+        ours = spent(grade, ROOT, shown=True)
+        if ours.code not in (0, 3):
+            raise SystemExit(ours.output)
+        words = [sys.executable, "-m", "bench.throughput", "--loop", str(bare), *limit]
+        plain = spent(words, ROOT, {"HF_HOME": str(bare / "hf")}, shown=True)
+        if plain.code:
+            raise SystemExit(plain.output)
+        cells = json.loads((bare / "cells.json").read_text())
+        print(told(ours, plain, sum(cells.values()), count))
+
+
+if __name__ == "__main__":
+    main()
