@@ -124,40 +124,51 @@ def run_batch(
     """Run jobs on an engine's workers and record each as it completes.
 
     A worker that dies (out of memory, killed) is replaced; a submission that loses its worker three times, the third time
-    running alone, is recorded as our fault, never as a zero. Ctrl-C once calls `on_stop`, lets the running submissions finish
+    running alone, is recorded as our fault, never as a zero. Ctrl-C once calls `on_stop`, lets running submissions finish (if any)
     and then raises KeyboardInterrupt, twice stops at once; what is recorded stays. Raises EngineError when no fit worker is
     to be had.
     """
     waiting = list(jobs)
     losses: dict[str, int] = {}
-    with _gentle_stop(on_stop) as stopping:
-        while waiting and not stopping.is_set():
+    with _gentle_stop(on_stop) as stop:
+        while waiting and not stop.wished:
             # who was there when workers were lost may be the cause, or only have run beside it: alone it will show
             suspects = [job for job in waiting if losses.get(job.submission.id, 0) == _LOSSES - 1]
             others = [job for job in waiting if losses.get(job.submission.id, 0) < _LOSSES - 1]
-            again = _round(run, order, others or suspects, engine, losses, stopping, on_event, alone=not others)
+            again = _round(run, order, others or suspects, engine, losses, stop, on_event, alone=not others)
             waiting = [*again, *suspects] if others else again
-        if stopping.is_set():
+        if stop.wished:
             raise KeyboardInterrupt
 
 
+class _Stop:
+    """What Ctrl-C wishes."""
+
+    wished = False
+    """True after the first one: nothing new is begun."""
+    running = False
+    """True while submissions are with workers; else there is nothing to finish, and the first Ctrl-C is the last."""
+
+
 @contextlib.contextmanager
-def _gentle_stop(on_stop: Callable[[], None]) -> Iterator[threading.Event]:
+def _gentle_stop(on_stop: Callable[[], None]) -> Iterator[_Stop]:
     """Turn the first Ctrl-C into a wish; the second is the usual KeyboardInterrupt."""
-    stopping = threading.Event()
+    stop = _Stop()
     if threading.current_thread() is not threading.main_thread():
-        yield stopping
+        yield stop
         return
     before = signal.getsignal(signal.SIGINT)
 
     def wish(_signum: int, _frame: Any) -> None:
-        stopping.set()
+        stop.wished = True
         signal.signal(signal.SIGINT, before)
+        if not stop.running:
+            raise KeyboardInterrupt
         on_stop()
 
     signal.signal(signal.SIGINT, wish)
     try:
-        yield stopping
+        yield stop
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -168,7 +179,7 @@ def _round(
     jobs: Sequence[Job],
     engine: Engine,
     losses: dict[str, int],
-    stopping: threading.Event,
+    stop: _Stop,
     on_event: Callable[[Event], None],
     *,
     alone: bool,
@@ -180,7 +191,7 @@ def _round(
     with engine.open(order) as session:
         left = len(jobs)
         for job, result, error in pump(
-            session.executor, work, _announce(run, jobs, started, stopping, on_event), 1 if alone else session.window
+            session.executor, work, _announce(run, jobs, started, stop, on_event), 1 if alone else session.window
         ):
             left -= 1
             session.expect(left)
@@ -194,7 +205,8 @@ def _round(
                 lost[job.submission.id] = (job, error)
             else:
                 _record_fault(run, job, f"{type(error).__name__}: {error}", on_event)
-    if not started and not stopping.is_set():
+        stop.running = False
+    if not started and not stop.wished:
         raise EngineError("the workers broke down before anything could be sent to them; nothing was run")
     again = [job for job in jobs if job.submission.id not in started]
     for name, (job, error) in lost.items():
@@ -211,12 +223,13 @@ def _announce(
     run: RunDirectory,
     jobs: Iterable[Job],
     started: set[str],
-    stopping: threading.Event,
+    stop: _Stop,
     on_event: Callable[[Event], None],
 ) -> Iterator[Job]:
     for job in jobs:
-        if stopping.is_set():
+        if stop.wished:
             return
+        stop.running = True
         started.add(job.submission.id)
         on_event(Event("started", job.submission))
         yield load_job(run, job)

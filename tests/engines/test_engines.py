@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from grader.batch import run_batch
 from grader.engines import LocalEngine, choose_engine, worker
 from grader.engines.certificates import write_certificates
 from grader.engines.contract import Session
@@ -170,6 +171,27 @@ def test_a_worker_that_is_told_to_end_reports_nothing(tmp_path, monkeypatch) -> 
         worker._workplaces[order.token] = place
         worker.end(order.token)
         signal.signal(signal.SIGTERM, before)
+
+
+class StoppedWhileOpening:
+    """An engine whose first worker is long in coming, e.g. behind a queue; Ctrl-C is pressed meanwhile."""
+
+    name = "none yet"
+
+    @contextlib.contextmanager
+    def open(self, order):
+        signal.raise_signal(signal.SIGINT)
+        yield Session(cf.ThreadPoolExecutor(1), 1)
+
+
+def test_ctrl_c_before_anything_runs_stops_at_once(tmp_path) -> None:
+    """There is nothing to finish, and nobody says so."""
+    run, order, jobs = toy_class(tmp_path / "run", [(ADD, SHOUT)])
+    before, said = signal.getsignal(signal.SIGINT), []
+    with pytest.raises(KeyboardInterrupt):
+        run_batch(run, order, jobs, StoppedWhileOpening(), said.append, lambda: said.append("finishing"))
+    assert said == []
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 class ThreadsEngine:
