@@ -28,10 +28,8 @@ from tests.reports import samples
 from .conftest import SMALL, run_in
 from .imports import late_imports, listed
 
-pytestmark = [
-    pytest.mark.box,
-    pytest.mark.skipif(bool(available_modes()["warm"]), reason=available_modes()["warm"] or "boxes work"),
-]
+WHY_NOT = available_modes()["warm"]
+pytestmark = [pytest.mark.box, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "boxes work")]
 
 MOST_LATE_BYTES = 100_000
 
