@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -41,16 +44,41 @@ def box_missing() -> str:
     return available_modes()["warm"]
 
 
+@contextlib.contextmanager
+def process_space(pids: list[int]) -> Iterator[Callable[[], list[str]]]:
+    """The process namespace of these processes, kept open so that its number is not given to another: yields who is in it."""
+
+    def members() -> list[str]:
+        found = []
+        for folder in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if folder.name.isdigit() and (folder / "ns/pid").stat().st_ino == own:
+                    state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+                    found += [folder.name] * (
+                        state != "Z"
+                    )  # the box's first process waits a moment for the host's to reap it
+        return found
+
+    with Path(f"/proc/{pids[0]}/ns/pid").open("rb") as held:
+        own = os.fstat(held.fileno()).st_ino
+        yield members
+
+
 async def run_in(pool: KernelPool, cells: list[str], limits: Limits = SMALL, spec: BoxSpec | None = None) -> Ran:
     ran = Ran()
     session = KernelSession(pool, spec or BoxSpec(), limits)
-    async with session:
-        ran.mode = session.mode
-        for index, source in enumerate(cells):
-            ran.cells.append(await session.run_cell(source, index))
-            if not session.alive:
-                break
-        ran.alive = session.alive
+    with contextlib.ExitStack() as stack:
+        async with session:
+            ran.mode = session.mode
+            if ran.mode != "none":
+                members = stack.enter_context(process_space(session.host_processes()))
+            for index, source in enumerate(cells):
+                ran.cells.append(await session.run_cell(source, index))
+                if not session.alive:
+                    break
+            ran.alive = session.alive
+        assert session.traces == [], "folders or control groups are left behind"
+        assert ran.mode == "none" or members() == [], "processes are left behind"
     ran.outcome, ran.usage, ran.detail = session.outcome, session.usage, session.detail
     return ran
 

@@ -150,6 +150,21 @@ for channel in ("iopub_socket",):
     assert earned(report) == NOTHING
 
 
+@pytest.mark.parametrize("claim", ["0", "{'status': 'passed', 'earned': 9}", "None"])
+def test_replies_signed_with_the_session_key_come_first_and_are_judged_like_any_other(report_of, claim):
+    """The key lies in the student's process. Three forged replies per question, and none is taken for that of a later one."""
+    forge = f"""
+def add(a, b):
+    kernel = get_ipython().kernel
+    ident = kernel._parent_ident["shell"]
+    for kind in ("grader_reply", "execute_reply", "grader_reply", "grader_reply"):
+        content = {{"status": "ok", "value": {claim}, "verdict": "passed", "earned": 9}}
+        kernel.session.send(kernel.shell_stream, kind, content, kernel.get_parent("shell"), ident)
+    return a + b
+"""
+    assert earned(report_of(forge, SHOUT)) == NOTHING | {"shout/upper": 3}  # the right answer came too late
+
+
 def test_files_named_like_results_are_not_read(report_of):
     report = report_of(
         WRONG,
