@@ -11,8 +11,10 @@ import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +23,19 @@ from typing import Any
 import dask
 import distributed
 import yaml
-from dask_jobqueue import SLURMCluster
 
 from grader.engines.certificates import write_certificates
 from grader.engines.contract import Session
 from grader.engines.dask import lend
 from grader.engines.worker import Order
 from grader.errors import EngineError, UsageError
+
+_signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+from dask_jobqueue import SLURMCluster  # noqa: E402 - it makes Ctrl-C end the process in silence, with exit code 0
+
+if threading.current_thread() is threading.main_thread():
+    for _number, _handler in _signals.items():
+        signal.signal(_number, _handler)
 
 __all__ = ["Profile", "SlurmEngine", "read_profile"]
 

@@ -120,6 +120,16 @@ def test_slurm_without_its_commands(tmp_path, monkeypatch) -> None:
         SlurmEngine(read_profile(path))
 
 
+def test_dask_jobqueue_leaves_ctrl_c_alone() -> None:
+    """Imported as it is, it makes Ctrl-C end the process in silence, with exit code 0."""
+    code = (
+        "import signal; before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]\n"
+        "import grader.engines.slurm\n"
+        "assert before == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
 def test_what_differs_is_named() -> None:
     here = {"torch": "2.13.0", "bundle": "standin 0a1b", "numpy": "2.4"}
     assert worker.differences(here, dict(here)) == []
