@@ -67,11 +67,18 @@ def from_plain(plain: Any, cls: Any) -> Any:
 
 @cache
 def _hints(cls: Any) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+@cache
+def _taken_apart(cls: Any) -> tuple[Any, tuple[Any, ...], bool]:
+    """Origin and arguments of an annotation, and whether it is a record; asked for every field of every record."""
+    return typing.get_origin(cls), typing.get_args(cls), isinstance(cls, type) and dataclasses.is_dataclass(cls)
 
 
 def _build(plain: Any, cls: Any) -> Any:
-    origin, args = typing.get_origin(cls), typing.get_args(cls)
+    origin, args, is_record = _taken_apart(cls)
     if cls is Any:
         return _revive(plain)
     if origin in (typing.Union, types.UnionType):
@@ -84,10 +91,9 @@ def _build(plain: Any, cls: Any) -> Any:
         return [_build(item, args[0]) for item in plain]
     if origin is not None and issubclass(origin, Mapping):
         return {key: _build(item, args[1]) for key, item in plain.items()}
-    if dataclasses.is_dataclass(cls) and isinstance(cls, type):
+    if is_record:
         hints = _hints(cls)
-        known = {f.name for f in dataclasses.fields(cls)}
-        return cls(**{name: _build(item, hints[name]) for name, item in plain.items() if name in known})
+        return cls(**{name: _build(item, hints[name]) for name, item in plain.items() if name in hints})
     if isinstance(cls, type) and issubclass(cls, Enum):
         return cls(plain)
     if cls is float and isinstance(plain, int) and not isinstance(plain, bool):
