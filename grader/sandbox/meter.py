@@ -183,9 +183,11 @@ class TreeMeter:
         memory = count = 0
         for process in tree(self.pid):
             with contextlib.suppress(psutil.Error):
-                times = process.cpu_times()
-                self._own[process.pid, process.create_time()] = times.user + times.system
-                memory += process.memory_info().rss
+                times, key = process.cpu_times(), (process.pid, process.create_time())
+                if key in self._own or process.pid == self.pid:
+                    # not at first sight: a child that has not started its own program yet shows its parent's memory
+                    memory += process.memory_info().rss
+                self._own[key] = times.user + times.system
                 count += 1
         self._peak = max(self._peak, memory)
         return Sample(cpu_seconds=sum(self._own.values()), memory_bytes=memory, tasks=count)

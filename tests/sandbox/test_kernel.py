@@ -286,3 +286,14 @@ def test_a_start_that_fails_says_why(warm_pool, monkeypatch):
     )
     with KernelPool("none") as pool, pytest.raises(SandboxError, match="no torch"):
         go(pool, ["1"], Limits())
+
+
+@pytest.mark.box
+def test_a_child_on_its_way_to_another_program_does_not_count_its_parents_memory_again():
+    """Until a child runs its own program it shows its parent's memory as its own: a moment in which nobody may be blamed."""
+    cells = ["import os\nx = bytearray(400 << 20)", *["for _ in range(20): os.system('true')"] * 10]
+    with KernelPool("none") as plain:
+        ran = go(plain, cells, replace(SMALL, memory_bytes=1200 << 20))
+    assert {cell.status for cell in ran.cells} == {"ok"}
+    assert ran.outcome is Outcome.COMPLETED
+    assert 700 << 20 < ran.usage.peak_bytes < 1200 << 20
