@@ -44,7 +44,20 @@ def _training(draw: Draw) -> Question:
 
 def run_for(method: str, asked: Question, seen: Observation) -> Run | None:
     """Find the run that is judged for a method."""
-    return assign(read_runs(asked, seen)).get(method)
+    return _assigned(asked, seen).get(method)
+
+
+_latest: list[tuple[Question, Observation, dict[str, Run]]] = []
+
+
+def _assigned(asked: Question, seen: Observation) -> dict[str, Run]:
+    """Nine criteria ask this of one submission after the other: the latest answer is kept."""
+    for question, observation, found in _latest:
+        if question is asked and observation is seen:
+            return found
+    found = assign(read_runs(asked, seen))
+    _latest[:] = [(asked, seen, found)]
+    return found
 
 
 def judge_accuracy(
