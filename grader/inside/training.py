@@ -13,6 +13,9 @@ from grader.inside.agent import Context
 from grader.inside.distilbert import find_root
 from grader.inside.witness import Run, states
 
+_NO_RANK = 1e-3
+"""Singular values below this part of the largest are rounding."""
+
 
 def pretrained_tensors(model_dir: str) -> dict[str, Any]:
     """Load the checkpoint's body by canonical name; empty when it is not there."""
@@ -28,10 +31,12 @@ def pretrained_tensors(model_dir: str) -> dict[str, Any]:
     }
 
 
-def distances(model: Any, body: dict[str, Any]) -> dict[str, float]:
-    """For every pretrained tensor the largest difference to the closest tensor of the model, wherever that is kept.
+def distances(model: Any, body: dict[str, Any], wrapped: set[str]) -> tuple[dict[str, float], dict[str, int]]:
+    """For every pretrained tensor the largest difference to the closest tensor of the layer that stands in its place.
 
-    A missing tensor has no entry. Layers that merge their adapters in eval mode are put into train mode first.
+    A layer may keep it under any name, and transposed; a tensor that its own place lacks is looked for everywhere, and one
+    that is nowhere has no entry. Layers that merge their adapters in eval mode are put into train mode first.
+    The second answer is the rank of the difference for weights of `wrapped` layers: adapters that were merged add little.
     """
     torch = sys.modules["torch"]
     torch.nn.Module.train(model)
@@ -40,42 +45,57 @@ def distances(model: Any, body: dict[str, Any]) -> dict[str, float]:
     root_name, _ = find_root(model)
     prefix = f"{root_name}." if root_name else ""
     members = dict(torch.nn.Module.named_parameters(model)) | dict(torch.nn.Module.named_buffers(model))
-    by_shape: dict[tuple[int, ...], list[Any]] = {}
-    for tensor in members.values():
+    by_shape: dict[tuple[int, ...], list[tuple[str, Any]]] = {}
+    for name, tensor in members.items():
         if not tensor.is_meta:
-            by_shape.setdefault(tuple(tensor.shape), []).append(tensor.detach())
-    found = {}
+            by_shape.setdefault(tuple(tensor.shape), []).append((name, tensor.detach()))
+    found, ranks = {}, {}
     for name, wanted in body.items():
-        same_name = members.get(prefix + name)
-        candidates = [same_name.detach()] if same_name is not None and same_name.shape == wanted.shape else []
-        candidates += by_shape.get(tuple(wanted.shape), [])
-        if wanted.dim() == 2 and wanted.shape[0] != wanted.shape[1]:
-            candidates += [t.t() for t in by_shape.get((wanted.shape[1], wanted.shape[0]), [])]
-        best = None
-        for candidate in candidates:
-            # Half precision holds the pretrained values as well as it can.
-            gap = float((candidate.float().cpu() - wanted.to(candidate.dtype).float()).abs().max())
-            best = gap if best is None or not gap >= best else best
-            if best == 0.0:
-                break
-        if best is not None:
+        place = prefix + name.rpartition(".")[0] + "."
+        alike = by_shape.get(tuple(wanted.shape), [])
+        if wanted.dim() == 2:
+            alike = alike + [(n, t.t()) for n, t in by_shape.get((wanted.shape[1], wanted.shape[0]), [])]
+        candidates = [t for n, t in alike if n == prefix + name] + [t for n, t in alike if n.startswith(place)]
+        closest, best = _closest(wanted, candidates or [t for _, t in alike])
+        if closest is not None:
             found[name] = best
-    return found
+            if best > 0 and wanted.dim() == 2 and name.rpartition(".")[0] in wrapped:
+                change = closest.float().cpu() - wanted
+                ranks[name] = int(torch.linalg.matrix_rank(change, rtol=_NO_RANK)) if change.isfinite().all() else -1
+    return found, ranks
+
+
+def _closest(wanted: Any, candidates: list[Any]) -> tuple[Any, float]:
+    """Find the tensor with the least of the largest differences, and that difference."""
+    closest, best = None, float("inf")
+    for candidate in candidates:
+        # Half precision holds the pretrained values as well as it can.
+        gap = float((candidate.float().cpu() - wanted.to(candidate.dtype).float()).abs().max())
+        if closest is None or not gap >= best:
+            closest, best = candidate, gap
+        if best == 0.0:
+            break
+    return closest, best
 
 
 def _forward(model: Any, batch: dict[str, Any]) -> Any:
-    torch = sys.modules["torch"]
+    """Logits of the model; those of the classifier in it, where a module around that gives none without labels."""
+    _, root = find_root(model)
     try:
-        out = model(**batch)
-    except TypeError:
-        _, root = find_root(model)
-        out = root(**batch)
-    if isinstance(out, torch.Tensor):
-        return out
-    logits = getattr(out, "logits", None)
-    if logits is None:
-        logits = out["logits"] if isinstance(out, dict) else out[0]
-    return logits
+        logits = _logits(model(**batch), len(batch["input_ids"]))
+    except Exception:
+        if root is model:
+            raise
+        logits = None
+    return logits if logits is not None or root is model else _logits(root(**batch), len(batch["input_ids"]))
+
+
+def _logits(out: Any, rows: int) -> Any:
+    """Find the logits in what a model returned: by name, or the matrix with a row for each review; None without."""
+    torch = sys.modules["torch"]
+    parts = [getattr(out, "logits", None), out]
+    parts += out.values() if isinstance(out, dict) else out if isinstance(out, list | tuple) else []
+    return next((p for p in parts if isinstance(p, torch.Tensor) and p.dim() == 2 and len(p) == rows), None)
 
 
 def logits_for(model: Any, tokenizer: Any, texts: list[str], batch_size: int) -> Any:
@@ -98,6 +118,8 @@ def logits_for(model: Any, tokenizer: Any, texts: list[str], batch_size: int) ->
                 ids[row, : len(encoded[i])] = torch.tensor(encoded[i])
                 mask[row, : len(encoded[i])] = 1
             logits = _forward(model, {"input_ids": ids.to(device), "attention_mask": mask.to(device)})
+            if logits is None:
+                raise TypeError("it returned no logits, one row for each review")
             result[torch.tensor(chosen)] = logits.detach().float().cpu()[:, :2]
     return result
 
@@ -123,8 +145,10 @@ def _run(context: Context, run: Run, body: dict[str, Any], tokenizer: Any, param
     }
     try:
         model = context.witness.model_of(run)
-        answer["distances"] = distances(model, body)
+        wrapped = {position for position, layer in run.layout.get("at", {}).items() if not layer["plain"]}
+        answer["distances"], answer["ranks"] = distances(model, body, wrapped)
         answer["end"] = _tensors(states(model))
+        answer["half"] = any(p.element_size() < 4 for p in sys.modules["torch"].nn.Module.parameters(model))
         answer["logits"] = logits_for(model, tokenizer, params["texts"], int(params.get("batch", 64)))
     except Exception as error:
         answer["raised"] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]

@@ -117,13 +117,18 @@ def owner(parameters: list[Any]) -> Any:
             if not issubclass(type(candidate), torch.nn.Module):
                 continue
             held = {id(p) for p in torch.nn.Module.parameters(candidate)}
-            root = {"distilbert", "classifier"} <= dict(torch.nn.Module.named_children(candidate)).keys()
+            root = is_classifier(candidate)
         except Exception:  # noqa: S112 - half-built or hostile objects are passed over
             continue
         key = (len(wanted & held), root, -len(held) if root else len(held))
         if key > best_key:
             best, best_key = candidate, key
     return best
+
+
+def is_classifier(module: Any) -> bool:
+    """Whether a module is a classifier on a DistilBERT body, and not something around one."""
+    return {"distilbert", "classifier"} <= dict(sys.modules["torch"].nn.Module.named_children(module)).keys()
 
 
 class Witness:
@@ -186,7 +191,8 @@ class Witness:
                 if id(leaf) in run.parameters:
                     run.steps += 1
                     return
-            model = owner(list(_leaves(outputs)))
+            leaves = list(_leaves(outputs))
+            model = self._known(leaves) or owner(leaves)
             if model is None or "distilbert" not in {n.split(".")[-1] for n, _ in model.named_modules()}:
                 if len(self._other) < _MAX_OTHER:  # looking for the owner costs milliseconds: once per model
                     self._other[id(leaf)] = leaf
@@ -197,6 +203,14 @@ class Witness:
             self._by_hand.append(run)
         except Exception as error:
             self._blame(error)
+
+    def _known(self, parameters: list[Any]) -> Any:
+        """Return a classifier seen before that holds all of `parameters`, which spares the search through all objects."""
+        wanted = {id(p) for p in parameters}
+        for run in [*self._by_hand, *reversed(self.runs)]:
+            if run.model is not None and wanted <= run.parameters.keys() and is_classifier(run.model):
+                return run.model
+        return None
 
     def _settle_by_hand(self) -> None:
         """Turn what asked for gradients and moved, but belongs to no optimizer that stepped, into runs."""
@@ -252,16 +266,18 @@ class Witness:
             self._blame(error)
 
     def _begin(self, optimizer: Any) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        model = self._known(parameters)
         self.settle()
         self._optimizers.append(optimizer)
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        model = owner(parameters)
+        model = model or owner(parameters)
         if model is None:
             return
         self._make_room()
         run = Run(
             len(self.runs), model, type(optimizer).__name__, states(model), self._layout(model), self.current_cell
         )
+        run.parameters = {id(p): p for p in sys.modules["torch"].nn.Module.parameters(model)}
         run.started = time.monotonic()
         self._by_optimizer[id(optimizer)] = run
         self.runs.append(run)
@@ -275,6 +291,7 @@ class Witness:
         often = max(kinds, key=kinds.count)
         first = kept[kinds.index(often)]
         first.model = first.snapshot = first.saved_state = None
+        first.parameters = {}
 
     def _after(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         run = self._by_optimizer.get(id(optimizer))

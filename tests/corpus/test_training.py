@@ -4,8 +4,8 @@ import gc
 
 import pytest
 
+from tests.corpus import runs, unseen_runs  # noqa: F401 - declare the cases
 from tests.corpus.functions import differences
-from tests.corpus.runs import training as declare  # noqa: F401 - declares the cases
 from tests.corpus.training import TRAININGS, tiny_checkpoint, verdicts
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own, about a tiny model

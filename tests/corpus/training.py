@@ -18,8 +18,8 @@ from grader.inside import agent
 from grader.inside.distilbert import BLOCKS, layout
 from grader.inside.witness import Witness
 from grader.judging import judge
-from grader.probes import Draw, generator
-from grader.records import Evidence, Verdict
+from grader.probes import Draw, Question, generator
+from grader.records import Evidence, Observation, Verdict
 from tests.corpus.base import PARTS
 from tests.corpus.functions import ASKED, ask
 
@@ -117,9 +117,24 @@ def tiny_checkpoint(folder: Path) -> Facts:
     )
 
 
+_seen: dict[tuple[str, str], Observation] = {}
+
+
+def _of_definitions(source: str, name: str, question: Question) -> Observation:
+    """Ask about the functions and the class; most cases share their definitions, so once for each is enough."""
+    if (source, name) not in _seen:
+        namespace: dict[str, object] = {"__name__": "__main__"}
+        exec(compile(source, "<definitions>", "exec"), namespace)
+        _seen[source, name] = ask(namespace, question)
+    return _seen[source, name]
+
+
 def verdicts(case: Training, folder: Path, facts: Facts) -> dict[str, Verdict]:
     """Run a case's cells under the witness and judge all it can be judged by."""
+    import torch
+
     assignment = load_assignment("finetuning")
+    torch.manual_seed(1)
     gc.collect()
     witness = Witness(layout)
     witness.install()
@@ -133,7 +148,8 @@ def verdicts(case: Training, folder: Path, facts: Facts) -> dict[str, Verdict]:
         questions = {
             name: assignment.questions[name](Draw(generator("c0ffee", name), facts)) for name in (*ASKED, "training")
         }
-        evidence = Evidence("c0ffee", {name: ask(namespace, question) for name, question in questions.items()})
+        seen = {name: _of_definitions(case.cells[0], name, questions[name]) for name in ASKED}
+        evidence = Evidence("c0ffee", {**seen, "training": ask(namespace, questions["training"])})
     finally:
         witness.uninstall()
         agent._state.clear()

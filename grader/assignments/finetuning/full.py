@@ -24,11 +24,11 @@ def full_run_moved_everything(asked: Question, seen: Observation) -> Verdict:
             f"{len(frozen)} tensors were frozen when training started, e.g. `{frozen[0]}`.",
             "In this step nothing is frozen.",
         )
-    body = [t for t in run.body() if t.trainable]
+    body = [t for t in run.body() if t.trainable and (len(t.shape) > 1 or not run.half)]
     moved = [t.name for t in body if run.moved(t)]
     if not body or len(moved) < 0.9 * len(body):
         return failed(
-            f"{len(moved)} of {len(body)} tensors of the body changed during training.",
+            f"{len(moved)} of {len(body)} {'matrices' if run.half else 'tensors'} of the body changed during training.",
             "Is every parameter given to the optimizer?",
         )
     parts = ("distilbert.embeddings.", *(f"distilbert.transformer.layer.{i}." for i in range(BLOCKS)))

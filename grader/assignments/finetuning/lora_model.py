@@ -61,7 +61,7 @@ def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, V
         return failed(f"The head did not change during training: `{still[0]}`.", _GIVEN)
     moved = {name: sum(run.moved(t) for t in run.wrapped[name] if t.name in run.adapters) for name in QV_LAYERS}
     idle = [name for name in QV_LAYERS if moved[name] == 0]
-    if run.steps >= _ENOUGH and (idle or max(moved.values()) < 2):
+    if run.steps >= _ENOUGH and not run.merged and (idle or max(moved.values()) < 2):
         message = (
             f"In {len(idle)} layers neither A nor B changed during training, e.g. in `{idle[0]}`."
             if idle

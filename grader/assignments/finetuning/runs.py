@@ -54,7 +54,9 @@ class Run:
     adapters: frozenset[str]
     """Names of tensors in wrapped layers that are not pretrained ones, by shape and content."""
     changed: tuple[str, ...]
-    """Pretrained body tensors whose values are nowhere in the model after the run."""
+    """Pretrained body tensors whose values are not in their layer after the run, merged adapters apart."""
+    merged: frozenset[str]
+    """Wrapped layers whose weight holds its adapter after the run: a change of no more than the adapter's rank."""
     accuracy: float | None
     """Share of held-out reviews that are classified rightly; None when the model gave no usable logits."""
     loss: float | None
@@ -69,6 +71,8 @@ class Run:
     """Sum of the learning rates of all steps: how far Adam may have moved a weight."""
     optimizer: str = ""
     """The optimizer's class."""
+    half: bool = False
+    """Whether parameters are kept in half precision, where a small step of a number near one is lost in rounding."""
 
     @property
     def trainable(self) -> int:
@@ -121,7 +125,10 @@ def _read(entry: Any, facts: Facts) -> Run:
     adapted = any(name.startswith("distilbert.") for name in wrapped) and bool(adapters)
     kind = "lora" if adapted else "full" if open_body else "head"
     accuracy, loss, problem = _accuracy(entry, facts)
-    changed = tuple(_changed(entry.get("distances", {}), facts))
+    changed = _changed(entry.get("distances", {}), facts)
+    merged = frozenset(
+        p for p in wrapped if _merged(p, entry.get("ranks", {}), wrapped[p], adapters) and f"{p}.weight" in changed
+    )
     return Run(
         int(entry["order"]),
         kind,
@@ -130,7 +137,8 @@ def _read(entry: Any, facts: Facts) -> Run:
         tensors,
         wrapped,
         adapters,
-        changed,
+        tuple(name for name in changed if name.rpartition(".")[0] not in merged),
+        merged,
         accuracy,
         loss,
         problem,
@@ -138,6 +146,7 @@ def _read(entry: Any, facts: Facts) -> Run:
         float(entry.get("peak_rate", 0.0)),
         float(entry.get("path", 0.0)),
         str(entry.get("optimizer", "")),
+        entry.get("half") is True,
     )
 
 
@@ -176,6 +185,14 @@ def _changed(distances: Any, facts: Facts) -> list[str]:
         if not (isinstance(gap, float | int) and gap <= 4e-6 * max(1.0, largest)):
             found.append(name)
     return found
+
+
+def _merged(position: str, ranks: Any, tensors: list[Tensor], adapters: frozenset[str]) -> bool:
+    """Whether the layer's weight differs from the pretrained one by no more than its adapter's rank, and did not learn itself."""
+    inner = [min(t.shape) for t in tensors if t.name in adapters and t.trainable and len(t.shape) == 2]
+    own = [t for t in tensors if t.name not in adapters]
+    rank = ranks.get(f"{position}.weight")
+    return bool(inner) and isinstance(rank, int) and 0 < rank <= min(inner) and not any(t.trainable for t in own)
 
 
 def _accuracy(entry: Any, facts: Facts) -> tuple[float | None, float | None, str]:
