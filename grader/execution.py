@@ -33,6 +33,7 @@ __all__ = ["Progress", "Ran", "run_notebook", "sum_usage"]
 
 _SECOND_RUNS = 2
 _SETUP_SECONDS = 60.0
+_MOST_ADAPTATIONS, _LONGEST_TEXT = 500, 300
 _ATTEMPTS = {"ok": Attempt.VALUE, "raised": Attempt.RAISED, "missing": Attempt.MISSING, "fault": Attempt.FAULT}
 
 Progress = Callable[[str], None]
@@ -164,7 +165,7 @@ async def _round(
             progress("questions")
             for name, question in questions.items():
                 observations[name] = await _ask(session, question)
-            adaptations = await _adaptations(session)
+            adaptations = await _adaptations(session, frozenset({None, *(cell.index for cell in notebook.cells)}))
         why_cold = pool.cold_for_good if session.mode == "cold" else ""
         return _Round(
             cells, killed_at, session.outcome, session.usage, session.mode, why_cold, observations, adaptations
@@ -246,10 +247,11 @@ def _observation(reply: Mapping[str, Any], buffers: Sequence[bytes]) -> Observat
     return Observation(attempt, value, error, str(reply.get("renamed") or "")[:80], cpu)
 
 
-async def _adaptations(session: KernelSession) -> tuple[Adaptation, ...]:
+async def _adaptations(session: KernelSession, known: frozenset[int | None]) -> tuple[Adaptation, ...]:
+    """What the shims say they changed in `known` cells; as much as they ever say, since a report shows it all."""
     rows = await _tell(session, "adaptations", {})
     return tuple(
-        Adaptation(row[0], *(str(part) for part in row[1:]))
-        for row in (rows if isinstance(rows, list) else [])
-        if isinstance(row, list) and len(row) == 5 and (row[0] is None or type(row[0]) is int)
+        Adaptation(row[0], *(str(part)[:_LONGEST_TEXT] for part in row[1:]))
+        for row in (rows[:_MOST_ADAPTATIONS] if isinstance(rows, list) else [])
+        if isinstance(row, list) and len(row) == 5 and (row[0] is None or type(row[0]) is int) and row[0] in known
     )

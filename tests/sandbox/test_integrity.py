@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from grader.bundles import load_bundle
+from grader.codec import dumps
 from grader.pipeline import Ground, Workplace, report_for
 from grader.sandbox.contract import Limits, Outcome
 from tests.pipeline.conftest import notebook_bytes, submission_of
@@ -320,6 +321,27 @@ def test_a_replaced_agent_that_answers_nonsense_earns_nothing_and_at_best_calls_
     report = report_of(nested + source)
     assert earned(report) == wanted
     assert (report.score.total is None) == (wanted is REVIEW)
+
+
+FLOOD = """
+import importlib
+agent = importlib.import_module("grader.inside.agent")
+true = agent.handle
+def handle(kernel, content, buffers):
+    if content["op"] == "adaptations":
+        rows = [[-5, "a", "b", "c", "d"], [10 ** 30, "a", "b", "c", "d"], [None, "general", "b", "c", "d"]]
+        return {"status": "ok", "value": rows + [[1, f"{n}", "b" * 9_000, "c", "d"] for n in range(5_000)]}, []
+    return true(kernel, content, buffers)
+agent.handle = handle
+"""
+
+
+def test_a_report_does_not_swell_with_what_an_agent_claims_to_have_adapted(report_of):
+    report = report_of(ADD, SHOUT, FLOOD)
+    assert earned(report) == EVERYTHING
+    assert {item.cell for item in report.adaptations} == {None, 1}
+    assert len(report.adaptations) <= 500
+    assert len(dumps(report)) < 1_000_000
 
 
 ANSWERS = {
