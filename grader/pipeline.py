@@ -113,6 +113,12 @@ class Result:
     """Why the grader or its machine failed, when it did."""
 
 
+@functools.cache
+def _packages() -> frozenset[str]:
+    """Importable names of this environment; telling them reads the files of every distribution, so it is done once."""
+    return frozenset(importlib.metadata.packages_distributions())
+
+
 def _still_asked(evidence: Evidence, questions: Mapping[str, Question]) -> Evidence:
     """Take evidence of questions that have changed since as our fault: it can neither pass nor fail anybody."""
     now = {name: question_digest(question) for name, question in questions.items()}
@@ -165,7 +171,7 @@ class Workplace:
             companions=tuple(companions),
             gpu=False,
             sizes=dict(self.ground.bundle.sizes),
-            packages=frozenset(importlib.metadata.packages_distributions()),
+            packages=_packages(),
             transformers_version=versions()["transformers"],
         )
 
