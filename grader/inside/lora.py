@@ -30,13 +30,21 @@ def _bind(cls: Any) -> tuple[str, str]:
         return "", ""
     if layer.kind is not layer.VAR_POSITIONAL and [p.kind for p in parameters] == [layer.VAR_KEYWORD]:
         return RANK_NAMES[0], ALPHA_NAMES[0]
-    numbers = [p.name for p in parameters if type(p.default) not in _NO_NUMBER or p.name in ALPHA_NAMES]
+    plain = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    numbers = [p.name for p in plain if type(p.default) not in _NO_NUMBER or p.name in ALPHA_NAMES]
+    likely = [p.name for p in plain if type(p.default) is int or p.default is p.empty]
 
-    def named(exact: tuple[str, ...], part: str) -> str:
+    def named(exact: tuple[str, ...], parts: tuple[str, ...]) -> str:
         known = [name for name in numbers if name in exact]
-        return next(iter([*known, *(name for name in numbers if part in name.lower())]), "")
+        return next(iter([*known, *(name for name in numbers if any(part in name.lower() for part in parts))]), "")
 
-    return named(RANK_NAMES, "rank"), named(ALPHA_NAMES, "alpha")
+    rank, alpha = named(RANK_NAMES, ("rank", "rang")), named(ALPHA_NAMES, ("alpha", "alfa"))
+    if bool(rank) != bool(
+        alpha
+    ):  # one has its usual name: the other is the first number beside it (`layer, scaling, rank`)
+        other = next((name for name in likely if name not in (rank, alpha)), "")
+        rank, alpha = rank or other, alpha or other
+    return rank, alpha
 
 
 def construct(cls: Any, base: Any, rank: int, alpha: int) -> Any:
@@ -44,16 +52,7 @@ def construct(cls: Any, base: Any, rank: int, alpha: int) -> Any:
     rank_name, alpha_name = _bind(cls)
     if rank_name and alpha_name and rank_name != alpha_name:
         return guarded(cls, base, **{rank_name: rank, alpha_name: alpha})
-    if rank_name and _second(cls) not in (rank_name, ""):  # `layer, scaling, rank`: what comes first is the other one
-        return guarded(cls, base, alpha, **{rank_name: rank})
     return guarded(cls, base, rank, alpha)
-
-
-def _second(cls: Any) -> str:
-    """Name of the first argument after the layer, if it takes a whole number or anything; empty otherwise."""
-    parameters = list(inspect.signature(cls).parameters.values())[1:]
-    fits = parameters and parameters[0].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-    return parameters[0].name if fits and type(parameters[0].default) not in (bool, str) else ""
 
 
 def _is_class(thing: Any) -> bool:

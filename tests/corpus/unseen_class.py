@@ -236,3 +236,12 @@ case(
     "lora-autocast",
     lora="class LoRA(nn.Module):\n    def __init__(self, pretrained, rank=12, alpha=24):\n        super().__init__()\n        self.pretrained = pretrained\n        self.A = nn.Parameter(torch.randn(rank, pretrained.in_features))\n        self.B = nn.Parameter(torch.zeros(pretrained.out_features, rank))\n        self.scaling = alpha / rank\n    @torch.autocast('cpu', enabled=False)\n    def forward(self, x):\n        return self.pretrained(x) + self.scaling * (x @ self.A.T @ self.B.T)",
 )
+
+for head in (
+    "self, pretrained, alfa=24, rang=12",
+    "self, pretrained, *, rank=12, factor=24",
+    "self, pretrained, dropout=0.1, rank=12, factor=24",
+):
+    names = [part.split("=")[0].strip() for part in head.split(",")]
+    rank, alpha = (next(n for n in names if n in known) for known in (("rang", "rank"), ("alfa", "factor")))
+    lora(f"named-{names[-1]}-{len(names)}", f"rank, alpha = {rank}, {alpha}\n" + INIT, head=head)
