@@ -244,4 +244,4 @@ for head in (
 ):
     names = [part.split("=")[0].strip() for part in head.split(",")]
     rank, alpha = (next(n for n in names if n in known) for known in (("rang", "rank"), ("alfa", "factor")))
-    lora(f"named-{names[-1]}-{len(names)}", f"rank, alpha = {rank}, {alpha}\n" + INIT, head=head)
+    lora(f"named-{names[-1]}-{names[2]}", f"rank, alpha = {rank}, {alpha}\n" + INIT, head=head)
