@@ -27,6 +27,9 @@ _NOT_SIZES = re.compile(
 _NOT_SIZE_ARGUMENTS = re.compile(
     r".*(seed|max_?len\w*|length|steps|epochs?|batch|samples?|random_state|nrows|num_proc|workers|figsize|dpi|timeout|^n$).*"
 )
+_DIM, _HEAD, _WHOLE = 768, 592_130, 66_955_010
+_PER_RANK = 24  # 12 layers, two factors, each of `dim` numbers for one rank
+_MOST_RANK = 128
 _AMBIGUOUS = 10_000  # below this a number can mean many things; 66955010 means one
 
 _FOREIGN = re.compile(
@@ -73,7 +76,7 @@ def _called(node: ast.AST) -> str:
 def _size(source: str, node: ast.Constant, parents: Mapping[int, ast.AST], sizes: Mapping[int, int]) -> Iterator[Edit]:
     """The edit of an integer that is a size of the real model."""
     assert isinstance(node.value, int)
-    new = sizes.get(node.value)
+    new = _size_here(node.value, sizes)
     if new is None or new == node.value or not has_position(source, node, node.value):
         return
     if node.value < _AMBIGUOUS:
@@ -91,6 +94,20 @@ def _size(source: str, node: ast.Constant, parents: Mapping[int, ast.AST], sizes
             if isinstance(parent, ast.Subscript) and child is parent.slice:
                 return
     yield Edit(node, str(new), "size", _SIZE_REASON)
+
+
+def _size_here(value: int, sizes: Mapping[int, int]) -> int | None:
+    """Size of the bundle's model that stands for `value`; None if that is no size.
+
+    Also what adapters of any rank in the 12 query and value layers add to the head, to the whole model or to nothing.
+    """
+    if value in sizes or not {_DIM, _HEAD, _WHOLE} <= sizes.keys():
+        return sizes.get(value)
+    for known in (_WHOLE, _HEAD, 0):
+        rank, rest = divmod(value - known, _PER_RANK * _DIM)
+        if rest == 0 and 0 < rank <= _MOST_RANK and value != _DIM * _DIM:
+            return sizes.get(known, 0) + rank * _PER_RANK * sizes[_DIM]
+    return None
 
 
 def _names_no_size(statement: ast.Assign | ast.AnnAssign) -> bool:

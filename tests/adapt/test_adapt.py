@@ -295,6 +295,9 @@ def test_code_that_asks_for_a_device_stays(source):
         ("def f(d=768): pass", "def f(d=64): pass"),
         ("assert w.shape == (\n    768,\n    768)", "assert w.shape == (\n    64,\n    64)"),
         ("x[66955010]", "x[160000]"),
+        ("assert n == 813314  # rank 12", "assert n == 27432  # rank 12"),
+        ("assert n == 739_586 != 67249922", "assert n == 21288 != 184576"),  # ranks 8 and 16
+        ("adapters = 147456", "adapters = 12288"),
     ],
 )
 def test_sizes(source, expected):
@@ -323,6 +326,7 @@ def test_sizes(source, expected):
         "768.0",
         "76.8",
         "1768",
+        "589825 + 592131 + 66955011",
         "'''768'''",
     ],
 )
