@@ -151,7 +151,7 @@ class Nbgrader:
             place.mkdir(parents=True)
             nbformat.write(book, place / "hw.ipynb")
 
-    def grade(self, folder: Path, _out: Path) -> Spent:
+    def grade(self, folder: Path, _out: Path, *, alone: bool) -> Spent:  # noqa: ARG002 - it knows no other way
         return spent([str(self.bin / "nbgrader"), "autograde", "hw"], folder, at(self.bin))
 
     def scores(self, folder: Path, _out: Path) -> list[float | None]:
@@ -211,7 +211,7 @@ class Otter:
                     cell.source = student(solutions[cell.metadata["peer"]], n)
             nbformat.write(book, folder / f"s{n:03d}.ipynb")
 
-    def grade(self, folder: Path, out: Path) -> Spent:
+    def grade(self, folder: Path, out: Path, *, alone: bool) -> Spent:  # noqa: ARG002
         names = sorted(path.stem for path in folder.glob("*.ipynb"))
         one = f"{self.bin / 'otter'} run -a {self.zip} --no-logo"
         loop = "; ".join(f"mkdir -p {name} && {one} -o {name} {folder / name}.ipynb" for name in names)
@@ -225,11 +225,11 @@ class Otter:
 PEERS = {peer.name: peer for peer in (Ours, Nbgrader, Otter)}
 
 
-def graded(peer: Any, size: int, work: Path) -> Spent:
-    """Let a peer grade so many right submissions; SystemExit unless all got all points."""
+def graded(peer: Any, size: int, work: Path, *, alone: bool) -> Spent:
+    """Let a peer grade so many right submissions, one at a time (`alone`) or as it likes; SystemExit unless all got all points."""
     folder, out = (Path(tempfile.mkdtemp(prefix=f"{peer.name}-", dir=work)) for _ in range(2))
     peer.hand_in(folder, size)
-    took = peer.grade(folder, out)
+    took = peer.grade(folder, out, alone=alone)
     scores = peer.scores(folder, out)
     if scores != [TOTAL] * size:
         raise SystemExit(
@@ -248,7 +248,8 @@ def further(peers: Sequence[Any], sizes: tuple[int, int], rounds: int, work: Pat
     for n in range(rounds):
         print(f"round {n + 1} of {rounds}")
         for peer in peers:
-            difference = graded(peer, large, work).cpu - graded(peer, small, work).cpu
+            # One at a time: two on one core's two threads would slow each other down, and count as more CPU time.
+            difference = graded(peer, large, work, alone=True).cpu - graded(peer, small, work, alone=True).cpu
             costs[peer.name].append(difference / (large - small))
     for peer in peers:
         found = costs[peer.name]
@@ -275,7 +276,7 @@ def main() -> None:
             further(peers, (small, large), options.rounds, Path(work))
         if options.batch:
             print(f"throughput: {options.batch} submissions on {len(os.sched_getaffinity(0))} cores")
-            walls = {p.name: graded(p, options.batch, Path(work)).wall for p in peers if p.name != "otter"}
+            walls = {p.name: graded(p, options.batch, Path(work), alone=False).wall for p in peers if p.name != "otter"}
             for name, wall in walls.items():
                 print(f"{name}: {60 * options.batch / wall:.1f} submissions a minute")
             if len(walls) == 2:
