@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from grader.inside import compat, devices, paths, standins
+from grader.inside import compat, devices, metrics, paths, standins
 from grader.inside.hooks import Record, once, when_imported
 
 __all__ = ["install"]
@@ -45,6 +45,7 @@ def install(record: Record, facts: Mapping[str, Any]) -> None:
     paths.install(record, facts)
     devices.install(record, facts)
     compat.install(record, facts)
+    metrics.install(record, facts)
     _patch_prompts(record)
     _patch_processes(record, frozenset(facts.get("commands", ())))
     when_imported("huggingface_hub", lambda module: _patch_login(module, record))

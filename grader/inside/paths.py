@@ -10,12 +10,14 @@ file which was handed in. Files are written where the notebook says; a missing f
 from __future__ import annotations
 
 import builtins
+import email.message
 import functools
 import io
 import os
 import re
 import shutil
 import sys
+import urllib.response
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,8 @@ def install(record: Record, facts: Mapping[str, Any]) -> None:
     when_imported("pandas", lambda module: _first_argument(module, ("read_csv", "read_table"), resolve))
     when_imported("pandas.io.common", lambda module: _before(module, "check_parent_directory", resolve.folder_for))
     when_imported("numpy", lambda module: _first_argument(module, ("loadtxt", "genfromtxt", "fromfile"), resolve))
+    when_imported("urllib.request", lambda module: _patch_urlopen(module, resolve))
+    when_imported("requests.sessions", lambda module: _patch_requests(module, resolve))
     when_imported("torch", lambda module: _before(module, "save", lambda _thing, f=None, *_: resolve.folder_for(f)))
     when_imported("datasets", lambda module: _patch_datasets(module, resolve, dict(facts.get("data_files", {}))))
 
@@ -173,6 +177,37 @@ def _before(module: Any, name: str, action: Callable[..., Any]) -> None:
     setattr(module, name, after_action)
 
 
+def _patch_urlopen(module: Any, resolve: Resolver) -> None:
+    """Answer a download of a data file with the file that is there; `urlretrieve` calls this, too."""
+    real = module.urlopen
+
+    @functools.wraps(real)
+    def urlopen(url: Any, *args: Any, **kwargs: Any) -> Any:
+        address = getattr(url, "full_url", url)
+        found = resolve(address)
+        if found is address:
+            return real(url, *args, **kwargs)
+        return urllib.response.addinfourl(io.FileIO(found), email.message.Message(), address, 200)
+
+    module.urlopen = urlopen
+
+
+def _patch_requests(module: Any, resolve: Resolver) -> None:
+    real = module.Session.request
+
+    @functools.wraps(real)
+    def request(session: Any, method: Any, url: Any, *args: Any, **kwargs: Any) -> Any:
+        found = resolve(url) if str(method).upper() == "GET" else url
+        if found is url:
+            return real(session, method, url, *args, **kwargs)
+        response = sys.modules["requests"].Response()
+        response.status_code, response.url, response.encoding = 200, url, "utf-8"
+        response.raw = io.FileIO(found)
+        return response
+
+    module.Session.request = request
+
+
 def _patch_datasets(module: Any, resolve: Resolver, data_files: Mapping[str, str]) -> None:
     real = module.load_dataset
     splits = _splits({name: os.path.abspath(path) for name, path in data_files.items()})
@@ -190,14 +225,18 @@ def _patch_datasets(module: Any, resolve: Resolver, data_files: Mapping[str, str
                 kwargs["data_files"] = found
                 del kwargs["data_dir"]
         elif "data_files" in kwargs:
-            kwargs["data_files"] = resolve.deep(kwargs["data_files"])
+            missing = isinstance(path, str) and _is_missing_folder(path)
+            files = _joined(path, kwargs["data_files"]) if missing else kwargs["data_files"]
+            found = resolve.deep(files)
+            if found != files:
+                path, kwargs["data_files"] = "csv" if missing else path, found
         elif len(args) >= 3:
             args = (*args[:2], resolve.deep(args[2]), *args[3:])
         elif folder is not None and splits and not _REAL_EXISTS(folder):
             resolve.record("path", f"data_dir={os.fspath(folder)!r}", "the course's csv files", _REASON)
             kwargs["data_files"] = splits
             del kwargs["data_dir"]
-        elif isinstance(path, str) and splits and "/" in path and _is_missing_folder(path):
+        elif isinstance(path, str) and splits and _is_missing_folder(path):
             resolve.record("path", f"load_dataset({path!r})", "the course's csv files", _REASON)
             path, kwargs["data_files"] = "csv", splits
         return real(path, *args, **kwargs)
@@ -235,7 +274,8 @@ def _splits(files: Mapping[str, str]) -> dict[str, str]:
 
 
 def _is_missing_folder(path: str) -> bool:
-    return path.startswith((".", "/", "~")) and not _REAL_EXISTS(os.path.expanduser(path))
+    local = path.startswith((".", "/", "~")) or re.fullmatch(r"data|dataset|datasets|[\w-]+/", path) is not None
+    return local and not _REAL_EXISTS(os.path.expanduser(path))
 
 
 def _as_on_the_hub(data: Any) -> Any:

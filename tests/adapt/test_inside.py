@@ -440,3 +440,57 @@ def test_source_and_run_say_the_same_of_an_import(box):
     records = [Adaptation(4, *record) for record in json.loads(done.stdout)["records"]]
     assert len(records) == 3
     assert merge(told, records) == told
+
+
+def test_downloads_of_data_files_and_folders_of_data_sets(box):
+    records = box(
+        """
+import urllib.error, urllib.request
+import requests
+from datasets import load_dataset
+url = 'https://example.org/a4/train.csv?raw=1'
+urllib.request.urlretrieve(url, 'mine.csv')
+text = open('train.csv').read()
+assert open('mine.csv').read() == text == urllib.request.urlopen(url).read().decode()
+got = requests.get(url, timeout=5)
+got.raise_for_status()
+assert got.text == text and requests.get(url, stream=True).content.decode() == text
+files = {'train': 'train.csv', 'test': 'eval.csv'}
+for folder in ('/content/drive/MyDrive/data', 'data', './data/'):
+    assert load_dataset(folder, data_files=files)['test'].num_rows == 4, folder
+assert set(load_dataset('data')) == {'train', 'test'}
+for call in (lambda: urllib.request.urlopen('https://example.invalid/other.csv'), lambda: load_dataset('owner/other')):
+    try:
+        call()
+    except (urllib.error.URLError, ConnectionError):
+        pass
+    else:
+        raise AssertionError
+"""
+    )
+    assert {rule for rule, _, _ in records} == {"path"}
+
+
+@pytest.mark.parametrize("before", ["", "import evaluate"])
+def test_metrics_that_the_network_has(box, before):
+    records = box(
+        """
+import evaluate
+assert evaluate.load('f1').compute(predictions=[1, 0, 1], references=[1, 0, 0]) == {'f1': 2 / 3}
+assert evaluate.load('precision').compute(predictions=[1, 0, 1], references=[1, 0, 0], average='macro') == {'precision': 0.75}
+both = evaluate.combine([evaluate.load('f1'), 'recall'])
+both.add_batch(predictions=[1, 0], references=[1, 1])
+both.add_batch(predictions=[1, 1], references=[1, 1])
+assert both.compute()['recall'] == 0.75
+try:
+    evaluate.load('acuracy')
+except FileNotFoundError:
+    pass
+else:
+    raise AssertionError
+""",
+        before,
+    )
+    assert {(rule, what) for rule, what, _ in records} == {
+        ("metric", f"evaluate.load('{n}')") for n in ("f1", "precision", "recall")
+    }
