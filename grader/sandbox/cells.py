@@ -51,14 +51,36 @@ class CellClient(NotebookClient):
 
     def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
         """Take what a report shows; widgets are not among it, and what is forged badly is dropped."""
-        if msg["msg_type"].startswith("comm"):
-            return None
         try:
-            return super().process_message(msg, cell, cell_index)
+            content = _told(msg["msg_type"], msg["content"])
+            return super().process_message({**msg, "content": content}, cell, cell_index) if content else None
         except CellControlSignal:
             raise
         except Exception:
             return None
+
+
+def _told(kind: str, content: dict[str, Any]) -> dict[str, Any]:
+    """What of a message a report shows; empty when that is nothing. The rest would be copied many times over by nbclient."""
+    if kind == "status":
+        return {"execution_state": str(content.get("execution_state"))}
+    if kind == "stream":
+        return {"name": str(content["name"])[:_SHORT], "text": _string(content["text"])}
+    if kind in ("display_data", "execute_result", "update_display_data"):
+        shown = {"text/plain": _string(content["data"]["text/plain"])} if "text/plain" in content["data"] else {}
+        name = (content.get("transient") or {}).get("display_id")
+        transient = {"display_id": name} if type(name) is str else {}
+        return {"data": shown, "metadata": {}, "transient": transient, "execution_count": None}
+    if kind == "error":
+        return {"ename": _string(content["ename"]), "evalue": _string(content["evalue"]), "traceback": []}
+    return {"wait": bool(content.get("wait"))} if kind == "clear_output" else {}
+
+
+def _string(value: Any) -> str:
+    """A text as it is. Raises TypeError for anything else, whose text would be made here."""
+    if type(value) is not str:
+        raise TypeError(type(value).__name__)
+    return value
 
 
 async def completed(task: asyncio.Future[Any]) -> bool:

@@ -15,9 +15,15 @@ from jupyter_client.channels import AsyncZMQSocketChannel
 from traitlets import Type
 from zmq.constants import Event, SocketOption
 
-from grader.sandbox.contract import Limits
+from grader.sandbox.contract import EvidenceTooLarge, Limits
 
 __all__ = ["BoundedClient", "Flow", "lost", "race"]
+
+_MOST_HEADER = 64 << 10
+_MOST_CONTENT = 16 << 20
+_MOST_CONTAINERS = 400_000
+"""Lists and dicts in one message: twenty times the bytes that they came in, once they are Python's. What is wider is not parsed."""
+_TOO_WIDE = {"status": "error", "ename": "AnswerTooLarge", "evalue": "more than can be read", "traceback": []}
 
 
 class Flow:
@@ -56,11 +62,24 @@ class BoundedChannel(AsyncZMQSocketChannel):
                 continue
             try:
                 _identities, parts = self.session.feed_identities(frames)
-                message = self.session.deserialize(parts)
+                if sum(len(part) for part in parts[1:4]) > _MOST_HEADER:
+                    continue
+                message = self.session.deserialize(parts, content=False)
+                if _wide(message["content"]):
+                    if self.flow is not None:
+                        continue  # an output that nobody could have read
+                    message["content"] = _TOO_WIDE  # of an answer it is told that it came
+                else:
+                    message["content"] = self.session.unpack(message["content"])
             except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
                 continue
             if _well_formed(message):
                 return message
+
+
+def _wide(packed: bytes) -> bool:
+    """Whether parsing this JSON could fill our memory."""
+    return len(packed) > _MOST_CONTENT or packed.count(b"[") + packed.count(b"{") > _MOST_CONTAINERS
 
 
 def _well_formed(message: Any) -> bool:
@@ -98,6 +117,8 @@ async def race(work: Awaitable[Any], seconds: float | None, *events: asyncio.Eve
     waits = [asyncio.create_task(event.wait()) for event in events]
     try:
         await asyncio.wait([future, *waits], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if future.done() and not future.cancelled():
+            future.exception()  # whoever asked for the work reads it there
         return future.done()
     finally:
         for task in waits:
@@ -149,6 +170,8 @@ class BoundedClient(AsyncKernelClient):
         while True:
             message: dict[str, Any] = await self.shell_channel.get_msg()
             if message["parent_header"].get("msg_id") == message_id and message["msg_type"] == "grader_reply":
+                if message["content"] is _TOO_WIDE:
+                    raise EvidenceTooLarge("an answer of more values than can be read")
                 return message
 
     async def drain(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 import grader
 from grader.errors import SandboxError
 from grader.kernel import KernelSession
-from grader.sandbox.contract import BoxSpec, KernelGone, Limits, Outcome, QuestionTimedOut
+from grader.sandbox.contract import BoxSpec, EvidenceTooLarge, KernelGone, Limits, Outcome, QuestionTimedOut
 from grader.sandbox.pool import KernelPool
 
 from .conftest import SMALL, box_missing, run_in
@@ -159,6 +160,48 @@ def test_forged_messages_do_not_trip_the_reader(forged, warm_pool):
     ran = go(warm_pool, ["k = get_ipython().kernel\nkey = k.session.key", forged, "print('fine')"])
     assert ran.cells[-1].output == "fine\n"
     assert ran.outcome is Outcome.COMPLETED
+
+
+SET_UP = """
+import json
+wide = b"[" + b"[]," * 900_000 + b"[]]"
+k = get_ipython().kernel
+p, ident, send = k.get_parent("shell"), k._parent_ident["shell"], k.session.send
+"""
+WIDE = {
+    "an output": """_ = send(k.iopub_socket, "display_data", b'{"data": {"text/plain": "x", "y": ' + wide + b"}}", parent=p)""",
+    "a header": """
+parent = {"header": {**p["header"], "x": json.loads(wide)}}
+_ = send(k.iopub_socket, "stream", {"name": "stdout", "text": "x"}, parent=parent)""",
+    "a cell's reply": """_ = send(k.shell_stream, "execute_reply", b'{"status": "ok", "y": ' + wide + b"}", p, ident)""",
+}
+
+
+@pytest.mark.box
+@pytest.mark.attack
+@pytest.mark.parametrize("forged", WIDE.values(), ids=WIDE)
+def test_a_message_of_a_million_empty_lists_does_not_fill_the_graders_memory(forged, warm_pool):
+    """Each of its three bytes would become a thousand here: parsed once, and copied by those who read it."""
+    go(warm_pool, ["1"])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ran = go(warm_pool, [SET_UP + forged, "print('fine')"])
+    assert ran.cells[-1].output == "fine\n"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
+
+
+@pytest.mark.box
+@pytest.mark.attack
+def test_an_answer_of_a_million_empty_lists_is_refused_and_the_next_question_is_answered(warm_pool):
+    code = "def handle(k, content, buffers): return ({'x': [[]] * content['n']}, [])\nagent.handle = handle"
+
+    async def talk():
+        async with KernelSession(warm_pool, limits=SMALL) as session:
+            await session.run_cell(AGENT + code, 0)
+            with pytest.raises(EvidenceTooLarge):
+                await session.ask({"n": 1_200_000}, cpu_seconds=10)
+            return (await session.ask({"n": 2}, cpu_seconds=5))[0]
+
+    assert asyncio.run(talk()) == {"x": [[], []]}
 
 
 @pytest.mark.box
