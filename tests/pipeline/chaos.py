@@ -137,10 +137,10 @@ class Kill:
 
 
 def schedule(kills: int, submissions: int, rng: random.Random) -> list[Kill]:
-    """As many kills of each kind, spread over the batch; the last third of it is left to make up for what came late."""
+    """As many kills of each kind, spread over the batch; the second half of it is left to make up for what came late."""
     kinds = [KINDS[number % len(KINDS)] for number in range(kills)]
     rng.shuffle(kinds)
-    moments = sorted(rng.randrange(max(1, submissions * 2 // 3)) for _ in kinds)
+    moments = sorted(rng.randrange(max(1, submissions // 2)) for _ in kinds)
     return [Kill(kind, at, rng.uniform(0, 2)) for kind, at in zip(kinds, moments, strict=True)]
 
 
