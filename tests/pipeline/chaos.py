@@ -232,9 +232,9 @@ class Batch:
             if killed or code == _EXIT_FAULT:  # a fault of the machine is run again by the same command
                 continue
             assert code == 0, f"exit code {code}:\n{self.said()}"
-            waiting[:] = [
-                kill for kill in waiting if kill.kind == "coordinator"
-            ]  # there is nothing else to kill any more
+            # there is nothing else to kill any more, and that not for long
+            left = [kill for kill in waiting if kill.kind == "coordinator"]
+            waiting[:] = [Kill(kill.kind, kill.at, rng.uniform(0, 0.8)) for kill in left]
             if not waiting:
                 return
 
@@ -301,7 +301,9 @@ class Batch:
 
     def _leftovers(self) -> Iterator[str]:
         yield from (f"process {pid}: {_command(pid)[:200]}" for pid in self.seen if "grader" in _command(pid))
-        yield from (f"temporary {path.name}" for path in self.temp.iterdir())
+        # the model cache of a killed worker is removed by the next worker, which the last kill may leave to the next batch
+        left = (path.name for path in self.temp.iterdir() if not path.name.startswith("grader-models-"))
+        yield from (f"temporary {name}" for name in left)
         yield from (f"half-written {path}" for path in self.run.rglob("*.part"))
         yield from (f"stage {path}" for path in self.run.glob(".stages/*"))
         for pid in self.seen:
