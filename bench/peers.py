@@ -89,7 +89,7 @@ class Ours:
                 new_notebook(cells=cells, metadata=KERNEL), folder / f"s{n:03d}_{1000 + n}_{9000 + n}_hw.ipynb"
             )
 
-    def grade(self, folder: Path, out: Path) -> Spent:
+    def grade(self, folder: Path, out: Path, *, alone: bool) -> Spent:
         words = [
             "-m",
             "grader.cli",
@@ -100,7 +100,7 @@ class Ours:
             "--assignment",
             "bench.short:SHORT",
         ]
-        return spent([sys.executable, *words], ROOT)
+        return spent([sys.executable, *words, *(["--workers", "1"] if alone else [])], ROOT)
 
     def scores(self, _folder: Path, out: Path) -> list[float | None]:
         found = sorted((out / "run" / "submissions").glob("*/report.json"))
