@@ -133,6 +133,7 @@ def _run(context: Context, run: Run, body: dict[str, Any], tokenizer: Any, param
         "order": run.order,
         "cell": run.cell,
         "steps": run.steps,
+        "rated": run.rated,
         "peak_rate": run.peak_rate,
         "path": run.path,
         "seconds": run.seconds,

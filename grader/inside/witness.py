@@ -50,6 +50,7 @@ class Run:
     layout: dict[str, Any]
     cell: int | None
     steps: int = 0
+    rated: bool = False
     peak_rate: float = 0.0
     path: float = 0.0
     stepped_since_snapshot: int = 0
@@ -299,11 +300,9 @@ class Witness:
             run.steps += 1
             run.stepped_since_snapshot += 1
             run.last_step = time.monotonic()
-            with contextlib.suppress(
-                KeyError, TypeError, ValueError
-            ):  # an optimizer without a rate: then none was seen
+            with contextlib.suppress(KeyError, TypeError, ValueError):  # some optimizers choose their own, unseen
                 rate = max(float(group["lr"]) for group in optimizer.param_groups)
-                run.peak_rate, run.path = max(run.peak_rate, rate), run.path + rate
+                run.rated, run.peak_rate, run.path = True, max(run.peak_rate, rate), run.path + rate
 
     def settle(self) -> None:
         """Copy the model of every run that has moved since it was copied last."""

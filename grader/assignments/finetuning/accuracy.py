@@ -94,7 +94,8 @@ def judge_accuracy(
     if all(earlier[id_].status is Status.PASSED for id_ in STRUCTURE[method]) and in_earnest(run):
         outside = outside_window(run, standard)
         if outside:
-            return Verdict(Status.ERROR, f"{said}. The learning rate went up to {run.peak_rate:g}. {outside}", SETTLES)
+            rate = f"The learning rate went up to {run.peak_rate:g}" if run.rated else "No learning rate was seen"
+            return Verdict(Status.ERROR, f"{said}. {rate}. {outside}", SETTLES)
         if run.accuracy >= threshold - noise_band(threshold, len(facts.labels), standard.noise) and not dull:
             others = other_seeds(method, asked, seen)
             if not others:
@@ -133,17 +134,19 @@ def in_linear_range(miss: Verdict, reached: float, threshold: float, width: floa
 
 
 def in_earnest(run: Run) -> bool:
-    """Whether a run is a real training: some steps, with a learning rate that somebody would choose.
+    """Whether a run is a real training: some steps, with a learning rate that somebody would choose, where one was seen.
 
     What was seen at the optimizer decides, not what the notebook says.
     """
-    return run.steps >= LEAST_STEPS and SENSIBLE[0] <= run.peak_rate <= SENSIBLE[1]
+    return run.steps >= LEAST_STEPS and (not run.rated or SENSIBLE[0] <= run.peak_rate <= SENSIBLE[1])
 
 
 def outside_window(run: Run, standard: Standard) -> str:
     """Say why this bundle cannot tell whether the run is right; empty within the window, or where there is none."""
     if standard.highest_rate is None:
         return ""
+    if not run.rated:
+        return "A loop of one's own, or an optimizer that chooses the rate itself, was not calibrated, so a person has to look."
     if "adam" not in run.optimizer.lower():
         return f"This bundle was calibrated with AdamW only, not with {run.optimizer}, so a person has to look."
     if run.peak_rate > standard.highest_rate * 1.001:

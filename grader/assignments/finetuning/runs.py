@@ -65,6 +65,8 @@ class Run:
     """Why there is no accuracy."""
     ends: frozenset[str]
     """Digests of all tensors after the run."""
+    rated: bool = True
+    """Whether a learning rate was seen at all: a loop without an optimizer has none, some optimizers choose their own."""
     peak_rate: float = 0.0
     """Highest learning rate that a step used; 0 where none was seen."""
     path: float = 0.0
@@ -143,6 +145,7 @@ def _read(entry: Any, facts: Facts) -> Run:
         loss,
         problem,
         frozenset(str(digest) for digest in end.values()),
+        entry.get("rated") is not False,
         float(entry.get("peak_rate", 0.0)),
         float(entry.get("path", 0.0)),
         str(entry.get("optimizer", "")),
