@@ -164,6 +164,15 @@ def _operation(op: str) -> Callable[[Context, Any], Any]:
     return found
 
 
+def said(error: BaseException) -> str:
+    """Name and text of a student's exception; the name alone where it has no text, or cannot say it."""
+    try:
+        text = " ".join(str(error).split())
+    except BaseException:
+        text = ""
+    return f"{type(error).__name__}: {text}"[:400] if text else type(error).__name__
+
+
 def guarded(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call the student's code; whatever it raises (also SystemExit) becomes StudentRaised."""
     try:
@@ -171,11 +180,7 @@ def guarded(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        try:
-            text = " ".join(str(error).split())
-        except BaseException:
-            text = ""  # an error that cannot say what it is
-        raise StudentRaised(f"{type(error).__name__}: {text}"[:400] if text else type(error).__name__) from None
+        raise StudentRaised(said(error)) from None
 
 
 def _call(context: Context, params: dict[str, Any]) -> Any:

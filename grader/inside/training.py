@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from grader.inside.agent import Context
+from grader.inside.agent import Context, said
 from grader.inside.distilbert import find_root
 from grader.inside.witness import Run, states
 
@@ -152,7 +152,7 @@ def _run(context: Context, run: Run, body: dict[str, Any], tokenizer: Any, param
         answer["half"] = any(p.element_size() < 4 for p in sys.modules["torch"].nn.Module.parameters(model))
         answer["logits"] = logits_for(model, tokenizer, params["texts"], int(params.get("batch", 64)))
     except Exception as error:
-        answer["raised"] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+        answer["raised"] = said(error)[:300]
     return answer
 
 

@@ -383,3 +383,9 @@ training(
     + TRAIN,
     loses="lora/gradients",
 )
+training(
+    "error-that-cannot-be-said",
+    lora=STEPS["lora"]
+    + "class Odd(Exception):\n    __str__ = lambda s: 1 / 0\ndef refuse(*a, **k):\n    raise Odd\nmodel.distilbert.forward = refuse\n",
+    loses="lora/accuracy",
+)
