@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All checks of the project: format, lint, types, tests. Arguments go to pytest, which then runs alone; without any, what needs
-# no kernel (corpus, mutants) runs beside the rest, since most tests use one core.
+# All checks of the project: format, lint, types, tests. Arguments go to pytest, which then runs alone; without any, two halves of
+# about the same length run side by side, since most tests use one core.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
@@ -11,7 +11,7 @@ export OMP_NUM_THREADS=1
 if [ $# -gt 0 ]; then
   exec .venv/bin/python -m pytest "$@"
 fi
-beside=(tests/corpus tests/finetuning)
+beside=(tests/corpus tests/finetuning tests/sandbox)
 log=$(mktemp)
 .venv/bin/python -m pytest "${beside[@]}" >"$log" 2>&1 &
 other=$!

@@ -43,6 +43,8 @@ def judged(wanted: str = "", every: int = 1, threads: int = 1) -> Iterator[Judge
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
@@ -51,4 +53,5 @@ def judged(wanted: str = "", every: int = 1, threads: int = 1) -> Iterator[Judge
             yield from trainings(wanted, every)
     finally:
         logging.enable_progress_bar()
+        logging.set_verbosity(verbosity)
         torch.set_num_threads(before)
