@@ -330,7 +330,7 @@ true = agent.handle
 def handle(kernel, content, buffers):
     if content["op"] == "adaptations":
         rows = [[-5, "a", "b", "c", "d"], [10 ** 30, "a", "b", "c", "d"], [None, "general", "b", "c", "d"]]
-        return {"status": "ok", "value": rows + [[1, f"{n}", "b" * 9_000, "c", "d"] for n in range(5_000)]}, []
+        return {"status": "ok", "value": rows + [[1, f"{n}", "b" * 900, "c", "d"] for n in range(5_000)]}, []
     return true(kernel, content, buffers)
 agent.handle = handle
 """
