@@ -14,7 +14,6 @@ import concurrent.futures as cf
 import contextlib
 import json
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -23,12 +22,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench.measure import machine
 from grader import codec
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
 from grader.engines import Order, Session
 from grader.engines.worker import Brought
-from grader.fingerprint import versions
 from grader.pipeline import Ground, Workplace, single_submission
 
 ROOT = Path(__file__).parents[1]
@@ -114,8 +113,7 @@ def main() -> None:
     parser.add_argument("--rejudge", type=int, default=300)
     options = parser.parse_args()
     name = "tests.toy:TOY" if options.assignment == "toy" else options.assignment
-    print(f"machine: {platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}")
-    print("versions:", ", ".join(f"{key} {value}" for key, value in versions().items()))
+    print(machine())
     print(f"assignment: {name}; execution REPLACED by a recorded one: nothing is run", flush=True)
     with tempfile.TemporaryDirectory(prefix="grader-scale-") as temporary:
         folder = Path(temporary)

@@ -34,7 +34,6 @@ __all__ = [
     "Setting",
     "jobs_for",
     "judge_each",
-    "judge_run",
     "lay_ground",
     "order_for",
     "pump",
@@ -268,11 +267,6 @@ def judge_each(run: RunDirectory, kept: Mapping[str, Report] | None = None) -> I
         yield known or _judge_one(run, ground, one, settled.get(one.id, {}))
 
 
-def judge_run(run: RunDirectory) -> list[Report]:
-    """Judge all stored evidence of a run again, and hold all of the reports."""
-    return list(judge_each(run))
-
-
 def _judge_one(
     run: RunDirectory, ground: Ground, submission: Submission, overrides: dict[str, tuple[int, str]]
 ) -> Report:
@@ -300,4 +294,4 @@ def _not_run(ground: Ground, submission: Submission, why: str, overrides: dict[s
 
 def rejudge(run: str | Path) -> dict[str, Report]:
     """Judge a run directory again without running any student code; returns the reports by submission id."""
-    return {report.submission.id: report for report in judge_run(RunDirectory(Path(run)))}
+    return {report.submission.id: report for report in judge_each(RunDirectory(Path(run)))}

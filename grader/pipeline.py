@@ -210,9 +210,9 @@ class Workplace:
             return self._nothing(seed, str(error))
         try:
             shims = (_SHIMS, shim_facts(environment))
-            where = (self.pool, self.spec(helpers), self.limits)
-            ran = await run_notebook(*where, notebook, questions, shims, progress)
-            ran = await settle(self.ground.assignment, ran, *where, notebook, questions, shims, progress)
+            run = functools.partial(run_notebook, self.pool, self.spec(helpers), self.limits, notebook)
+            ran = await run(questions, shims, progress)
+            ran = await settle(self.ground.assignment, ran, run, questions, shims, progress)
         except InfrastructureError as error:
             return self._fault(notebook, seed, str(error))
         except Exception as error:  # a bug of ours must stop neither the batch nor cost a student points

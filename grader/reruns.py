@@ -6,20 +6,22 @@ Only the questions in doubt are asked again; what was seen first stays, and the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from grader.assignment import Assignment
 from grader.errors import SandboxError
-from grader.execution import Progress, Ran, run_notebook, sum_usage
+from grader.execution import Progress, Ran, sum_usage
 from grader.judging import judge
 from grader.probes import Question
-from grader.records import Evidence, Notebook, Notice, Outcome
-from grader.sandbox.contract import BoxSpec, Limits
-from grader.sandbox.pool import KernelPool
+from grader.records import Evidence, Notice, Outcome
 
 __all__ = ["RERUNS", "settle"]
+
+Shims = tuple[Sequence[str], Mapping[str, Any]]
+Run = Callable[[Mapping[str, Question], Shims], Awaitable[Ran]]
+"""Runs the notebook and asks the questions: `run_notebook` with its box, limits and notebook given."""
 
 RERUNS: Final = 2
 """Further runs of a submission with a close result: three results, so that their mean is worth more than the first."""
@@ -37,29 +39,27 @@ def in_doubt(assignment: Assignment, questions: Mapping[str, Question], ran: Ran
 async def settle(
     assignment: Assignment,
     ran: Ran,
-    pool: KernelPool,
-    spec: BoxSpec,
-    limits: Limits,
-    notebook: Notebook,
+    run: Run,
     questions: Mapping[str, Question],
-    shims: tuple[Sequence[str], Mapping[str, Any]],
+    shims: Shims,
     progress: Progress = lambda _stage: None,
 ) -> Ran:
-    """Run the notebook again where a verdict hangs on luck; returns the first run with the further observations beside its own.
+    """`run` the notebook again where a verdict hangs on luck; returns the first run with further observations beside its own.
 
     A further run that does not end by itself brings nothing, so that its criterion stays open for a person.
     """
+    if ran.outcome is not Outcome.COMPLETED:
+        return ran
     doubtful = in_doubt(assignment, questions, ran)
-    if not doubtful or ran.outcome is not Outcome.COMPLETED:
+    if not doubtful:
         return ran
     asked = {name: question for name, question in questions.items() if name in doubtful}
     further: list[Ran] = []
     for number in range(1, RERUNS + 1):
         progress(f"other seeds {number} of {RERUNS}")
         modules, facts = shims
-        shifted = ((*modules, _SEEDS), {**facts, "seed_shift": number * _SHIFT})
         try:
-            again = await run_notebook(pool, spec, limits, notebook, asked, shifted)
+            again = await run(asked, ((*modules, _SEEDS), {**facts, "seed_shift": number * _SHIFT}))
         except SandboxError:  # the first run stands; who cannot be run again stays open
             continue
         if again.outcome is Outcome.COMPLETED:

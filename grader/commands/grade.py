@@ -73,10 +73,8 @@ def _grade(
     if options.roster:
         write_atomically(directory.root / "roster.csv", options.roster.read_bytes())
     asked = _asked(options, info, directory)
-    before, now = (
-        read_index(directory, asked),
-        Index(directory, asked, mark_sources(options.sources, directory.root / "intake")),
-    )
+    before = read_index(directory, asked)
+    now = Index(directory, asked, mark_sources(options.sources, directory.root / "intake"))
     submissions = _submissions(options, roster, before, now)
     wish = Wish(tuple(options.only), options.failed, options.changed, options.force)
     now.finished = before is not None and wish == Wish() and before.nothing_to_do(now.intake, submissions)

@@ -49,22 +49,8 @@ __all__ = [
 
 _SHORT = 12
 _COORDINATOR_ONLY = {
-    *(
-        "authoring",
-        "batch",
-        "cli",
-        "commands",
-        "hold",
-        "index",
-        "intake",
-        "lms",
-        "marks",
-        "plan",
-        "publish",
-        "reports",
-        "store",
-    ),
-}
+    "authoring", "batch", "cli", "commands", "hold", "index", "intake", "lms", "marks", "plan", "publish", "reports", "store",
+}  # fmt: skip
 _DOUBT_SECONDS = 1.0
 _CLEANING_SECONDS = 5.0
 

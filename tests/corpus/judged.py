@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -23,17 +22,11 @@ def functions(wanted: str = "", every: int = 1) -> Iterator[Judged]:
 def trainings(wanted: str = "", every: int = 1) -> Iterator[Judged]:
     """Judge the cases of the three trainings whose name holds `wanted`, on a tiny model."""
     from tests.corpus import runs, unseen_runs  # noqa: F401 - declare the cases
-    from tests.corpus.training import TRAININGS, tiny_checkpoint, verdicts
+    from tests.corpus.training import TRAININGS, tiny_world, verdicts
 
-    with tempfile.TemporaryDirectory(prefix="corpus-") as folder:
-        facts = tiny_checkpoint(Path(folder))
-        gc.collect()
-        gc.freeze()  # as in a fork of the zygote: what is there already belongs to no student
-        try:
-            for case in [case for case in TRAININGS.values() if wanted in case.name][::every]:
-                yield Judged(case.name, "trainings", case.loses, verdicts(case, Path(folder), facts))
-        finally:
-            gc.unfreeze()
+    with tempfile.TemporaryDirectory(prefix="corpus-") as name, tiny_world(folder := Path(name)) as facts:
+        for case in [case for case in TRAININGS.values() if wanted in case.name][::every]:
+            yield Judged(case.name, "trainings", case.loses, verdicts(case, folder, facts))
 
 
 def judged(wanted: str = "", every: int = 1, threads: int = 1) -> Iterator[Judged]:

@@ -1,12 +1,10 @@
 """The training-level corpus: three short trainings per case, seen by the witness, judged as they are labelled."""
 
-import gc
-
 import pytest
 
 from tests.corpus import runs, unseen_runs  # noqa: F401 - declare the cases
 from tests.corpus.functions import differences
-from tests.corpus.training import TRAININGS, tiny_checkpoint, verdicts
+from tests.corpus.training import TRAININGS, tiny_world, verdicts
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own, about a tiny model
 
@@ -14,11 +12,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own, about a
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
-    checkpoint = tiny_checkpoint(folder)
-    gc.collect()
-    gc.freeze()  # as in a fork of the zygote: what is there already belongs to no student
-    yield folder, checkpoint
-    gc.unfreeze()
+    with tiny_world(folder) as facts:
+        yield folder, facts
 
 
 @pytest.mark.parametrize("name", TRAININGS)

@@ -5,8 +5,10 @@ A case replaces steps of the base handwriting; the labels are about structure (a
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,6 +131,18 @@ def _of_definitions(source: str, name: str, question: Question) -> Observation:
     return _seen[source, name]
 
 
+@contextlib.contextmanager
+def tiny_world(folder: Path) -> Iterator[Facts]:
+    """Put the tiny checkpoint into `folder`, and freeze what there is: as in a fork of the zygote it belongs to no student."""
+    facts = tiny_checkpoint(folder)
+    gc.collect()
+    gc.freeze()
+    try:
+        yield facts
+    finally:
+        gc.unfreeze()
+
+
 def verdicts(case: Training, folder: Path, facts: Facts) -> dict[str, Verdict]:
     """Run a case's cells under the witness and judge all it can be judged by."""
     import torch
@@ -158,4 +172,4 @@ def verdicts(case: Training, folder: Path, facts: Facts) -> dict[str, Verdict]:
     return {name: found[name] for name in found}
 
 
-__all__ = ["CRITERIA", "TRAININGS", "tiny_checkpoint", "training", "verdicts"]
+__all__ = ["CRITERIA", "TRAININGS", "tiny_checkpoint", "tiny_world", "training", "verdicts"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from grader.batch import Event, Job, Setting, jobs_for, judge_run, lay_ground, order_for, run_batch
+from grader.batch import Event, Job, Setting, jobs_for, judge_each, lay_ground, order_for, run_batch
 from grader.codec import dumps
 from grader.engines import Engine, Order
 from grader.sandbox.contract import Limits
@@ -55,7 +55,7 @@ def grade_on(
 def said(run: RunDirectory) -> dict[str, Any]:
     """What the reports of a run say of each submission: score and verdicts, statuses and outputs of cells."""
     reports = {}
-    for report in judge_run(run):
+    for report in judge_each(run):
         assert report.execution is not None
         cells = [(cell.status, cell.output) for cell in report.execution.cells]
         scored = json.loads(dumps(replace(report.score)))

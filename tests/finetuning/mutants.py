@@ -36,10 +36,9 @@ from grader.records import Status
 from grader.sandbox.contract import Limits
 from tests.corpus.functions import verdicts
 from tests.finetuning.reasons import ACCURACY, DOMAIN, SURVIVES
+from tests.finetuning.reference import NOTEBOOK, cells
 
-ROOT = Path(__file__).parents[2]
-NOTEBOOK = ROOT / "reference_solution" / "finetuning.ipynb"
-REPORT = ROOT / "docs" / "mutation.md"
+REPORT = Path(__file__).parents[2] / "docs" / "mutation.md"
 FUNCTIONS = {7: "count/", 18: "layers/", 21: "lora/"}
 """Cell -> the criteria that may kill its mutants, judged by the grader's own questions."""
 TRAININGS = {3: "", 5: "", 10: "full/", 12: "", 13: "full/", 15: "head/", 16: "head/", 24: "lora/", 25: "lora/"}
@@ -57,12 +56,6 @@ class Mutant:
     """The cell's index in the notebook."""
     source: str
     """The cell after the change."""
-
-
-def cells() -> dict[int, str]:
-    """Code cells of the reference, by their index."""
-    found = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
-    return {i: "".join(cell["source"]) for i, cell in enumerate(found) if cell["cell_type"] == "code"}
 
 
 def digest() -> str:

@@ -10,12 +10,17 @@ NOTEBOOK = Path(__file__).parents[2] / "reference_solution" / "finetuning.ipynb"
 NAMES = ("count_trainable_parameters", "extract_qv_layers", "replace_layers", "LoRA")
 
 
+def cells() -> dict[int, str]:
+    """The sources of the code cells, by their index."""
+    found = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    return {i: "".join(cell["source"]) for i, cell in enumerate(found) if cell["cell_type"] == "code"}
+
+
 def definitions() -> dict[str, ast.stmt]:
     """The four definitions that the grader asks for, by name."""
     found = {}
-    for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
-        source = "".join(cell["source"])
-        if cell["cell_type"] == "code" and not source.lstrip().startswith(("%", "!", "#")) and "def " in source:
+    for source in cells().values():
+        if not source.lstrip().startswith(("%", "!", "#")) and "def " in source:
             for node in ast.parse(source).body:
                 if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in NAMES:
                     found[node.name] = node

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from grader.batch import judge_run, lay_ground
+from grader.batch import judge_each, lay_ground
 from grader.errors import UsageError
 from grader.fingerprint import digest_of
 from grader.plan import Plan, Wish, content_parts, make_plan
@@ -50,7 +50,7 @@ def store(run: RunDirectory, outcome: Outcome = Outcome.COMPLETED, fault: str = 
             done = Done(digest_of(parts), 1.0, 1.0, fault, parts)
             execution = Execution(outcome, (), Usage(), "none", {}, "standin")
             run.save_result(submission.id, Notebook((), 0), execution, Evidence(ground.seed(submission), seen), done)
-    publish(run, TOY, judge_run(run))
+    publish(run, TOY, judge_each(run))
 
 
 def planned(run: RunDirectory, wish: Wish | None = None) -> Plan:
@@ -123,7 +123,7 @@ def test_feedback_has_its_manifest_and_says_who_is_left_out(run: RunDirectory) -
     store(run)
     submissions = [replace(s, attachment_id=None) if s.id == "dan" else s for s in run.submissions()]
     run.write("intake.json", IntakeRecord(tuple(submissions)))
-    said = publish(run, TOY, judge_run(run)).said
+    said = publish(run, TOY, judge_each(run)).said
     manifest = (run.root / "feedback-manifest.csv").read_text(encoding="utf-8")
     assert [row["submission"] for row in csv.DictReader(manifest.splitlines())] == ["anna", "bo", "cem"]
     assert len(said) == 1
