@@ -216,6 +216,14 @@ async def _define(session: KernelSession, index: int, source: str) -> None:
 
 
 async def _ask(session: KernelSession, question: Question) -> Observation:
+    """Ask, and ask on where the answer leaves something open; the last answer counts."""
+    seen = await _ask_once(session, question)
+    if question.followup is not None and question.followup.wanted(seen):
+        return await _ask(session, question.followup.question)
+    return seen
+
+
+async def _ask_once(session: KernelSession, question: Question) -> Observation:
     params, buffers = wire.encode(question.params)
     try:
         reply, found = await session.ask(

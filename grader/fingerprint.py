@@ -9,6 +9,7 @@ import platform
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import grader
 from grader import wire
@@ -45,9 +46,11 @@ def code_digest() -> str:
 
 
 def question_digest(question: Question) -> str:
-    """Digest of what is sent into the box."""
+    """Digest of what is sent into the box, follow-up included."""
     params, buffers = wire.encode(question.params)
-    state = [question.op, params, [hashlib.sha256(buffer).hexdigest() for buffer in buffers]]
+    state: list[Any] = [question.op, params, [hashlib.sha256(buffer).hexdigest() for buffer in buffers]]
+    if question.followup is not None:
+        state.append(question_digest(question.followup.question))
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 

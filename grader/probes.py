@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Draw", "Question", "call", "seed_for"]
+from grader.records import Observation
+
+__all__ = ["Draw", "Followup", "Question", "call", "seed_for"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,23 @@ class Question:
     """What the judge needs and the box must not see."""
     cpu_seconds: float = 60.0
     """CPU time the answer may take."""
+    followup: Followup | None = None
+    """What is asked in its place where the answer settles too little."""
+
+    @property
+    def whole(self) -> Question:
+        """The question whose answer settles all that can be settled: the follow-up, or the question itself without one."""
+        return self if self.followup is None else self.followup.question
+
+
+@dataclass(frozen=True, slots=True)
+class Followup:
+    """A dearer question, asked of the same kernel where the answer to a cheap one leaves something open."""
+
+    question: Question
+    """What is asked; its answer takes the place of the first one."""
+    wanted: Callable[[Observation], bool]
+    """Whether the first answer leaves something open. Called outside of the box; must not raise for any decoded answer."""
 
 
 @dataclass(frozen=True, slots=True)

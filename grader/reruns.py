@@ -53,7 +53,7 @@ async def settle(
     doubtful = in_doubt(assignment, questions, ran)
     if not doubtful:
         return ran
-    asked = {name: question for name, question in questions.items() if name in doubtful}
+    asked = {name: question.whole for name, question in questions.items() if name in doubtful}
     further: list[Ran] = []
     for number in range(1, RERUNS + 1):
         progress(f"other seeds {number} of {RERUNS}")

@@ -98,16 +98,15 @@ def _logits(out: Any, rows: int) -> Any:
     return next((p for p in parts if isinstance(p, torch.Tensor) and p.dim() == 2 and len(p) == rows), None)
 
 
-def logits_for(model: Any, tokenizer: Any, texts: list[str], batch_size: int) -> Any:
-    """Logits (n x 2, float32) of the model in eval mode; sorted by length meanwhile, so that little is padded."""
+def logits_for(model: Any, encoded: list[list[int]], batch_size: int) -> Any:
+    """Logits (n x 2, float32) of the model in eval mode for token ids; sorted by length meanwhile, so that little is padded."""
     torch = sys.modules["torch"]
     torch.nn.Module.eval(model)
     for module in torch.nn.Module.modules(model):
         module.eval()
     device = next((p.device for p in torch.nn.Module.parameters(model)), torch.device("cpu"))
-    encoded = tokenizer(texts, truncation=True, max_length=512)["input_ids"]
-    order = sorted(range(len(texts)), key=lambda i: len(encoded[i]))
-    result = torch.zeros(len(texts), 2)
+    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
+    result = torch.zeros(len(encoded), 2)
     with torch.no_grad():
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
@@ -128,7 +127,7 @@ def _tensors(found: list[Any]) -> list[list[Any]]:
     return [[s.name, list(s.shape), s.trainable, s.digest] for s in found][:2000]
 
 
-def _run(context: Context, run: Run, body: dict[str, Any], tokenizer: Any, params: dict[str, Any]) -> dict[str, Any]:
+def _run(context: Context, run: Run, body: dict[str, Any], encoded: list[list[int]], batch: int) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "order": run.order,
         "cell": run.cell,
@@ -150,7 +149,7 @@ def _run(context: Context, run: Run, body: dict[str, Any], tokenizer: Any, param
         answer["distances"], answer["ranks"] = distances(model, body, wrapped)
         answer["end"] = _tensors(states(model))
         answer["half"] = any(p.element_size() < 4 for p in sys.modules["torch"].nn.Module.parameters(model))
-        answer["logits"] = logits_for(model, tokenizer, params["texts"], int(params.get("batch", 64)))
+        answer["logits"] = logits_for(model, encoded, batch)
     except Exception as error:
         answer["raised"] = said(error)[:300]
     return answer
@@ -163,6 +162,6 @@ def training(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     context.witness.settle()
     body = pretrained_tensors(context.checkpoint)
     tokenizer = AutoTokenizer.from_pretrained(context.checkpoint)
-    return {
-        "runs": [_run(context, run, body, tokenizer, params) for run in context.witness.runs if run.model is not None]
-    }
+    encoded = tokenizer(params["texts"], truncation=True, max_length=512)["input_ids"]
+    batch = int(params.get("batch", 64))
+    return {"runs": [_run(context, run, body, encoded, batch) for run in context.witness.runs if run.model is not None]}

@@ -3,6 +3,9 @@
 A miss costs points only where the calibration says that a right solution would not have missed: not with hyperparameters
 outside its window, and not within the noise around the threshold. Outside, a real run needs review; within the noise the
 notebook is run again with other seeds, and the mean counts.
+
+A sample of the held-out reviews is asked about first. Where all methods reach their minimum there by far, that settles it; else
+all reviews are asked about, so that nobody loses points on a sample.
 """
 
 from __future__ import annotations
@@ -12,10 +15,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from statistics import fmean
 
+import numpy as np
+
 from grader.assignments.finetuning.base import ASSIGNMENT, Facts, Standard
-from grader.assignments.finetuning.runs import Run, assign, read_runs, training_question
+from grader.assignments.finetuning.runs import Run, assign, read_runs
 from grader.compare import failed, passed, skipped
-from grader.probes import Draw, Question
+from grader.probes import Draw, Followup, Question
 from grader.records import Observation, Status, Verdict
 
 STRUCTURE = {"full": ("full/trained",), "head": ("head/frozen", "head/trained"), "lora": ("lora/model",)}
@@ -37,9 +42,48 @@ CLOSE = (
 NO_RUN = "No training run was seen for this step."
 
 
+SAMPLE = 400
+"""Held-out reviews that are asked about first."""
+SURE = 2.5
+"""Standard deviations by which a sample's accuracy has to be above the minimum to settle it."""
+
+
 @ASSIGNMENT.question("training")
 def _training(draw: Draw) -> Question:
-    return training_question(draw)
+    """Ask for all runs, with held-out reviews and without their labels: with a sample first, where there are many."""
+    facts: Facts = draw.facts
+    whole = Question(
+        "grader.inside.training:training",
+        {"texts": list(facts.texts), "batch": 64},
+        {"facts": facts},
+        cpu_seconds=900.0,
+    )
+    if len(facts.texts) <= SAMPLE:
+        return whole
+    sample = np.sort(draw.rng.permutation(len(facts.texts))[:SAMPLE])
+    texts = [facts.texts[i] for i in sample]
+    secret = {"facts": facts, "sample": sample}
+    first = replace(whole, params={**whole.params, "texts": texts}, secret=secret)
+    return replace(first, followup=Followup(whole, lambda seen: _leaves_open(first, seen)))
+
+
+def _leaves_open(asked: Question, seen: Observation) -> bool:
+    """Whether a method's accuracy on the sample does not settle it; what cannot be read gets no better by more reviews."""
+    facts: Facts = asked.secret["facts"]
+    try:
+        found = assign(read_runs(asked, seen))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
+    return not all(is_settled(method, run, facts) for method, run in found.items())
+
+
+def is_settled(method: str, run: Run, facts: Facts) -> bool:
+    """Whether more held-out reviews could not change a method's verdict: all were asked, or its accuracy is high above the minimum."""
+    threshold = facts.thresholds.get(method)
+    if run.accuracy is None or threshold is None or run.reviews >= len(facts.labels):
+        return True
+    judged_by_loss = facts.standards.get(method, Standard()).loss is not None
+    return not judged_by_loss and run.accuracy >= threshold + SURE * review_noise(threshold, run.reviews)
 
 
 def run_for(method: str, asked: Question, seen: Observation) -> Run | None:
@@ -82,8 +126,14 @@ def judge_accuracy(
             Status.ERROR,
             f"Accuracy {run.accuracy:.3f}, but this bundle has no calibrated threshold to compare it with.",
         )
+    if not is_settled(method, run, facts):
+        return Verdict(
+            Status.ERROR,
+            f"Accuracy {run.accuracy:.3f} on {run.reviews} of {len(facts.labels)} held-out reviews, with {threshold:.2f} as the"
+            " minimum: that is too close for so few, so the submission has to be run again.",
+        )
     standard = facts.standards.get(method, Standard())
-    said = f"Accuracy {run.accuracy:.3f} on {len(facts.labels)} held-out reviews after {run.steps} steps"
+    said = f"Accuracy {run.accuracy:.3f} on {run.reviews} held-out reviews after {run.steps} steps"
     said += f"; at least {threshold:.2f} is needed"
     dull = standard.loss is not None and not run.loss <= standard.loss
     if dull:
@@ -96,7 +146,7 @@ def judge_accuracy(
         if outside:
             rate = f"The learning rate went up to {run.peak_rate:g}" if run.rated else "No learning rate was seen"
             return Verdict(Status.ERROR, f"{said}. {rate}. {outside}", SETTLES)
-        if run.accuracy >= threshold - noise_band(threshold, len(facts.labels), standard.noise) and not dull:
+        if run.accuracy >= threshold - noise_band(threshold, run.reviews, standard.noise) and not dull:
             others = other_seeds(method, asked, seen)
             if not others:
                 return Verdict(Status.ERROR, f"{said}. {CLOSE}", SETTLES, again=True)
@@ -164,4 +214,9 @@ def outside_window(run: Run, standard: Standard) -> str:
 
 def noise_band(threshold: float, reviews: int, seed_noise: float) -> float:
     """How far below the threshold noise alone may bring a result: that of the held-out reviews and that of the seeds."""
-    return SPREAD * math.sqrt(threshold * (1 - threshold) / reviews + seed_noise**2)
+    return SPREAD * math.hypot(review_noise(threshold, reviews), seed_noise)
+
+
+def review_noise(accuracy: float, reviews: int) -> float:
+    """Standard deviation of an accuracy over draws of so many reviews (binomial)."""
+    return math.sqrt(accuracy * (1 - accuracy) / reviews)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from grader.assignments.finetuning.base import METHODS, QV_LAYERS, Facts
-from grader.probes import Draw, Question
+from grader.probes import Question
 from grader.records import Attempt, Observation
 
 HEAD_TENSORS = ("pre_classifier.weight", "pre_classifier.bias", "classifier.weight", "classifier.bias")
@@ -58,7 +58,9 @@ class Run:
     merged: frozenset[str]
     """Wrapped layers whose weight holds its adapter after the run: a change of no more than the adapter's rank."""
     accuracy: float | None
-    """Share of held-out reviews that are classified rightly; None when the model gave no usable logits."""
+    """Share of the answered held-out reviews that are classified rightly; None when the model gave no usable logits."""
+    reviews: int
+    """How many held-out reviews were answered."""
     loss: float | None
     """Mean cross-entropy on the held-out reviews, in nats; None without accuracy."""
     problem: str
@@ -104,12 +106,12 @@ def read_runs(question: Question, seen: Observation) -> list[Run]:
     """Read the evidence; raises KeyError, TypeError or ValueError for anything malformed, which is never a pass."""
     if seen.attempt is not Attempt.VALUE:
         return []
-    facts: Facts = question.secret["facts"]
-    runs = [_read(entry, facts) for entry in seen.value["runs"] if entry["steps"] > 0]
+    runs = [_read(entry, question) for entry in seen.value["runs"] if entry["steps"] > 0]
     return [run for run in runs if run.body()]  # another model's training is nobody's business here
 
 
-def _read(entry: Any, facts: Facts) -> Run:
+def _read(entry: Any, question: Question) -> Run:
+    facts: Facts = question.secret["facts"]
     root = entry["layout"].get("root", "")
     prefix = f"{root}." if root else ""
     end = {name: state for name, _, _, state in entry.get("end", [])}
@@ -126,7 +128,7 @@ def _read(entry: Any, facts: Facts) -> Run:
     open_body = any(t.trainable and t.name not in adapters and t.name not in head for t in tensors)
     adapted = any(name.startswith("distilbert.") for name in wrapped) and bool(adapters)
     kind = "lora" if adapted else "full" if open_body else "head"
-    accuracy, loss, problem = _accuracy(entry, facts)
+    accuracy, reviews, loss, problem = _accuracy(entry, question)
     changed = _changed(entry.get("distances", {}), facts)
     merged = frozenset(
         p for p in wrapped if _merged(p, entry.get("ranks", {}), wrapped[p], adapters) and f"{p}.weight" in changed
@@ -142,6 +144,7 @@ def _read(entry: Any, facts: Facts) -> Run:
         tuple(name for name in changed if name.rpartition(".")[0] not in merged),
         merged,
         accuracy,
+        reviews,
         loss,
         problem,
         frozenset(str(digest) for digest in end.values()),
@@ -198,19 +201,33 @@ def _merged(position: str, ranks: Any, tensors: list[Tensor], adapters: frozense
     return bool(inner) and isinstance(rank, int) and 0 < rank <= min(inner) and not any(t.trainable for t in own)
 
 
-def _accuracy(entry: Any, facts: Facts) -> tuple[float | None, float | None, str]:
+def _accuracy(entry: Any, question: Question) -> tuple[float | None, int, float | None, str]:
+    """Accuracy, number of reviews, loss, and why there is none: on all held-out reviews, or on the sample asked about first."""
     logits = entry.get("logits")
     if entry.get("raised"):
-        return None, None, f"the trained model could not be used on new reviews: {entry['raised']}"
-    if not isinstance(logits, np.ndarray) or logits.shape != (len(facts.labels), 2) or logits.dtype.kind != "f":
-        return None, None, "the trained model gave no logits of shape (reviews, 2)"
+        return None, 0, None, f"the trained model could not be used on new reviews: {entry['raised']}"
+    answers = {len(labels): labels for labels in (_sample(question), _labels(question))}
+    shaped = isinstance(logits, np.ndarray) and logits.ndim == 2 and logits.shape[1] == 2 and logits.dtype.kind == "f"
+    if not shaped or len(logits) not in answers:
+        return None, 0, None, "the trained model gave no logits of shape (reviews, 2)"
     if not np.isfinite(logits).all():
-        return None, None, "the trained model's logits are not finite"
-    labels = np.asarray(facts.labels)
+        return None, 0, None, "the trained model's logits are not finite"
+    labels = answers[len(logits)]
     wide = logits.astype(np.float64)
     wide -= wide.max(axis=1, keepdims=True)
     losses = np.log(np.exp(wide).sum(axis=1)) - wide[np.arange(len(labels)), labels]
-    return float((logits.argmax(axis=1) == labels).mean()), float(losses.mean()), ""
+    return float((logits.argmax(axis=1) == labels).mean()), len(labels), float(losses.mean()), ""
+
+
+def _labels(question: Question) -> np.ndarray[Any, Any]:
+    facts: Facts = question.secret["facts"]
+    return np.asarray(facts.labels)
+
+
+def _sample(question: Question) -> np.ndarray[Any, Any]:
+    """Labels of the held-out reviews that are asked about first; all of them where there is no sample."""
+    labels = _labels(question)
+    return labels[question.secret["sample"]] if "sample" in question.secret else labels
 
 
 _ATTEMPTS = {"full": (), "head": ("full",), "lora": ("full", "head")}
@@ -261,6 +278,7 @@ def summarise(question: Question, seen: Observation) -> dict[str, Any]:
     methods = {
         method: {
             "accuracy": run.accuracy,
+            "reviews": run.reviews,
             "threshold": facts.thresholds.get(method),
             "trainable": run.trainable,
             "steps": run.steps,
@@ -268,15 +286,4 @@ def summarise(question: Question, seen: Observation) -> dict[str, Any]:
         }
         for method, run in assign(runs).items()
     }
-    return {"methods": methods, "runs_seen": len(runs), "heldout_reviews": len(facts.labels)}
-
-
-def training_question(draw: Draw) -> Question:
-    """Ask for all runs, with the held-out reviews and without their labels."""
-    facts: Facts = draw.facts
-    return Question(
-        "grader.inside.training:training",
-        {"texts": list(facts.texts), "batch": 64},
-        {"facts": facts},
-        cpu_seconds=900.0,
-    )
+    return {"methods": methods, "runs_seen": len(runs)}
