@@ -43,6 +43,10 @@ class Sample:
 class Meter(Protocol):
     """How a session learns what its submission uses."""
 
+    @property
+    def capped(self) -> bool:
+        """Whether the operating system itself holds memory and processes below their limits."""
+
     def begin(self) -> None:
         """Call before the first cell: what a kernel has in use by then is not its submission's."""
 
@@ -96,6 +100,11 @@ class BoxMeter:
     _own: dict[tuple[str, str], float] = field(default_factory=dict)
     _cpu: float = 0.0
     _peak: int = 0
+
+    @property
+    def capped(self) -> bool:
+        """True with a control group."""
+        return self.group is not None
 
     def _folders(self) -> list[Path]:
         """The process folders of the box's own /proc: exactly its processes."""
@@ -174,6 +183,11 @@ class TreeMeter:
     """The kernel's process id."""
     _own: dict[tuple[int, float], float] = field(default_factory=dict)
     _peak: int = 0
+
+    @property
+    def capped(self) -> bool:
+        """Never."""
+        return False
 
     def begin(self) -> None:
         """Nothing to do: mode `none` imports nothing before the first cell."""
