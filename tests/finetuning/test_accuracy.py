@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from grader.assignments.finetuning import ASSIGNMENT
-from grader.assignments.finetuning.accuracy import judge_accuracy
+from grader.assignments.finetuning.accuracy import SAMPLE, SURE, judge_accuracy
 from grader.assignments.finetuning.base import Facts, Standard
 from grader.bundles import load_bundle
 from grader.bundles.window import derive_window
 from grader.errors import BundleError
-from grader.probes import Question
+from grader.fingerprint import question_digest
+from grader.probes import Draw, Question
 from grader.records import Attempt, Observation, Status, Verdict
 from grader.scoring import score
 
@@ -215,3 +216,121 @@ def test_a_window_that_does_not_hold_the_defaults_is_refused():
     runs = [{"method": "head", "lr": 5e-5, "epochs": 3, "batch": 8, "accuracy": 0.5}]
     with pytest.raises(BundleError, match="defaults"):
         derive_window("head", runs, bundle)
+
+
+# ---------------------------------------------------------------- a sample first
+
+
+MANY = replace(FACTS, texts=tuple(f"review {i}" for i in range(REVIEWS)))
+
+
+def drawn(facts=MANY, seed=0):
+    """The question as a run of this seed asks it."""
+    return ASSIGNMENT.questions["training"](Draw(np.random.default_rng(seed), facts))
+
+
+def answered(question, accuracy, labels=LABELS, **seen):
+    """What a head-only run of this accuracy answers to a question: as many rows as it asks about."""
+    rows = [int(text.removeprefix("review ")) for text in question.params["texts"]]
+    right = np.arange(len(rows)) < round(accuracy * len(rows))
+    truth = np.asarray(labels)[rows]
+    chosen = np.where(right, truth, 1 - truth)
+    return observation(accuracy, **{"logits": np.eye(2, dtype=np.float32)[chosen], **seen})
+
+
+def test_a_sample_of_many_reviews_is_asked_about_first():
+    question = drawn()
+    texts = question.params["texts"]
+    assert len(texts) == len(set(texts)) == SAMPLE
+    assert set(texts) < set(MANY.texts)
+    assert texts != list(MANY.texts[:SAMPLE]), "a file may be sorted by label"
+    assert texts != drawn(seed=1).params["texts"]
+    assert question.whole.params["texts"] == list(MANY.texts)
+    assert set(question.params) == set(question.whole.params) == {"texts", "batch"}, "no label goes into the box"
+
+
+def test_few_reviews_are_asked_about_at_once():
+    few = drawn(replace(MANY, texts=MANY.texts[:SAMPLE], labels=LABELS[:SAMPLE]))
+    assert few.followup is None
+    assert few.whole is few
+
+
+def judged(question, seen):
+    return judge_accuracy("head", "head/frozen", question, seen, STRUCTURE)
+
+
+def test_what_is_far_above_the_minimum_on_the_sample_is_settled():
+    question = drawn()
+    seen = answered(question, 0.86)
+    assert not question.followup.wanted(seen)
+    found = judged(question, seen)
+    assert found.status is Status.PASSED
+    assert f"0.860 on {SAMPLE} held-out reviews" in found.message
+
+
+@pytest.mark.parametrize("accuracy", [0.79, 0.76, 0.70, 0.50, 0.0])
+def test_nobody_loses_points_on_a_sample(accuracy):
+    question = drawn()
+    first = answered(question, accuracy)
+    assert question.followup.wanted(first)
+    unsettled = judged(question, first)
+    assert unsettled.status is Status.ERROR, "as when the minimum was raised since"
+    assert not unsettled.again
+    assert f"{SAMPLE} of {REVIEWS}" in unsettled.message
+    assert judged(question, answered(question.whole, 0.77)).status is Status.PASSED
+    miss = judged(question, answered(question.whole, 0.60))
+    assert miss.status is Status.FAILED
+    assert f"on {REVIEWS} held-out reviews" in miss.message
+
+
+def test_a_sample_settles_at_a_distance_of_its_own_noise():
+    question = drawn()
+    edge = 0.76 + SURE * math.sqrt(0.76 * 0.24 / SAMPLE)
+    assert not question.followup.wanted(answered(question, math.ceil(edge * SAMPLE) / SAMPLE))
+    assert question.followup.wanted(answered(question, math.floor(edge * SAMPLE - 1) / SAMPLE))
+
+
+def test_a_sample_settles_no_mean_loss_and_needs_no_minimum():
+    strict = drawn(replace(MANY, standards={"head": Standard(loss=0.5, noise=0.01)}))
+    assert strict.followup.wanted(answered(strict, 0.99))
+    free = drawn(replace(MANY, thresholds={}))
+    assert not free.followup.wanted(answered(free, 0.10))
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        Observation(Attempt.RAISED, error="E"),
+        Observation(Attempt.VALUE, None),
+        Observation(Attempt.VALUE, [1, 2]),
+        Observation(Attempt.VALUE, {"runs": [{"steps": 5}]}),
+        Observation(Attempt.VALUE, {"runs": {"steps": 5}}),
+        Observation(Attempt.VALUE, {"runs": []}),
+        observation(0.5, logits=np.full((SAMPLE, 2), np.nan, np.float32)),
+        observation(0.5, raised="RuntimeError"),
+        observation(0.5, logits=np.zeros((SAMPLE, 3), np.float32)),
+        observation(0.5, layout=[], start="no"),
+    ],
+)
+def test_what_cannot_be_read_is_not_asked_again(seen):
+    assert drawn().followup.wanted(seen) is False
+
+
+@pytest.mark.parametrize("rows", [1, SAMPLE - 1, SAMPLE + 1, REVIEWS - 1, REVIEWS + SAMPLE])
+def test_another_number_of_answers_never_passes(rows):
+    seen = observation(0.99, logits=np.eye(2, dtype=np.float32)[np.resize(LABELS, rows)])
+    assert judged(drawn(), seen).status is Status.FAILED
+
+
+def test_a_sample_of_a_sorted_file_has_both_labels():
+    ordered = tuple(sorted(LABELS))
+    question = drawn(replace(MANY, labels=ordered))
+    always = observation(0.5, logits=np.tile(np.float32([0.0, 1.0]), (SAMPLE, 1)))
+    assert question.followup.wanted(always)
+    assert judged(question, answered(question, 0.9, labels=ordered)).status is Status.PASSED
+
+
+def test_a_digest_covers_what_is_asked_later():
+    question = drawn()
+    other = replace(question, followup=replace(question.followup, question=replace(question.whole, op="other")))
+    assert question_digest(question) != question_digest(other) != question_digest(replace(question, followup=None))

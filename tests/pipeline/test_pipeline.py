@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from grader.codec import dumps, loads
+from grader.execution import run_notebook
+from grader.notebook import read_notebook
 from grader.pipeline import report_for
 from grader.plan import content_key
-from grader.probes import call
+from grader.probes import Followup, call
 from grader.records import Attempt, Evidence, Outcome, Status
 from tests.pipeline.conftest import notebook_bytes, submission_of
 
@@ -185,3 +188,16 @@ def test_evidence_of_other_questions_is_for_a_person_to_decide(workplace, monkey
     assert "has changed since" in report.score.review[0]
     monkeypatch.setitem(workplace.ground.assignment.questions, "shout/upper", probes["shout/upper"])
     assert report_for(workplace.ground, submission, result).score.total == 9
+
+
+def test_a_followup_is_asked_of_the_same_kernel_where_it_is_wanted(workplace) -> None:
+    count = "calls = []\ndef ask(word):\n    calls.append(word)\n    return list(calls)"
+    dear = call("ask", "dear")
+    questions = {
+        name: replace(call("ask", name), followup=Followup(dear, lambda _seen, wanted=wanted: wanted))
+        for name, wanted in (("enough", False), ("open", True))
+    }
+    notebook = read_notebook(notebook_bytes(count))
+    ran = asyncio.run(run_notebook(workplace.pool, workplace.spec({}), workplace.limits, notebook, questions))
+    assert ran.observations["enough"].value == ["enough"]
+    assert ran.observations["open"].value == ["enough", "open", "dear"]

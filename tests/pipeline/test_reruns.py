@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from dataclasses import replace
 from statistics import fmean
 
 import pytest
@@ -13,7 +14,7 @@ from grader.bundles import load_bundle
 from grader.codec import dumps, loads
 from grader.compare import failed, passed
 from grader.pipeline import Ground, report_for
-from grader.probes import Draw, Question, call
+from grader.probes import Draw, Followup, Question, call
 from grader.records import Attempt, Evidence, Observation, Outcome, Status, Verdict
 from tests.pipeline.conftest import notebook_bytes, submission_of
 
@@ -22,7 +23,8 @@ OPEN = Verdict(Status.ERROR, "Close to the minimum.", again=True)
 
 
 def _numbers(_draw: Draw) -> Question:
-    return call("numbers")
+    """What reruns are asked is the whole question, whatever a sample would say."""
+    return replace(call("number"), followup=Followup(call("numbers"), lambda seen: seen.value == 1))
 
 
 @LUCK.check("luck/mean", points=5, probe=_numbers)
@@ -48,6 +50,7 @@ first = [random.random(), float(np.random.rand()), float(torch.rand(()))]
 manual_seed(3)
 second = float(torch.rand(()))
 generator = np.random.default_rng(5).random()
+def number(): return 1 if first[0] == 0.13436424411240122 else 2  # with the notebook's own seed only
 def numbers(): return [*first, second, generator]
 def sure(): return True
 """
