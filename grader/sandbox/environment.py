@@ -31,6 +31,9 @@ _HUGGING_FACE = {
     "TOKENIZERS_PARALLELISM": "false",
     "WANDB_MODE": "disabled",
 }
+_FEW_MESSAGES = {"TQDM_MININTERVAL": "30"}
+"""Seconds between two drawings of a progress bar: ten messages a second cost the grader more CPU time than all its questions."""
+
 _PASSED_ON = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PATHEXT", "COMSPEC", "WINDIR")
 """What a plain subprocess keeps of the caller's environment, since its interpreter may need it."""
 
@@ -54,6 +57,7 @@ def environment(extra: Mapping[str, str], threads: int, work: str = BOX, *, isol
         "MKL_NUM_THREADS": str(threads),
         **BEFORE_IMPORTS,
         **_HUGGING_FACE,
+        **_FEW_MESSAGES,
         **extra,
     }
     if not isolated:

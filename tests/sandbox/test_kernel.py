@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -340,3 +341,11 @@ def test_a_child_on_its_way_to_another_program_does_not_count_its_parents_memory
     assert {cell.status for cell in ran.cells} == {"ok"}
     assert ran.outcome is Outcome.COMPLETED
     assert 700 << 20 < ran.usage.peak_bytes < 1200 << 20
+
+
+def test_progress_bars_are_drawn_at_their_ends_only(warm_pool):
+    """Every drawing is a message, whose way to the grader costs more than the step it tells of."""
+    bar = "import time\nfrom tqdm.auto import tqdm\nfor _ in tqdm(range(40)):\n    time.sleep(0.05)"
+    ran = go(warm_pool, [bar])
+    drawn = re.findall(r"(\d+)%\|", ran.cells[0].output)
+    assert drawn == ["0", "100"]
