@@ -175,8 +175,12 @@ class Workplace:
             transformers_version=versions()["transformers"],
         )
 
-    def spec(self, companions: Mapping[str, bytes]) -> BoxSpec:
-        """What a submission finds in its box."""
+    def spec(self, companions: Mapping[str, bytes], seed: str = "") -> BoxSpec:
+        """What a submission finds in its box.
+
+        Its random numbers begin at a state that follows from `seed` and does not tell it, so that a submission that is run
+        again, by whichever worker, trains as before; without a seed they are fresh.
+        """
         bundle = self.ground.bundle
         own: dict[str, Path | bytes] = {"train.csv": bundle.train_csv, "eval.csv": bundle.eval_csv}
         cache = self._home.path / "hf"
@@ -188,7 +192,8 @@ class Workplace:
             own |= {f".hf/{part.name}": part for part in cache.iterdir() if part != hub}
             binds[".hf/hub"] = hub
         allowed = {name: data for name, data in companions.items() if name not in own and not name.startswith(".")}
-        return BoxSpec(files={**allowed, **own}, binds=binds, threads=self.threads)
+        state = int(hashlib.sha256(f"{seed}/random state".encode()).hexdigest()[:12], 16) if seed else None
+        return BoxSpec(files={**allowed, **own}, binds=binds, seed=state, threads=self.threads)
 
     async def run(
         self,
@@ -210,7 +215,7 @@ class Workplace:
             return self._nothing(seed, str(error))
         try:
             shims = (_SHIMS, shim_facts(environment))
-            run = functools.partial(run_notebook, self.pool, self.spec(helpers), self.limits, notebook)
+            run = functools.partial(run_notebook, self.pool, self.spec(helpers, seed), self.limits, notebook)
             ran = await run(questions, shims, progress)
             ran = await settle(self.ground.assignment, ran, run, questions, shims, progress)
         except InfrastructureError as error:

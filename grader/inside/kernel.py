@@ -13,7 +13,6 @@ import importlib.util
 import inspect
 import json
 import os
-import random
 import signal
 import sys
 import types
@@ -31,6 +30,7 @@ from ipykernel.kernelapp import IPKernelApp
 from traitlets.config import Config
 from zmq.constants import SocketOption, SocketType
 
+from grader.inside.seeds import reseed
 from grader.inside.zygote import CHANNELS, preload
 
 __all__ = ["BoxKernel", "BoxKernelApp", "become_kernel", "main"]
@@ -171,14 +171,9 @@ class BoxKernelApp(IPKernelApp):
 
 def _reseed(seed: int | None, threads: int) -> None:
     """A fork inherits the zygote's random states: draw new ones, or set the one that is asked for."""
-    number = seed if seed is not None else int.from_bytes(os.urandom(6), "little")
-    random.seed(number)
-    if "numpy" in sys.modules:
-        import_module("numpy").random.seed(number % 2**32)
+    reseed(seed if seed is not None else int.from_bytes(os.urandom(6), "little"))
     if "torch" in sys.modules:
-        torch = import_module("torch")
-        torch.default_generator.manual_seed(number)
-        torch.set_num_threads(threads)
+        import_module("torch").set_num_threads(threads)
 
 
 def become_kernel(request: dict[str, Any]) -> None:

@@ -1,12 +1,14 @@
 """Other random numbers than the last time: fixed seeds are shifted when a notebook is run again to settle a close result.
 
-Runs in the box, in reruns only. Who fixes a seed gets another one, and the whole notebook the same other one.
+Runs in the box, in reruns only. Who fixes a seed gets another one, and the whole notebook the same other one; who fixes none
+begins at another state.
 """
 
 from __future__ import annotations
 
 import functools
 import random
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,10 +19,20 @@ __all__ = ["install"]
 _LIMIT = 2**32
 
 
+def reseed(number: int) -> None:
+    """Begin the random numbers of Python, and of NumPy and PyTorch where they are imported, at a state."""
+    random.seed(number)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(number % _LIMIT)
+    if "torch" in sys.modules:
+        sys.modules["torch"].default_generator.manual_seed(number)
+
+
 def install(_record: Record, facts: Mapping[str, Any]) -> None:
     """Shift the seeds given to `random`, NumPy and PyTorch by `facts["seed_shift"]`; 0 or none changes nothing."""
     shift = int(facts.get("seed_shift", 0))
     if shift:
+        reseed(random.getrandbits(48) + shift)
         _shift(random, "seed", shift)
         when_imported("numpy.random", lambda module: _shift(module, "seed", shift))
         when_imported("torch", lambda module: _shift_torch(module, shift))

@@ -201,3 +201,12 @@ def test_a_followup_is_asked_of_the_same_kernel_where_it_is_wanted(workplace) ->
     ran = asyncio.run(run_notebook(workplace.pool, workplace.spec({}), workplace.limits, notebook, questions))
     assert ran.observations["enough"].value == ["enough"]
     assert ran.observations["open"].value == ["enough", "open", "dear"]
+
+
+def test_a_submission_draws_the_same_random_numbers_whenever_it_is_run(run) -> None:
+    """Nobody's accuracy changes because a batch was interrupted, run on a cluster or graded again."""
+    drawn = "import random, numpy, torch\nprint(random.random(), numpy.random.rand(), float(torch.rand(())))"
+    first, again, other = run(drawn), run(drawn), run(drawn, "# another submission")
+    numbers = [report.execution.cells[0].output for report in (first, again, other)]
+    assert numbers[0] == numbers[1]
+    assert not set(numbers[0].split()) & set(numbers[2].split())

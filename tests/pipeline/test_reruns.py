@@ -91,6 +91,16 @@ def test_a_close_result_is_run_again_with_other_seeds(place):
     assert result.execution.usage.wall_seconds > once.execution.usage.wall_seconds
 
 
+def test_who_fixes_no_seed_gets_other_numbers_in_each_run(place):
+    drawn = (
+        "import random, numpy, torch\nfound = [random.random(), float(numpy.random.rand()), float(torch.rand(()))]\n"
+    )
+    _, result, _ = go(place, drawn + "def number(): return 1\ndef numbers(): return found")
+    seen = result.evidence.observations["luck/mean"]
+    runs = [seen.value, *(further.value for further in seen.again)]
+    assert len({value for values in runs for value in values}) == 9
+
+
 def test_what_is_not_in_doubt_runs_once(workplace):
     _, result, stages = go(workplace, "def add(a, b): return a + b")
     assert not [stage for stage in stages if "seeds" in stage]
