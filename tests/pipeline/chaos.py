@@ -61,8 +61,11 @@ KINDS_OF_NOTEBOOKS = (
 )
 
 
-def hand_in(folder: Path, count: int) -> None:
-    """Write a class of short notebooks: right, wrong, raising, with a helper module, one that ends its kernel, one that is none."""
+def hand_in(folder: Path, count: int, pause: float = 0.0) -> None:
+    """Write a class of short notebooks: right, wrong, raising, with a helper module, one that ends its kernel, one that is none.
+
+    Each sleeps `pause` seconds more: a batch has to last as long as there is something to kill.
+    """
     folder.mkdir()
     for number in range(count):
         stem = f"student{number:02d}_{100 + number}_9{number:03d}_"
@@ -71,7 +74,11 @@ def hand_in(folder: Path, count: int) -> None:
             (folder / f"{stem}helper.py").write_text(ADD)
         if str(100 + number) == ENDS_ITSELF:
             cells = (ADD, "import os\nos._exit(3)", SHOUT)
-        data = b"%PDF-1.7 not a notebook" if number == 11 else notebook_bytes(f"print({number})", *cells)
+        data = (
+            b"%PDF-1.7 not a notebook"
+            if number == 11
+            else notebook_bytes(f"import time\ntime.sleep({pause})\nprint({number})", *cells)
+        )
         (folder / f"{stem}lab.ipynb").write_bytes(data)
 
 
@@ -381,12 +388,16 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--submissions", type=int, default=40)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--pause", type=float, help="seconds that each notebook sleeps; enough for so many kills if not given"
+    )
     parser.add_argument("--seed", type=int, default=None, help="of the kills; printed")
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
     print(f"seed {seed}")
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    hand_in(folder / "in", options.submissions)
+    pause = max(0.0, options.kills - 20) * 0.05 if options.pause is None else options.pause
+    hand_in(folder / "in", options.submissions, pause)
     (folder / "secret").write_text("a secret of chaos")
     calm = Batch(folder, options.submissions, options.workers, "calm")
     began = time.monotonic()

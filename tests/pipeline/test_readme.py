@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,22 +14,18 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
-def test_the_first_command_grades_the_sample_class_as_labelled(tmp_path) -> None:
+@pytest.mark.timeout(2400)
+def test_the_first_command_grades_the_sample_class_as_labelled(sample_class) -> None:
     assert "bash scripts/sample-class.sh" in README
-    environment = {**os.environ, "RUN": str(tmp_path / "run")}
-    done = subprocess.run(
-        ["bash", "scripts/sample-class.sh"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    assert "All 16 submissions of the sample class are graded as labelled." in sample_class.output, (
+        sample_class.output[-6000:] + sample_class.errors[-2000:]
     )
-    assert "All 16 submissions of the sample class are graded as labelled." in done.stdout, (
-        done.stdout[-6000:] + done.stderr[-2000:]
-    )
-    assert done.returncode == 0
-    page = Path(re.search(r"Class report: (\S+)", done.stdout).group(1))
+    assert sample_class.code == 0
+    page = Path(re.search(r"Class report: (\S+)", sample_class.output).group(1))
     assert "Sample class" in page.read_text(encoding="utf-8")
-    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
-    assert main(["rejudge", str(tmp_path / "run")]) == 0
-    assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
+    before = {p: p.read_bytes() for p in sample_class.run.rglob("*") if p.is_file()}
+    assert main(["rejudge", str(sample_class.run)]) == 0
+    assert {p: p.read_bytes() for p in sample_class.run.rglob("*") if p.is_file()} == before
 
 
 @pytest.mark.slow
