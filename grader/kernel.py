@@ -33,9 +33,6 @@ from grader.sandbox.provisioner import BoxProvisioner
 __all__ = ["KernelSession"]
 
 _READY_SECONDS = 120.0
-_WATCH_SECONDS = 0.1
-_CAPPED_WATCH_SECONDS = 0.5
-"""Between looks at a box whose memory and processes the operating system caps by itself; each look costs a millisecond."""
 _GRACE_SECONDS = 10.0
 """How long an interrupted cell may take to come back, in wall seconds: exception handlers may have to run."""
 
@@ -172,7 +169,7 @@ class KernelSession:
 
     async def _watch(self) -> None:
         meter = self._provisioner.meter
-        seconds = _CAPPED_WATCH_SECONDS if meter is not None and meter.capped else _WATCH_SECONDS
+        seconds = meter.pause if meter is not None else 0.1
         while not self._provisioner.ended.is_set():
             self._judge(self._sample())
             with contextlib.suppress(TimeoutError):

@@ -176,11 +176,7 @@ class Workplace:
         )
 
     def spec(self, companions: Mapping[str, bytes], seed: str = "") -> BoxSpec:
-        """What a submission finds in its box.
-
-        Its random numbers begin at a state that follows from `seed` and does not tell it, so that a submission that is run
-        again, by whichever worker, trains as before; without a seed they are fresh.
-        """
+        """What a submission finds in its box; a `seed`, which nothing there tells, makes it train the same whenever it is run."""
         bundle = self.ground.bundle
         own: dict[str, Path | bytes] = {"train.csv": bundle.train_csv, "eval.csv": bundle.eval_csv}
         cache = self._home.path / "hf"

@@ -44,8 +44,8 @@ class Meter(Protocol):
     """How a session learns what its submission uses."""
 
     @property
-    def capped(self) -> bool:
-        """Whether the operating system itself holds memory and processes below their limits."""
+    def pause(self) -> float:
+        """Seconds between two readings that notice a limit in time."""
 
     def begin(self) -> None:
         """Call before the first cell: what a kernel has in use by then is not its submission's."""
@@ -102,9 +102,9 @@ class BoxMeter:
     _peak: int = 0
 
     @property
-    def capped(self) -> bool:
-        """True with a control group."""
-        return self.group is not None
+    def pause(self) -> float:
+        """Long with a control group: the operating system itself caps memory and processes then, and a reading costs a millisecond."""
+        return 0.5 if self.group else 0.1
 
     def _folders(self) -> list[Path]:
         """The process folders of the box's own /proc: exactly its processes."""
@@ -185,9 +185,9 @@ class TreeMeter:
     _peak: int = 0
 
     @property
-    def capped(self) -> bool:
-        """Never."""
-        return False
+    def pause(self) -> float:
+        """Short: nobody else holds a limit."""
+        return 0.1
 
     def begin(self) -> None:
         """Nothing to do: mode `none` imports nothing before the first cell."""
