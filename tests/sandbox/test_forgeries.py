@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from grader.assignments import load_assignment
+from grader.assignments.finetuning.accuracy import SAMPLE
 from grader.bundles import load_bundle
 from grader.pipeline import Ground, Workplace, report_for
 from grader.sandbox.contract import Limits
@@ -147,7 +148,7 @@ model.forward = types.MethodType(spy, model)
 def test_a_model_that_looks_around_while_it_is_asked_finds_reviews_but_no_labels_and_no_seed(report_of):
     report = report_of(MODEL, SPY)
     assert gained(report) == {"full/trained": 5}
-    assert "saw 3000 texts and []" in message(report, "full/accuracy")
+    assert f"saw {SAMPLE} texts and []" in message(report, "full/accuracy")
 
 
 CONSTANTS = """
