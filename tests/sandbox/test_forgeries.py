@@ -129,13 +129,13 @@ def test_a_table_of_all_reviews_that_were_given_and_a_count_of_their_words_are_n
 SPY = """
 import sys, types
 def spy(self, input_ids=None, attention_mask=None, **more):
-    frame, seen, texts = sys._getframe().f_back, [], 0
+    frame, seen = sys._getframe().f_back, []
     while frame:
         for name, value in frame.f_locals.items():
             seen.append((name, value))
             if type(value) is dict: seen += [(key, part) for key, part in value.items() if type(key) is str]
-            if name == "texts" and type(value) is list: texts = len(value)
         frame = frame.f_back
+    texts = max((len(value) for name, value in seen if name == "texts" and type(value) is list), default=0)
     words = ("secret", "seed", "expected", "label", "threshold", "truth", "heldout")
     found = {name for name, value in seen if any(word in name for word in words) and value is not None}
     raise RuntimeError(f"saw {texts} texts and {sorted(found)}")

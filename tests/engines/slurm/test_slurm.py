@@ -175,29 +175,38 @@ def outcome_of(run: Path) -> dict[str, Any]:
     return found
 
 
+def disturb(process: subprocess.Popen[bytes], batch: Batch) -> tuple[list[int], str, str]:
+    """Cancel a job and let another run into its walltime, all four being there; how many ran over time, and who was ended."""
+    counts = list[int]()
+    cancelled = limited = ""
+    while process.poll() is None:
+        running = jobs_of("sample", "R")
+        counts.append(len(running))
+        done = len(batch.done())
+        if len(running) == JOBS and done >= 1 and not cancelled:
+            cancelled = min(running, key=int)
+            subprocess.run(["scancel", cancelled], check=True)
+        elif len(running) == JOBS and done >= 3 and cancelled not in running and not limited:
+            limited = min(running, key=int)  # the oldest, which has run for more than its new limit of a minute
+            subprocess.run(["scontrol", "update", f"JobId={limited}", "TimeLimit=1"], check=True)
+        time.sleep(1)
+    return counts, cancelled, limited
+
+
 @pytest.mark.timeout(5000)
 def test_the_sample_class_on_four_jobs_equals_the_run_on_this_machine(cluster, sample_class) -> None:
     """One job is cancelled in the middle, one runs into its walltime; both are replaced, and jobs go back when work ends."""
-    folder = cluster / "sample"
+    folder = cluster / "sample-class"
     folder.mkdir()
     shutil.copy(sample_class.secret, folder / "secret")
     engine = profile(cluster, "sample", jobs=JOBS, walltime="00:50:00")
     source = SAMPLE / "submissions.zip"
     there = Batch(folder, 16, JOBS, "there", (*OPTIONS, "--executor", engine), "finetuning", source)
     process = there.start()
-    running, cancelled, limited = set[str](), "", ""
-    counts = list[int]()
-    while process.poll() is None:
-        before, running = running, set(jobs_of("sample", "R"))
-        counts.append(len(running))
-        done = len(there.done())
-        if len(running) == JOBS and done >= 1 and not cancelled:
-            cancelled = min(running)
-            subprocess.run(["scancel", cancelled], check=True)
-        elif len(running) == JOBS and done >= 3 and cancelled not in before and not limited:
-            limited = min(running)  # the oldest, which has run for more than its new limit of a minute
-            subprocess.run(["scontrol", "update", f"JobId={limited}", "TimeLimit=1"], check=True)
-        time.sleep(0.5)
+    try:
+        counts, cancelled, limited = disturb(process, there)
+    finally:
+        process.terminate()
     assert process.returncode in (0, 3), there.said()
     assert cancelled
     assert limited
@@ -206,6 +215,7 @@ def test_the_sample_class_on_four_jobs_equals_the_run_on_this_machine(cluster, s
     last = len(counts) - 1 - counts[::-1].index(JOBS)
     assert set(counts[last + 1 :]) & set(range(1, JOBS)), "fewer jobs towards the end"
     assert no_jobs_of("sample")
+    assert not list((cluster / "sample").iterdir())  # neither keys nor logs are left
     compared = subprocess.run(
         [sys.executable, str(SAMPLE / "compare.py"), str(there.run)], capture_output=True, text=True
     )
