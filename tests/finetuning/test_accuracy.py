@@ -10,10 +10,12 @@ import pytest
 from grader.assignments.finetuning import ASSIGNMENT
 from grader.assignments.finetuning.accuracy import SAMPLE, SURE, judge_accuracy
 from grader.assignments.finetuning.base import Facts, Standard
+from grader.assignments.finetuning.runs import MOST_RUNS, read_runs
 from grader.bundles import load_bundle
 from grader.bundles.window import derive_window
 from grader.errors import BundleError
 from grader.fingerprint import question_digest
+from grader.inside import witness
 from grader.probes import Draw, Question
 from grader.records import Attempt, Observation, Status, Verdict
 from grader.scoring import score
@@ -310,6 +312,7 @@ def test_a_sample_settles_no_mean_loss_and_needs_no_minimum():
         observation(0.5, raised="RuntimeError"),
         observation(0.5, logits=np.zeros((SAMPLE, 3), np.float32)),
         observation(0.5, layout=[], start="no"),
+        observation(0.5, order=10**400, seconds=10**400),
     ],
 )
 def test_what_cannot_be_read_is_not_asked_again(seen):
@@ -334,3 +337,12 @@ def test_a_digest_covers_what_is_asked_later():
     question = drawn()
     other = replace(question, followup=replace(question.followup, question=replace(question.whole, op="other")))
     assert question_digest(question) != question_digest(other) != question_digest(replace(question, followup=None))
+
+
+def test_a_claim_of_thousands_of_runs_is_not_read_to_its_end():
+    """A forged answer; sharing them out would take longer than the course."""
+    (entry,) = observation(0.9).value["runs"]
+    seen = Observation(Attempt.VALUE, {"runs": [{**entry, "order": number} for number in range(5000)]})
+    question = Question("training", secret={"facts": FACTS})
+    assert len(read_runs(question, seen)) == MOST_RUNS == witness._MAX_RUNS
+    assert judge_accuracy("head", "head/frozen", question, seen, STRUCTURE).status is Status.PASSED

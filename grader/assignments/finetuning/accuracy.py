@@ -72,7 +72,7 @@ def _leaves_open(asked: Question, seen: Observation) -> bool:
     facts: Facts = asked.secret["facts"]
     try:
         found = assign(read_runs(asked, seen))
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return False
     return not all(is_settled(method, run, facts) for method, run in found.items())
 

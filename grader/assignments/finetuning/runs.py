@@ -16,6 +16,8 @@ from grader.assignments.finetuning.base import METHODS, QV_LAYERS, Facts
 from grader.probes import Question
 from grader.records import Attempt, Observation
 
+MOST_RUNS = 24
+"""As many as the witness keeps. What claims more is not read further: sharing runs out takes the cube of their number."""
 HEAD_TENSORS = ("pre_classifier.weight", "pre_classifier.bias", "classifier.weight", "classifier.bias")
 
 
@@ -106,7 +108,7 @@ def read_runs(question: Question, seen: Observation) -> list[Run]:
     """Read the evidence; raises KeyError, TypeError or ValueError for anything malformed, which is never a pass."""
     if seen.attempt is not Attempt.VALUE:
         return []
-    runs = [_read(entry, question) for entry in seen.value["runs"] if entry["steps"] > 0]
+    runs = [_read(entry, question) for entry in seen.value["runs"][:MOST_RUNS] if entry["steps"] > 0]
     return [run for run in runs if run.body()]  # another model's training is nobody's business here
 
 
@@ -246,6 +248,7 @@ def assign(runs: list[Run]) -> dict[str, Run]:
         own: list[Run | None] = [run for run in runs if run.kind == method]
         strangers: list[Run | None] = [run for run in runs if run.kind in _ATTEMPTS[method]]
         options.append(own or [*strangers, None])
+    sound = {id(run): _sound(run) for run in runs}
     best: dict[str, Run] = {}
     best_key: tuple[float, ...] = ()
     for choice in itertools.product(*options):
@@ -254,9 +257,8 @@ def assign(runs: list[Run]) -> dict[str, Run]:
         odd = [method for method, run in taken.items() if run.kind != method]
         if len(set(orders)) < len(orders) or (odd and orders != sorted(orders)):
             continue
-        sound = sum(_sound(run) for run in taken.values())
         accuracy = sum(run.accuracy or 0.0 for run in taken.values())
-        key = (len(taken), sound, round(accuracy, 6), -sum(orders))
+        key = (len(taken), sum(sound[id(run)] for run in taken.values()), round(accuracy, 6), -sum(orders))
         if not best_key or key > best_key:
             best, best_key = taken, key
     return best
