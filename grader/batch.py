@@ -65,9 +65,14 @@ class NotSentError(Exception):
     """The workers had broken down before an item was sent to them: it is not to blame."""
 
 
-def workers_for(cores: int, memory_bytes: int) -> int:
-    """How many submissions to run side by side: one per core, with 2 GiB each beside 2 GiB for everything else."""
-    return max(1, min(cores, (memory_bytes - 2 * _GIB) // (2 * _GIB)))
+def workers_for(cores: int, memory_bytes: int, model_bytes: int = 0) -> int:
+    """How many submissions to run side by side: one per core, as far as the memory that is available goes.
+
+    A worker with its zygote and a kernel that trains takes 0.65 GiB (docs/benchmarks.md) and is given 1 GiB. On top come twelve
+    times the model: weights, gradients and Adam's two moments of the one that is trained, and, of three methods, what the
+    notebook keeps, the witness's copies, and room for one that is made anew. Everything else has 1 GiB.
+    """
+    return max(1, min(cores, (memory_bytes - _GIB) // (_GIB + 12 * model_bytes)))
 
 
 def pump(

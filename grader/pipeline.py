@@ -182,7 +182,7 @@ class Workplace:
         cache = self._home.path / "hf"
         hub = cache / "hub"
         binds: dict[str, Path] = {}
-        if sum(file.stat().st_size for file in bundle.model_dir.iterdir()) <= _COPIED_BYTES:
+        if bundle.model_bytes <= _COPIED_BYTES:
             own[".hf"] = cache
         else:  # a large model is shown read-only instead of being copied for every submission
             own |= {f".hf/{part.name}": part for part in cache.iterdir() if part != hub}

@@ -75,6 +75,11 @@ class Bundle:
         return self.path / "model"
 
     @property
+    def model_bytes(self) -> int:
+        """Bytes of the model's files."""
+        return sum(file.stat().st_size for file in self.model_dir.iterdir())
+
+    @property
     def train_csv(self) -> Path:
         """The training reviews, columns `review` and `label` (and usually `index`)."""
         return self.path / "train.csv"

@@ -17,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from grader.sandbox.cgroup import allowance
 from grader.sandbox.contract import Limits
 
 __all__ = ["bar", "console", "limits_of", "machine", "stderr"]
@@ -32,9 +33,10 @@ def limits_of(options: argparse.Namespace) -> Limits:
 
 
 def machine() -> tuple[int, int]:
-    """Cores this process may use, and bytes of memory available now."""
+    """Whole cores this process may use, at least one, and bytes of memory available to it now: a container's, a job's or the machine's."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores, int(psutil.virtual_memory().available)
+    granted, left = allowance()
+    return max(1, int(min(cores, granted))), int(min(psutil.virtual_memory().available, left))
 
 
 def bar(*, unit: bool = True) -> Progress:

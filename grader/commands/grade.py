@@ -24,6 +24,7 @@ from grader.fingerprint import digest_of, versions
 from grader.hold import hold
 from grader.index import Index, mark_sources, publish_changed, read_index
 from grader.intake import Intake, Roster, read_roster, take_in
+from grader.pipeline import Ground
 from grader.plan import Plan, Wish, make_plan
 from grader.records import Report, Submission
 from grader.reports import class_table
@@ -86,9 +87,10 @@ def _grade(
     _say_plan(submissions, plan, verbose=options.verbose)
     if jobs := plan.jobs:
         setting = Setting(info.assignment, info.bundle_path, directory.secret(), info.sandbox, limits_of(options))
-        engine = _engine(options, len(jobs))
+        slots = _side_by_side(options, ground)
+        engine = _engine(options, min(slots, len(jobs)))
         started = time.monotonic()
-        _run_shown(directory, order_for(ground, setting), jobs, engine, _side_by_side(options))
+        _run_shown(directory, order_for(ground, setting), jobs, engine, slots)
         console.print(f"Ran {len(jobs)} submissions in {_minutes(time.monotonic() - started)} on {engine.name}.")
     with stderr.status("judging and writing reports"):
         now.finished = now.finished or (wish == Wish() and directory.finished(submissions))
@@ -114,12 +116,13 @@ def finish(directory: RunDirectory, reports: Sequence[Report], said: Sequence[st
     return 4 if failed else 3 if review else 0
 
 
-def _side_by_side(options: argparse.Namespace) -> int:
-    return options.workers if options.workers > 0 else workers_for(*machine())
+def _side_by_side(options: argparse.Namespace, ground: Ground) -> int:
+    if options.workers > 0:
+        return int(options.workers)
+    return workers_for(*machine(), ground.bundle.model_bytes)
 
 
-def _engine(options: argparse.Namespace, jobs: int) -> Engine:
-    workers = min(_side_by_side(options), jobs)
+def _engine(options: argparse.Namespace, workers: int) -> Engine:
     return choose_engine(options.executor, workers=workers, tls=options.tls, insecure_tcp=options.insecure_tcp)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Self
 
 from grader.sandbox.contract import Limits
 
-__all__ = ["PREFIX", "ControlGroup"]
+__all__ = ["PREFIX", "ControlGroup", "allowance"]
 
 PREFIX = "dat450-"
 _ROOT = Path("/sys/fs/cgroup")
@@ -147,6 +148,48 @@ class ControlGroup:
     def folders(self) -> tuple[Path, ...]:
         """Every folder made for this group."""
         return tuple(dict.fromkeys((self.memory, self.pids, self.cpu)))
+
+
+def allowance(root: Path = _ROOT, own: str | None = None) -> tuple[float, float]:
+    """Cores and bytes of memory that the control groups of this process leave it; infinite where nothing limits them.
+
+    A container or a batch job often has less than its machine. Every group above counts, too.
+    Formats: cpu.max, memory.max and memory.stat of version 2; cpu.cfs_quota_us, memory.limit_in_bytes and memory.stat of version 1.
+    """
+    try:
+        paths = _own_paths(Path("/proc/self/cgroup").read_text() if own is None else own)
+    except (OSError, ValueError):
+        return math.inf, math.inf
+    if (root / "cgroup.controllers").exists():
+        both = _upwards(root, paths.get("", "/"))
+        return min(map(_cores, both)), min(_left(group, "memory.max", ("anon", "shmem")) for group in both)
+    cpu, memory = (_upwards(root / name, paths.get(name, "/")) for name in ("cpu", "memory"))
+    in_use = ("total_rss", "total_shmem")
+    return min(map(_cores, cpu)), min(_left(group, "memory.limit_in_bytes", in_use) for group in memory)
+
+
+def _upwards(root: Path, path: str) -> list[Path]:
+    """A group and all those above it, up to `root`."""
+    group = root / path.strip("/")
+    return [group, *(above for above in group.parents if above.is_relative_to(root))]
+
+
+def _cores(group: Path) -> float:
+    """Cores whose time a group may use."""
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+        quota, period = (group / "cpu.max").read_text().split()
+        return int(quota) / int(period) if quota != "max" else math.inf
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+        limit, per = (int((group / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+        return limit / per if limit > 0 else math.inf
+    return math.inf
+
+
+def _left(group: Path, limit: str, in_use: tuple[str, str]) -> float:
+    """Bytes that a group may still take; its cache of files makes room by itself."""
+    with contextlib.suppress(OSError, ValueError):
+        return max(0, int((group / limit).read_text()) - sum(_entry(group / "memory.stat", key) for key in in_use))
+    return math.inf
 
 
 def _entry(path: Path, key: str) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from grader.batch import run_batch
+from grader.batch import run_batch, workers_for
 from grader.engines import LocalEngine, choose_engine, worker
 from grader.engines.certificates import write_certificates
 from grader.engines.contract import Session
@@ -229,3 +229,16 @@ def threads() -> ThreadsEngine:
 def test_an_engine_of_ones_own(tmp_path) -> None:
     engine = choose_engine("tests.engines.test_engines:threads", workers=1)
     assert totals(grade_on(engine, Path(tmp_path) / "run", [(ADD, SHOUT), (ADD,)])) == [9, 6]
+
+
+@pytest.mark.parametrize(
+    ("cores", "gib", "model_mb", "workers"),
+    [
+        (2, 24, 1, 2),  # cores are what is scarce
+        (16, 9, 1, 7),  # memory is
+        (16, 32, 268, 7),  # the real DistilBERT: three gigabytes more each
+        (4, 0.5, 1, 1),  # one always runs
+    ],
+)
+def test_as_many_workers_as_cores_and_memory_allow(cores, gib, model_mb, workers):
+    assert workers_for(cores, int(gib * 2**30), model_mb * 10**6) == workers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import tempfile
 from dataclasses import fields, replace
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from grader.commands.common import machine
 from grader.errors import SandboxError, UsageError
 from grader.records import CellError
 from grader.sandbox.cells import error_of, plain, printed, symptom
-from grader.sandbox.cgroup import ControlGroup
+from grader.sandbox.cgroup import ControlGroup, allowance
 from grader.sandbox.contract import BoxSpec, Limits, Outcome
 from grader.sandbox.environment import environment
 from grader.sandbox.host import _mount_script, choose
@@ -131,6 +133,48 @@ def test_control_group_version_2_writes_its_files(tmp_path):
 def test_where_no_group_can_be_made_nothing_is_left(tmp_path):
     assert ControlGroup.create(Limits(), tmp_path, "4:memory:/\n3:pids:/\n2:cpuacct:/\n") is None
     assert list(tmp_path.iterdir()) == []
+
+
+def files(folder, **texts):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / name.replace("_", ".", 1)).write_text(text)
+
+
+def test_a_container_or_job_has_what_its_groups_leave_it(tmp_path):
+    files(tmp_path, cgroup_controllers="cpu memory", memory_stat="anon 1\n")
+    files(tmp_path / "job", cpu_max="150000 100000\n", memory_max="max\n", memory_stat="anon 5\n")
+    inner = {"memory_max": "1000\n", "memory_stat": "anon 250\nfile 600\nshmem 50\n"}
+    files(tmp_path / "job" / "step", cpu_max="max 100000\n", **inner)
+    assert allowance(tmp_path, "0::/job/step\n") == (1.5, 700)
+    assert allowance(tmp_path, "0::/job\n") == (1.5, math.inf)
+    assert allowance(tmp_path, "0::/\n") == (math.inf, math.inf)
+    files(tmp_path / "job" / "step", cpu_max="no number", memory_max="no number")
+    assert allowance(tmp_path, "0::/job/step\n") == (1.5, math.inf)
+
+
+def test_groups_of_version_1_limit_cores_and_memory(tmp_path):
+    files(
+        tmp_path / "memory" / "job",
+        memory_limit_in_bytes="1000\n",
+        memory_stat="rss 1\ntotal_rss 900\ntotal_shmem 200\n",
+    )
+    files(tmp_path / "cpu" / "job", cpu_cfs_quota_us="50000\n", cpu_cfs_period_us="100000\n")
+    lines = "4:memory:/job\n3:cpu,cpuacct:/job\n"
+    assert allowance(tmp_path, lines) == (0.5, 0)
+    files(tmp_path / "cpu" / "job", cpu_cfs_quota_us="-1\n")
+    assert allowance(tmp_path, lines) == (math.inf, 0)
+    assert allowance(tmp_path / "none", lines) == (math.inf, math.inf)
+    assert allowance(tmp_path, "nonsense") == (math.inf, math.inf)
+
+
+def test_part_of_a_core_is_one_worker(monkeypatch):
+    monkeypatch.setattr("grader.commands.common.allowance", lambda: (0.5, 10**9))
+    assert machine() == (1, 10**9)
+    monkeypatch.setattr("grader.commands.common.allowance", lambda: (math.inf, math.inf))
+    cores, memory = machine()
+    assert cores >= 1
+    assert 0 < memory < 2**60
 
 
 def test_an_unknown_mode_is_the_callers_mistake():
