@@ -4,12 +4,13 @@ The loop runs the adapted notebooks with cold kernels on the same bundle, as man
 each, and does nothing else: no box, no recording, no questions, no reports. Two things are told of it: what it takes as it is, and
 what its cells take alone, that is, without starting kernels and importing libraries, which the grader does once for all.
 
-    python -m bench.throughput [--times 10] [--loop-times 2] [--only björk,team_7] [--cpu-seconds 150]
+    python -m bench.throughput [--times 10] [--loop-times 2] [--only björk,team_7] [--cpu-seconds 150] [--pairs 4]
 
 Overhead of a submission = (CPU of the grader - CPU of the cells) / submissions, told twice: against the loop's cells, whose CPU time
 is another run's and moves with the machine, and against the same cells as they were measured in the box, which is exact for all
 that is outside of them. Efficiency = CPU of the loop's cells / (wall of the grader x cores). `--loop-times` runs the loop over fewer
-copies than the grader and counts them as often as needed: copies are equal but for their ends, and the loop takes hours.
+copies than the grader and counts them as often as needed: copies are equal but for their ends, and the loop takes hours. `--pairs`
+does all of it several times over, loop and grader in turn, and tells what cells cost in the box beyond those of the loop, pair by pair.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ import contextlib
 import json
 import os
 import re
+import statistics
 import sys
 import tempfile
 import zipfile
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +142,32 @@ def in_the_box(run: Path) -> float:
     return sum(cell["cpu_seconds"] for record in records for cell in record["cells"])
 
 
-def told(ours: Spent, boxed: float, bare: Spent, cells: float, count: int, share: float) -> str:
-    """All figures; the loop's are of a `share` of the submissions."""
+@dataclass(frozen=True)
+class Figures:
+    """What one pair brought."""
+
+    ours: Spent
+    """The grader."""
+    boxed: float
+    """CPU seconds of its cells."""
+    bare: Spent
+    """The plain loop."""
+    cells: float
+    """CPU seconds of the loop's cells."""
+    count: int
+    """Submissions of the grader."""
+    share: float
+    """Part of them that the loop ran."""
+
+    @property
+    def gap(self) -> float:
+        """CPU seconds that the cells of one submission cost in the box beyond what they cost in the loop."""
+        return (self.boxed - self.cells / self.share) / self.count
+
+
+def told(found: Figures) -> str:
+    """All figures of a pair."""
+    ours, boxed, bare, cells, count, share = (getattr(found, field.name) for field in fields(found))
     cores = len(os.sched_getaffinity(0))
     rows = [("grader", ours.cpu, ours.wall), ("its cells", boxed, 0.0)]
     rows += [("plain loop", bare.cpu / share, bare.wall / share), ("the loop's cells", cells / share, 0.0)]
@@ -164,33 +191,47 @@ def main() -> None:
     )
     parser.add_argument("--only", default="", help="parts of file names, with commas between them")
     parser.add_argument("--cpu-seconds", type=int, default=150, help="what a submission may take, on both sides")
+    parser.add_argument("--pairs", type=int, default=1, help="how many times all of it is done")
     parser.add_argument("--keep", type=Path, help="leave the run directory there")
     parser.add_argument("--loop", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.loop:
         loop(options.loop, options.cpu_seconds)
         return
+    if options.keep and options.pairs > 1:
+        parser.error("--keep keeps the run of a single pair")
     print(machine(), flush=True)
-    with tempfile.TemporaryDirectory(prefix="grader-throughput-") as temporary:
-        source, bare = Path(temporary) / "class", Path(temporary) / "bare"
-        source.mkdir()
-        bare.mkdir()
-        run = options.keep or Path(temporary) / "run"
-        loop_times = min(options.loop_times or options.times, options.times)
-        count = hand_in(source, options.times, [word for word in options.only.split(",") if word])
-        adapted(source, bare, loop_times)
-        print(f"{count} submissions; the loop first, then the grader", flush=True)
-        limit = ["--cpu-seconds", str(options.cpu_seconds)]
-        words = [sys.executable, "-m", "bench.throughput", "--loop", str(bare), *limit]
-        plain = spent(words, ROOT, {"HF_HOME": str(bare / "hf")}, shown=True)
-        if plain.code:
-            raise SystemExit(plain.output)
-        grade = [sys.executable, "-m", "grader.cli", "grade", str(source), "--out", str(run), *limit]
-        ours = spent(grade, ROOT, shown=True)
-        if ours.code not in (0, 3):
-            raise SystemExit(ours.output)
-        cells = json.loads((bare / "cells.json").read_text())
-        print(told(ours, in_the_box(run), plain, sum(cells.values()), count, loop_times / options.times))
+    gaps = []
+    for number in range(options.pairs):
+        with tempfile.TemporaryDirectory(prefix="grader-throughput-") as temporary:
+            found = measure(options, Path(temporary))
+        gaps.append(found.gap)
+        print(f"pair {number + 1} of {options.pairs}\n{told(found)}", flush=True)
+    each = ", ".join(f"{gap:+.2f}" for gap in gaps)
+    print(f"cells in the box beyond the loop's: {statistics.median(gaps):+.2f} CPU s a submission, median of {each}")
+
+
+def measure(options: argparse.Namespace, folder: Path) -> Figures:
+    """The loop, then the grader."""
+    source, bare = folder / "class", folder / "bare"
+    source.mkdir()
+    bare.mkdir()
+    run = options.keep or folder / "run"
+    loop_times = min(options.loop_times or options.times, options.times)
+    count = hand_in(source, options.times, [word for word in options.only.split(",") if word])
+    adapted(source, bare, loop_times)
+    print(f"{count} submissions; the loop first, then the grader", flush=True)
+    limit = ["--cpu-seconds", str(options.cpu_seconds)]
+    words = [sys.executable, "-m", "bench.throughput", "--loop", str(bare), *limit]
+    plain = spent(words, ROOT, {"HF_HOME": str(bare / "hf")}, shown=True)
+    if plain.code:
+        raise SystemExit(plain.output)
+    grade = [sys.executable, "-m", "grader.cli", "grade", str(source), "--out", str(run), *limit]
+    ours = spent(grade, ROOT, shown=True)
+    if ours.code not in (0, 3):
+        raise SystemExit(ours.output)
+    cells = json.loads((bare / "cells.json").read_text())
+    return Figures(ours, in_the_box(run), plain, sum(cells.values()), count, loop_times / options.times)
 
 
 if __name__ == "__main__":
