@@ -187,7 +187,7 @@ def become_kernel(request: dict[str, Any]) -> None:
     os.umask(0o022)
     sys.argv = ["ipykernel_launcher"]
     sys.path[:] = ["", *(entry for entry in sys.path if entry and entry != request["cwd"])]
-    _reseed(request["seed"], request["threads"])
+    _reseed(request.pop("seed"), request["threads"])  # nobody is to find it later
     # IPython creates a database and a profile on disk for every user; here nobody comes back to read them.
     folder = Path(os.environ["IPYTHONDIR"])
     folder.mkdir(parents=True, exist_ok=True)
