@@ -63,9 +63,7 @@ def hand_in(folder: Path, times: int, only: list[str]) -> int:
     with zipfile.ZipFile(CLASS) as archive:
         for info in archive.infolist():
             owner, _, rest = info.filename.partition("_4")
-            owner = re.sub(
-                r"_(?=\d)", "", owner
-            )  # without a roster the 7 of team_7 could be taken for a student's number
+            owner = re.sub(r"_(?=\d)", "", owner)  # without a roster a student's number could be read in team_7
             if only and not any(word in info.filename for word in only):
                 continue
             count += info.filename.endswith(".ipynb") * times

@@ -1,7 +1,7 @@
-"""Other random numbers than the last time: fixed seeds are shifted when a notebook is run again to settle a close result.
+"""Where random numbers begin, and other ones than the last time when a notebook is run again to settle a close result.
 
-Runs in the box, in reruns only. Who fixes a seed gets another one, and the whole notebook the same other one; who fixes none
-begins at another state.
+Runs in the box. Seeds are shifted in reruns only: who fixes a seed gets another one, and the whole notebook the same other one;
+who fixes none begins at another state.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from grader.inside.hooks import Record, when_imported
 
-__all__ = ["install"]
+__all__ = ["install", "reseed"]
 
 _LIMIT = 2**32
 
