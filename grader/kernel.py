@@ -32,7 +32,7 @@ from grader.sandbox.provisioner import BoxProvisioner
 
 __all__ = ["KernelSession"]
 
-_READY_SECONDS = 120.0
+_READY_SECONDS = 600.0  # a cold start imports the libraries: two minutes and more on cores that many others use
 _GRACE_SECONDS = 10.0
 """How long an interrupted cell may take to come back, in wall seconds: exception handlers may have to run."""
 
@@ -90,8 +90,8 @@ class KernelSession:
         self._client.kernel_info()
         both = asyncio.gather(self._client.shell_channel.get_msg(), self._client.iopub_channel.get_msg())
         if not await race(both, _READY_SECONDS, self._provisioner.ended):
-            why = self._provisioner.last_words() or "no reason given"
-            raise SandboxError(f"the kernel did not come up: {why}")
+            what = f"gave no answer within {_READY_SECONDS:g} s" if self.alive else "ended while it started"
+            raise SandboxError(f"the kernel {what}: {self._provisioner.last_words() or 'no reason given'}")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -22,7 +22,7 @@ from grader.sandbox.host import Passage, package_folder
 
 __all__ = ["Zygote", "python_command"]
 
-_START_SECONDS = 180.0
+_START_SECONDS = 600.0
 _ANSWER_SECONDS = 60.0
 _DYING_SECONDS = 0.5
 

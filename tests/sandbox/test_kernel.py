@@ -231,6 +231,32 @@ def test_a_dead_zygote_is_replaced_and_sessions_start_cold_meanwhile():
 
 
 @pytest.mark.box
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_kernel_that_does_not_come_up_says_why_and_leaves_nothing(pool, monkeypatch, dies):
+    made = []
+
+    async def never(client):
+        made.append(session)
+        if dies:
+            session._provisioner.end()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("grader.kernel._READY_SECONDS", 0.2)
+    monkeypatch.setattr("grader.sandbox.channels.BoundedChannel.get_msg", never)
+    session = KernelSession(pool, BoxSpec(), SMALL)
+
+    async def start():
+        async with session:
+            pass
+
+    with pytest.raises(SandboxError, match="ended while it started" if dies else r"gave no answer within 0\.2 s"):
+        asyncio.run(start())
+    assert made
+    assert session.outcome is Outcome.SANDBOX_FAILED
+    assert not session.traces
+
+
+@pytest.mark.box
 def test_a_zygote_that_keeps_dying_leaves_sessions_starting_cold():
     if why := box_missing():
         pytest.skip(why)
