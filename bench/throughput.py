@@ -2,9 +2,10 @@
 
 The loop runs the adapted notebooks with cold kernels on the same bundle, as many side by side as there are cores, one torch thread
 each, and does nothing else: no box, no recording, no questions, no reports. Two things are told of it: what it takes as it is, and
-what its cells take alone, that is, without starting kernels and importing libraries, which the grader does once for all.
+what its bare cells take, that is, without starting kernels. They import the libraries, as the same notebooks do everywhere; with
+`--preloaded` the loop's kernels have imported them before, uncounted, which leaves the trainings and is the harsher comparison.
 
-    python -m bench.throughput [--times 10] [--loop-times 2] [--only björk,team_7] [--cpu-seconds 150] [--pairs 4]
+    python -m bench.throughput [--times 10] [--loop-times 2] [--only björk,team_7] [--cpu-seconds 150] [--pairs 4] [--preloaded]
 
 Overhead of a submission = (CPU of the grader - CPU of the cells) / submissions, told twice: against the loop's cells, whose CPU time
 is another run's and moves with the machine, and against the same cells as they were measured in the box, which is exact for all
@@ -46,8 +47,8 @@ ROOT = Path(__file__).parents[1]
 CLASS = ROOT / "data" / "sample_class" / "submissions.zip"
 FIRST = """\
 import importlib, json, resource, time
-from grader.inside.zygote import preload
-preload()
+if {preloaded}:
+    importlib.import_module("grader.inside.zygote").preload()
 importlib.import_module("grader.inside.colab").install(lambda *_: None, json.loads({facts!r}))
 def _spent():
     own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -95,11 +96,12 @@ def adapted(source: Path, target: Path, times: int) -> None:
             nbformat.write(new_notebook(cells=[new_code_cell(cell.source) for cell in cells]), target / path.name)
 
 
-def execute(path: Path, seconds: int) -> tuple[str, float]:
+def execute(path: Path, seconds: int, preloaded: bool) -> tuple[str, float]:
     """Run one notebook with a cold kernel; returns its name and the CPU seconds of its cells alone."""
     book = nbformat.read(path, 4)
     told = (path.parent / "facts.json").read_text()
-    book.cells = [new_code_cell(FIRST.format(seconds=seconds, facts=told)), *book.cells, new_code_cell(LAST)]
+    first = FIRST.format(seconds=seconds, facts=told, preloaded=preloaded)
+    book.cells = [new_code_cell(first), *book.cells, new_code_cell(LAST)]
     with tempfile.TemporaryDirectory(prefix="bare-") as work:
         for name in ("train.csv", "eval.csv"):
             (Path(work) / name).symlink_to(path.parent / name)
@@ -120,11 +122,11 @@ def _stamps(cell: Any) -> list[float]:
     return [float(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith("spent ")]
 
 
-def loop(folder: Path, seconds: int) -> None:
+def loop(folder: Path, seconds: int, preloaded: bool) -> None:
     """Run all notebooks of a folder, as many side by side as there are cores; leaves what the cells took in `cells.json`."""
     paths, took = sorted(folder.glob("*.ipynb")), {}
     with cf.ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for done in cf.as_completed([pool.submit(execute, path, seconds) for path in paths]):
+        for done in cf.as_completed([pool.submit(execute, path, seconds, preloaded) for path in paths]):
             name, cpu = done.result()
             took[name] = cpu
             print(f"  bare {len(took)}/{len(paths)} {name}: {cpu:.1f} CPU s in its cells", file=sys.stderr, flush=True)
@@ -190,11 +192,12 @@ def main() -> None:
     parser.add_argument("--only", default="", help="parts of file names, with commas between them")
     parser.add_argument("--cpu-seconds", type=int, default=150, help="what a submission may take, on both sides")
     parser.add_argument("--pairs", type=int, default=1, help="how many times all of it is done")
+    parser.add_argument("--preloaded", action="store_true", help="the loop's kernels import the libraries beforehand")
     parser.add_argument("--keep", type=Path, help="leave the run directory there")
     parser.add_argument("--loop", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.loop:
-        loop(options.loop, options.cpu_seconds)
+        loop(options.loop, options.cpu_seconds, options.preloaded)
         return
     if options.keep and options.pairs > 1:
         parser.error("--keep keeps the run of a single pair")
@@ -221,6 +224,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Figures:
     print(f"{count} submissions; the loop first, then the grader", flush=True)
     limit = ["--cpu-seconds", str(options.cpu_seconds)]
     words = [sys.executable, "-m", "bench.throughput", "--loop", str(bare), *limit]
+    words += ["--preloaded"] * options.preloaded
     plain = spent(words, ROOT, {"HF_HOME": str(bare / "hf")}, shown=True)
     if plain.code:
         raise SystemExit(plain.output)

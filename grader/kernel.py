@@ -250,7 +250,7 @@ class KernelSession:
 
     async def _execute(self, cell: Any) -> str:
         """`ok` when the cell came to an end, whatever it raised; `killed` else."""
-        self._running = task = asyncio.ensure_future(self._notebook.async_execute_cell(cell, 0))
+        self._running = task = asyncio.ensure_future(self._notebook.run(cell))
         watch = [asyncio.create_task(event.wait()) for event in (self._stop, self._lost)]
         try:
             await asyncio.wait([task, *watch], return_when=asyncio.FIRST_COMPLETED)

@@ -111,10 +111,7 @@ class ControlGroup:
 
     def memory_bytes(self) -> int:
         """Memory charged now, files included, but not the cache of files on disk. Raises OSError."""
-        stat = self.memory / "memory.stat"
-        if self.unified:
-            return _entry(stat, "anon") + _entry(stat, "shmem")
-        return _entry(stat, "total_rss") + _entry(stat, "total_shmem")
+        return _sum(self.memory / "memory.stat", ("anon", "shmem") if self.unified else ("total_rss", "total_shmem"))
 
     def peak_bytes(self) -> int:
         """Largest charge ever, 0 where the kernel does not keep it."""
@@ -188,17 +185,19 @@ def _cores(group: Path) -> float:
 def _left(group: Path, limit: str, in_use: tuple[str, str]) -> float:
     """Bytes that a group may still take; its cache of files makes room by itself."""
     with contextlib.suppress(OSError, ValueError):
-        return max(0, int((group / limit).read_text()) - sum(_entry(group / "memory.stat", key) for key in in_use))
+        return max(0, int((group / limit).read_text()) - _sum(group / "memory.stat", in_use))
     return math.inf
 
 
 def _entry(path: Path, key: str) -> int:
     """The number beside `key` in a flat-keyed file; 0 when it is not there."""
+    return _sum(path, (key,))
+
+
+def _sum(path: Path, keys: tuple[str, ...]) -> int:
+    """Sum of the numbers beside `keys` in a flat-keyed file; 0 for what is not there."""
     try:
-        for line in path.read_text().splitlines():
-            name, _space, value = line.partition(" ")
-            if name == key:
-                return int(value)
+        rows = (line.partition(" ") for line in path.read_text().splitlines())
+        return sum(int(value) for name, _space, value in rows if name in keys)
     except (OSError, ValueError):
-        pass
-    return 0
+        return 0

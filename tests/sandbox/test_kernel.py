@@ -52,6 +52,25 @@ def test_state_lives_on_and_errors_are_told(pool):
 
 
 @pytest.mark.box
+def test_a_report_shows_what_a_person_would_see_below_the_cell(pool):
+    show = "from IPython.display import clear_output, display, update_display\n"
+    ran = go(
+        pool,
+        [
+            f"{show}print('a'); display('b', display_id='one'); update_display('c', display_id='one'); 'd'",
+            f"{show}print('old'); clear_output(wait=True); print('new')",
+            f"{show}print('old'); clear_output(); print('new')",
+            f"{show}display('b', display_id='two'); clear_output(wait=True); display('x'); update_display('y', display_id='two')",
+            "import sys; print('to stderr', file=sys.stderr); 1 / 0",
+            f"{show}update_display('z', display_id='one')",
+        ],
+    )
+    texts = [cell.output for cell in ran.cells]
+    assert texts == ["a\n'c'\n'd'\n", "new\n", "new\n", "'x'\n", "to stderr\n", ""]
+    assert ran.cells[4].error.name == "ZeroDivisionError"
+
+
+@pytest.mark.box
 def test_files_are_copied_and_writable(pool, tmp_path):
     folder = tmp_path / "data"
     (folder / "deep").mkdir(parents=True)
