@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import subprocess
 import threading
 import time
@@ -134,9 +132,7 @@ def test_ctrl_c_once_and_twice_and_the_workers_are_free_again(processes, tmp_pat
         while not (batch.run / ".stages" / name).exists() or "cell 2" not in (batch.run / ".stages" / name).read_text():
             assert process.poll() is None, batch.said()
             time.sleep(0.05)
-        for _ in range(times):
-            os.killpg(process.pid, signal.SIGINT)
-            time.sleep(0.3)
+        batch.interrupt(process, times)
         assert batch.end_of(process) == 130, batch.said()
 
     interrupted("1", 1)

@@ -206,6 +206,16 @@ class Batch:
         process = self.start()
         return self.end_of(process)
 
+    def interrupt(self, process: subprocess.Popen[bytes], times: int = 1) -> None:
+        """Press Ctrl-C so many times, again once the first was heard: signals that wait for a busy process become one."""
+        os.killpg(process.pid, signal.SIGINT)
+        for _again in range(times - 1):
+            end = time.monotonic() + _LIFE_SECONDS
+            while "Ctrl-C again" not in self.said().rpartition("==== life")[2]:
+                assert time.monotonic() < end, f"Ctrl-C was not heard:\n{self.said()}"
+                time.sleep(_TICK)
+            os.killpg(process.pid, signal.SIGINT)
+
     def end_of(self, process: subprocess.Popen[bytes], seconds: float = _LIFE_SECONDS) -> int:
         """Wait for the end of the command; a command that hangs is a failure of ours."""
         try:

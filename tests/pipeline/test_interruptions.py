@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -60,7 +59,7 @@ def test_ctrl_c_once_finishes_what_runs(calm, sandbox) -> None:
     batch = Batch(calm.folder, 4, 1, f"once-{sandbox}", ("--sandbox", sandbox))
     process = batch.start()
     wait_for(lambda: stage_of(batch, "101").startswith("cell 2"), batch, process)
-    os.killpg(process.pid, signal.SIGINT)
+    batch.interrupt(process)
     assert batch.end_of(process) == 130
     assert batch.done() == {"100", "101"}
     assert "run the same command again" in batch.said()
@@ -77,9 +76,7 @@ def test_ctrl_c_twice_stops_now(calm) -> None:
     wait_for(lambda: stage_of(batch, "101").startswith("cell 2"), batch, process)
     batch.seen.update(pid for pids in processes(process.pid).values() for pid in pids)
     assert len(batch.seen) == 4  # one of each kind
-    os.killpg(process.pid, signal.SIGINT)
-    time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGINT)
+    batch.interrupt(process, 2)
     assert batch.end_of(process) == 130
     assert batch.done() == {"100"}  # its neighbour was not waited for
     assert batch.leftovers() == []

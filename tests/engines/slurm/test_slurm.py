@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -126,9 +124,7 @@ def test_ctrl_c_twice_gives_the_jobs_back(cluster) -> None:
     process = batch.start()
     stages = batch.run / ".stages"
     assert becomes(lambda: any("cell 2" in path.read_text() for path in stages.glob("*")))
-    for _ in range(2):
-        os.killpg(process.pid, signal.SIGINT)
-        time.sleep(0.5)
+    batch.interrupt(process, 2)
     assert batch.end_of(process) == 130, batch.said()
     assert batch.done() == set()
     assert not list(batch.run.rglob("*.part"))
