@@ -26,3 +26,13 @@ def test_corpus_is_large_and_every_criterion_is_lost_alone_or_as_a_root():
 def test_labels_do_not_depend_on_the_seed(seed):
     for name in ("lora-merge-on-eval", "lora-scale-floor", "lora-between-gelu", "lora-b-tiny", "count-all"):
         assert not differences(name, CASES[name].loses, verdicts(CASES[name].source, seed))
+
+
+def test_a_function_that_only_prints_is_given_no_model_with_data(capsys):
+    """Two of DistilBERT's real size would cost two seconds, to see nothing once more."""
+    verdicts(
+        "def count_trainable_parameters(model):\n    print(sum(p.numel() for p in model.parameters() if not p.is_meta))"
+    )
+    printed = [int(line) for line in capsys.readouterr().out.split()]
+    assert len(printed) > 5
+    assert max(printed) < 1_000_000
