@@ -149,6 +149,8 @@ class BoundedClient(AsyncKernelClient):
         self.context.setsockopt(SocketOption.MAXMSGSIZE, most)
         self.context.setsockopt(SocketOption.RCVHWM, 64 if channel == "iopub" else 4)
         self.context.setsockopt(SocketOption.SNDTIMEO, 5_000)  # sending blocks this process: not for long
+        # the sockets wait for a kernel that may import libraries for minutes: else ZeroMQ gives up after half a one
+        self.context.setsockopt(SocketOption.HANDSHAKE_IVL, 0)
         return super()._create_connected_socket(channel, identity=identity, **options)
 
     def reopen_shell(self) -> None:

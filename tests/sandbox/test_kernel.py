@@ -275,6 +275,27 @@ def test_a_kernel_that_does_not_come_up_says_why_and_leaves_nothing(pool, monkey
     assert not session.traces
 
 
+@pytest.mark.slow
+def test_a_kernel_may_take_longer_to_come_up_than_zeromq_waits_for_a_handshake(monkeypatch):
+    """On busy cores a cold start imports libraries for minutes; ZeroMQ's own limit is half a minute."""
+    ready, beside = KernelSession._ready, []
+
+    async def held_up(session):
+        pid = session._provisioner._pid
+        os.kill(pid, signal.SIGSTOP)
+        beside.append(asyncio.get_running_loop().call_later(32, os.kill, pid, signal.SIGCONT))
+        await ready(session)
+
+    monkeypatch.setattr(KernelSession, "_ready", held_up)
+    with KernelPool("none") as plain:
+        began = time.monotonic()
+        ran = go(
+            plain, ["print(1)"], replace(SMALL, wall_seconds=20)
+        )  # the time it took to come up is not the submission's
+    assert time.monotonic() - began > 32, "it was held up"
+    assert (ran.outcome, ran.cells[0].output) == (Outcome.COMPLETED, "1\n")
+
+
 @pytest.mark.box
 def test_a_zygote_that_keeps_dying_leaves_sessions_starting_cold():
     if why := box_missing():
