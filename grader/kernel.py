@@ -82,10 +82,7 @@ class KernelSession:
             if isinstance(error, (SandboxError, asyncio.CancelledError, KeyboardInterrupt)):
                 raise
             raise SandboxError(f"the kernel could not be started: {type(error).__name__}: {error}") from error
-        self._started, self._start_cpu = (
-            time.monotonic(),
-            self._sample().cpu_seconds,
-        )  # what comes now is the submission's
+        self._started, self._start_cpu = time.monotonic(), self._sample().cpu_seconds
         return self
 
     async def _ready(self) -> None:
