@@ -11,7 +11,7 @@ export OMP_NUM_THREADS=1
 if [ $# -gt 0 ]; then
   exec .venv/bin/python -m pytest "$@"
 fi
-beside=(tests/bundles tests/corpus tests/finetuning tests/pipeline tests/sandbox)
+beside=(tests/bundles tests/corpus tests/finetuning tests/sandbox)
 log=$(mktemp)
 .venv/bin/python -m pytest "${beside[@]}" >"$log" 2>&1 &
 other=$!
