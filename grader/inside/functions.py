@@ -159,7 +159,7 @@ def count(context: Context, params: dict[str, Any]) -> dict[str, Any]:
 
     def ask_real(prepare: Callable[[Any], Any]) -> dict[str, Any]:
         seen = ask(prepare(real_size_model()))
-        if silent or seen["number"] is not None:
+        if seen["number"] is not None or (silent and seen["kind"] == "None"):
             return seen
         return ask(prepare(real_size_model("cpu")))  # e.g. counted with numpy, which takes no tensors without data
 

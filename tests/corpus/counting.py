@@ -45,7 +45,7 @@ WRONG = {
     "scalar-lost": ("return sum(p.numel() for p in model.parameters() if p.requires_grad and p.dim() > 0)", "count/any-module"),
     "distilbert-only": ("return sum(p.numel() for part in (model.distilbert, model.pre_classifier, model.classifier) for p in part.parameters() if p.requires_grad)", "count/any-module"),
     "distilbert-numpy": ("return sum(p.detach().numpy().size for part in (model.distilbert, model.pre_classifier, model.classifier) for p in part.parameters() if p.requires_grad)", "count/any-module"),
-    "none-when-unknown": ("try:\n    return sum(p.detach().numpy().size for part in (model.distilbert, model.pre_classifier, model.classifier) for p in part.parameters() if p.requires_grad)\nexcept AttributeError:\n    return 0", "count/any-module"),
+    "none-when-unknown": ("try:\n    return sum(p.detach().numpy().size for part in (model.distilbert, model.pre_classifier, model.classifier) for p in part.parameters() if p.requires_grad)\nexcept AttributeError:\n    return None", "count/any-module"),
     "linear-only": ("return sum(p.numel() for m in model.modules() if isinstance(m, nn.Linear) for p in m.parameters() if p.requires_grad)", "count/distilbert count/any-module"),
     "millions": ("return sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6", ALL),
     "rounded": ("return round(sum(p.numel() for p in model.parameters() if p.requires_grad), -3)", "count/distilbert count/any-module count/frozen"),

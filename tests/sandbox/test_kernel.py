@@ -289,9 +289,8 @@ def test_a_kernel_may_take_longer_to_come_up_than_zeromq_waits_for_a_handshake(m
     monkeypatch.setattr(KernelSession, "_ready", held_up)
     with KernelPool("none") as plain:
         began = time.monotonic()
-        ran = go(
-            plain, ["print(1)"], replace(SMALL, wall_seconds=20)
-        )  # the time it took to come up is not the submission's
+        # the time it takes to come up is not the submission's
+        ran = go(plain, ["print(1)"], replace(SMALL, wall_seconds=20))
     assert time.monotonic() - began > 32, "it was held up"
     assert (ran.outcome, ran.cells[0].output) == (Outcome.COMPLETED, "1\n")
 
