@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 below full marks (`check`, `verify`); 2 usage; 3 some subm
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -241,6 +242,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
+    # numpy reads this once, when it is imported. The grader multiplies small matrices only: a second thread would spin beside
+    # the notebooks and bring nothing. A kernel's threads are set on their own.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     options = build_parser().parse_args(arguments)
     from grader.errors import DeclarationError, GraderError, UsageError
 

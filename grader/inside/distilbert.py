@@ -5,6 +5,8 @@ Runs inside: torch and transformers only. What it returns is plain data.
 
 from __future__ import annotations
 
+import copy
+import functools
 import sys
 from typing import Any
 
@@ -52,19 +54,32 @@ def layout(model: Any) -> dict[str, Any]:
     return {"root": root_name, "at": found}
 
 
-def small_model(seed: int) -> Any:
-    """Build a two-label DistilBERT with six blocks and the real names, random and small; made without touching the random state."""
+def small_model() -> Any:
+    """Give a new two-label DistilBERT with six blocks and the real names, random and small; leaves the random state alone."""
+    return copy.deepcopy(_small_model())
+
+
+@functools.cache
+def _small_model() -> Any:
     torch = sys.modules["torch"]
     from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
         config = DistilBertConfig(vocab_size=60, dim=24, hidden_dim=40, n_heads=2, n_layers=BLOCKS, num_labels=2)
         return DistilBertForSequenceClassification(config).eval()
 
 
 def real_size_model(device: str = "meta") -> Any:
-    """Build the two-label DistilBERT at its real size (66955010 parameters); on the meta device it costs no memory."""
+    """Give a new two-label DistilBERT of the real size (66955010 parameters); on the meta device it costs no memory."""
+    return copy.deepcopy(_meta_model()) if device == "meta" else _real_size_model(device)
+
+
+@functools.cache
+def _meta_model() -> Any:
+    return _real_size_model("meta")
+
+
+def _real_size_model(device: str) -> Any:
     torch = sys.modules["torch"]
     from transformers import DistilBertConfig, DistilBertForSequenceClassification
 

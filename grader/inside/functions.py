@@ -184,11 +184,11 @@ def extract(context: Context, params: dict[str, Any]) -> dict[str, Any]:
         if required_arguments(function) != 1:
             return False
         with trial(context):
-            found = function(small_model(1))
+            found = function(small_model())
         return isinstance(found, Mapping) and any(isinstance(v, sys.modules["torch"].nn.Linear) for v in found.values())
 
     function = context.find(list(params["names"]), is_function, plausible)
-    model = small_model(int(params["seed"]))
+    model = small_model()
     true = {id(module): name for name, module in model.named_modules()}
     found = guarded(function, model)
     if not issubclass(type(found), Mapping):
@@ -209,7 +209,7 @@ def _tree(kind: str, seed: int) -> Any:
     torch = sys.modules["torch"]
     nn = torch.nn
     if kind == "distilbert":
-        return small_model(seed)
+        return small_model()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inner = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 4)))

@@ -115,6 +115,20 @@ def test_rejudge_gives_the_same_bytes_without_a_kernel(graded, capsys, monkeypat
     assert tree(graded / "run") == before
 
 
+def test_numpy_gets_one_thread(graded) -> None:
+    """More of them spin beside the notebooks: judging a LoRA layer cost twice the CPU time."""
+    code = (
+        "import os, sys; from grader.cli import main; code = main(['rejudge', sys.argv[1]]); import numpy; "
+        "print('threads:', len(os.listdir('/proc/self/task'))); sys.exit(code)"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(graded / "run")], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "threads: 1" in done.stdout
+
+
 def test_rejudge_tells_what_changed(graded, capsys) -> None:
     stored = graded / "run" / "submissions" / "102" / "evidence.json"
     before = stored.read_text(encoding="utf-8")
