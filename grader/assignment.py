@@ -62,17 +62,22 @@ class Assignment:
         *,
         facts: Callable[[Any, bytes], Any] | None = None,
         summary: Callable[[Mapping[str, Question], Mapping[str, Observation]], dict[str, Any]] | None = None,
+        preload: Sequence[str] | None = None,
     ) -> None:
         """Declare an assignment.
 
         `facts(bundle, secret)` gives what its questions need to know of the bundle; `summary(questions, observations)`
-        gives numbers worth showing in a report.
+        gives numbers worth showing in a report. `preload` names the modules that kernels have imported before the first cell:
+        by default torch and all that goes with it (seconds, once per worker), with every training watched; without torch
+        among them, no training is.
         """
         if not _ID.match(id):
             raise DeclarationError(f"assignment id {id!r}: use lower-case words joined by '-'")
         self.id, self.title = id, title
         self.checks: dict[str, Check] = {}
         self.questions: dict[str, Probe] = {}
+        self.preload = None if preload is None else tuple(preload)
+        """Modules that kernels have imported before the first cell; None stands for what fine-tuning needs."""
         self._facts = facts
         self._summary = summary
 

@@ -148,7 +148,8 @@ class Workplace:
         try:
             home.chmod(0o755)
             prepare_home(self.ground.bundle, home / "hf")
-            self.pool = KernelPool(self._sandbox, threads=self.threads, readable=(home,))
+            preload = self.ground.assignment.preload
+            self.pool = KernelPool(self._sandbox, threads=self.threads, readable=(home,), preload=preload)
             self.pool.__enter__()
         except BaseException:
             self._home.remove()

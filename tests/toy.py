@@ -7,7 +7,7 @@ from grader.compare import expect_equal, failed, passed
 from grader.probes import Draw, Question, call
 from grader.records import Observation, Verdict
 
-TOY = Assignment("toy", "Two small functions")
+TOY = Assignment("toy", "Two small functions", preload=())
 
 
 def _sum(draw: Draw) -> Question:

@@ -49,7 +49,7 @@ class BoxKernel(IPythonKernel):
         if importlib.util.find_spec("grader.inside.agent"):
             setup = getattr(_agent(), "setup", None)
             if setup is not None:
-                setup(self)
+                setup(self, watched=self.parent.watched)
 
     def start(self) -> None:
         """Start without the debugger's machinery."""
@@ -128,6 +128,8 @@ class BoxKernelApp(IPKernelApp):
 
     info: dict[str, Any]
     descriptors: dict[str, int]
+    watched = True
+    """Whether trainings are watched."""
     kernel_class = BoxKernel
     outstream_class = "grader.inside.kernel.BoxOutStream"
 
@@ -179,7 +181,8 @@ def _reseed(seed: int | None, threads: int) -> None:
 def become_kernel(request: dict[str, Any]) -> None:
     """Turn this process into the kernel and serve until it ends.
 
-    `request`: `info` (connection), `descriptors` (channel -> listening socket, may be empty), `environment`, `cwd`, `seed`, `threads`.
+    `request`: `info` (connection), `descriptors` (channel -> listening socket, may be empty), `environment`, `cwd`, `seed`, `threads`,
+    `preload`.
     """
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -196,6 +199,7 @@ def become_kernel(request: dict[str, Any]) -> None:
     config.BaseIPythonApplication.ipython_dir = str(folder)
     app = BoxKernelApp.instance(config=config)
     app.info, app.descriptors = request["info"], request["descriptors"]
+    app.watched = "torch" in request["preload"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         app.initialize([])
@@ -212,7 +216,9 @@ def main() -> None:
     if request.get("seccomp") is not None:
         from grader.inside import confine
 
-        preload()  # as in a warm start: mapping the libraries is not the submission's use of memory or time
+        preload(
+            request["preload"]
+        )  # as in a warm start: mapping the libraries is not the submission's use of memory or time
         confine.limit(request["limits"])
         confine.drop_privileges(bytes.fromhex(request["seccomp"]))
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,22 +1,28 @@
-"""What the zygote imports before it forks: the roots, by hand, and what the reference run was seen to import later.
+"""What the zygote imports before it forks: the kernel, the roots by hand, and what the reference run was seen to import later.
 
-Runs in the zygote and in cold kernels. The second list is generated: `python -m tests.sandbox.imports --write` runs the reference
-notebook in a fork of a zygote that has the roots alone, and writes down what was imported late. A test compares.
+Runs in the zygote and in cold kernels. An assignment may name other roots. The last list is generated:
+`python -m tests.sandbox.imports --write` runs the reference notebook in a fork of a zygote that has the roots alone, and writes down
+what was imported late. A test compares.
 """
 
 from __future__ import annotations
 
-__all__ = ["LATE", "ROOTS"]
+__all__ = ["KERNEL", "LATE", "ROOTS"]
+
+KERNEL = (
+    "numpy", "IPython.core.magics", "ipykernel.zmqshell", "ipykernel.debugger", "matplotlib_inline.backend_inline",
+    "grader.inside.kernel", "grader.inside.agent", "grader.inside.colab",
+)  # fmt: skip
+"""The kernel itself, for every assignment."""
 
 ROOTS = (
-    "numpy", "pandas", "torch", "torch.utils.data", "datasets", "transformers", "peft", "evaluate", "accelerate",
+    "pandas", "torch", "torch.utils.data", "datasets", "transformers", "peft", "evaluate", "accelerate",
     "transformers.trainer", "transformers.training_args", "transformers.data.data_collator",
     "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
-    "sklearn.metrics", "matplotlib.pyplot", "matplotlib.backends.backend_agg", "matplotlib_inline.backend_inline",
-    "tqdm.auto", "tqdm.notebook", "IPython.core.magics", "ipykernel.zmqshell", "ipykernel.debugger",
-    "grader.inside.kernel", "grader.inside.agent", "grader.inside.witness",
+    "sklearn.metrics", "matplotlib.pyplot", "matplotlib.backends.backend_agg", "tqdm.auto", "tqdm.notebook",
+    "grader.inside.padding", "grader.inside.functions", "grader.inside.lora", "grader.inside.training",
 )  # fmt: skip
-"""What a notebook's first cell names, and the kernel itself."""
+"""What the first cell of a notebook on fine-tuning names, and what its questions need."""
 
 # fmt: off
 LATE = (

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import random
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,12 +19,10 @@ _LIMIT = 2**32
 
 
 def reseed(number: int) -> None:
-    """Begin the random numbers of Python, and of NumPy and PyTorch where they are imported, at a state."""
+    """Begin the random numbers of Python, and of NumPy and PyTorch now or when they are imported, at a state."""
     random.seed(number)
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(number % _LIMIT)
-    if "torch" in sys.modules:
-        sys.modules["torch"].default_generator.manual_seed(number)
+    when_imported("numpy.random", lambda module: module.seed(number % _LIMIT))
+    when_imported("torch", lambda module: module.default_generator.manual_seed(number))
 
 
 def install(_record: Record, facts: Mapping[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 Trusted until the fork; the child then enters its box, gives up its rights and becomes a kernel. The zygote itself never runs an
 operation of torch and never has a second thread: neither survives a fork. It speaks one JSON message per connection on the
-socket it was handed (its first argument), with descriptors beside it: a go-ahead comes back only when the parent has set its limits.
+socket it was handed (its first argument; the second names what to import), with descriptors beside it: a go-ahead comes back only
+when the parent has set its limits.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
 from grader.inside import confine
-from grader.inside.preloaded import LATE, ROOTS
+from grader.inside.preloaded import KERNEL, LATE, ROOTS
 
 __all__ = ["CHANNELS", "PRELOAD", "main", "preload", "receive", "send"]
 
@@ -28,7 +30,7 @@ CHANNELS = ("shell", "iopub", "stdin", "control")
 """A kernel's channels with a socket of their own, in the order in which the sockets are handed over. No heartbeat."""
 
 PRELOAD = (*ROOTS, *LATE)
-"""What the reference run imports, sooner or later. A name that this environment lacks is left out and reported."""
+"""What the reference run of the fine-tuning assignment imports, sooner or later: what an assignment gets that names nothing."""
 
 _MOST_DESCRIPTORS = 16
 
@@ -51,10 +53,10 @@ def send(connection: socket.socket, message: dict[str, Any], descriptors: tuple[
     connection.sendmsg([json.dumps(message).encode()], rights)
 
 
-def preload() -> list[str]:
-    """Import what every submission needs; the names this environment lacks."""
+def preload(names: Sequence[str] = PRELOAD) -> list[str]:
+    """Import the kernel and what every submission needs; the names this environment lacks."""
     missing = []
-    for name in PRELOAD:
+    for name in (*KERNEL, *names):
         try:
             import_module(name)
         except ImportError:
@@ -124,9 +126,10 @@ def _refuse(found: list[str], what: str) -> None:
 def main() -> None:
     """Import, check that forking is safe, report on standard output, and serve until the parent goes."""
     _refuse(confine.sole_thread(), "there are threads already")
-    missing = preload()
+    missing = preload(json.loads(sys.argv[2]))
     _refuse(confine.sole_thread(), "the imports started threads")
-    _refuse(["it is in use"] if import_module("torch").cuda.is_initialized() else [], "a GPU")
+    torch = sys.modules.get("torch")
+    _refuse(["it is in use"] if torch and torch.cuda.is_initialized() else [], "a GPU")
     confine.reap_orphans()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is the parent's business
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # kernels are collected at once: a box ends only when all in it are

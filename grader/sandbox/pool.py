@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from grader.errors import SandboxError
+from grader.inside.zygote import PRELOAD
 from grader.sandbox.cgroup import PREFIX, ControlGroup
 from grader.sandbox.contract import Limits
 from grader.sandbox.environment import environment
@@ -47,17 +48,21 @@ class KernelPool:
     `environment`: added to the clean environment already when the zygote imports (see `BoxSpec.environment`);
     `control_groups`: False keeps to the watchdog; `python`: another interpreter for the kernels; `devices`: device files of the
     host that boxes show, such as a GPU's. Neither can be had from a fork of the zygote: such kernels start cold, and
-    `zygote_failure` says why. Entering may raise SandboxError or UsageError.
+    `zygote_failure` says why. `preload`: the modules that kernels have imported before their first cell (by default what
+    fine-tuning needs); without torch among them no training is watched. Entering may raise SandboxError or UsageError.
     """
 
     def __init__(
         self, mode: str = "auto", *, readable: Sequence[Path] = (), environment: Mapping[str, str] | None = None,
         threads: int = 1, control_groups: bool = True, python: Path | None = None, devices: Sequence[Path] = (),
+        preload: Sequence[str] | None = None,
     ) -> None:  # fmt: skip
         self.requested = mode
         self.mode = mode
         self.environment = dict(environment or {})
         self.threads = threads
+        self.preload = tuple(PRELOAD if preload is None else preload)
+        """Modules that are imported before a box is entered."""
         self.zygote_failure = ""
         """Why the warm start does not work just now; sessions start cold meanwhile. Empty when it does, or was not asked for."""
         self.python = str(python or sys.executable)
@@ -131,7 +136,7 @@ class KernelPool:
     def _start_zygote(self) -> None:
         values = environment(self.environment, self.threads)
         # what the zygote was started with can be read in /proc by every fork: it holds nothing but this
-        self._zygote = Zygote(self.folder, self.passage, values, self.folder / "zygote.log")
+        self._zygote = Zygote(self.folder, self.passage, values, self.folder / "zygote.log", self.preload)
 
     def ready_zygote(self) -> Zygote | None:
         """The zygote, started again if it has died; None (and `zygote_failure` says why) when a session has to start cold."""

@@ -184,6 +184,7 @@ class BoxProvisioner(KernelProvisionerBase):
             "cwd": work,
             "seed": self.spec.seed,
             "threads": self.spec.threads,
+            "preload": self.pool.preload,
             "limits": {
                 "core": 0,
                 # where a control group counts them, a refusal by it leaves a trace that can be told in the report

@@ -38,7 +38,9 @@ def python_command(module: str, python: str = sys.executable) -> list[str]:
 class Zygote:
     """A running zygote. Raises SandboxError when it cannot be started; ask `alive` before each use."""
 
-    def __init__(self, folder: Path, passage: Passage, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, folder: Path, passage: Passage, environment: Mapping[str, str], log: Path, preload: Sequence[str]
+    ) -> None:
         self._path = folder / "zygote"
         self._path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -46,7 +48,7 @@ class Zygote:
         self._path.chmod(0o600)
         listener.listen(64)
         with listener, log.open("ab") as errors:
-            command = [*python_command("grader.inside.zygote"), str(listener.fileno())]
+            command = [*python_command("grader.inside.zygote"), str(listener.fileno()), json.dumps(list(preload))]
             self._process = subprocess.Popen(
                 [*passage.prefix(), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd="/",
                 pass_fds=[*passage.descriptors(), listener.fileno()], env=dict(environment),

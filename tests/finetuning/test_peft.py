@@ -65,12 +65,16 @@ def test_outputs_and_gradients_agree(sizes, rank, alpha, bias, leading, seed):
 def test_the_third_run_is_as_accurate_with_peft(tmp_path):
     bundle = load_bundle()
     prepare_home(bundle, tmp_path)
-    # The reference's A is drawn by nn.Linear, as peft's is: uniform.
-    arguments = [str(bundle.path), "--methods", "lora-uniform,peft", "--seeds", "0"]
-    lines = [line for line in run_module("grader.bundles.training", arguments, tmp_path) if line.startswith("{")]
-    ours, theirs = (json.loads(line)["accuracy"] for line in lines)
+    arguments = [str(bundle.path), "--methods", "peft", "--seeds", "0"]
+    theirs = next(
+        json.loads(line) for line in run_module("grader.bundles.training", arguments, tmp_path) if line.startswith("{")
+    )["accuracy"]
+    # The reference's A is drawn by nn.Linear, as peft's is: uniform. So it was trained with many seeds for the thresholds.
+    recorded = [json.loads(line) for line in (bundle.path / "calibration.jsonl").read_text().splitlines()]
+    ours = [run["accuracy"] for run in recorded if run["method"] == "lora-uniform"]
+    assert len(ours) >= 30
     held_out = len(bundle.heldout(b"calibration").labels)
-    noise = math.sqrt(2) * math.hypot(bundle.seed_noise("lora"), math.sqrt(ours * (1 - ours) / held_out))
-    assert ours >= bundle.minimum_accuracy("lora")
+    usual = sum(ours) / len(ours)
+    noise = math.hypot(bundle.seed_noise("lora"), math.sqrt(usual * (1 - usual) / held_out))
     assert theirs >= bundle.minimum_accuracy("lora")
-    assert abs(ours - theirs) <= 3 * noise
+    assert abs(usual - theirs) <= 3 * noise

@@ -31,6 +31,12 @@ def test_a_right_notebook_gets_full_marks(run) -> None:
     assert report.execution.cells[2].output.strip() == "3"
 
 
+def test_kernels_have_imported_what_the_assignment_names(run) -> None:
+    report = run("import sys; print('torch' in sys.modules)", ADD, SHOUT)
+    assert report.execution.cells[0].output == "False\n"
+    assert report.score.total == 9
+
+
 def test_a_wrong_function_costs_its_own_criterion(run) -> None:
     report = run(ADD, "def shout(text):\n    return text")
     assert earned(report) == {"add/sum": 4, "add/negative": 2, "shout/upper": 0}

@@ -46,7 +46,7 @@ def test_watchdog_without_control_groups(name, watched_pool):
 def test_cold_box(name):
     if why := box_missing():
         pytest.skip(why)
-    with KernelPool("cold") as pool:
+    with KernelPool("cold", preload=()) as pool:
         holds(pool, name)
 
 
@@ -67,7 +67,7 @@ def test_everything_as_an_ordinary_user():
 
 def test_a_box_that_leaks_fails_the_suite(warm_pool, monkeypatch):
     """The checks can fail: without isolation they say what got through."""
-    with KernelPool("none") as pool, conformance.canary():
+    with KernelPool("none", preload=()) as pool, conformance.canary():
         for name in ("files", "network", "environment"):  # none of those that would really change this machine
             assert not asyncio.run(conformance.examine(pool, name)).ok, name
 

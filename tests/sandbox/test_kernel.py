@@ -31,7 +31,7 @@ def pool(request, warm_pool):
     if request.param == "warm":
         yield warm_pool
     else:
-        with KernelPool("none") as plain:
+        with KernelPool("none", preload=()) as plain:
             yield plain
 
 
@@ -237,7 +237,7 @@ def test_a_kernel_that_closes_its_sockets_is_dead(warm_pool):
 def test_a_dead_zygote_is_replaced_and_sessions_start_cold_meanwhile():
     if why := box_missing():
         pytest.skip(why)
-    with KernelPool("warm") as pool:
+    with KernelPool("warm", preload=()) as pool:
         pool.warm_up()
         os.kill(pool._zygote.pid, signal.SIGKILL)
         pool._zygote._process.wait()
@@ -287,7 +287,7 @@ def test_a_kernel_may_take_longer_to_come_up_than_zeromq_waits_for_a_handshake(m
         await ready(session)
 
     monkeypatch.setattr(KernelSession, "_ready", held_up)
-    with KernelPool("none") as plain:
+    with KernelPool("none", preload=()) as plain:
         began = time.monotonic()
         # the time it takes to come up is not the submission's
         ran = go(plain, ["print(1)"], replace(SMALL, wall_seconds=20))
@@ -299,7 +299,7 @@ def test_a_kernel_may_take_longer_to_come_up_than_zeromq_waits_for_a_handshake(m
 def test_a_zygote_that_keeps_dying_leaves_sessions_starting_cold():
     if why := box_missing():
         pytest.skip(why)
-    with KernelPool("warm") as pool:
+    with KernelPool("warm", preload=()) as pool:
         for _death in range(5):
             if pool._zygote.alive:  # after some deaths it is not started again
                 os.kill(pool._zygote.pid, signal.SIGKILL)
@@ -362,7 +362,7 @@ import asyncio, sys
 from grader.kernel import KernelSession
 from grader.sandbox.pool import KernelPool
 async def main():
-    with KernelPool('warm') as pool:
+    with KernelPool('warm', preload=()) as pool:
         pool.warm_up()
         async with KernelSession(pool) as session:
             print(pool.folder, *session.host_processes(), pool._zygote.pid, *session._provisioner.folders, flush=True)

@@ -86,7 +86,7 @@ def test_a_grader_that_was_suspended_has_not_been_waiting():
 @pytest.fixture(params=["control group", "watchdog", "none"])
 def pool(request):
     if request.param == "none":
-        with KernelPool("none") as plain:
+        with KernelPool("none", preload=()) as plain:
             yield plain
     else:
         yield request.getfixturevalue("warm_pool" if request.param == "control group" else "watched_pool")

@@ -100,10 +100,18 @@ def test_a_zygote_that_hangs_is_ended_and_kernels_that_run_go_on(monkeypatch):
             other = await run_in(pool, ["print(1)"])
             return session.mode, other.mode, other.text, (await session.run_cell("print(x)", 1)).output
 
-    with KernelPool("warm") as pool:
+    with KernelPool("warm", preload=()) as pool:
         pool.warm_up()
         assert asyncio.run(talk(pool)) == ("warm", "cold", "1\n", "5\n")
         assert not pool._zygote.alive
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["warm", "cold"])
+def test_a_pool_imports_what_it_is_told_to(mode):
+    with KernelPool(mode, preload=["xml.dom.minidom"]) as pool:
+        ran = asyncio.run(run_in(pool, ["import sys; print([n in sys.modules for n in ('xml.dom.minidom', 'torch')])"]))
+    assert (ran.mode, ran.text) == (mode, "[True, False]\n")
 
 
 def test_deaths_are_forgotten_once_a_kernel_was_forked(warm_pool):
@@ -134,22 +142,22 @@ def a_device() -> Path:
 
 @pytest.mark.slow
 def test_another_interpreter_and_a_gpu_start_cold(other_python):
-    with KernelPool("warm", devices=[a_device()]) as pool:
+    with KernelPool("warm", devices=[a_device()], preload=()) as pool:
         assert (pool.mode, pool.ready_zygote()) == ("cold", None)
         assert "GPU" in pool.zygote_failure
     code = f"import os, sys\nprint(sys.prefix == {str(other_python.parents[1])!r}, os.path.exists({str(a_device())!r}))"
-    with KernelPool("warm", python=other_python) as pool:
+    with KernelPool("warm", python=other_python, preload=()) as pool:
         ran = asyncio.run(run_in(pool, [code]))
         assert (ran.mode, ran.text) == ("cold", "True False\n")
         assert f"another interpreter ({other_python})" in pool.cold_for_good
-    with KernelPool("none", python=other_python) as pool:
+    with KernelPool("none", python=other_python, preload=()) as pool:
         assert asyncio.run(run_in(pool, [code])).text == "True True\n"
 
 
 @pytest.mark.slow
 def test_a_device_is_shown_in_the_box_and_the_rest_stays_out_of_sight():
     code = f"import os\nprint(os.path.exists({str(a_device())!r}), os.path.exists('/etc/passwd'))"
-    with KernelPool("warm", devices=[a_device()]) as pool:
+    with KernelPool("warm", devices=[a_device()], preload=()) as pool:
         ran = asyncio.run(run_in(pool, [code, "open('/dev/x', 'w')", f"x = bytearray({2 * SMALL.memory_bytes})"]))
     assert ran.text == "True False\n"
     assert ran.cells[1].status == "error"
@@ -162,5 +170,5 @@ def test_an_interpreter_that_cannot_be_asked_is_refused(tmp_path):
 
 
 def test_our_own_interpreter_starts_warm(warm_pool):
-    with KernelPool("warm", python=Path(sys.executable)) as pool:
+    with KernelPool("warm", python=Path(sys.executable), preload=()) as pool:
         assert (pool.mode, pool.zygote_failure) == ("warm", "")
