@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "grade": "grader.pipeline",
-    "rejudge": "grader.batch",
+    "rejudge": "grader.rejudging",
     "load_assignment": "grader.assignments",
 }
 __all__ = ["__version__", "grade", "load_assignment", "rejudge"]

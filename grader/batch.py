@@ -12,7 +12,7 @@ import functools
 import secrets
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,10 +22,10 @@ from grader.assignments import load_assignment
 from grader.bundles import load_bundle
 from grader.engines.contract import Engine
 from grader.engines.worker import Brought, Job, Order, Setting, identity, serve
-from grader.errors import EngineError, InfrastructureError, StoreError
-from grader.pipeline import Ground, Result, report_for
+from grader.errors import EngineError, InfrastructureError
+from grader.pipeline import Ground
 from grader.plan import jobs_for, load_job
-from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, Report, Submission, Usage
+from grader.records import Evidence, Execution, Notebook, Submission
 from grader.store import Done, RunDirectory, RunInfo
 
 __all__ = [
@@ -33,11 +33,9 @@ __all__ = [
     "Job",
     "Setting",
     "jobs_for",
-    "judge_each",
     "lay_ground",
     "order_for",
     "pump",
-    "rejudge",
     "run_batch",
     "workers_for",
 ]
@@ -251,52 +249,3 @@ def _record_fault(run: RunDirectory, job: Job, fault: str, on_event: Callable[[E
     run.forget(job.submission.id)
     run.write(f"submissions/{job.submission.id}/done.json", Done(job.key, 0.0, 0.0, fault, job.parts))
     on_event(Event("fault", job.submission, 0.0, fault))
-
-
-def stored_result(run: RunDirectory, submission: Submission, done: Done) -> Result:
-    """Read what running a submission brought, `done` being its mark. Raises StoreError when its files are damaged."""
-    base = f"submissions/{submission.id}"
-    parts = run.read(f"{base}/notebook.json", Notebook), run.read(f"{base}/execution.json", Execution)
-    return Result(*parts, run.read(f"{base}/evidence.json", Evidence), done.fault)
-
-
-def judge_each(run: RunDirectory, kept: Mapping[str, Report] | None = None) -> Iterator[Report]:
-    """Judge stored evidence of a run again, one submission after the other: no kernel, the same reports every time.
-
-    `kept` are reports that still hold, by submission id; they are passed on as they are.
-    """
-    ground = lay_ground(run.info(), run.secret())
-    settled = run.all_overrides()
-    for one in run.submissions():
-        known = kept.get(one.id) if kept else None
-        yield known or _judge_one(run, ground, one, settled.get(one.id, {}))
-
-
-def _judge_one(
-    run: RunDirectory, ground: Ground, submission: Submission, overrides: dict[str, tuple[int, str]]
-) -> Report:
-    if submission.problem is not None or not submission.path:
-        return report_for(ground, submission, None, overrides)
-    done = run.done(submission.id)
-    if done is None:
-        why = "it has not been run yet; run `grader grade` on the same folder again"
-        return _not_run(ground, submission, why, overrides)
-    try:
-        return report_for(ground, submission, stored_result(run, submission, done), overrides)
-    except StoreError as error:
-        run.forget(submission.id)  # so that it is run again
-        why = done.fault or f"{error}; run `grader grade` on the same folder again"
-        return _not_run(ground, submission, why, overrides)
-
-
-def _not_run(ground: Ground, submission: Submission, why: str, overrides: dict[str, tuple[int, str]]) -> Report:
-    execution = Execution(Outcome.SANDBOX_FAILED, (), Usage(), "none", {}, "")
-    lost = {name: Observation(Attempt.FAULT, error=why) for name in ground.assignment.questions}
-    return report_for(
-        ground, submission, Result(Notebook((), 0), execution, Evidence(ground.seed(submission), lost), why), overrides
-    )
-
-
-def rejudge(run: str | Path) -> dict[str, Report]:
-    """Judge a run directory again without running any student code; returns the reports by submission id."""
-    return {report.submission.id: report for report in judge_each(RunDirectory(Path(run)))}

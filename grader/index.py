@@ -20,12 +20,12 @@ from typing import Any
 import grader
 from grader import codec
 from grader.assignment import Assignment
-from grader.batch import judge_each
 from grader.errors import StoreError
 from grader.intake.archive import looks_like_zip, walk
 from grader.marks import held, mark, mark_all, unchanged
 from grader.publish import CLASS_FILES, PAGES, Published, publish
 from grader.records import CriterionResult, Report, Submission
+from grader.rejudging import judge_each
 from grader.store import RunDirectory, write_derived
 
 __all__ = ["Index", "mark_sources", "publish_changed", "read_index"]

@@ -6,12 +6,12 @@ import argparse
 import json
 
 from grader.assignments import load_assignment
-from grader.batch import judge_each
 from grader.commands.common import console, stderr
 from grader.commands.grade import finish
 from grader.hold import hold
 from grader.publish import publish
 from grader.records import Report
+from grader.rejudging import judge_each
 from grader.store import RunDirectory
 
 __all__ = ["run"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from grader.assignments import load_assignment
-from grader.batch import judge_each
 from grader.commands.common import console
 from grader.publish import publish
+from grader.rejudging import judge_each
 from grader.store import RunDirectory
 
 __all__ = ["run"]

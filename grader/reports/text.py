@@ -34,6 +34,8 @@ _LIBRARY = re.compile(r".*[/\\](?:site-packages|dist-packages|python3?\.?\d*)[/\
 
 def clean(text: str) -> str:
     """Text of any origin as printable lines: ANSI sequences gone, redrawn progress bars reduced to their last state."""
+    if text.replace("\n", "").isprintable():
+        return text  # what is taken out or replaced below is not printable, every bit of it
     lines = _ANSI.sub("", text).split("\n")
     text = "\n".join(redrawn.rstrip("\r").rpartition("\r")[2] for redrawn in lines)
     return _ASTRAL_NONCHARACTER.sub("\ufffd", text.translate(_TABLE))

@@ -21,7 +21,7 @@ ROWS: list[set[str]] = [
     {"reruns"},
     {"pipeline"},
     {"engines"},
-    {"plan", "batch", "publish", "index"},
+    {"plan", "batch", "publish", "index", "rejudging"},
     {"commands"},
     {"cli"},
 ]

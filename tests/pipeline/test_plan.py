@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from grader.batch import judge_each, lay_ground
+from grader.batch import lay_ground
 from grader.errors import UsageError
 from grader.fingerprint import digest_of
 from grader.plan import Plan, Wish, content_parts, make_plan
 from grader.publish import publish
 from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, Usage
+from grader.rejudging import judge_each
 from grader.store import Done, IntakeRecord, RunDirectory, RunInfo
 from tests.pipeline.conftest import notebook_bytes, submission_of
 from tests.toy import TOY

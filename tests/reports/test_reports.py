@@ -36,7 +36,7 @@ from grader.reports import (
     submission_panel,
     summarize,
 )
-from grader.reports.text import clean, csv_text, line, without_paths
+from grader.reports.text import _TABLE, clean, csv_text, line, without_paths
 from grader.reports.view import methods, outcome_word
 from tests.reports import samples
 
@@ -489,6 +489,15 @@ def test_clean_takes_out_commands_and_shows_the_rest() -> None:
         without_paths("see /home/ta/x/y.py, ./train.csv and https://a.b/home/c")
         == "see …/y.py, ./train.csv and https://a.b/home/c"
     )
+
+
+def test_what_clean_changes_is_not_printable() -> None:
+    """So that printable text, nearly all there is, can be left as it is."""
+    changed = [chr(code) for code in range(0x110000) if clean(f"a{chr(code)}b") != f"a{chr(code)}b"]
+    assert len(changed) > 2_000
+    assert not [character for character in changed if character.isprintable()]
+    slow = [chr(code) for code in _TABLE] + ["\x1b", "\r", "\t", "\U0001fffe"]
+    assert not [character for character in slow if character.isprintable()]
 
 
 @settings(max_examples=150, deadline=None)
