@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +53,11 @@ def children() -> list[int]:
     return [process.pid for process in multiprocessing.active_children()]
 
 
+def ignores_ctrl_c(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return bool(int(re.search(r"SigIgn:\s*(\w+)", status)[1], 16) & 1 << signal.SIGINT - 1)
+
+
 @pytest.mark.slow
 def test_several_processes_say_what_one_says(run) -> None:
     alone = list(judge_each(run, processes=1))
@@ -82,9 +90,14 @@ def test_judges_that_are_killed_cost_nothing(run) -> None:
 def test_judges_end_when_nobody_wants_more_and_leave_ctrl_c_to_the_one_who_asked(run) -> None:
     reports = judge_each(run, processes=2)
     next(reports)
-    for pid in children():
+    started = children()
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline and not all(map(ignores_ctrl_c, started)):
+        time.sleep(0.05)
+    for pid in started:
         os.kill(pid, signal.SIGINT)
-    assert next(reports).submission.id == "student01"
+    assert [next(reports).submission.id for _ in range(20)][-1] == "student20"
+    assert children() == started
     reports.close()
     assert children() == []
 
