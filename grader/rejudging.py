@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import multiprocessing
-import os
 import signal
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from grader.batch import lay_ground
 from grader.errors import StoreError
 from grader.pipeline import Ground, Result, report_for
 from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, Report, Submission, Usage
+from grader.sandbox.cgroup import cores
 from grader.store import Done, RunDirectory
 
 __all__ = ["judge_each", "processes_for", "rejudge", "stored_result"]
@@ -31,8 +31,7 @@ _AHEAD = 4
 
 def processes_for(count: int) -> int:
     """How many processes judge `count` submissions; one means that none is started."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, _MOST, count // _WORTH))
+    return max(1, min(cores(), _MOST, count // _WORTH))
 
 
 def stored_result(run: RunDirectory, submission: Submission, done: Done) -> Result:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 import psutil
 from rich.console import Console
@@ -17,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from grader.sandbox.cgroup import allowance
+from grader.sandbox.cgroup import allowance, cores
 from grader.sandbox.contract import Limits
 
 __all__ = ["bar", "console", "limits_of", "machine", "stderr"]
@@ -34,9 +33,7 @@ def limits_of(options: argparse.Namespace) -> Limits:
 
 def machine() -> tuple[int, int]:
     """Whole cores this process may use, at least one, and bytes of memory available to it now: a container's, a job's or the machine's."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    granted, left = allowance()
-    return max(1, int(min(cores, granted))), int(min(psutil.virtual_memory().available, left))
+    return cores(), int(min(psutil.virtual_memory().available, allowance()[1]))
 
 
 def bar(*, unit: bool = True) -> Progress:

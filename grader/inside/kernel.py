@@ -216,9 +216,8 @@ def main() -> None:
     if request.get("seccomp") is not None:
         from grader.inside import confine
 
-        preload(
-            request["preload"]
-        )  # as in a warm start: mapping the libraries is not the submission's use of memory or time
+        # as in a warm start: mapping the libraries is not the submission's use of memory or time
+        preload(request["preload"])
         confine.limit(request["limits"])
         confine.drop_privileges(bytes.fromhex(request["seccomp"]))
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -17,7 +17,7 @@ from typing import Self
 
 from grader.sandbox.contract import Limits
 
-__all__ = ["PREFIX", "ControlGroup", "allowance"]
+__all__ = ["PREFIX", "ControlGroup", "allowance", "cores"]
 
 PREFIX = "dat450-"
 _ROOT = Path("/sys/fs/cgroup")
@@ -163,6 +163,12 @@ def allowance(root: Path = _ROOT, own: str | None = None) -> tuple[float, float]
     cpu, memory = (_upwards(root / name, paths.get(name, "/")) for name in ("cpu", "memory"))
     in_use = ("total_rss", "total_shmem")
     return min(map(_cores, cpu)), min(_left(group, "memory.limit_in_bytes", in_use) for group in memory)
+
+
+def cores() -> int:
+    """Whole cores this process may use, at least one: those it may run on, as far as its control groups go."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(there, allowance()[0])))
 
 
 def _upwards(root: Path, path: str) -> list[Path]:

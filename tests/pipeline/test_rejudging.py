@@ -38,7 +38,7 @@ def run(tmp_path) -> RunDirectory:
     for number, one in enumerate(submissions):
         if one.id not in (NOT_RUN, UNREADABLE):
             seen = {name: Observation(Attempt.VALUE, number) for name in TOY.questions}
-            done = Done(str(number), 1.0, 1.0, "", content_parts(ground, one, {}) if one.path else {})
+            done = Done(str(number), 1.0, 1.0, "", content_parts(ground, one, {}))
             execution = Execution(Outcome.COMPLETED, (), Usage(), "none", {}, "standin")
             run.save_result(one.id, Notebook((), 0), execution, Evidence(ground.seed(one), seen), done)
     run.override(BY_HAND, "shout/upper", 2, "she explained it")
@@ -111,7 +111,7 @@ def test_a_fault_of_ours_is_raised_as_it_is(run) -> None:
 
 
 def test_a_small_class_needs_no_further_process(monkeypatch) -> None:
-    monkeypatch.setattr(rejudging.os, "sched_getaffinity", lambda _pid: set(range(64)), raising=False)
+    monkeypatch.setattr(rejudging, "cores", lambda: 64)
     assert [processes_for(count) for count in (0, 30, 79, 80, 300, 10_000)] == [1, 1, 1, 2, 7, 8]
-    monkeypatch.setattr(rejudging.os, "sched_getaffinity", lambda _pid: {0}, raising=False)
+    monkeypatch.setattr(rejudging, "cores", lambda: 1)
     assert processes_for(10_000) == 1

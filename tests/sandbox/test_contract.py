@@ -169,9 +169,11 @@ def test_groups_of_version_1_limit_cores_and_memory(tmp_path):
 
 
 def test_part_of_a_core_is_one_worker(monkeypatch):
-    monkeypatch.setattr("grader.commands.common.allowance", lambda: (0.5, 10**9))
+    for place in ("grader.sandbox.cgroup", "grader.commands.common"):
+        monkeypatch.setattr(f"{place}.allowance", lambda: (0.5, 10**9))
     assert machine() == (1, 10**9)
-    monkeypatch.setattr("grader.commands.common.allowance", lambda: (math.inf, math.inf))
+    for place in ("grader.sandbox.cgroup", "grader.commands.common"):
+        monkeypatch.setattr(f"{place}.allowance", lambda: (math.inf, math.inf))
     cores, memory = machine()
     assert cores >= 1
     assert 0 < memory < 2**60
