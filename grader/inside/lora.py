@@ -170,15 +170,18 @@ def _load(reading: dict[str, Any], A: Any, B: Any) -> None:
         reading["B"].data.squeeze().copy_(b.t() if reading["B_flipped"] else b)
 
 
-def _bare(layer: Any, reading: dict[str, Any], case: dict[str, Any]) -> None:
-    """Set the factors' own biases, if they have any, to zero: vectors that are no part of the base."""
+def _bare(layer: Any, reading: dict[str, Any], case: dict[str, Any]) -> bool:
+    """Set the factors' own biases to zero, vectors that are no part of the base; returns whether there are any."""
     torch = sys.modules["torch"]
     base = _base_tensors(case)
+    found = False
     with torch.no_grad():
         for tensor in torch.nn.Module.parameters(layer):
             vector = tensor.dim() == 1 and tensor is not reading["A"] and tensor is not reading["B"]
             if vector and not any(_kept([tensor], wanted) <= 1e-6 for wanted in base):
                 tensor.zero_()
+                found = True
+    return found
 
 
 def _output(layer: Any, x: Any) -> Any:
@@ -241,8 +244,8 @@ def _loaded(cls: Any, case: dict[str, Any], number: int) -> dict[str, Any]:
     except StudentRaised as error:
         answer["gradients_raised"] = str(error)[:300]
     layer.train()
-    _bare(layer, reading, case)
-    _with_matrices(layer, reading, case, answer, "bare_")
+    if _bare(layer, reading, case):
+        _with_matrices(layer, reading, case, answer, "bare_")
     return answer
 
 

@@ -420,7 +420,7 @@ lora(
     "mean-of-batch",
     INIT,
     "return self.pretrained(x) + self.scaling * (x.mean(0, keepdim=True) @ self.A.T @ self.B.T)",
-    loses=f"{FW} {RS}",
+    loses=FW,
 )
 # ---- wrong: rank and scaling
 for name, scale in {"alpha": "alpha", "floor": "alpha // rank", "sqrt": "alpha / math.sqrt(rank)", "one": "1.0", "inverse": "rank / alpha", "two": "2.0", "times": "alpha * rank", "zero-point": "alpha / (rank + 1)", "minus": "-alpha / rank", "of-sizes": "alpha / pretrained.in_features", "integer": "int(alpha / rank)", "default": "24 / 12", "rounded": "round(alpha / rank, 1)", "twice": "2 * alpha / rank", "default-alpha": "24 / rank"}.items():  # fmt: skip

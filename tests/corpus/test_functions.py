@@ -24,7 +24,8 @@ def test_corpus_is_large_and_every_criterion_is_lost_alone_or_as_a_root():
 
 @pytest.mark.parametrize("seed", ["01", "02", "03"])
 def test_labels_do_not_depend_on_the_seed(seed):
-    for name in ("lora-merge-on-eval", "lora-scale-floor", "lora-between-gelu", "lora-b-tiny", "count-all"):
+    fitted = ("lora-integers", "lora-dropout-always-on-input", "lora-mean-of-batch")  # their scaling is a fit
+    for name in ("lora-merge-on-eval", "lora-scale-floor", "lora-between-gelu", "lora-b-tiny", "count-all", *fitted):
         assert not differences(name, CASES[name].loses, verdicts(CASES[name].source, seed))
 
 

@@ -88,7 +88,7 @@ lora(
     "dropout-always-on-input",
     INIT,
     "return self.pretrained(F.dropout(x, 0.1)) + self.scaling * (x @ self.A.T @ self.B.T)",
-    loses=f"{ID} {FW} {RS}",
+    loses=f"{ID} {FW}",
 )
 lora(
     "new-linear-same-bias",

@@ -18,7 +18,7 @@ from statistics import fmean
 import numpy as np
 
 from grader.assignments.finetuning.base import ASSIGNMENT, Facts, Standard
-from grader.assignments.finetuning.runs import Run, assign, read_runs
+from grader.assignments.finetuning.runs import Run, assign, read_runs, runs_by_method
 from grader.compare import failed, passed, skipped
 from grader.probes import Draw, Followup, Question
 from grader.records import Observation, Status, Verdict
@@ -88,20 +88,8 @@ def is_settled(method: str, run: Run, facts: Facts) -> bool:
 
 def run_for(method: str, asked: Question, seen: Observation) -> Run | None:
     """Find the run that is judged for a method."""
-    return _assigned(asked, seen).get(method)
-
-
-_latest: list[tuple[Question, Observation, dict[str, Run]]] = []
-
-
-def _assigned(asked: Question, seen: Observation) -> dict[str, Run]:
-    """Nine criteria ask this of one submission after the other: the latest answer is kept."""
-    for question, observation, found in _latest:
-        if question is asked and observation is seen:
-            return found
-    found = assign(read_runs(asked, seen))
-    _latest[:] = [(asked, seen, found)]
-    return found
+    _, found = runs_by_method(asked, seen)
+    return found.get(method)
 
 
 def judge_accuracy(

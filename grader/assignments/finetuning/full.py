@@ -18,13 +18,13 @@ def full_run_moved_everything(asked: Question, seen: Observation) -> Verdict:
             f"{NO_RUN} A full run has body and head trainable.",
             "Train a freshly loaded model without freezing anything.",
         )
-    frozen = [t.name for t in [*run.body(), *run.head()] if not t.trainable and not _never_trained(t.name)]
+    frozen = [t.name for t in [*run.body, *run.head] if not t.trainable and not _never_trained(t.name)]
     if frozen:
         return failed(
             f"{len(frozen)} tensors were frozen when training started, e.g. `{frozen[0]}`.",
             "In this step nothing is frozen.",
         )
-    body = [t for t in run.body() if t.trainable and (len(t.shape) > 1 or not run.half)]
+    body = [t for t in run.body if t.trainable and (len(t.shape) > 1 or not run.half)]
     moved = [t.name for t in body if run.moved(t)]
     if not body or len(moved) < 0.9 * len(body):
         return failed(
@@ -37,8 +37,8 @@ def full_run_moved_everything(asked: Question, seen: Observation) -> Verdict:
         return failed(
             f"Nothing in `{left[:-1]}` changed during training.", "Is every parameter given to the optimizer?"
         )
-    still = [t.name for t in run.head() if not run.moved(t)]
-    if still or len(run.head()) < 4:
+    still = [t.name for t in run.head if not run.moved(t)]
+    if still or len(run.head) < 4:
         return failed(
             f"The head did not change during training{': `' + still[0] + '`' if still else ''}.",
             "Is every parameter given to the optimizer?",

@@ -9,9 +9,9 @@ from grader.records import Observation, Verdict
 
 
 @ASSIGNMENT.question("extract")
-def _extract(draw: Draw) -> Question:
+def _extract(_draw: Draw) -> Question:
     names = ["extract_qv_layers", "extract_qv", "extract_layers", "get_qv_layers"]
-    return Question("grader.inside.functions:extract", {"names": names, "seed": int(draw.rng.integers(2**31))})
+    return Question("grader.inside.functions:extract", {"names": names})
 
 
 @ASSIGNMENT.check("layers/extract", points=6, asks="extract")

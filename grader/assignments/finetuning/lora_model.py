@@ -44,19 +44,19 @@ def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, V
         root = _root(earlier, "lora/gradients")
         hint = "Freeze first and wrap then, or freeze only what is not A or B."
         return skipped(root, message) if root else failed(message, hint)
-    opened = [t.name for t in run.body() if t.trainable]
+    opened = [t.name for t in run.body if t.trainable]
     if opened:
         return failed(
             f"{len(opened)} tensors of the body were trainable when training started, e.g. `{opened[0]}`.",
             "Freeze all of `model.distilbert` but the adapters (and mind that `module.requires_grad = False` does nothing).",
         )
-    closed = [t.name for t in run.head() if not t.trainable]
-    if closed or len(run.head()) < 4:
+    closed = [t.name for t in run.head if not t.trainable]
+    if closed or len(run.head) < 4:
         return failed(
             f"The head was frozen: `{closed[0] if closed else 'classifier'}`.",
             "Adapters and head are trained together.",
         )
-    still = [t.name for t in run.head() if not run.moved(t)]
+    still = [t.name for t in run.head if not run.moved(t)]
     if still:
         return failed(f"The head did not change during training: `{still[0]}`.", _GIVEN)
     moved = {name: sum(run.moved(t) for t in run.wrapped[name] if t.name in run.adapters) for name in QV_LAYERS}

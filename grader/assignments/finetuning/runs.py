@@ -7,7 +7,9 @@ that (a body that was never frozen), so a step without a run of its kind takes t
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,7 +39,7 @@ class Tensor:
     """Digest after the last step; empty when the tensor is gone."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Run:
     """One training run."""
 
@@ -80,15 +82,17 @@ class Run:
     half: bool = False
     """Whether parameters are kept in half precision, where a small step of a number near one is lost in rounding."""
 
-    @property
+    @cached_property
     def trainable(self) -> int:
         """Number of trainable parameters when training started."""
-        return sum(int(np.prod(t.shape)) for t in self.tensors if t.trainable)
+        return sum(math.prod(t.shape) for t in self.tensors if t.trainable)
 
+    @cached_property
     def body(self) -> list[Tensor]:
         """Tensors of the pretrained body, base weights inside wrapped layers included."""
         return [t for t in self.tensors if t.name.startswith("distilbert.") and t.name not in self.adapters]
 
+    @cached_property
     def head(self) -> list[Tensor]:
         """The tensors of `pre_classifier` and `classifier`, wherever wrappers of them keep these; four when all are there."""
         found = []
@@ -109,7 +113,7 @@ def read_runs(question: Question, seen: Observation) -> list[Run]:
     if seen.attempt is not Attempt.VALUE:
         return []
     runs = [_read(entry, question) for entry in seen.value["runs"][:MOST_RUNS] if entry["steps"] > 0]
-    return [run for run in runs if run.body()]  # another model's training is nobody's business here
+    return [run for run in runs if run.body]  # another model's training is nobody's business here
 
 
 def _read(entry: Any, question: Question) -> Run:
@@ -266,17 +270,34 @@ def assign(runs: list[Run]) -> dict[str, Run]:
 
 def _sound(run: Run) -> int:
     """How much of what is judged structurally holds: body unchanged and exactly 12 adapted layers, or a moved body."""
-    head = all(t.trainable and run.moved(t) for t in run.head())
+    head = all(t.trainable and run.moved(t) for t in run.head)
     if run.kind == "full":
-        return int(head) + int(all(t.trainable for t in run.body())) + int(any(run.moved(t) for t in run.body()))
+        return int(head) + int(all(t.trainable for t in run.body)) + int(any(run.moved(t) for t in run.body))
     exact = run.kind == "head" or set(run.wrapped) == set(QV_LAYERS)
     return int(head) + int(not run.changed) + int(exact)
+
+
+_latest: list[tuple[Question, Observation, int, dict[str, Run]]] = []
+
+
+def runs_by_method(asked: Question, seen: Observation) -> tuple[int, dict[str, Run]]:
+    """Number of runs seen, and the run that is judged for each method that has one.
+
+    Nine criteria and the report ask this of one submission after the other: the latest answer is kept.
+    """
+    for question, observation, count, found in _latest:
+        if question is asked and observation is seen:
+            return count, found
+    runs = read_runs(asked, seen)
+    found = assign(runs)
+    _latest[:] = [(asked, seen, len(runs), found)]
+    return len(runs), found
 
 
 def summarise(question: Question, seen: Observation) -> dict[str, Any]:
     """Give accuracy, threshold, trainable parameters, steps and seconds per method, for reports."""
     facts: Facts = question.secret["facts"]
-    runs = read_runs(question, seen)
+    count, judged = runs_by_method(question, seen)
     methods = {
         method: {
             "accuracy": run.accuracy,
@@ -286,6 +307,6 @@ def summarise(question: Question, seen: Observation) -> dict[str, Any]:
             "steps": run.steps,
             "seconds": round(run.seconds, 1),
         }
-        for method, run in assign(runs).items()
+        for method, run in judged.items()
     }
-    return {"methods": methods, "runs_seen": len(runs)}
+    return {"methods": methods, "runs_seen": count}

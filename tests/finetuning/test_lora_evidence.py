@@ -1,0 +1,79 @@
+"""What comes back about the LoRA class is a claim: where a part of it is absent, short or no number, nothing passes for it."""
+
+from __future__ import annotations
+
+import copy
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from grader.judging import judge
+from grader.probes import Draw, Question, generator
+from grader.records import Attempt, Evidence, Observation, Status
+from tests.corpus import CASES
+from tests.corpus.functions import ASSIGNMENT, ask
+
+RIGHT = "lora-linear"
+CHANGES: dict[str, Callable[[list[Any]], Any]] = {
+    "shorter": lambda parts: parts[:1],
+    "empty": lambda _parts: [],
+    "none": lambda parts: [None for _ in parts],
+    "nan": lambda parts: [np.full_like(part, np.nan) for part in parts],
+    "text": lambda parts: ["0.0" for _ in parts],
+    "other shape": lambda parts: [part[..., :1] for part in parts],
+    "zero": lambda parts: [np.zeros_like(part) for part in parts],
+}
+
+
+@pytest.fixture(scope="module")
+def answered() -> tuple[Question, Any]:
+    question = ASSIGNMENT.questions["lora"](Draw(generator("ab", "lora"), types.SimpleNamespace(dim=32)))
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    exec(compile(CASES[RIGHT].source, "<case>", "exec"), namespace)
+    return question, ask(namespace, question).value
+
+
+def statuses(question: Question, value: Any) -> dict[str, Status]:
+    evidence = Evidence("ab", {"lora": Observation(Attempt.VALUE, value)})
+    found = judge(ASSIGNMENT, evidence, {"lora": question})
+    return {
+        name: found[name].status for name in ("lora/identity", "lora/forward", "lora/rank-scaling", "lora/gradients")
+    }
+
+
+def test_the_right_class_passes(answered) -> None:
+    assert set(statuses(*answered).values()) == {Status.PASSED}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("part", ["outputs", "zeroed"])
+def test_outputs_that_are_not_there_pass_nothing(answered, part, change) -> None:
+    question, value = answered
+    forged = copy.deepcopy(value)
+    for case in forged["cases"]:
+        for reading in case["readings"]:
+            reading[part] = CHANGES[change](reading[part])
+    assert statuses(question, forged)["lora/forward"] is not Status.PASSED
+    for case in forged["cases"]:
+        for reading in case["readings"]:
+            del reading[part]
+    assert statuses(question, forged)["lora/forward"] is not Status.PASSED
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_fresh_outputs_that_are_not_there_pass_nothing(answered, mode, change) -> None:
+    question, value = answered
+    forged = copy.deepcopy(value)
+    for case in forged["cases"]:
+        case["fresh"][mode] = CHANGES[change](case["fresh"][mode])
+    assert statuses(question, forged)["lora/identity"] is not Status.PASSED
+
+
+@pytest.mark.parametrize("gone", [[], [None], "x", None, 3])
+def test_cases_that_are_not_there_pass_nothing(answered, gone) -> None:
+    question, _ = answered
+    assert Status.PASSED not in statuses(question, {"cases": gone}).values()
