@@ -14,26 +14,22 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from grader import codec
-from grader.assignments import load_assignment
-from grader.bundles import load_bundle
 from grader.engines.contract import Engine
 from grader.engines.worker import Brought, Job, Order, Setting, identity, serve
 from grader.errors import EngineError, InfrastructureError
-from grader.pipeline import Ground
+from grader.ground import Ground
 from grader.plan import jobs_for, load_job
 from grader.records import Evidence, Execution, Notebook, Submission
-from grader.store import Done, RunDirectory, RunInfo
+from grader.store import Done, RunDirectory
 
 __all__ = [
     "Event",
     "Job",
     "Setting",
     "jobs_for",
-    "lay_ground",
     "order_for",
     "pump",
     "run_batch",
@@ -107,12 +103,6 @@ def pump(
 def order_for(ground: Ground, setting: Setting) -> Order:
     """Make the order that workers serve: the setting, and what they have to be. Raises BundleError for a damaged bundle."""
     return Order(setting, identity(ground), secrets.token_hex(8))
-
-
-def lay_ground(info: RunInfo, secret: bytes) -> Ground:
-    """Load assignment and bundle of a run."""
-    bundle = load_bundle(Path(info.bundle_path) if info.bundle_path else None)
-    return Ground.lay(load_assignment(info.assignment), bundle, secret)
 
 
 def run_batch(

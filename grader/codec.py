@@ -19,10 +19,11 @@ import numpy as np
 
 from grader.errors import StoreError
 
-__all__ = ["dumps", "from_plain", "loads", "to_plain"]
+__all__ = ["ARRAY", "dumps", "from_plain", "loads", "to_plain"]
 
 T = TypeVar("T")
-_ARRAY = "__ndarray__"
+ARRAY = "__ndarray__"
+"""Key of an object that stands for an array."""
 
 
 def to_plain(value: Any) -> Any:
@@ -31,7 +32,7 @@ def to_plain(value: Any) -> Any:
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, np.ndarray):
         data = value.astype(value.dtype.newbyteorder("<"), order="C")
-        return {_ARRAY: [data.dtype.str, list(data.shape), base64.b64encode(data.tobytes()).decode("ascii")]}
+        return {ARRAY: [data.dtype.str, list(data.shape), base64.b64encode(data.tobytes()).decode("ascii")]}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
@@ -48,17 +49,19 @@ def dumps(value: Any) -> str:
     return json.dumps(to_plain(value), ensure_ascii=False, indent=1, sort_keys=False) + "\n"
 
 
-def loads(text: str, cls: type[T]) -> T:
-    """Read a record of type `cls`. Raises StoreError when the text does not describe one."""
+def loads(text: str | bytes, cls: type[T]) -> T:
+    """Read a record of type `cls`; bytes are UTF-8. Raises StoreError when the text does not describe one."""
     try:
-        plain = json.loads(text)
-    except ValueError as error:
+        plain = json.loads(text, object_hook=_revived)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise StoreError(f"stored {cls.__name__} is not JSON: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"stored {cls.__name__} holds a damaged array: {error}") from error
     return typing.cast("T", from_plain(plain, cls))
 
 
 def from_plain(plain: Any, cls: Any) -> Any:
-    """Rebuild a value of annotated type `cls` from JSON data. Raises StoreError when it does not fit."""
+    """Rebuild a value of annotated type `cls` from JSON data without arrays. Raises StoreError when it does not fit."""
     try:
         return _build(plain, cls)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -80,7 +83,7 @@ def _taken_apart(cls: Any) -> tuple[Any, tuple[Any, ...], bool]:
 def _build(plain: Any, cls: Any) -> Any:
     origin, args, is_record = _taken_apart(cls)
     if cls is Any:
-        return _revive(plain)
+        return plain
     if origin in (typing.Union, types.UnionType):
         if plain is None and type(None) in args:
             return None
@@ -103,14 +106,11 @@ def _build(plain: Any, cls: Any) -> Any:
     return plain
 
 
-def _revive(plain: Any) -> Any:
-    if isinstance(plain, dict):
-        if set(plain) == {_ARRAY}:
-            dtype, shape, data = plain[_ARRAY]
-            if np.dtype(dtype).hasobject:
-                raise TypeError("stored array has objects")
-            return np.frombuffer(base64.b64decode(data), dtype=np.dtype(dtype)).reshape(shape).copy()
-        return {key: _revive(item) for key, item in plain.items()}
-    if isinstance(plain, list):
-        return [_revive(item) for item in plain]
-    return plain
+def _revived(plain: dict[str, Any]) -> Any:
+    """An array in place of an object that stands for one; called for every object as it is read."""
+    if len(plain) != 1 or ARRAY not in plain:
+        return plain
+    dtype, shape, data = plain[ARRAY]
+    if np.dtype(dtype).hasobject:
+        raise TypeError("stored array has objects")
+    return np.frombuffer(base64.b64decode(data), dtype=np.dtype(dtype)).reshape(shape).copy()

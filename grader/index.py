@@ -25,7 +25,6 @@ from grader.intake.archive import looks_like_zip, walk
 from grader.marks import held, mark, mark_all, unchanged
 from grader.publish import CLASS_FILES, PAGES, Published, publish
 from grader.records import CriterionResult, Report, Submission
-from grader.rejudging import judge_each
 from grader.store import RunDirectory, write_derived
 
 __all__ = ["Index", "mark_sources", "publish_changed", "read_index"]
@@ -145,8 +144,7 @@ def publish_changed(
     def written(report: Report) -> None:
         pages[report.submission.id] = _marks(run.folder(report.submission.id), PAGES)
 
-    reports = judge_each(run, {name: entry.report for name, entry in kept.items()})
-    published = publish(run, assignment, reports, kept=kept, written=written)
+    published = publish(run, assignment, kept={name: entry.report for name, entry in kept.items()}, written=written)
     for report in published.reports:
         name = report.submission.id
         now.entries[name] = kept.get(name) or Entry(report, _settled(settled, name), records[name], pages[name])

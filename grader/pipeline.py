@@ -1,7 +1,7 @@
 """One submission through all stages; the only place that knows their order.
 
 file -> Submission -> Notebook -> Execution + Evidence -> Verdicts -> Score -> Report. What runs student code is in
-`Workplace.run`; everything after it is pure and can be done again from stored files (`report_for`).
+`Workplace.run`; everything after it is pure and can be done again from stored files (`grader.reporting`).
 """
 
 from __future__ import annotations
@@ -13,22 +13,19 @@ import hashlib
 import importlib.metadata
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-import grader
 from grader.adapt import Environment, adapt, adapt_source, merge
 from grader.adapt import facts as shim_facts
 from grader.assignment import Assignment
 from grader.bundles import Bundle, load_bundle, prepare_home
 from grader.errors import InfrastructureError, SubmissionError
 from grader.execution import Ran, run_notebook
-from grader.fingerprint import digest_of, question_digest, versions
-from grader.judging import judge
+from grader.fingerprint import question_digest, versions
+from grader.ground import Ground
 from grader.notebook import read_notebook
-from grader.probes import Question, seed_for
 from grader.records import (
     Adaptation,
     Attempt,
@@ -39,26 +36,16 @@ from grader.records import (
     Observation,
     Outcome,
     Report,
-    Status,
     Submission,
     Usage,
-    Verdict,
 )
+from grader.reporting import Result, report_for
 from grader.reruns import settle
 from grader.sandbox.claimed import ClaimedFolder
 from grader.sandbox.contract import BoxSpec, Limits
 from grader.sandbox.pool import KernelPool
-from grader.scoring import score
 
-__all__ = [
-    "Ground",
-    "Result",
-    "Workplace",
-    "grade",
-    "report_for",
-    "single_submission",
-    "versions",
-]
+__all__ = ["Ground", "Result", "Workplace", "grade", "report_for", "single_submission", "versions"]
 
 _SHIMS = ("grader.inside.colab",)
 _COPIED_BYTES = 64 << 20
@@ -66,67 +53,10 @@ _COPIED_BYTES = 64 << 20
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Ground:
-    """What all submissions of a run share: assignment, bundle, secret, and what follows from them."""
-
-    assignment: Assignment
-    """The rubric and its questions."""
-    bundle: Bundle
-    """What submissions run against."""
-    secret: bytes
-    """What seeds and held-out reviews are drawn from."""
-    facts: Any
-    """What the questions need to know of the bundle."""
-
-    @classmethod
-    def lay(cls, assignment: Assignment, bundle: Bundle, secret: bytes) -> Ground:
-        """Read the bundle once for a whole run."""
-        return cls(assignment, bundle, secret, assignment.facts(bundle, secret))
-
-    def questions(self, seed: str) -> Mapping[str, Question]:
-        """All questions of a seed."""
-        return self.assignment.draw(seed, self.facts)
-
-    @functools.cached_property
-    def sample(self) -> str:
-        """Digest of the questions of fixed seeds: another one means that other questions are asked (also of all others)."""
-        drawn = (("a", self.questions("a")), ("b", self.questions("b")))
-        return digest_of({f"{seed} {name}": question_digest(q) for seed, found in drawn for name, q in found.items()})
-
-    def seed(self, submission: Submission) -> str:
-        """Seed of a submission's questions."""
-        return seed_for(self.secret, submission.sha256)
-
-
-@dataclass(frozen=True, repr=False)  # asyncio.run makes a text of what it returns: half a second for all this evidence
-class Result:
-    """What running one submission brought; with the ground it is enough to judge."""
-
-    notebook: Notebook
-    """The notebook as it ran."""
-    execution: Execution
-    """How it went."""
-    evidence: Evidence
-    """What was seen."""
-    fault: str = ""
-    """Why the grader or its machine failed, when it did."""
-
-
 @functools.cache
 def _packages() -> frozenset[str]:
     """Importable names of this environment; telling them reads the files of every distribution, so it is done once."""
     return frozenset(importlib.metadata.packages_distributions())
-
-
-def _still_asked(evidence: Evidence, questions: Mapping[str, Question]) -> Evidence:
-    """Take evidence of questions that have changed since as our fault: it can neither pass nor fail anybody."""
-    now = {name: question_digest(question) for name, question in questions.items()}
-    text = "What is asked here has changed since this was run; run `grader grade` on the same folder again."
-    stale = {
-        name: Observation(Attempt.FAULT, error=text) for name in evidence.asked if now.get(name) != evidence.asked[name]
-    }
-    return replace(evidence, observations={**evidence.observations, **stale})
 
 
 class Workplace:
@@ -252,65 +182,6 @@ def _adapt_helpers(helpers: Mapping[str, bytes], environment: Environment) -> tu
                 adapted[name] = source.encode("utf-8")
                 changes += [replace(a, cell=None, before=f"{name}: {a.before}") for a in found]
     return adapted, changes
-
-
-def report_for(
-    ground: Ground,
-    submission: Submission,
-    result: Result | None,
-    overrides: Mapping[str, tuple[int, str]] | None = None,
-) -> Report:
-    """Judge stored evidence and fill in a report: pure, and the same bytes every time.
-
-    Without a result (nothing could be run) every criterion fails with the submission's problem as its message.
-    """
-    if result is None:
-        problem = submission.problem or "There is nothing to judge."
-        verdicts = {name: Verdict(Status.FAILED, problem) for name in ground.assignment.checks}
-        return _report(ground, submission, None, verdicts, overrides, ())
-    questions = ground.questions(result.evidence.seed)
-    evidence = _still_asked(result.evidence, questions)
-    verdicts = judge(ground.assignment, evidence, questions)
-    review = (f"The grader or its machine failed: {result.fault}",) if result.fault else ()
-    facts = ground.assignment.summary(questions, evidence.observations)
-    return _report(ground, submission, result, verdicts, overrides, review, facts)
-
-
-def _report(
-    ground: Ground,
-    submission: Submission,
-    result: Result | None,
-    verdicts: Mapping[str, Verdict],
-    overrides: Mapping[str, tuple[int, str]] | None,
-    review: tuple[str, ...],
-    facts: Mapping[str, Any] | None = None,
-) -> Report:
-    filled = score(ground.assignment, verdicts, overrides, review)
-    missing = _missing_packages(result) if result is not None and filled.total is not None else ()
-    if missing and filled.total != filled.possible and not overrides:
-        names = ", ".join(f"`{name}`" for name in missing)
-        filled = score(
-            ground.assignment, verdicts, overrides, (f"The notebook imports {names}, which this grader does not have.",)
-        )
-    notices = () if result is None else (*result.notebook.notices, *result.execution.notices)
-    return Report(
-        assignment=ground.assignment.id,
-        assignment_title=ground.assignment.title,
-        submission=submission,
-        execution=None if result is None else result.execution,
-        adaptations=() if result is None else result.notebook.adaptations,
-        notices=tuple(dict.fromkeys((*submission.notices, *notices))),
-        score=filled,
-        facts=facts or {},
-        grader_version=grader.__version__,
-    )
-
-
-def _missing_packages(result: Result) -> tuple[str, ...]:
-    """Packages a cell asked for in vain: the machine's fault unless the student made them up, so a person decides."""
-    errors = [cell.error for cell in result.execution.cells if cell.error is not None]
-    found = [e.message.rpartition("named ")[2].strip("' ")[:60] for e in errors if e.name == "ModuleNotFoundError"]
-    return tuple(dict.fromkeys(name for name in found if name))
 
 
 def single_submission(path: Path) -> tuple[Submission, bytes]:

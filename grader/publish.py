@@ -1,8 +1,9 @@
-"""Writes what people read from a run: one page per submission, one for the class, and tables. Judging is done before."""
+"""Judges what a run holds and writes what people read of it: pages per submission, one for the class, and tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from grader.errors import UsageError
 from grader.intake import Roster, read_roster
 from grader.lms import Feedback, canvas_feedback_zip, canvas_gradebook
 from grader.records import CriterionResult, Report
+from grader.rejudging import judge_each
 from grader.reports import (
     brief,
     class_html,
@@ -47,28 +49,27 @@ class Published:
 def publish(
     run: RunDirectory,
     assignment: Assignment,
-    reports: Iterable[Report],
     formats: Iterable[str] = ("html", "json", "csv"),
     *,
-    kept: Collection[str] = (),
+    kept: Mapping[str, Report] | None = None,
     written: Callable[[Report], None] = lambda _report: None,
 ) -> Published:
-    """Write the reports of a run, one after the other as they come, then what is for the class.
+    """Judge a run and write its reports, one after the other, then what is for the class.
 
     Per submission: `report.html` for the student, `instructor.html`, `report.json`; for the class: `class.html`,
-    `scores.csv`, `needs_review.csv`, `feedback.zip` and its manifest, `gradebook.csv` (with a roster). The pages of
-    submissions in `kept` are there already, and their reports may be brief; `written` is called when those of another are.
+    `scores.csv`, `needs_review.csv`, `feedback.zip` and its manifest, `gradebook.csv` (with a roster). `kept` are reports in
+    brief, by submission id, that still hold and whose pages are there already; `written` is called when those of another are.
     Raises StoreError when the disk refuses.
     """
-    wanted = set(formats)
+    wanted = frozenset(formats)
     unknown = wanted - set(FORMATS)
     if unknown:
         raise UsageError(f"unknown format {', '.join(sorted(unknown))}; there are {', '.join(FORMATS)}")
+    known = kept or {}
     alike: dict[CriterionResult, CriterionResult] = {}
     found: list[Report] = []
-    for report in reports:
-        if report.submission.id not in kept:
-            _one(run.folder(report.submission.id), report, wanted)
+    for report in judge_each(run, known, then=functools.partial(_paged, run.root, wanted)):
+        if report.submission.id not in known:
             written(report)
         found.append(report if "junit" in wanted else brief(report, alike))
     intake = run.read("intake.json", IntakeRecord)
@@ -81,7 +82,9 @@ def publish(
     return Published(tuple(found), tuple(said))
 
 
-def _one(folder: Path, report: Report, wanted: set[str]) -> None:
+def _paged(root: Path, wanted: frozenset[str], report: Report) -> Report:
+    """Write the pages of one submission, where it was judged; what is left of its report is what the class needs."""
+    folder = RunDirectory(root).folder(report.submission.id)
     student = for_student(report)
     if "html" in wanted:
         write_derived(folder / "report.html", report_html(student, "student"))
@@ -90,6 +93,7 @@ def _one(folder: Path, report: Report, wanted: set[str]) -> None:
         write_derived(folder / "report.json", report_json(report))
     if "md" in wanted:
         write_derived(folder / "report.md", report_markdown(student))
+    return report if "junit" in wanted else brief(report)
 
 
 def _tables(run: RunDirectory, assignment: Assignment, reports: Sequence[Report]) -> list[str]:

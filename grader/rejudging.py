@@ -1,22 +1,23 @@
 """Judging what a run holds: the same reports every time, from stored evidence, and no kernel is started.
 
-A large class is judged by some processes beside each other; what they say is published by the one that asked, in order.
+A large class is judged by some processes beside each other, which also write the pages; what they say comes back in order.
 """
 
 from __future__ import annotations
 
 import concurrent.futures as cf
+import contextlib
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from grader.batch import lay_ground
 from grader.errors import StoreError
-from grader.pipeline import Ground, Result, report_for
+from grader.ground import Ground, lay_ground
 from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, Report, Submission, Usage
+from grader.reporting import Result, report_for
 from grader.sandbox.cgroup import cores
 from grader.store import Done, RunDirectory
 
@@ -38,7 +39,8 @@ def stored_result(run: RunDirectory, submission: Submission, done: Done) -> Resu
     """Read what running a submission brought, `done` being its mark. Raises StoreError when its files are damaged."""
     base = f"submissions/{submission.id}"
     parts = run.read(f"{base}/notebook.json", Notebook), run.read(f"{base}/execution.json", Execution)
-    return Result(*parts, run.read(f"{base}/evidence.json", Evidence), done.fault)
+    evidence = run.read(f"{base}/evidence.json", Evidence)
+    return Result(*parts, evidence, done.fault, done.parts.get("questions", ""))
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,20 @@ class _Court:
         return report_for(self.ground, submission, Result(Notebook((), 0), execution, evidence, why), overrides)
 
 
+def _as_it_is(report: Report) -> Report:
+    return report
+
+
 def judge_each(
-    run: RunDirectory, kept: Mapping[str, Report] | None = None, processes: int | None = None
+    run: RunDirectory,
+    kept: Mapping[str, Report] | None = None,
+    processes: int | None = None,
+    then: Callable[[Report], Report] = _as_it_is,
 ) -> Iterator[Report]:
     """Judge stored evidence of a run again, one submission after the other: no kernel, the same reports every time.
 
     `kept` are reports that still hold, by submission id; they are passed on as they are. `processes` is how many judge
-    (by default as `processes_for` has it).
+    (by default as `processes_for` has it). `then` is done to each other report where it was judged, so it can be pickled.
     """
     submissions, known = run.submissions(), kept or {}
     court = _Court.of(run)
@@ -94,10 +103,10 @@ def judge_each(
         processes = processes_for(unknown)
     if processes < 2 or not unknown:
         for one in submissions:
-            yield known.get(one.id) or court.judge(one)
+            yield known.get(one.id) or then(court.judge(one))
         return
     context = multiprocessing.get_context("spawn")
-    pool = cf.ProcessPoolExecutor(processes, mp_context=context, initializer=_open_court, initargs=(run.root,))
+    pool = cf.ProcessPoolExecutor(processes, mp_context=context, initializer=_open_court, initargs=(run.root, then))
     waiting: deque[tuple[Submission, Report | cf.Future[Report] | None]] = deque()
     # judged here, so that this process has loaded all code that reports depend on: the run's index has its marks
     first = next(one for one in submissions if one.id not in known)
@@ -105,9 +114,9 @@ def judge_each(
         for one in submissions:
             waiting.append((one, known.get(one.id) or (None if one is first else _hand_out(pool, one))))
             if len(waiting) > processes * _AHEAD:
-                yield _take(court, *waiting.popleft())
+                yield _take(court, then, *waiting.popleft())
         while waiting:
-            yield _take(court, *waiting.popleft())
+            yield _take(court, then, *waiting.popleft())
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -119,27 +128,30 @@ def _hand_out(pool: cf.Executor, submission: Submission) -> cf.Future[Report] | 
         return None
 
 
-def _take(court: _Court, submission: Submission, given: Report | cf.Future[Report] | None) -> Report:
-    """The report; judged here when the processes were lost (killed, out of memory)."""
+def _take(
+    court: _Court, then: Callable[[Report], Report], submission: Submission, given: Report | cf.Future[Report] | None
+) -> Report:
+    """The report; made here when the processes were lost (killed, out of memory)."""
     if isinstance(given, Report):
         return given
-    try:
-        return court.judge(submission) if given is None else given.result()
-    except cf.BrokenExecutor:
-        return court.judge(submission)
+    if given is not None:
+        with contextlib.suppress(cf.BrokenExecutor):
+            return given.result()
+    return then(court.judge(submission))
 
 
-_courts: list[_Court] = []
-"""In a process that judges: the one it was started for."""
+_courts: list[tuple[_Court, Callable[[Report], Report]]] = []
+"""In a process that judges: the one it was started for, and what is done to reports."""
 
 
-def _open_court(root: Path) -> None:
+def _open_court(root: Path, then: Callable[[Report], Report]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is for the process that asked
-    _courts.append(_Court.of(RunDirectory(root)))
+    _courts.append((_Court.of(RunDirectory(root)), then))
 
 
 def _judge(submission: Submission) -> Report:
-    return _courts[-1].judge(submission)
+    court, then = _courts[-1]
+    return then(court.judge(submission))
 
 
 def rejudge(run: str | Path) -> dict[str, Report]:

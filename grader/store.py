@@ -211,10 +211,10 @@ class RunDirectory:
     def read(self, name: str, cls: type[T]) -> T:
         """Read a record. Raises StoreError when it is absent or damaged."""
         try:
-            text = (self.root / name).read_text(encoding="utf-8", errors="surrogatepass")
+            data = (self.root / name).read_bytes()
         except OSError as error:
             raise StoreError(f"{name} of {self.root} cannot be read: {error.strerror or error}") from error
-        return codec.loads(text, cls)
+        return codec.loads(data, cls)
 
     def folder(self, submission_id: str) -> Path:
         """Folder of a submission's records."""

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from grader import codec
 from grader.errors import EvidenceError
 
 __all__ = ["WireLimits", "decode", "encode"]
 
 _ARRAY = "__nd__"
 _DTYPES = frozenset({"|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8"})
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class _Decoder:
             if tree["__float__"] not in ("nan", "inf", "-inf"):
                 raise EvidenceError("a malformed float in an answer")
             return float(tree["__float__"])
+        if codec.ARRAY in tree:
+            raise EvidenceError("a reserved key in an answer")  # it would be read from the store as something else
         if not all(type(key) is str for key in tree):
             raise EvidenceError("a key that is not text in an answer")
         return {self.text(key): self.value(item, depth + 1) for key, item in tree.items()}
@@ -113,6 +117,8 @@ def encode(value: Any) -> tuple[Any, list[bytes]]:
     buffers: list[bytes] = []
 
     def walk(item: Any) -> Any:
+        if type(item) in _PLAIN:
+            return item
         if isinstance(item, np.ndarray):
             data = item.astype(item.dtype.newbyteorder("<"), order="C")
             buffers.append(data.tobytes())

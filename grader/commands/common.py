@@ -1,8 +1,9 @@
-"""What several commands share: building limits, consoles, progress bars."""
+"""What several commands share: building limits, consoles, progress bars, what is said in the end."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 import psutil
 from rich.console import Console
@@ -16,10 +17,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from grader.records import Report
+from grader.reports import class_table
+from grader.reports.text import line
 from grader.sandbox.cgroup import allowance, cores
 from grader.sandbox.contract import Limits
+from grader.store import RunDirectory
 
-__all__ = ["bar", "console", "limits_of", "machine", "stderr"]
+__all__ = ["bar", "console", "finish", "limits_of", "machine", "stderr"]
 
 console = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
@@ -44,3 +49,21 @@ def bar(*, unit: bool = True) -> Progress:
     else:
         columns += [TimeElapsedColumn()]
     return Progress(*columns, console=stderr, transient=True)
+
+
+def finish(directory: RunDirectory, reports: Sequence[Report], said: Sequence[str]) -> int:
+    """Print the class's table and where everything is; returns the exit code."""
+    console.print(class_table(reports))
+    for sentence in said:
+        console.print(line(sentence), style="yellow", markup=False)
+    review = [report for report in reports if report.score.total is None]
+    failed = [
+        report for report in review if report.execution is not None and report.execution.outcome == "sandbox_failed"
+    ]
+    if failed:
+        console.print(f"[bold]{len(failed)} could not be run because of the grader or its machine.[/bold]")
+        console.print("Run the same command again to try them once more.")
+    if review:
+        console.print(f"[bold]{len(review)} need review:[/bold] {directory.root / 'needs_review.csv'}")
+    console.print(f"Class report: {directory.root / 'class.html'}", soft_wrap=True)
+    return 4 if failed else 3 if review else 0

@@ -14,20 +14,19 @@ import grader
 from grader import codec
 from grader.assignment import Assignment
 from grader.assignments import load_assignment
-from grader.batch import Setting, lay_ground, order_for, run_batch, workers_for
+from grader.batch import Setting, order_for, run_batch, workers_for
 from grader.bundles import load_bundle
-from grader.commands.common import console, limits_of, machine, stderr
+from grader.commands.common import console, finish, limits_of, machine, stderr
 from grader.commands.progress import ClassProgress, stage_folder
 from grader.engines import Engine, Job, Order, choose_engine
 from grader.errors import UsageError
 from grader.fingerprint import digest_of, versions
+from grader.ground import Ground, lay_ground
 from grader.hold import hold
 from grader.index import Index, mark_sources, publish_changed, read_index
 from grader.intake import Intake, Roster, read_roster, take_in
-from grader.pipeline import Ground
 from grader.plan import Plan, Wish, make_plan
-from grader.records import Report, Submission
-from grader.reports import class_table
+from grader.records import Submission
 from grader.reports.text import line
 from grader.sandbox.host import choose
 from grader.store import IntakeRecord, RunDirectory, RunInfo, write_atomically
@@ -96,24 +95,6 @@ def _grade(
         now.finished = now.finished or (wish == Wish() and directory.finished(submissions))
         published = publish_changed(directory, assignment, submissions, before, now)
     return finish(directory, published.reports, published.said)
-
-
-def finish(directory: RunDirectory, reports: Sequence[Report], said: Sequence[str]) -> int:
-    """Print the class's table and where everything is; returns the exit code."""
-    console.print(class_table(reports))
-    for sentence in said:
-        console.print(line(sentence), style="yellow", markup=False)
-    review = [report for report in reports if report.score.total is None]
-    failed = [
-        report for report in review if report.execution is not None and report.execution.outcome == "sandbox_failed"
-    ]
-    if failed:
-        console.print(f"[bold]{len(failed)} could not be run because of the grader or its machine.[/bold]")
-        console.print("Run the same command again to try them once more.")
-    if review:
-        console.print(f"[bold]{len(review)} need review:[/bold] {directory.root / 'needs_review.csv'}")
-    console.print(f"Class report: {directory.root / 'class.html'}", soft_wrap=True)
-    return 4 if failed else 3 if review else 0
 
 
 def _side_by_side(options: argparse.Namespace, ground: Ground) -> int:

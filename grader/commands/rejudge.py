@@ -6,12 +6,10 @@ import argparse
 import json
 
 from grader.assignments import load_assignment
-from grader.commands.common import console, stderr
-from grader.commands.grade import finish
+from grader.commands.common import console, finish, stderr
 from grader.hold import hold
 from grader.publish import publish
 from grader.records import Report
-from grader.rejudging import judge_each
 from grader.store import RunDirectory
 
 __all__ = ["run"]
@@ -23,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     assignment = load_assignment(directory.info().assignment)
     before = {submission.id: _old_points(directory, submission.id) for submission in directory.submissions()}
     with hold(directory.root), stderr.status("judging and writing reports"):
-        published = publish(directory, assignment, judge_each(directory))
+        published = publish(directory, assignment)
     changes = [line for report in published.reports for line in _changes(before.get(report.submission.id), report)]
     for line in changes:
         console.print(line, markup=False)

@@ -7,7 +7,6 @@ import argparse
 from grader.assignments import load_assignment
 from grader.commands.common import console
 from grader.publish import publish
-from grader.rejudging import judge_each
 from grader.store import RunDirectory
 
 __all__ = ["run"]
@@ -18,7 +17,7 @@ def run(options: argparse.Namespace) -> int:
     directory = RunDirectory(options.run)
     assignment = load_assignment(directory.info().assignment)
     formats = [name.strip() for name in options.format.split(",") if name.strip()]
-    published = publish(directory, assignment, judge_each(directory), formats)
+    published = publish(directory, assignment, formats)
     for sentence in published.said:
         console.print(sentence, style="yellow", markup=False)
     reports = published.reports

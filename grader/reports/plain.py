@@ -38,7 +38,11 @@ def report_json(report: Report) -> str:
         del plain["graded_at"]
     document = {"schema": SCHEMA_ID, "needs_review": report.score.total is None, **plain}
     text = json.dumps(_finite(document), ensure_ascii=False, indent=1, allow_nan=False)
-    return _UNSEEN.sub(_escape, _SURROGATE.sub("\ufffd", text)) + "\n"
+    if (
+        not text.replace("\n", "").isprintable() or "\ufffc" in text or "\ufffd" in text
+    ):  # else there is nothing to replace
+        text = _UNSEEN.sub(_escape, _SURROGATE.sub("\ufffd", text))
+    return text + "\n"
 
 
 def report_schema() -> dict[str, Any]:

@@ -103,6 +103,7 @@ def nested(depth):
         ({"__nd__": [0, "<f4", [2**30, 2**30, 2**30, 0]]}, [b"1234"]),
         ({"__nd__": 3}, []),
         ({"__float__": "1e9"}, []),
+        ({"__ndarray__": "as if it came from the store"}, []),
         ({1: 2}, []),
         (object(), []),
         (None, [b""] * 5000),
@@ -146,3 +147,11 @@ def test_damaged_records_are_refused() -> None:
         loads('{"cells": 3, "cell_count": 1}', Notebook)
     with pytest.raises(StoreError):
         dumps({"x": object()})
+
+
+@pytest.mark.parametrize("array", ["3", "[1, 2]", '["|O", [1], "AAAA"]', '["<f4", [2], "AAAA"]', '["<f4", [1], "A"]'])
+def test_damaged_arrays_are_refused(array) -> None:
+    text = '{"seed": "a", "observations": {"q": {"attempt": "value", "value": {"__ndarray__": ARRAY}}}}'
+    with pytest.raises(StoreError, match="damaged array"):
+        loads(text.replace("ARRAY", array), Evidence)
+    assert loads(text.replace("ARRAY", '["<f4", [1], "AAAAAA=="]'), Evidence).observations["q"].value == 0

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from grader.batch import Event, Job, Setting, jobs_for, lay_ground, order_for, run_batch
+from grader.batch import Event, Job, Setting, jobs_for, order_for, run_batch
 from grader.codec import dumps
 from grader.engines import Engine, Order
+from grader.ground import lay_ground
 from grader.rejudging import judge_each
 from grader.sandbox.contract import Limits
 from grader.store import IntakeRecord, RunDirectory, RunInfo

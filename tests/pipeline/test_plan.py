@@ -8,13 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from grader.batch import lay_ground
 from grader.errors import UsageError
 from grader.fingerprint import digest_of
+from grader.ground import lay_ground
 from grader.plan import Plan, Wish, content_parts, make_plan
 from grader.publish import publish
 from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, Usage
-from grader.rejudging import judge_each
 from grader.store import Done, IntakeRecord, RunDirectory, RunInfo
 from tests.pipeline.conftest import notebook_bytes, submission_of
 from tests.toy import TOY
@@ -51,7 +50,7 @@ def store(run: RunDirectory, outcome: Outcome = Outcome.COMPLETED, fault: str = 
             done = Done(digest_of(parts), 1.0, 1.0, fault, parts)
             execution = Execution(outcome, (), Usage(), "none", {}, "standin")
             run.save_result(submission.id, Notebook((), 0), execution, Evidence(ground.seed(submission), seen), done)
-    publish(run, TOY, judge_each(run))
+    publish(run, TOY)
 
 
 def planned(run: RunDirectory, wish: Wish | None = None) -> Plan:
@@ -124,7 +123,7 @@ def test_feedback_has_its_manifest_and_says_who_is_left_out(run: RunDirectory) -
     store(run)
     submissions = [replace(s, attachment_id=None) if s.id == "dan" else s for s in run.submissions()]
     run.write("intake.json", IntakeRecord(tuple(submissions)))
-    said = publish(run, TOY, judge_each(run)).said
+    said = publish(run, TOY).said
     manifest = (run.root / "feedback-manifest.csv").read_text(encoding="utf-8")
     assert [row["submission"] for row in csv.DictReader(manifest.splitlines())] == ["anna", "bo", "cem"]
     assert len(said) == 1

@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from grader import rejudging
-from grader.batch import lay_ground
-from grader.errors import GraderError
+from grader.errors import GraderError, StoreError
+from grader.ground import lay_ground
 from grader.plan import content_parts
+from grader.publish import CLASS_FILES, PAGES, publish
 from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, Usage
 from grader.rejudging import judge_each, processes_for
+from grader.reports import brief
 from grader.store import Done, IntakeRecord, RunDirectory, RunInfo
 from tests.pipeline.conftest import submission_of
 from tests.toy import TOY
@@ -108,6 +110,47 @@ def test_a_fault_of_ours_is_raised_as_it_is(run) -> None:
     for processes in (1, 2):
         with pytest.raises(GraderError, match="NONE"):
             list(judge_each(run, processes=processes))
+
+
+def pages(run: RunDirectory) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(run.root)): path.read_bytes()
+        for path in run.root.rglob("*")
+        if path.name in {*PAGES, *CLASS_FILES} or path.name == "junit.xml"
+    }
+
+
+@pytest.mark.slow
+def test_pages_are_the_same_whoever_writes_them(run, monkeypatch) -> None:
+    found = []
+    for processes in (1, 2):
+        for name in pages(run):
+            (run.root / name).unlink()
+        monkeypatch.setattr(rejudging, "processes_for", lambda _count, n=processes: n)
+        written: list[str] = []
+        published = publish(
+            run, TOY, ("html", "json", "csv", "junit"), written=lambda r, to=written: to.append(r.submission.id)
+        )
+        assert written == [one.id for one in run.submissions()]
+        found.append((published, pages(run)))
+    assert found[0] == found[1]
+    assert len(found[0][1]) == COUNT * len(PAGES) + len({*CLASS_FILES, "junit.xml"}) - 1  # there is no roster
+    kept = {report.submission.id: brief(report) for report in found[0][0].reports[:-1]}
+    for name in pages(run):
+        (run.root / name).unlink()
+    again = publish(run, TOY, kept=kept)
+    assert [brief(report) for report in found[0][0].reports] == list(again.reports)
+    assert len([name for name in pages(run) if name.startswith("submissions/")]) == len(PAGES)
+
+
+@pytest.mark.slow
+def test_a_page_that_cannot_be_written_is_said_as_it_is(run, monkeypatch) -> None:
+    (run.folder("student20") / "report.html").mkdir()
+    for processes in (1, 2):
+        monkeypatch.setattr(rejudging, "processes_for", lambda _count, n=processes: n)
+        with pytest.raises(StoreError, match=r"report\.html"):
+            publish(run, TOY)
+        assert children() == []
 
 
 def test_a_small_class_needs_no_further_process(monkeypatch) -> None:
