@@ -24,10 +24,15 @@ __all__ = ["ARRAY", "dumps", "from_plain", "loads", "to_plain"]
 T = TypeVar("T")
 ARRAY = "__ndarray__"
 """Key of an object that stands for an array."""
+_SCALARS = frozenset({type(None), bool, int, float, str})
 
 
 def to_plain(value: Any) -> Any:
     """Turn a record (or any nesting of records, mappings, sequences, arrays) into JSON-ready data."""
+    if type(value) in _SCALARS:
+        return value
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, np.ndarray):
@@ -37,16 +42,18 @@ def to_plain(value: Any) -> Any:
         return value.value
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_plain(item) for item in value]
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, int | float | str):
         return value
     raise StoreError(f"cannot store a value of type {type(value).__name__}")
 
 
-def dumps(value: Any) -> str:
-    """Write a record as canonical JSON: same record, same bytes (NaN and infinities as in Python's json)."""
-    return json.dumps(to_plain(value), ensure_ascii=False, indent=1, sort_keys=False) + "\n"
+def dumps(value: Any, *, compact: bool = False) -> str:
+    """Write a record as canonical JSON: same record, same bytes (NaN and infinities as in Python's json).
+
+    `compact` puts it on one line: with line breaks Python's json takes ten times as long, which counts for evidence.
+    """
+    layout: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 1}
+    return json.dumps(to_plain(value), ensure_ascii=False, **layout) + "\n"
 
 
 def loads(text: str | bytes, cls: type[T]) -> T:

@@ -204,9 +204,9 @@ class RunDirectory:
 
     # ------------------------------------------------------------ records
 
-    def write(self, name: str, record: Any) -> None:
-        """Write a record as JSON at a path relative to the run."""
-        write_atomically(self.root / name, codec.dumps(record))
+    def write(self, name: str, record: Any, *, compact: bool = False) -> None:
+        """Write a record as JSON at a path relative to the run; `compact` where there is much of it."""
+        write_atomically(self.root / name, codec.dumps(record, compact=compact))
 
     def read(self, name: str, cls: type[T]) -> T:
         """Read a record. Raises StoreError when it is absent or damaged."""
@@ -232,7 +232,7 @@ class RunDirectory:
         self.forget(submission_id)
         self.write(f"{base}/notebook.json", notebook)
         self.write(f"{base}/execution.json", execution)
-        self.write(f"{base}/evidence.json", evidence)
+        self.write(f"{base}/evidence.json", evidence, compact=True)
         self.write(f"{base}/done.json", done)
 
     def forget(self, submission_id: str) -> None:

@@ -264,5 +264,6 @@ def serve(order: Order, job: Job) -> Brought:
         time.sleep(_DOUBT_SECONDS)  # if the same hand ended the kernel, its word has reached us by then
     if _told_to_end.is_set():
         raise InfrastructureError(f"the worker on {host} was told to end while it ran this submission")
-    texts = codec.dumps(result.notebook), codec.dumps(result.execution), codec.dumps(result.evidence)
+    write = functools.partial(codec.dumps, compact=True)
+    texts = write(result.notebook), write(result.execution), write(result.evidence)
     return Brought(*texts, result.fault, time.monotonic() - start, host)
