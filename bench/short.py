@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from grader.assignment import Assignment
+from grader.assignments.finetuning.lora_case import ask_lora
 from grader.assignments.finetuning.lora_layer import starts_as_identity
 from grader.compare import failed, passed
 from grader.probes import Draw, Question, call
@@ -139,7 +140,7 @@ def _lora(draw: Draw) -> Question:
         "A": rng.normal(size=(8, 32)).astype("f4"), "B": rng.normal(size=(16, 8)).astype("f4"),
         "x": [rng.normal(size=(5, 32)).astype("f4")], "g": rng.normal(size=(5, 16)).astype("f4"),
     }  # fmt: skip
-    return Question("grader.inside.lora:lora", {"names": ["LoRA"], "cases": [case]})
+    return ask_lora(["LoRA"], [case])
 
 
 SHORT.check("lora/identity", points=4, asks="lora")(starts_as_identity)

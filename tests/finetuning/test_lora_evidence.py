@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench import short
 from grader.judging import judge
 from grader.probes import Draw, Question, generator
 from grader.records import Attempt, Evidence, Observation, Status
@@ -34,6 +35,15 @@ def answered() -> tuple[Question, Any]:
     namespace: dict[str, object] = {"__name__": "__main__"}
     exec(compile(CASES[RIGHT].source, "<case>", "exec"), namespace)
     return question, ask(namespace, question).value
+
+
+def test_the_short_assignment_of_the_benches_asks_it_too() -> None:
+    namespace: dict[str, object] = {}
+    exec(compile("import torch\nfrom torch import nn\n" + short.LORA, "<case>", "exec"), namespace)
+    question = short.SHORT.questions["lora"](Draw(generator("ab", "lora")))
+    seen = ask(namespace, question)
+    found = judge(short.SHORT, Evidence("ab", {"lora": seen}), {"lora": question})
+    assert found["lora/identity"].status is Status.PASSED
 
 
 def statuses(question: Question, value: Any) -> dict[str, Status]:

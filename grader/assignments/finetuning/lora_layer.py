@@ -5,13 +5,13 @@ A layer computes `W x + b + c B(A x)` with W (out x in), A (r x in), B (out x r)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from grader.assignments.finetuning.base import ASSIGNMENT
+from grader.assignments.finetuning.lora_case import Case, ask_lora
 from grader.compare import close, failed, passed, skipped
 from grader.probes import Draw, Question
 from grader.records import Observation, Verdict
@@ -19,49 +19,6 @@ from grader.records import Observation, Verdict
 _MOST = 64  # columns drawn for B and rows for A: more than any rank that a wrong class may choose
 _REAL = 768  # DistilBERT's own hidden size: a class with that size written into it works there, and only there
 _NO_EFFECT = 1e-4  # a scaling below this is none
-
-
-class Case:
-    """A drawn layer as the judge needs it, in float64; what several criteria ask for is worked out once."""
-
-    def __init__(self, drawn: Mapping[str, Any]) -> None:
-        """Take a case of the question's parameters; nothing is worked out before it is asked for."""
-        self.rank, self.alpha, self.x, self.g = drawn["rank"], drawn["alpha"], drawn["x"], drawn["g"]
-        self._drawn = drawn
-        self._adapters: dict[tuple[int, int], Any] = {}
-        self.best: list[tuple[Any, str, tuple[Any, float | None]]] = []
-
-    def __str__(self) -> str:
-        """The layer as a student would write it."""
-        outside, inside = self._drawn["W"].shape
-        return f"nn.Linear({inside}, {outside}{'' if self._drawn['b'] is not None else ', bias=False'}) with rank {self.rank}"
-
-    @cached_property
-    def weight(self) -> Any:
-        """W, (out, in)."""
-        return self._drawn["W"].astype(np.float64)
-
-    @cached_property
-    def base(self) -> list[Any]:
-        """`W x + b` of each input."""
-        # all rows at once: at 768 x 768 reading W takes longer than the arithmetic
-        rows = np.concatenate([x.reshape(-1, x.shape[-1]) for x in self.x]).astype(np.float64) @ self.weight.T
-        if self._drawn["b"] is not None:
-            rows += self._drawn["b"]
-        ends = np.cumsum([x[..., 0].size for x in self.x])
-        parts = np.split(rows, ends[:-1])
-        return [part.reshape(*x.shape[:-1], -1) for x, part in zip(self.x, parts, strict=True)]
-
-    def factors(self, r: int) -> tuple[Any, Any]:
-        """The first r rows of A and columns of B."""
-        return self._drawn["A"][:r].astype(np.float64), self._drawn["B"][:, :r].astype(np.float64)
-
-    def adapter(self, r: int, which: int) -> Any:
-        """B(A x) of input number `which`, for inner size r."""
-        if (r, which) not in self._adapters:
-            A, B = self.factors(r)
-            self._adapters[r, which] = self.x[which].astype(np.float64) @ A.T @ B.T
-        return self._adapters[r, which]
 
 
 @ASSIGNMENT.question("lora")
@@ -96,9 +53,7 @@ def _lora(draw: Draw) -> Question:
                 "g": _normal(rng, 5, outside),
             }
         )
-    params = {"names": ["LoRA", "LoRALayer", "Lora", "LoRALinear", "LoraLayer"], "cases": cases}
-    secret = {"cases": [Case(case) for case in cases]}
-    return Question("grader.inside.lora:lora", params, secret, cpu_seconds=60.0)
+    return ask_lora(["LoRA", "LoRALayer", "Lora", "LoRALinear", "LoraLayer"], cases)
 
 
 def _normal(rng: np.random.Generator, *shape: int) -> np.ndarray[Any, Any]:
