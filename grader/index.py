@@ -22,7 +22,7 @@ from grader import codec
 from grader.assignment import Assignment
 from grader.errors import StoreError
 from grader.intake.archive import looks_like_zip, walk
-from grader.marks import held, mark, mark_all, unchanged
+from grader.marks import aged, held, mark, mark_all, unchanged
 from grader.publish import CLASS_FILES, PAGES, Published, publish
 from grader.records import CriterionResult, Report, Submission
 from grader.store import RunDirectory, write_derived
@@ -147,7 +147,11 @@ def publish_changed(
     published = publish(run, assignment, kept={name: entry.report for name, entry in kept.items()}, written=written)
     for report in published.reports:
         name = report.submission.id
-        now.entries[name] = kept.get(name) or Entry(report, _settled(settled, name), records[name], pages[name])
+        if name in kept:
+            now.entries[name] = kept[name]
+        else:  # what was written has grown old in a large class: looked at once more here, the next run need not read it
+            own = {page: aged(run.folder(name) / page, before) for page, before in pages[name].items()}
+            now.entries[name] = Entry(report, _settled(settled, name), records[name], own)
     now.files, now.said = _marks(run.root, CLASS_FILES), published.said
     now.write()
     return published

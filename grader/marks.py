@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-__all__ = ["ABSENT", "held", "mark", "mark_all", "unchanged"]
+__all__ = ["ABSENT", "aged", "held", "mark", "mark_all", "unchanged"]
 
 ABSENT = ""
 """The mark of a file that is not there."""
@@ -28,8 +28,7 @@ def mark(path: str | Path, *, now: int | None = None) -> str:
     try:
         seen = os.lstat(path)
         text = _text(seen)
-        young = max(seen.st_mtime_ns, seen.st_ctime_ns) > (now or time.time_ns()) - _YOUNG_NS
-        if young and stat.S_ISREG(seen.st_mode):  # a pipe would never end
+        if _is_young(seen, now) and stat.S_ISREG(seen.st_mode):  # a pipe would never end
             text += f" {_digest(path)}"
     except (OSError, ValueError):
         return ABSENT
@@ -48,6 +47,18 @@ def held(path: str | Path, before: str) -> bool:
         return before == ABSENT
 
 
+def aged(path: str | Path, before: str, *, now: int | None = None) -> str:
+    """The mark without its digest where the file is still the same and no longer young: from then on nobody has to read it."""
+    known, _, digest = before.rpartition(" ")
+    try:
+        seen = os.lstat(path)
+        if known == _text(seen) and not _is_young(seen, now) and digest == _digest(path):
+            return known
+    except (OSError, ValueError):
+        return before
+    return before
+
+
 def mark_all(paths: Iterable[str | Path]) -> dict[str, str]:
     """Take the marks of many files, by path."""
     now = time.time_ns()
@@ -57,6 +68,10 @@ def mark_all(paths: Iterable[str | Path]) -> dict[str, str]:
 def unchanged(marks: Mapping[str, str]) -> bool:
     """Tell whether all files are what they were."""
     return all(held(path, before) for path, before in marks.items())
+
+
+def _is_young(seen: os.stat_result, now: int | None) -> bool:
+    return max(seen.st_mtime_ns, seen.st_ctime_ns) > (now or time.time_ns()) - _YOUNG_NS
 
 
 def _text(seen: os.stat_result) -> str:

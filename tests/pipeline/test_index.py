@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from grader import cli, codec, marks
+from grader import cli, codec, index, marks
 from grader.engines import Order, Session
 from grader.engines.worker import Brought, Job
 from grader.index import mark_sources
@@ -280,6 +280,43 @@ def test_a_change_within_the_same_tick_is_seen_while_the_file_is_young(tmp_path:
     before, _, digest = marks.mark(path).rpartition(" ")
     assert marks.held(path, f"{before} {digest}")
     assert not marks.held(path, f"{before} {digest[:-1]}x")
+
+
+def test_what_has_grown_old_unchanged_need_not_be_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text("one")
+    before = marks.mark(path)
+    later = time.time_ns() + 10 * marks._YOUNG_NS
+    assert marks.aged(path, before) == before, "it is still young"
+    assert marks.aged(path, before, now=later) == before.partition(" ")[0] != before
+    assert marks.held(path, marks.aged(path, before, now=later))
+    forged = f"{before[:-1]}{'0' if before[-1] != '0' else '1'}"
+    assert marks.aged(path, forged, now=later) == forged, "other bytes in the same tick of the clock"
+    old = marks.mark(path, now=later)
+    assert marks.aged(path, old, now=later) == old
+    path.write_text("two!")
+    assert marks.aged(path, before, now=later) == before
+    path.unlink()
+    assert marks.aged(path, before, now=later) == before
+    assert marks.aged(path, marks.ABSENT, now=later) == marks.ABSENT
+
+
+def test_a_page_changed_while_the_others_were_written_comes_back(source: Path, tmp_path: Path, monkeypatch) -> None:
+    """Between its mark and the end of the run: the index must not take it for ours."""
+    run = tmp_path / "run"
+
+    def meddle(path: Path, before: str) -> str:
+        if path.name == "report.html":
+            swap(path, b"shout", b"SHOUT")
+        return marks.aged(path, before, now=time.time_ns() + 10 * marks._YOUNG_NS)
+
+    monkeypatch.setattr(index, "aged", meddle)
+    grade(source, run)
+    pages = list(run.glob("submissions/*/report.html"))
+    assert all("SHOUT" in page.read_text() for page in pages)
+    monkeypatch.setattr(index, "aged", marks.aged)
+    grade(source, run)
+    assert all("SHOUT" not in page.read_text() for page in pages)
 
 
 def test_sources_that_cannot_be_known_have_no_marks(source: Path) -> None:
