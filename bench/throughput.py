@@ -5,7 +5,7 @@ each, and does nothing else: no box, no recording, no questions, no reports. Two
 what its bare cells take, that is, without starting kernels. They import the libraries, as the same notebooks do everywhere; with
 `--preloaded` the loop's kernels have imported them before, uncounted, which leaves the trainings and is the harsher comparison.
 
-    python -m bench.throughput [--times 10] [--loop-times 2] [--only björk,team_7] [--cpu-seconds 150] [--pairs 4] [--preloaded]
+    python -m bench.throughput [--times 10] [--loop-times 2] [--only björk,team_7] [--cpu-seconds 100] [--pairs 4] [--preloaded]
 
 Overhead of a submission = (CPU of the grader - CPU of the cells) / submissions, told twice: against the loop's cells, whose CPU time
 is another run's and moves with the machine, and against the same cells as they were measured in the box, which is exact for all
@@ -190,7 +190,7 @@ def main() -> None:
         "--loop-times", type=int, help="how many times over the loop runs it; as often as --times if not given"
     )
     parser.add_argument("--only", default="", help="parts of file names, with commas between them")
-    parser.add_argument("--cpu-seconds", type=int, default=150, help="what a submission may take, on both sides")
+    parser.add_argument("--cpu-seconds", type=int, default=100, help="what a submission may take, on both sides")
     parser.add_argument("--pairs", type=int, default=1, help="how many times all of it is done")
     parser.add_argument("--preloaded", action="store_true", help="the loop's kernels import the libraries beforehand")
     parser.add_argument("--keep", type=Path, help="leave the run directory there")

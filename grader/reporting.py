@@ -49,7 +49,7 @@ def report_for(
         return _report(ground, submission, None, verdicts, overrides, ())
     questions = ground.questions(result.evidence.seed)
     evidence = result.evidence
-    if result.sample != ground.sample:
+    if not result.sample or result.sample != ground.sample:
         evidence = _still_asked(evidence, questions)
     verdicts = judge(ground.assignment, evidence, questions)
     review = (f"The grader or its machine failed: {result.fault}",) if result.fault else ()

@@ -144,7 +144,7 @@ def test_a_walltime_that_is_hit_costs_nobody_anything(cluster, walltime_run) -> 
 # ---------------------------------------------------------------- the sample class
 
 
-OPTIONS = ("--roster", str(SAMPLE / "gradebook.csv"), "--title", "Sample class", "--cpu-seconds", "150")
+OPTIONS = ("--roster", str(SAMPLE / "gradebook.csv"), "--title", "Sample class", "--cpu-seconds", "100")
 """As scripts/sample-class.sh has them; one notebook loops for ever."""
 MEASURED = {"seconds", "cpu_seconds", "log"}
 """Seconds, and the log of a `Trainer`, which is full of them: the only things in evidence that two runs may differ in."""
