@@ -19,17 +19,18 @@ import numpy as np
 
 from grader.errors import StoreError
 
-__all__ = ["ARRAY", "dumps", "from_plain", "loads", "to_plain"]
+__all__ = ["ARRAY", "SCALARS", "dumps", "from_plain", "loads", "to_plain"]
 
 T = TypeVar("T")
 ARRAY = "__ndarray__"
 """Key of an object that stands for an array."""
-_SCALARS = frozenset({type(None), bool, int, float, str})
+SCALARS = frozenset({type(None), bool, int, float, str})
+"""Types that are JSON as they are."""
 
 
 def to_plain(value: Any) -> Any:
     """Turn a record (or any nesting of records, mappings, sequences, arrays) into JSON-ready data."""
-    if type(value) in _SCALARS:
+    if type(value) in SCALARS:
         return value
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]

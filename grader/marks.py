@@ -8,6 +8,7 @@ taken might be changed again within the same tick of the clock: its mark holds a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -50,12 +51,10 @@ def held(path: str | Path, before: str) -> bool:
 def aged(path: str | Path, before: str, *, now: int | None = None) -> str:
     """The mark without its digest where the file is still the same and no longer young: from then on nobody has to read it."""
     known, _, digest = before.rpartition(" ")
-    try:
+    with contextlib.suppress(OSError, ValueError):
         seen = os.lstat(path)
         if known == _text(seen) and not _is_young(seen, now) and digest == _digest(path):
             return known
-    except (OSError, ValueError):
-        return before
     return before
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from grader.engines.worker import Job
 from grader.errors import StoreError, UsageError
 from grader.fingerprint import code_digest, digest_of, versions
-from grader.pipeline import Ground
+from grader.ground import Ground
 from grader.records import Outcome, Submission
 from grader.store import Done, RunDirectory
 

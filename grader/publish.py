@@ -71,6 +71,7 @@ def publish(
     for report in judge_each(run, known, then=functools.partial(_paged, run.root, wanted)):
         if report.submission.id not in known:
             written(report)
+        # in brief already, but for those of JUnit; here they share what is alike in the class
         found.append(report if "junit" in wanted else brief(report, alike))
     intake = run.read("intake.json", IntakeRecord)
     if "html" in wanted:

@@ -53,12 +53,18 @@ class _Court:
     """Its assignment and bundle."""
     settled: Mapping[str, dict[str, tuple[int, str]]]
     """What was settled by hand: points and reason by criterion, by submission."""
+    then: Callable[[Report], Report]
+    """What is done to each report."""
 
     @classmethod
-    def of(cls, run: RunDirectory) -> _Court:
-        return cls(run, lay_ground(run.info(), run.secret()), run.all_overrides())
+    def of(cls, run: RunDirectory, then: Callable[[Report], Report]) -> _Court:
+        return cls(run, lay_ground(run.info(), run.secret()), run.all_overrides(), then)
 
-    def judge(self, submission: Submission) -> Report:
+    def report(self, submission: Submission) -> Report:
+        """Judge a submission and do to its report what is to be done."""
+        return self.then(self._judge(submission))
+
+    def _judge(self, submission: Submission) -> Report:
         """The report of a submission. One whose files are damaged is forgotten, so that it is run again."""
         overrides = self.settled.get(submission.id, {})
         if submission.problem is not None or not submission.path:
@@ -97,13 +103,13 @@ def judge_each(
     (by default as `processes_for` has it). `then` is done to each other report where it was judged, so it can be pickled.
     """
     submissions, known = run.submissions(), kept or {}
-    court = _Court.of(run)
+    court = _Court.of(run, then)
     unknown = sum(one.id not in known for one in submissions)
     if processes is None:
         processes = processes_for(unknown)
     if processes < 2 or not unknown:
         for one in submissions:
-            yield known.get(one.id) or then(court.judge(one))
+            yield known.get(one.id) or court.report(one)
         return
     context = multiprocessing.get_context("spawn")
     pool = cf.ProcessPoolExecutor(processes, mp_context=context, initializer=_open_court, initargs=(run.root, then))
@@ -114,9 +120,9 @@ def judge_each(
         for one in submissions:
             waiting.append((one, known.get(one.id) or (None if one is first else _hand_out(pool, one))))
             if len(waiting) > processes * _AHEAD:
-                yield _take(court, then, *waiting.popleft())
+                yield _take(court, *waiting.popleft())
         while waiting:
-            yield _take(court, then, *waiting.popleft())
+            yield _take(court, *waiting.popleft())
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -128,30 +134,27 @@ def _hand_out(pool: cf.Executor, submission: Submission) -> cf.Future[Report] | 
         return None
 
 
-def _take(
-    court: _Court, then: Callable[[Report], Report], submission: Submission, given: Report | cf.Future[Report] | None
-) -> Report:
+def _take(court: _Court, submission: Submission, given: Report | cf.Future[Report] | None) -> Report:
     """The report; made here when the processes were lost (killed, out of memory)."""
     if isinstance(given, Report):
         return given
     if given is not None:
         with contextlib.suppress(cf.BrokenExecutor):
             return given.result()
-    return then(court.judge(submission))
+    return court.report(submission)
 
 
-_courts: list[tuple[_Court, Callable[[Report], Report]]] = []
-"""In a process that judges: the one it was started for, and what is done to reports."""
+_courts: list[_Court] = []
+"""In a process that judges: the one it was started for."""
 
 
 def _open_court(root: Path, then: Callable[[Report], Report]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is for the process that asked
-    _courts.append((_Court.of(RunDirectory(root)), then))
+    _courts.append(_Court.of(RunDirectory(root), then))
 
 
 def _judge(submission: Submission) -> Report:
-    court, then = _courts[-1]
-    return then(court.judge(submission))
+    return _courts[-1].report(submission)
 
 
 def rejudge(run: str | Path) -> dict[str, Report]:

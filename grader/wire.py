@@ -18,7 +18,6 @@ __all__ = ["WireLimits", "decode", "encode"]
 
 _ARRAY = "__nd__"
 _DTYPES = frozenset({"|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8"})
-_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,7 @@ def encode(value: Any) -> tuple[Any, list[bytes]]:
     buffers: list[bytes] = []
 
     def walk(item: Any) -> Any:
-        if type(item) in _PLAIN:
+        if type(item) in codec.SCALARS:
             return item
         if isinstance(item, np.ndarray):
             data = item.astype(item.dtype.newbyteorder("<"), order="C")

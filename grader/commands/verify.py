@@ -18,9 +18,11 @@ from grader.bundles import load_bundle
 from grader.commands.common import bar, console
 from grader.commands.resources import corpus_path, reference_path, template_path
 from grader.errors import UsageError
+from grader.ground import Ground
 from grader.matrix import Judged, difference, load_corpus, rows, summary
-from grader.pipeline import Ground, Workplace, report_for, single_submission
+from grader.pipeline import Workplace, single_submission
 from grader.records import Report, Status
+from grader.reporting import report_for
 from grader.reports import report_markdown
 from grader.store import write_atomically
 

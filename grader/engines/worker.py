@@ -29,7 +29,8 @@ from grader.assignments import load_assignment
 from grader.bundles import load_bundle
 from grader.errors import EngineError, InfrastructureError
 from grader.fingerprint import code_digest, question_digest, versions
-from grader.pipeline import Ground, Workplace
+from grader.ground import Ground
+from grader.pipeline import Workplace
 from grader.records import Submission
 from grader.sandbox.contract import Limits, Outcome
 

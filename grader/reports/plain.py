@@ -13,6 +13,7 @@ from typing import Any
 
 from grader.codec import to_plain
 from grader.records import Report
+from grader.reports.text import is_printable
 
 __all__ = ["SCHEMA_ID", "report_json", "report_schema"]
 
@@ -38,9 +39,8 @@ def report_json(report: Report) -> str:
         del plain["graded_at"]
     document = {"schema": SCHEMA_ID, "needs_review": report.score.total is None, **plain}
     text = json.dumps(_finite(document), ensure_ascii=False, indent=1, allow_nan=False)
-    if (
-        not text.replace("\n", "").isprintable() or "\ufffc" in text or "\ufffd" in text
-    ):  # else there is nothing to replace
+    # of what is replaced only these two are printable
+    if not is_printable(text) or "\ufffc" in text or "\ufffd" in text:
         text = _UNSEEN.sub(_escape, _SURROGATE.sub("\ufffd", text))
     return text + "\n"
 

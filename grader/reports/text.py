@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["clean", "csv_text", "line", "without_paths"]
+__all__ = ["clean", "csv_text", "is_printable", "line", "without_paths"]
 
 # A command that is never closed ends with its line, so that it cannot swallow what follows.
 _ANSI = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b[\]P^_X][^\n\x07\x1b]*(?:\x1b\\|\x07)?|\x1b[ -/]*[0-~]")
@@ -32,9 +32,14 @@ _MACHINE_PATH = re.compile(
 _LIBRARY = re.compile(r".*[/\\](?:site-packages|dist-packages|python3?\.?\d*)[/\\]")
 
 
+def is_printable(text: str) -> bool:
+    """Whether text holds lines of printable characters only: told at once, where a search takes its time."""
+    return text.replace("\n", "").isprintable()
+
+
 def clean(text: str) -> str:
     """Text of any origin as printable lines: ANSI sequences gone, redrawn progress bars reduced to their last state."""
-    if text.replace("\n", "").isprintable():
+    if is_printable(text):
         return text  # what is taken out or replaced below is not printable, every bit of it
     lines = _ANSI.sub("", text).split("\n")
     text = "\n".join(redrawn.rstrip("\r").rpartition("\r")[2] for redrawn in lines)

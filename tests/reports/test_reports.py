@@ -36,6 +36,7 @@ from grader.reports import (
     submission_panel,
     summarize,
 )
+from grader.reports.plain import _SURROGATE, _UNSEEN
 from grader.reports.text import _TABLE, clean, csv_text, line, without_paths
 from grader.reports.view import methods, outcome_word
 from tests.reports import samples
@@ -498,6 +499,13 @@ def test_what_clean_changes_is_not_printable() -> None:
     assert not [character for character in changed if character.isprintable()]
     slow = [chr(code) for code in _TABLE] + ["\x1b", "\r", "\t", "\U0001fffe"]
     assert not [character for character in slow if character.isprintable()]
+
+
+def test_what_json_replaces_is_not_printable_but_for_two() -> None:
+    """So that printable text is not searched for it."""
+    replaced = [chr(code) for code in range(0x110000) if _UNSEEN.match(chr(code)) or _SURROGATE.match(chr(code))]
+    assert len(replaced) > 2_000
+    assert [character for character in replaced if character.isprintable()] == ["\ufffc", "\ufffd"]
 
 
 @settings(max_examples=150, deadline=None)
