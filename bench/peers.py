@@ -92,7 +92,7 @@ class Ours:
     def grade(self, folder: Path, out: Path, *, alone: bool) -> Spent:
         words = [
             "-m",
-            "grader.cli",
+            "grader.cli.main",
             "grade",
             str(folder),
             "--out",

@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure import machine
-from grader import codec
+from grader import serialization
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
-from grader.engines import Order, Session
-from grader.engines.worker import Brought
-from grader.pipeline import Ground, Workplace, single_submission
+from grader.grading.pipeline import Ground, Workplace, single_submission
+from grader.runs.engines import Order, Session
+from grader.runs.engines.worker import Brought
 
 ROOT = Path(__file__).parents[1]
 SECRET = b"a secret of benches"
@@ -74,7 +74,11 @@ def record(assignment: str, name: str, folder: Path) -> Path:
     ground = Ground.lay(load_assignment(name), load_bundle(None), SECRET)
     with Workplace(ground) as workplace:
         result = asyncio.run(workplace.run(submission, data))
-    parts = codec.dumps(result.notebook), codec.dumps(result.execution), codec.dumps(result.evidence)
+    parts = (
+        serialization.dumps(result.notebook),
+        serialization.dumps(result.execution),
+        serialization.dumps(result.evidence),
+    )
     target = folder / "recorded.json"
     target.write_text(json.dumps(asdict(Brought(*parts, result.fault, 1.0, "bench"))), encoding="utf-8")
     return target
@@ -94,7 +98,7 @@ def timed(*arguments: str) -> tuple[float, float]:
     """Wall seconds and peak memory (MB) of a command of the grader, in a process of its own."""
     with tempfile.TemporaryFile() as out:
         began = time.monotonic()
-        command = [sys.executable, "-m", "grader.cli", *arguments]
+        command = [sys.executable, "-m", "grader.cli.main", *arguments]
         pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=[
             (os.POSIX_SPAWN_DUP2, out.fileno(), 1), (os.POSIX_SPAWN_DUP2, out.fileno(), 2),
         ])  # fmt: skip

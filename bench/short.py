@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 
-from grader.assignment import Assignment
 from grader.assignments.finetuning.lora_case import ask_lora
 from grader.assignments.finetuning.lora_layer import starts_as_identity
-from grader.compare import failed, passed
-from grader.probes import Draw, Question, call
 from grader.records import Observation, Verdict
+from grader.rubric.assignment import Assignment
+from grader.rubric.compare import failed, passed
+from grader.rubric.questions import Draw, Question, call
 
 IMPORTS = """\
 import copy
@@ -121,7 +121,7 @@ SHORT = Assignment("short", "Fine-tuning three ways, in short")
 @SHORT.question("count")
 def _count(_draw: Draw) -> Question:
     return Question(
-        "grader.inside.functions:count", {"names": ["count_trainable_parameters"], "modules": [], "pairs": []}
+        "grader.inside.probes.functions:count", {"names": ["count_trainable_parameters"], "modules": [], "pairs": []}
     )
 
 

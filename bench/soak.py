@@ -23,11 +23,11 @@ from pathlib import Path
 import psutil
 
 from grader.errors import SandboxError
-from grader.kernel import KernelSession
 from grader.sandbox.cgroup import PREFIX
 from grader.sandbox.conformance import host_facts
 from grader.sandbox.contract import Limits, Outcome
 from grader.sandbox.pool import KernelPool
+from grader.sandbox.session import KernelSession
 
 MIB = 1 << 20
 LIMITS = Limits(

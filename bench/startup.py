@@ -29,13 +29,13 @@ import nbformat
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
-from grader.kernel import KernelSession
 from grader.sandbox import provisioner
 from grader.sandbox.cgroup import ControlGroup
 from grader.sandbox.conformance import host_facts
 from grader.sandbox.connection import Connection
 from grader.sandbox.contract import Limits
 from grader.sandbox.pool import KernelPool
+from grader.sandbox.session import KernelSession
 from grader.sandbox.zygote import Zygote
 
 IMPORTS = """

@@ -36,12 +36,12 @@ from nbclient.exceptions import DeadKernelError
 from nbformat.v4 import new_code_cell, new_notebook
 
 from bench.measure import Spent, machine, spent
-from grader.adapt import adapt, facts
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle, prepare_home
 from grader.errors import SubmissionError
-from grader.notebook import read_notebook
-from grader.pipeline import Ground, Workplace
+from grader.grading.pipeline import Ground, Workplace
+from grader.notebook.adapt import adapt, facts
+from grader.notebook.reader import read_notebook
 
 ROOT = Path(__file__).parents[1]
 CLASS = ROOT / "data" / "sample_class" / "submissions.zip"
@@ -49,7 +49,7 @@ FIRST = """\
 import importlib, json, resource, time
 if {preloaded}:
     importlib.import_module("grader.inside.zygote").preload()
-importlib.import_module("grader.inside.colab").install(lambda *_: None, json.loads({facts!r}))
+importlib.import_module("grader.inside.shims.colab").install(lambda *_: None, json.loads({facts!r}))
 def _spent():
     own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
@@ -228,7 +228,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Figures:
     plain = spent(words, ROOT, {"HF_HOME": str(bare / "hf")}, shown=True)
     if plain.code:
         raise SystemExit(plain.output)
-    grade = [sys.executable, "-m", "grader.cli", "grade", str(source), "--out", str(run), *limit]
+    grade = [sys.executable, "-m", "grader.cli.main", "grade", str(source), "--out", str(run), *limit]
     ours = spent(grade, ROOT, shown=True)
     if ours.code not in (0, 3):
         raise SystemExit(ours.output)

@@ -11,8 +11,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "grade": "grader.pipeline",
-    "rejudge": "grader.rejudging",
+    "grade": "grader.grading.pipeline",
+    "rejudge": "grader.runs.rejudging",
     "load_assignment": "grader.assignments",
 }
 __all__ = ["__version__", "grade", "load_assignment", "rejudge"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from grader.assignment import Assignment
-from grader.compare import expect_equal, failed, passed
-from grader.probes import Draw, Question, call
 from grader.records import Observation, Verdict
+from grader.rubric.assignment import Assignment
+from grader.rubric.compare import expect_equal, failed, passed
+from grader.rubric.questions import Draw, Question, call
 
 TOY = Assignment("toy", "Two small functions", preload=())
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from grader.assignment import Assignment
 from grader.errors import UsageError
+from grader.rubric.assignment import Assignment
 
 __all__ = ["load_assignment"]
 

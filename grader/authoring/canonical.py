@@ -1,6 +1,6 @@
 """One way to write a notebook down, so that two equal notebooks are equal files and a diff shows only what was meant.
 
-Trusted: reads and writes the course's own notebooks. Students' files go through `grader.notebook` instead.
+Trusted: reads and writes the course's own notebooks. Students' files go through `grader.notebook.reader` instead.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from grader.bundles.build import build
 from grader.bundles.bundle import METHODS, Bundle, Threshold, load_bundle
 from grader.bundles.calibrate import calibrate
 from grader.bundles.heldout import DEFAULT_SECRET, HeldOut
-from grader.bundles.layout import prepare_home
+from grader.bundles.hf_cache import prepare_home
 
 __all__ = [
     "DEFAULT_SECRET",

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from grader.bundles.build import machine_kind, seal
 from grader.bundles.bundle import MANIFEST, METHODS, Bundle, load_bundle
-from grader.bundles.layout import prepare_home
+from grader.bundles.hf_cache import prepare_home
 from grader.bundles.process import Progress, run_module, silent
 from grader.errors import BundleError, UsageError
 

@@ -218,7 +218,7 @@ def _define(context: Context, params: dict[str, Any]) -> list[str]:
 
 
 def _install(_context: Context, params: dict[str, Any]) -> None:
-    """Install run-time shims by module name, e.g. `grader.inside.colab`."""
+    """Install run-time shims by module name, e.g. `grader.inside.shims.colab`."""
 
     def record(rule: str, before: str, after: str, reason: str) -> None:
         cell = _state["witness"].current_cell

@@ -1,7 +1,7 @@
 """Plain data and arrays, packed for the way out of (and into) the box. Runs inside: stdlib, numpy, torch if loaded.
 
 A packed value is a JSON tree plus a list of byte buffers; an array or tensor becomes `{"__nd__": [buffer, dtype, shape]}`.
-What comes out of the box is decoded on the other side by `grader.wire`, which trusts none of it.
+What comes out of the box is decoded on the other side by `grader.grading.wire`, which trusts none of it.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ __all__ = ["KERNEL", "LATE", "ROOTS"]
 
 KERNEL = (
     "numpy", "IPython.core.magics", "ipykernel.zmqshell", "ipykernel.debugger", "matplotlib_inline.backend_inline",
-    "grader.inside.kernel", "grader.inside.agent", "grader.inside.colab",
+    "grader.inside.kernel", "grader.inside.agent", "grader.inside.shims.colab",
 )  # fmt: skip
 """The kernel itself, for every assignment."""
 
@@ -20,7 +20,7 @@ ROOTS = (
     "transformers.trainer", "transformers.training_args", "transformers.data.data_collator",
     "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
     "sklearn.metrics", "matplotlib.pyplot", "matplotlib.backends.backend_agg", "tqdm.auto", "tqdm.notebook",
-    "grader.inside.padding", "grader.inside.functions", "grader.inside.lora", "grader.inside.training",
+    "grader.inside.padding", "grader.inside.probes.functions", "grader.inside.probes.lora", "grader.inside.probes.training",
 )  # fmt: skip
 """What the first cell of a notebook on fine-tuning names, and what its questions need."""
 

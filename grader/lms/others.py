@@ -13,7 +13,7 @@ from typing import Any
 
 from grader.errors import UsageError
 from grader.intake.names import clean
-from grader.lms.gradebook import number_cell
+from grader.lms.canvas import number_cell
 from grader.records import Report, Status
 
 __all__ = ["gradescope_results", "moodle_worksheet"]

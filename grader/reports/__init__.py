@@ -5,12 +5,12 @@ Trusted code over hostile text. `for_student` decides what a student may see; ev
 
 from grader.reports.audience import PRIVATE_KINDS, Audience, for_student
 from grader.reports.brief import brief
+from grader.reports.csv_tables import needs_review_csv, scores_csv
+from grader.reports.html import class_html, report_html
+from grader.reports.json_report import SCHEMA_ID, report_json, report_schema
 from grader.reports.junit import junit_xml
 from grader.reports.markdown import report_markdown
-from grader.reports.pages import class_html, report_html
-from grader.reports.plain import SCHEMA_ID, report_json, report_schema
 from grader.reports.summary import ClassSummary, CriterionShare, summarize
-from grader.reports.tables import needs_review_csv, scores_csv
 from grader.reports.terminal import class_table, submission_panel
 
 __all__ = [

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from grader.records import CriterionResult, Report, Status
-from grader.reports.text import clean, line
+from grader.reports.sanitize import clean, line
 from grader.reports.view import cpu_seconds, failing_cells, outcome_sentence, status_of
 
 __all__ = ["junit_xml"]

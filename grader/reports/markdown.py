@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from grader.records import CriterionResult, Report, Status
-from grader.reports.text import clean, line
+from grader.reports.sanitize import clean, line
 from grader.reports.view import (
     all_notices,
     failing_cells,

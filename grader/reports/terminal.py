@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from grader.records import Adaptation, CriterionResult, Report, Status
+from grader.reports.sanitize import clean, line
 from grader.reports.summary import ClassSummary, summarize
-from grader.reports.text import clean, line
 from grader.reports.view import (
     SYMBOLS,
     Method,

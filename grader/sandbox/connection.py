@@ -11,9 +11,9 @@ import nbformat
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
-from grader.sandbox.cells import CellClient
 from grader.sandbox.channels import BoundedClient
 from grader.sandbox.contract import BoxSpec, Limits
+from grader.sandbox.outputs import CellClient
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.provisioner import BoxProvisioner
 

@@ -19,7 +19,7 @@ def main() -> None:
     names: dict[str, object] = {"__name__": "__main__"}
     exec(compile(request["before"], "<before>", "exec"), {})
     started = time.perf_counter()
-    importlib.import_module("grader.inside.colab").install(
+    importlib.import_module("grader.inside.shims.colab").install(
         lambda *record: records.append(list(record)), request["facts"]
     )
     seconds = time.perf_counter() - started

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grader.adapt import Environment, adapt, adapt_source, facts, merge
-from grader.adapt.edits import parse
-from grader.adapt.shell import filter_command, filter_script, is_install
+from grader.notebook.adapt import Environment, adapt, adapt_source, facts, merge
+from grader.notebook.adapt.edits import parse
+from grader.notebook.adapt.shell import filter_command, filter_script, is_install
 from grader.records import Adaptation, Cell, Notebook
 
 SIZES = {66955010: 160000, 592130: 9000, 768: 64, 3072: 256}

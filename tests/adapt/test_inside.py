@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from grader.adapt import Environment, adapt_source, facts, merge
+from grader.notebook.adapt import Environment, adapt_source, facts, merge
 from grader.records import Adaptation
 
 RUNNER = Path(__file__).with_name("inside_runner.py")

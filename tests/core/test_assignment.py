@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from grader.assignment import Assignment
 from grader.assignments import load_assignment
-from grader.compare import passed
 from grader.errors import DeclarationError, UsageError
-from grader.probes import call, seed_for
+from grader.rubric.assignment import Assignment
+from grader.rubric.compare import passed
+from grader.rubric.questions import call, seed_for
 
 RUBRIC = {
     "count/distilbert": 8, "count/frozen": 6, "count/any-module": 6, "full/trained": 5, "full/accuracy": 10,

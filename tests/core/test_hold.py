@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from grader.errors import StoreError, UsageError
-from grader.hold import hold
-from grader.store import RunDirectory, RunInfo, write_atomically
+from grader.runs.directory import RunDirectory, RunInfo, write_atomically
+from grader.runs.hold import hold
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="files cannot be locked there")
 
 HOLDER = """
 import pathlib, sys, time
-from grader.hold import hold
+from grader.runs.hold import hold
 with hold(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grader.assignment import Assignment
-from grader.compare import close, expect, expect_close, expect_equal, expect_shape, passed
-from grader.judging import judge
-from grader.probes import call
 from grader.records import Attempt, Evidence, Observation, Status, Verdict
-from grader.scoring import score
+from grader.rubric.assignment import Assignment
+from grader.rubric.compare import close, expect, expect_close, expect_equal, expect_shape, passed
+from grader.rubric.judge import judge
+from grader.rubric.questions import call
+from grader.rubric.scoring import score
 from tests.toy import TOY
 
 SEED = "00ff"
@@ -128,7 +128,7 @@ def test_the_real_assignment_never_passes_arbitrary_evidence(value) -> None:
 def _draw(name):
     from types import SimpleNamespace
 
-    from grader.probes import Draw, generator
+    from grader.rubric.questions import Draw, generator
 
     return Draw(generator("a", name), SimpleNamespace(dim=8))
 

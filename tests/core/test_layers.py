@@ -14,21 +14,17 @@ ROOT = Path(grader.__file__).parent
 ROWS: list[set[str]] = [
     {"errors", "sandbox.contract"},
     {"records"},
-    {"codec", "probes", "wire", "compare", "assignment", "matrix"},
-    {"notebook", "adapt", "intake", "judging", "scoring", "sandbox", "bundles", "assignments", "authoring", "inside"},
-    {"kernel", "sandbox.conformance", "reports", "lms"},
-    {"execution", "store", "hold", "fingerprint", "marks"},
-    {"reruns", "ground"},
-    {"reporting"},
-    {"pipeline", "rejudging"},
-    {"engines", "publish"},
-    {"plan", "batch", "index"},
-    {"commands"},
+    {"serialization"},
+    {"rubric", "matrix", "grading.wire"},
+    {"notebook", "intake", "sandbox", "bundles", "assignments", "authoring", "inside"},
+    {"reports", "lms"},
+    {"grading", "runs.directory", "runs.hold", "runs.marks"},
+    {"runs"},
     {"cli"},
 ]
 SEALED = {
     "inside": {"inside"},
-    "assignments": {"errors", "records", "codec", "probes", "wire", "compare", "assignment", "assignments"},
+    "assignments": {"errors", "records", "serialization", "rubric", "grading.wire", "assignments"},
 }
 
 
@@ -70,7 +66,7 @@ def test_imports_go_one_way(name: str) -> None:
         assert row <= own, f"{name} imports {other} from a row below its own"
         room = name.split(".")[0]
         if room in SEALED:
-            assert other.split(".")[0] in SEALED[room], f"{name} may not import {other}"
+            assert {other, other.split(".")[0]} & SEALED[room], f"{name} may not import {other}"
 
 
 HEAVY = {"torch", "transformers", "datasets", "evaluate", "peft", "accelerate"}
@@ -90,9 +86,9 @@ def test_the_command_line_starts_without_heavy_packages() -> None:
     import subprocess
     import sys
 
-    code = "import sys, grader.cli as c; c.build_parser().format_help(); print(sorted(sys.modules))"
+    code = "import sys, grader.cli.main as c; c.build_parser().format_help(); print(sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "'grader.cli'" in loaded
+    assert "'grader.cli.main'" in loaded
     for heavy in (*HEAVY, "distributed", "dask", "numpy", "nbclient", "rich", "jinja2"):
         assert f"'{heavy}'" not in loaded
 

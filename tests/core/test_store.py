@@ -9,7 +9,7 @@ import pytest
 
 from grader.errors import StoreError, UsageError
 from grader.records import Evidence, Execution, Notebook, Outcome, Usage
-from grader.store import Done, RunDirectory, RunInfo, write_atomically, write_derived
+from grader.runs.directory import Done, RunDirectory, RunInfo, write_atomically, write_derived
 
 INFO = RunInfo("toy", "standin", "d1", "", "none", "0")
 
@@ -109,7 +109,7 @@ from pathlib import Path
 from tests.core.test_store import save
 from grader.errors import StoreError
 from grader.records import Evidence, Execution, Notebook, Outcome, Usage
-from grader.store import Done, RunDirectory
+from grader.runs.directory import Done, RunDirectory
 run = RunDirectory(Path(sys.argv[1]))
 save(run, "old")
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))

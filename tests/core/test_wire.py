@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from grader.codec import dumps, loads
 from grader.errors import EvidenceError, StoreError
+from grader.grading.wire import WireLimits, decode, encode
 from grader.inside.packing import pack, unpack
 from grader.records import Attempt, Evidence, Notebook, Observation
-from grader.wire import WireLimits, decode, encode
+from grader.serialization import dumps, loads
 
 arrays = hnp.arrays(
     st.sampled_from([np.float32, np.float64, np.int64, np.int32, np.bool_]),

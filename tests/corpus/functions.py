@@ -6,12 +6,12 @@ import types
 from collections.abc import Mapping
 
 from grader.assignments import load_assignment
+from grader.grading.wire import decode, encode
 from grader.inside import agent
-from grader.judging import judge
 from grader.matrix import Difference, Judged, difference
-from grader.probes import Draw, Question, generator
 from grader.records import Attempt, Evidence, Observation, Verdict
-from grader.wire import decode, encode
+from grader.rubric.judge import judge
+from grader.rubric.questions import Draw, Question, generator
 
 ASSIGNMENT = load_assignment("finetuning")
 ASKED = ("count", "extract", "replace", "lora")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from grader.cli import main
+from grader.cli.main import main
 from grader.errors import UsageError
 from grader.matrix import Judged, difference, load_corpus, rows, summary
 from grader.records import Status, Verdict

@@ -19,9 +19,9 @@ from grader.assignments.finetuning.base import Facts, digest, read_checkpoint
 from grader.inside import agent
 from grader.inside.distilbert import BLOCKS, layout
 from grader.inside.witness import Witness
-from grader.judging import judge
-from grader.probes import Draw, Question, generator
 from grader.records import Evidence, Observation, Verdict
+from grader.rubric.judge import judge
+from grader.rubric.questions import Draw, Question, generator
 from tests.corpus.base import PARTS
 from tests.corpus.functions import ASKED, ask
 

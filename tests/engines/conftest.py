@@ -17,8 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from grader.engines import LocalEngine
-from grader.engines.certificates import write_certificates
+from grader.runs.engines import LocalEngine
+from grader.runs.engines.certificates import write_certificates
 from tests.engines.toys import CLASS, grade_on
 
 ROOT = Path(__file__).parents[2]

@@ -13,11 +13,11 @@ import distributed
 import psutil
 import pytest
 
-from grader.batch import run_batch
-from grader.engines import choose_engine
-from grader.engines.dask import DaskEngine
 from grader.errors import EngineError
-from grader.store import RunDirectory
+from grader.runs.batch import run_batch
+from grader.runs.directory import RunDirectory
+from grader.runs.engines import choose_engine
+from grader.runs.engines.dask import DaskEngine
 from tests.engines.toys import ADD, CLASS, SHOUT, grade_on, said, totals, toy_class
 from tests.pipeline.chaos import Batch
 from tests.pipeline.conftest import notebook_bytes
@@ -177,7 +177,7 @@ def test_a_worker_without_the_grader_is_refused(processes, tmp_path) -> None:
 
 
 def test_nobody_answers(tmp_path, certificates, monkeypatch) -> None:
-    monkeypatch.setattr("grader.engines.dask._CONNECT_SECONDS", 2)
+    monkeypatch.setattr("grader.runs.engines.dask._CONNECT_SECONDS", 2)
     engine = choose_engine("dask:tls://127.0.0.1:9", workers=1, tls=certificates)
     with pytest.raises(EngineError, match=r"no Dask scheduler answers at tls://127\.0\.0\.1:9"):
         grade_on(engine, tmp_path / "run", CLASS)

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from grader.batch import run_batch, workers_for
-from grader.engines import LocalEngine, choose_engine, worker
-from grader.engines.certificates import write_certificates
-from grader.engines.contract import Session
-from grader.engines.slurm import SlurmEngine, read_profile
 from grader.errors import EngineError, InfrastructureError, UsageError
+from grader.runs.batch import run_batch, workers_for
+from grader.runs.engines import LocalEngine, choose_engine, worker
+from grader.runs.engines.certificates import write_certificates
+from grader.runs.engines.contract import Session
+from grader.runs.engines.slurm import SlurmEngine, read_profile
 from tests.engines.toys import ADD, SHOUT, grade_on, totals, toy_class
 
 PROFILE = """
@@ -78,8 +78,8 @@ def test_tls_is_the_default_and_needs_certificates(tmp_path) -> None:
 def test_a_missing_extra_is_one_line_that_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['distributed', 'dask', 'dask_jobqueue']))\n"
-        "from grader.cli import main\n"
-        "from grader.engines import choose_engine\n"
+        "from grader.cli.main import main\n"
+        "from grader.runs.engines import choose_engine\n"
         "from grader.errors import UsageError\n"
         "for text in ('dask:127.0.0.1:8786', 'slurm:profile.yaml'):\n"
         "    try:\n        choose_engine(text, workers=1)\n"
@@ -124,7 +124,7 @@ def test_dask_jobqueue_leaves_ctrl_c_alone() -> None:
     """Imported as it is, it makes Ctrl-C end the process in silence, with exit code 0."""
     code = (
         "import signal; before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]\n"
-        "import grader.engines.slurm\n"
+        "import grader.runs.engines.slurm\n"
         "assert before == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]\n"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

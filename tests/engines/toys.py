@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from grader.batch import Event, Job, Setting, jobs_for, order_for, run_batch
-from grader.codec import dumps
-from grader.engines import Engine, Order
-from grader.ground import lay_ground
-from grader.rejudging import judge_each
+from grader.grading.context import lay_ground
+from grader.runs.batch import Event, Job, Setting, jobs_for, order_for, run_batch
+from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo
+from grader.runs.engines import Engine, Order
+from grader.runs.rejudging import judge_each
 from grader.sandbox.contract import Limits
-from grader.store import IntakeRecord, RunDirectory, RunInfo
+from grader.serialization import dumps
 from tests.pipeline.conftest import notebook_bytes, submission_of
 
 ADD = "def add(a, b):\n    return a + b"

@@ -31,7 +31,7 @@ from mutmut.mutation.mutators import mutation_operators
 
 from grader.assignments import load_assignment
 from grader.bundles import Bundle, load_bundle
-from grader.pipeline import Ground, Workplace, report_for, single_submission
+from grader.grading.pipeline import Ground, Workplace, report_for, single_submission
 from grader.records import Status
 from grader.sandbox.contract import Limits
 from tests.corpus.functions import verdicts

@@ -14,11 +14,11 @@ from grader.assignments.finetuning.runs import MOST_RUNS, read_runs
 from grader.bundles import load_bundle
 from grader.bundles.window import derive_window
 from grader.errors import BundleError
-from grader.fingerprint import question_digest
+from grader.grading.fingerprint import question_digest
 from grader.inside import witness
-from grader.probes import Draw, Question
 from grader.records import Attempt, Observation, Status, Verdict
-from grader.scoring import score
+from grader.rubric.questions import Draw, Question
+from grader.rubric.scoring import score
 
 REVIEWS = 2000
 LABELS = tuple(int(i % 2) for i in range(REVIEWS))

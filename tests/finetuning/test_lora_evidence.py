@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from bench import short
-from grader.judging import judge
-from grader.probes import Draw, Question, generator
 from grader.records import Attempt, Evidence, Observation, Status
+from grader.rubric.judge import judge
+from grader.rubric.questions import Draw, Question, generator
 from tests.corpus import CASES
 from tests.corpus.functions import ASSIGNMENT, ask
 

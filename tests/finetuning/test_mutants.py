@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from grader.assignments import load_assignment
-from grader.pipeline import Ground, Workplace
+from grader.grading.pipeline import Ground, Workplace
 from tests.corpus.functions import CRITERIA
 from tests.finetuning import mutants
 from tests.finetuning.reasons import SURVIVES

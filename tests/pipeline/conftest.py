@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from grader.bundles import load_bundle
-from grader.pipeline import Ground, Workplace, report_for
+from grader.grading.pipeline import Ground, Workplace, report_for
 from grader.records import Report, Submission
 from grader.sandbox.contract import Limits
 from tests.toy import TOY

@@ -15,8 +15,8 @@ import pytest
 
 from grader.assignments import load_assignment
 from grader.bundles import Bundle, load_bundle
-from grader.commands.resources import reference_path
-from grader.pipeline import Ground, Result, Workplace, report_for, single_submission
+from grader.cli.resources import reference_path
+from grader.grading.pipeline import Ground, Result, Workplace, report_for, single_submission
 from grader.records import Outcome, Report, Status
 from grader.sandbox.contract import Limits
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from grader.cli import main
-from grader.store import RunDirectory
+from grader.cli.main import main
+from grader.runs.directory import RunDirectory
 from tests.pipeline.conftest import notebook_bytes
 
 ADD, WRONG = "def add(a, b):\n    return a + b", "def add(a, b):\n    return a - b"
@@ -108,7 +108,7 @@ def test_rejudge_gives_the_same_bytes_without_a_kernel(graded, capsys, monkeypat
     def no_kernel(*_args, **_kwargs):
         raise AssertionError("a kernel was started")
 
-    monkeypatch.setattr("grader.kernel.KernelSession.__init__", no_kernel)
+    monkeypatch.setattr("grader.sandbox.session.KernelSession.__init__", no_kernel)
     before = tree(graded / "run")
     assert main(["rejudge", str(graded / "run")]) == 0
     assert "Nothing changed." in capsys.readouterr().out
@@ -118,7 +118,7 @@ def test_rejudge_gives_the_same_bytes_without_a_kernel(graded, capsys, monkeypat
 def test_numpy_gets_one_thread(graded) -> None:
     """More of them spin beside the notebooks: judging a LoRA layer cost twice the CPU time."""
     code = (
-        "import os, sys; from grader.cli import main; code = main(['rejudge', sys.argv[1]]); import numpy; "
+        "import os, sys; from grader.cli.main import main; code = main(['rejudge', sys.argv[1]]); import numpy; "
         "print('threads:', len(os.listdir('/proc/self/task'))); sys.exit(code)"
     )
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
@@ -251,7 +251,7 @@ def start(folder: Path) -> subprocess.Popen[str]:
     command = [
         sys.executable,
         "-m",
-        "grader.cli",
+        "grader.cli.main",
         "grade",
         str(folder / "in"),
         "--out",

@@ -9,7 +9,7 @@ import pytest
 
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
-from grader.pipeline import Ground, Workplace, report_for
+from grader.grading.pipeline import Ground, Workplace, report_for
 from grader.records import Status
 from grader.sandbox.contract import Limits
 from tests.pipeline.conftest import notebook_bytes, submission_of

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from grader import cli, codec, index, marks
-from grader.engines import Order, Session
-from grader.engines.worker import Brought, Job
-from grader.index import mark_sources
+from grader import serialization
+from grader.cli import main as cli
 from grader.records import Attempt, CellRun, Evidence, Execution, Notebook, Observation, Outcome, Usage
+from grader.runs import index, marks
+from grader.runs.engines import Order, Session
+from grader.runs.engines.worker import Brought, Job
+from grader.runs.index import mark_sources
 from tests.pipeline.conftest import notebook_bytes
 
 NAMES = ("anna", "bo", "cem", "dan")
@@ -31,7 +33,11 @@ class Told(Executor):
         said = "HEJ" if b"right" in job.data else "hej"
         seen = {"shout/upper": Observation(Attempt.VALUE, said)}
         execution = Execution(Outcome.COMPLETED, (CellRun(0, "ok", 1.0, 1.0, output=said),), Usage(), "none", {}, "b")
-        parts = codec.dumps(Notebook((), 1)), codec.dumps(execution), codec.dumps(Evidence("5eed", seen))
+        parts = (
+            serialization.dumps(Notebook((), 1)),
+            serialization.dumps(execution),
+            serialization.dumps(Evidence("5eed", seen)),
+        )
         future: Future[Any] = Future()
         future.set_result(Brought(*parts, "no box today" if b"fault" in job.data else "", 1.0, "here"))
         return future

@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from grader.batch import run_batch
-from grader.engines import LocalEngine
+from grader.runs.batch import run_batch
+from grader.runs.engines import LocalEngine
 from tests.engines.toys import ADD, SHOUT, said, totals, toy_class
 from tests.pipeline.chaos import Batch, assert_equal, hand_in, processes
 from tests.pipeline.conftest import notebook_bytes

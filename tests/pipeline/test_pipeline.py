@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from grader.codec import dumps, loads
-from grader.execution import run_notebook
-from grader.notebook import read_notebook
-from grader.pipeline import report_for
-from grader.plan import content_key
-from grader.probes import Followup, call
+from grader.grading.execution import run_notebook
+from grader.grading.pipeline import report_for
+from grader.notebook.reader import read_notebook
 from grader.records import Attempt, Evidence, Outcome, Status
+from grader.rubric.questions import Followup, call
+from grader.runs.plan import content_key
+from grader.serialization import dumps, loads
 from tests.pipeline.conftest import notebook_bytes, submission_of
 
 ADD = "def add(a, b):\n    return a + b"
@@ -141,7 +141,7 @@ def test_a_fault_of_the_box_needs_review(workplace, monkeypatch) -> None:
     def broken(*_args, **_kwargs):
         raise SandboxError("no box today")
 
-    monkeypatch.setattr("grader.execution.KernelSession", broken)
+    monkeypatch.setattr("grader.grading.execution.KernelSession", broken)
     data = notebook_bytes(ADD, SHOUT)
     submission = submission_of(data)
     result = asyncio.run(workplace.run(submission, data))
@@ -155,7 +155,7 @@ def test_a_bug_of_ours_needs_review(workplace, monkeypatch) -> None:
     async def broken(*_args, **_kwargs):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("grader.pipeline.run_notebook", broken)
+    monkeypatch.setattr("grader.grading.pipeline.run_notebook", broken)
     data = notebook_bytes(ADD)
     submission = submission_of(data)
     report = report_for(workplace.ground, submission, asyncio.run(workplace.run(submission, data)))

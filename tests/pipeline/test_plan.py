@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 
 from grader.errors import UsageError
-from grader.fingerprint import digest_of
-from grader.ground import lay_ground
-from grader.plan import Plan, Wish, content_parts, make_plan
-from grader.publish import publish
+from grader.grading.context import lay_ground
+from grader.grading.fingerprint import digest_of
 from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, Usage
-from grader.store import Done, IntakeRecord, RunDirectory, RunInfo
+from grader.runs.directory import Done, IntakeRecord, RunDirectory, RunInfo
+from grader.runs.plan import Plan, Wish, content_parts, make_plan
+from grader.runs.publish import publish
 from tests.pipeline.conftest import notebook_bytes, submission_of
 from tests.toy import TOY
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from grader.batch import Event
-from grader.commands.progress import ClassProgress, seconds_left, stage_folder, words_for
-from grader.engines.worker import stage_teller
+from grader.cli.progress import ClassProgress, seconds_left, stage_folder, words_for
+from grader.runs.batch import Event
+from grader.runs.engines.worker import stage_teller
 from tests.pipeline.conftest import submission_of
 
 ANNA, BO = submission_of(b"a", "anna"), submission_of(b"b", "bo")

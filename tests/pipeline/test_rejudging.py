@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from grader import rejudging
 from grader.errors import GraderError, StoreError
-from grader.ground import lay_ground
-from grader.plan import content_parts
-from grader.publish import CLASS_FILES, PAGES, publish
+from grader.grading.context import lay_ground
 from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, Usage
-from grader.rejudging import judge_each, processes_for
 from grader.reports import brief
-from grader.store import Done, IntakeRecord, RunDirectory, RunInfo
+from grader.runs import rejudging
+from grader.runs.directory import Done, IntakeRecord, RunDirectory, RunInfo
+from grader.runs.plan import content_parts
+from grader.runs.publish import CLASS_FILES, PAGES, publish
+from grader.runs.rejudging import judge_each, processes_for
 from tests.pipeline.conftest import submission_of
 from tests.toy import TOY
 

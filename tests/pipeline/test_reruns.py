@@ -9,13 +9,13 @@ from statistics import fmean
 
 import pytest
 
-from grader.assignment import Assignment
 from grader.bundles import load_bundle
-from grader.codec import dumps, loads
-from grader.compare import failed, passed
-from grader.pipeline import Ground, report_for
-from grader.probes import Draw, Followup, Question, call
+from grader.grading.pipeline import Ground, report_for
 from grader.records import Attempt, Evidence, Observation, Outcome, Status, Verdict
+from grader.rubric.assignment import Assignment
+from grader.rubric.compare import failed, passed
+from grader.rubric.questions import Draw, Followup, Question, call
+from grader.serialization import dumps, loads
 from tests.pipeline.conftest import notebook_bytes, submission_of
 
 LUCK = Assignment("luck", "Results that depend on the seed")

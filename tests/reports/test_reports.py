@@ -36,8 +36,8 @@ from grader.reports import (
     submission_panel,
     summarize,
 )
-from grader.reports.plain import _SURROGATE, _UNSEEN
-from grader.reports.text import _TABLE, clean, csv_text, line, without_paths
+from grader.reports.json_report import _SURROGATE, _UNSEEN
+from grader.reports.sanitize import _TABLE, clean, csv_text, line, without_paths
 from grader.reports.view import methods, outcome_word
 from tests.reports import samples
 

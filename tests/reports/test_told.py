@@ -25,7 +25,7 @@ from grader.reports import (
     submission_panel,
     summarize,
 )
-from grader.reports.text import line
+from grader.reports.sanitize import line
 from grader.reports.view import headline, outcome_sentence, outcome_word, review_reasons, status_of
 from tests.reports import samples
 from tests.reports.test_reports import Shape

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from grader.cli import build_parser, main
+from grader.cli.main import build_parser, main
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from grader.kernel import KernelSession
 from grader.records import CellRun
 from grader.sandbox.contract import BoxSpec, Limits, Outcome, Usage
 from grader.sandbox.host import available_modes
 from grader.sandbox.pool import KernelPool
+from grader.sandbox.session import KernelSession
 
 MIB = 1 << 20
 SMALL = Limits(

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grader.execution
+import grader.grading.execution
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
-from grader.commands.resources import reference_path
+from grader.cli.resources import reference_path
+from grader.grading.pipeline import Ground, Workplace, single_submission
 from grader.inside import preloaded
-from grader.kernel import KernelSession
-from grader.pipeline import Ground, Workplace, single_submission
 from grader.sandbox.host import interpreter_folders
+from grader.sandbox.session import KernelSession
 
 __all__ = ["Late", "late_imports", "listed"]
 
@@ -97,11 +97,11 @@ class RecordingSession(KernelSession):
 
 @contextmanager
 def recording() -> Iterator[None]:
-    grader.execution.KernelSession = RecordingSession
+    grader.grading.execution.KernelSession = RecordingSession
     try:
         yield
     finally:
-        grader.execution.KernelSession = KernelSession
+        grader.grading.execution.KernelSession = KernelSession
 
 
 def late_imports() -> list[Late]:

@@ -14,14 +14,14 @@ import pytest
 
 import grader
 from grader.bundles import load_bundle
-from grader.pipeline import Ground, Workplace
+from grader.grading.pipeline import Ground, Workplace
 from grader.sandbox.claimed import ClaimedFolder
 from tests.toy import TOY
 
 HOLD = """
 import sys, time
 from grader.bundles import load_bundle
-from grader.pipeline import Ground, Workplace
+from grader.grading.pipeline import Ground, Workplace
 from tests.toy import TOY
 with Workplace(Ground.lay(TOY, load_bundle(None), b"secret"), sandbox="none") as place:
     print(place._home.path, flush=True)

@@ -12,11 +12,11 @@ import pytest
 
 import grader
 from grader.errors import UsageError
-from grader.kernel import KernelSession
 from grader.sandbox import conformance
 from grader.sandbox.contract import Limits
 from grader.sandbox.host import Passage
 from grader.sandbox.pool import KernelPool
+from grader.sandbox.session import KernelSession
 
 from .conftest import box_missing
 

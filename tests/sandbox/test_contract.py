@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from grader.commands.common import machine
+from grader.cli.common import machine
 from grader.errors import SandboxError, UsageError
 from grader.records import CellError
-from grader.sandbox.cells import error_of, plain, printed, symptom
 from grader.sandbox.cgroup import ControlGroup, allowance
 from grader.sandbox.contract import BoxSpec, Limits, Outcome
 from grader.sandbox.environment import environment
 from grader.sandbox.host import _mount_script, choose
+from grader.sandbox.outputs import error_of, plain, printed, symptom
 from grader.sandbox.seccomp import DENIED, program
 
 
@@ -169,10 +169,10 @@ def test_groups_of_version_1_limit_cores_and_memory(tmp_path):
 
 
 def test_part_of_a_core_is_one_worker(monkeypatch):
-    for place in ("grader.sandbox.cgroup", "grader.commands.common"):
+    for place in ("grader.sandbox.cgroup", "grader.cli.common"):
         monkeypatch.setattr(f"{place}.allowance", lambda: (0.5, 10**9))
     assert machine() == (1, 10**9)
-    for place in ("grader.sandbox.cgroup", "grader.commands.common"):
+    for place in ("grader.sandbox.cgroup", "grader.cli.common"):
         monkeypatch.setattr(f"{place}.allowance", lambda: (math.inf, math.inf))
     cores, memory = machine()
     assert cores >= 1

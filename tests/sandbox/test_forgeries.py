@@ -13,7 +13,7 @@ import pytest
 from grader.assignments import load_assignment
 from grader.assignments.finetuning.accuracy import SAMPLE
 from grader.bundles import load_bundle
-from grader.pipeline import Ground, Workplace, report_for
+from grader.grading.pipeline import Ground, Workplace, report_for
 from grader.sandbox.contract import Limits
 from tests.pipeline.conftest import notebook_bytes, submission_of
 
@@ -211,7 +211,7 @@ def test_a_table_of_recognised_probes_would_pay_only_for_the_seed_it_was_made_fo
 
 FORGED_RUN = """
 import importlib
-training, witness, distilbert = (importlib.import_module(f"grader.inside.{name}") for name in ("training", "witness", "distilbert"))
+training, witness, distilbert = (importlib.import_module(f"grader.inside.{name}") for name in ("probes.training", "witness", "distilbert"))
 def forged(context, params):
     model = fresh()
     start = training._tensors(witness.states(model))

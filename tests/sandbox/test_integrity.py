@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import pytest
 
 from grader.bundles import load_bundle
-from grader.codec import dumps
-from grader.pipeline import Ground, Workplace, report_for
+from grader.grading.pipeline import Ground, Workplace, report_for
 from grader.sandbox.contract import Limits, Outcome
+from grader.serialization import dumps
 from tests.pipeline.conftest import notebook_bytes, submission_of
 from tests.toy import TOY
 

@@ -17,9 +17,9 @@ import pytest
 
 import grader
 from grader.errors import SandboxError
-from grader.kernel import KernelSession
 from grader.sandbox.contract import BoxSpec, EvidenceTooLarge, KernelGone, Limits, Outcome, QuestionTimedOut
 from grader.sandbox.pool import KernelPool
+from grader.sandbox.session import KernelSession
 
 from .conftest import SMALL, box_missing, run_in
 
@@ -260,7 +260,7 @@ def test_a_kernel_that_does_not_come_up_says_why_and_leaves_nothing(pool, monkey
             session._provisioner.end()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("grader.kernel._READY_SECONDS", 0.2)
+    monkeypatch.setattr("grader.sandbox.session._READY_SECONDS", 0.2)
     monkeypatch.setattr("grader.sandbox.channels.BoundedChannel.get_msg", never)
     session = KernelSession(pool, BoxSpec(), SMALL)
 
@@ -359,7 +359,7 @@ def test_nothing_is_left_when_the_grader_is_killed(signum):
         pytest.skip(why)
     code = """
 import asyncio, sys
-from grader.kernel import KernelSession
+from grader.sandbox.session import KernelSession
 from grader.sandbox.pool import KernelPool
 async def main():
     with KernelPool('warm', preload=()) as pool:

@@ -9,8 +9,8 @@ import signal
 
 import pytest
 
-from grader.kernel import KernelSession
 from grader.sandbox.contract import BoxSpec, KernelGone, Outcome
+from grader.sandbox.session import KernelSession
 from tests.sandbox.conftest import SMALL
 
 pytestmark = pytest.mark.box

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from grader.kernel import KernelSession
 from grader.sandbox.contract import KernelGone, Outcome, QuestionSlept, QuestionStarved, QuestionTimedOut
-from grader.sandbox.patience import Patience
 from grader.sandbox.pool import KernelPool
+from grader.sandbox.question_clock import Patience
+from grader.sandbox.session import KernelSession
 
 from .conftest import SMALL
 

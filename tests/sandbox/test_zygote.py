@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 import grader.sandbox.zygote
-from grader.execution import run_notebook
-from grader.kernel import KernelSession
-from grader.notebook import read_notebook
+from grader.grading.execution import run_notebook
+from grader.notebook.reader import read_notebook
 from grader.reports import for_student
 from grader.sandbox import conformance
 from grader.sandbox.contract import BoxSpec
 from grader.sandbox.host import available_modes
 from grader.sandbox.pool import KernelPool
+from grader.sandbox.session import KernelSession
 from tests.pipeline.conftest import notebook_bytes
 from tests.reports import samples
 

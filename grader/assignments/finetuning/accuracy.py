@@ -19,9 +19,9 @@ import numpy as np
 
 from grader.assignments.finetuning.base import ASSIGNMENT, Facts, Standard
 from grader.assignments.finetuning.runs import Run, assign, read_runs, runs_by_method
-from grader.compare import failed, passed, skipped
-from grader.probes import Draw, Followup, Question
 from grader.records import Observation, Status, Verdict
+from grader.rubric.compare import failed, passed, skipped
+from grader.rubric.questions import Draw, Followup, Question
 
 STRUCTURE = {"full": ("full/trained",), "head": ("head/frozen", "head/trained"), "lora": ("lora/model",)}
 """Method -> the criteria that show that the right tensors were trained; without them a miss is never reviewed."""
@@ -53,7 +53,7 @@ def _training(draw: Draw) -> Question:
     """Ask for all runs, with held-out reviews and without their labels: with a sample first, where there are many."""
     facts: Facts = draw.facts
     whole = Question(
-        "grader.inside.training:training",
+        "grader.inside.probes.training:training",
         {"texts": list(facts.texts), "batch": 64},
         {"facts": facts},
         cpu_seconds=900.0,

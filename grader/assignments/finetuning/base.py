@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from grader.assignment import Assignment
 from grader.errors import BundleError
-from grader.probes import Question
 from grader.records import Observation
+from grader.rubric.assignment import Assignment
+from grader.rubric.questions import Question
 
 __all__ = ["ASSIGNMENT", "BLOCKS", "METHODS", "QV_LAYERS", "Facts", "Standard", "read_checkpoint"]
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from grader.assignments.finetuning.base import ASSIGNMENT
-from grader.compare import failed, passed, skipped
-from grader.probes import Draw, Question
 from grader.records import Observation, Verdict
+from grader.rubric.compare import failed, passed, skipped
+from grader.rubric.questions import Draw, Question
 
 FULL, HEAD = 66_955_010, 592_130
 _TENSORS = 104
@@ -34,7 +34,7 @@ def _tensors(layer: list[Any]) -> int:
 
 
 def true_count(spec: Spec) -> int:
-    """Count the trainable numbers of a described module (see `grader.inside.functions.build`), shared tensors once."""
+    """Count the trainable numbers of a described module (see `grader.inside.probes.functions.build`), shared tensors once."""
     frozen = set(spec.get("frozen", []))
     total = sum(_size(layer) for i, layer in enumerate(spec["layers"]) if i not in frozen)
     total -= sum(spec["layers"][i][2] for i in spec.get("frozen_bias", []))
@@ -74,7 +74,9 @@ def _count(draw: Draw) -> Question:
         "pairs": [true_count(part) for _, part in pairs],
         "tensors": [_tensor_count(m) for m in modules],
     }
-    return Question("grader.inside.functions:count", {"names": names, "modules": modules, "pairs": pairs}, secret)
+    return Question(
+        "grader.inside.probes.functions:count", {"names": names, "modules": modules, "pairs": pairs}, secret
+    )
 
 
 def _number(entry: Any) -> int | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from grader.assignments.finetuning.accuracy import NO_RUN, judge_accuracy, run_for
 from grader.assignments.finetuning.base import ASSIGNMENT, BLOCKS
-from grader.compare import failed, passed
-from grader.probes import Question
 from grader.records import Observation, Verdict
+from grader.rubric.compare import failed, passed
+from grader.rubric.questions import Question
 
 
 @ASSIGNMENT.check("full/trained", points=5, asks="training")

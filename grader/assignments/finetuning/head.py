@@ -5,9 +5,9 @@ from __future__ import annotations
 from grader.assignments.finetuning.accuracy import NO_RUN, judge_accuracy, run_for
 from grader.assignments.finetuning.base import ASSIGNMENT
 from grader.assignments.finetuning.runs import HEAD_TENSORS
-from grader.compare import failed, passed, skipped
-from grader.probes import Question
 from grader.records import Observation, Verdict
+from grader.rubric.compare import failed, passed, skipped
+from grader.rubric.questions import Question
 
 
 @ASSIGNMENT.check("head/frozen", points=10, asks="training")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from grader.assignments.finetuning.base import ASSIGNMENT, QV_LAYERS
-from grader.compare import failed, passed
-from grader.probes import Draw, Question
 from grader.records import Observation, Verdict
+from grader.rubric.compare import failed, passed
+from grader.rubric.questions import Draw, Question
 
 
 @ASSIGNMENT.question("extract")
 def _extract(_draw: Draw) -> Question:
     names = ["extract_qv_layers", "extract_qv", "extract_layers", "get_qv_layers"]
-    return Question("grader.inside.functions:extract", {"names": names})
+    return Question("grader.inside.probes.functions:extract", {"names": names})
 
 
 @ASSIGNMENT.check("layers/extract", points=6, asks="extract")
@@ -57,7 +57,7 @@ def _replace(draw: Draw) -> Question:
     ]
     names = ["replace_layers", "replace_layer", "replace_modules"]
     params = {"names": names, "cases": cases, "seed": int(draw.rng.integers(2**31))}
-    return Question("grader.inside.functions:replace", params)
+    return Question("grader.inside.probes.functions:replace", params)
 
 
 @ASSIGNMENT.check("layers/replace", points=6, asks="replace")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from grader.probes import Question
+from grader.rubric.questions import Question
 
 
 def ask_lora(names: Sequence[str], cases: Sequence[Mapping[str, Any]]) -> Question:
@@ -22,7 +22,7 @@ def ask_lora(names: Sequence[str], cases: Sequence[Mapping[str, Any]]) -> Questi
     """
     secret = {"cases": [Case(case) for case in cases]}
     params = {"names": list(names), "cases": list(cases)}
-    return Question("grader.inside.lora:lora", params, secret, cpu_seconds=60.0)
+    return Question("grader.inside.probes.lora:lora", params, secret, cpu_seconds=60.0)
 
 
 class Case:

@@ -12,9 +12,9 @@ import numpy as np
 
 from grader.assignments.finetuning.base import ASSIGNMENT
 from grader.assignments.finetuning.lora_case import Case, ask_lora
-from grader.compare import close, failed, passed, skipped
-from grader.probes import Draw, Question
 from grader.records import Observation, Verdict
+from grader.rubric.compare import close, failed, passed, skipped
+from grader.rubric.questions import Draw, Question
 
 _MOST = 64  # columns drawn for B and rows for A: more than any rank that a wrong class may choose
 _REAL = 768  # DistilBERT's own hidden size: a class with that size written into it works there, and only there

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from grader.assignments.finetuning.accuracy import NO_RUN, judge_accuracy, run_for
 from grader.assignments.finetuning.base import ASSIGNMENT, QV_LAYERS
-from grader.compare import failed, passed, skipped
-from grader.probes import Question
 from grader.records import Observation, Status, Verdict
+from grader.rubric.compare import failed, passed, skipped
+from grader.rubric.questions import Question
 
 _ENOUGH = 4  # steps after which both factors have moved: B moves first, a warm-up may begin with a rate of zero
 _GIVEN = "Is it given to the optimizer? Make the optimizer after the LoRA layers are in place."

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from grader.assignments.finetuning.base import METHODS, QV_LAYERS, Facts
-from grader.probes import Question
 from grader.records import Attempt, Observation
+from grader.rubric.questions import Question
 
 MOST_RUNS = 24
 """As many as the witness keeps. What claims more is not read further: sharing runs out takes the cube of their number."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 
-from grader.kernel import KernelSession
 from grader.sandbox.contract import BoxSpec, Limits, Outcome
 from grader.sandbox.pool import KernelPool
+from grader.sandbox.session import KernelSession
 
 __all__ = ["CANARY", "CHECKS", "LIMITS", "MIB", "Breach", "all_refused", "attempts", "check", "expect", "outcome_of"]
 

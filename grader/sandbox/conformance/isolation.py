@@ -7,11 +7,11 @@ import platform
 import socket
 from pathlib import Path
 
-from grader.kernel import KernelSession
 from grader.sandbox.conformance.attempts import CANARY, LIMITS, Breach, all_refused, attempts, check
 from grader.sandbox.host import interpreter_folders, package_folder
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.seccomp import DENIED
+from grader.sandbox.session import KernelSession
 
 __all__: list[str] = []
 

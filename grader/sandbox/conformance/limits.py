@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from grader.errors import GraderError
-from grader.kernel import KernelSession
 from grader.sandbox.conformance.attempts import LIMITS, MIB, Breach, check, expect, outcome_of
 from grader.sandbox.contract import BoxSpec, EvidenceTooLarge, KernelGone, Outcome
 from grader.sandbox.pool import KernelPool
+from grader.sandbox.session import KernelSession
 
 __all__: list[str] = []
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from grader.engines import LocalEngine, choose_engine
 from grader.errors import EngineError
-from grader.store import RunDirectory
+from grader.runs.directory import RunDirectory
+from grader.runs.engines import LocalEngine, choose_engine
 from tests.engines.slurm.cluster import ROOT, NoSlurmError, becomes, jobs_of, no_jobs_of, profile, slurm
 from tests.engines.toys import ADD, CLASS, SHOUT, grade_on, said, totals
 from tests.pipeline.chaos import Batch
@@ -64,7 +64,7 @@ def walltime_run(cluster) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     engine = profile(cluster, "walltime", jobs=1, walltime="00:01:00")
     with (cluster / "walltime.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "grader.cli", *words, "--executor", engine], stdout=log, stderr=log, cwd=ROOT
+            [sys.executable, "-m", "grader.cli.main", *words, "--executor", engine], stdout=log, stderr=log, cwd=ROOT
         )
     try:
         yield process, cluster / "run"

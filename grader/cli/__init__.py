@@ -1,0 +1,1 @@
+"""The command line: `main` parses, each command is a module that is imported when it is run."""

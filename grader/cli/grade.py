@@ -1,0 +1,188 @@
+"""`grader grade`: a class from a download to reports, continuing where an earlier run on the same folder stopped."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import grader
+from grader import serialization
+from grader.assignments import load_assignment
+from grader.bundles import load_bundle
+from grader.cli.common import console, finish, limits_of, machine, stderr
+from grader.cli.progress import ClassProgress, stage_folder
+from grader.errors import UsageError
+from grader.grading.context import Ground, lay_ground
+from grader.grading.fingerprint import digest_of, versions
+from grader.intake import Intake, Roster, read_roster, take_in
+from grader.records import Submission
+from grader.reports.sanitize import line
+from grader.rubric.assignment import Assignment
+from grader.runs.batch import Setting, order_for, run_batch, workers_for
+from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo, write_atomically
+from grader.runs.engines import Engine, Job, Order, choose_engine
+from grader.runs.hold import hold
+from grader.runs.index import Index, mark_sources, publish_changed, read_index
+from grader.runs.plan import Plan, Wish, make_plan
+from grader.sandbox.host import choose
+
+__all__ = ["run"]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Grade; 0 done, 3 when some submissions need review, 4 when the sandbox failed for some."""
+    assignment = load_assignment(options.assignment)
+    bundle = load_bundle(options.bundle)
+    bundle.verify()
+    sandbox = choose(options.sandbox)
+    if options.sandbox == "none":
+        stderr.print(
+            "[bold red]Running submissions unprotected (--sandbox none): they can read and change your files.[/bold red]"
+        )
+    roster = read_roster(options.roster) if options.roster else None
+    directory = RunDirectory(options.out)
+    info = RunInfo(
+        assignment=options.assignment,
+        bundle=bundle.name,
+        bundle_digest=bundle.digest,
+        bundle_path=str(options.bundle.resolve()) if options.bundle else "",
+        sandbox=sandbox,
+        grader_version=grader.__version__,
+        title=options.title,
+        roster=roster is not None,
+        column=options.column,
+    )
+    directory.start(info, _secret(options.secret_file))
+    with hold(directory.root):
+        return _grade(options, directory, info, assignment, roster)
+
+
+def _grade(
+    options: argparse.Namespace,
+    directory: RunDirectory,
+    info: RunInfo,
+    assignment: Assignment,
+    roster: Roster | None,
+) -> int:
+    """Take in, run, judge and report; the run directory is ours meanwhile."""
+    if options.roster:
+        write_atomically(directory.root / "roster.csv", options.roster.read_bytes())
+    asked = _asked(options, info, directory)
+    before = read_index(directory, asked)
+    now = Index(directory, asked, mark_sources(options.sources, directory.root / "intake"))
+    submissions = _submissions(options, roster, before, now)
+    wish = Wish(tuple(options.only), options.failed, options.changed, options.force)
+    now.finished = before is not None and wish == Wish() and before.nothing_to_do(now.intake, submissions)
+    if now.finished:
+        plan = Plan((), tuple(one for one in submissions if one.path), {}, ())
+    else:
+        ground = lay_ground(info, directory.secret())
+        plan = make_plan(directory, ground, submissions, wish)
+    _say_plan(submissions, plan, verbose=options.verbose)
+    if jobs := plan.jobs:
+        setting = Setting(info.assignment, info.bundle_path, directory.secret(), info.sandbox, limits_of(options))
+        slots = _side_by_side(options, ground)
+        engine = _engine(options, min(slots, len(jobs)))
+        started = time.monotonic()
+        _run_shown(directory, order_for(ground, setting), jobs, engine, slots)
+        console.print(f"Ran {len(jobs)} submissions in {_minutes(time.monotonic() - started)} on {engine.name}.")
+    with stderr.status("judging and writing reports"):
+        now.finished = now.finished or (wish == Wish() and directory.finished(submissions))
+        published = publish_changed(directory, assignment, submissions, before, now)
+    return finish(directory, published.reports, published.said)
+
+
+def _side_by_side(options: argparse.Namespace, ground: Ground) -> int:
+    if options.workers > 0:
+        return int(options.workers)
+    return workers_for(*machine(), ground.bundle.model_bytes)
+
+
+def _engine(options: argparse.Namespace, workers: int) -> Engine:
+    return choose_engine(options.executor, workers=workers, tls=options.tls, insecure_tcp=options.insecure_tcp)
+
+
+def _secret(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        secret: bytes = path.read_bytes().strip()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    if len(secret) < 8:
+        raise UsageError(f"{path} holds {len(secret)} bytes; a secret has at least 8")
+    return secret
+
+
+def _asked(options: argparse.Namespace, info: RunInfo, directory: RunDirectory) -> str:
+    """Digest of what a run is asked for and of what it runs on, files of submissions and code excepted."""
+    files = [*_starters(), *([options.roster] if options.roster else [])]
+    return digest_of(
+        {
+            "info": serialization.dumps(info),
+            "sources": serialization.dumps([str(source.resolve()) for source in options.sources]),
+            "files": serialization.dumps([hashlib.sha256(file.read_bytes()).hexdigest() for file in files]),
+            "versions": digest_of(versions()),
+            "python": sys.executable,
+            "secret": hashlib.sha256(directory.secret()).hexdigest(),
+        }
+    )
+
+
+def _submissions(
+    options: argparse.Namespace, roster: Roster | None, before: Index | None, now: Index
+) -> tuple[Submission, ...]:
+    """Take the class in, unless sources and files are as they were."""
+    if before is not None and before.intake_holds(now.sources):
+        now.intake = before.intake
+        return before.submissions()
+    submissions = _take_in(options.sources, now.run, roster)
+    now.mark_intake(submissions)
+    return submissions
+
+
+def _take_in(sources: Sequence[Path], directory: RunDirectory, roster: Roster | None) -> tuple[Submission, ...]:
+    with stderr.status("taking in submissions"):
+        intake: Intake = take_in(
+            sources, directory.root / "intake", roster, relative_to=directory.root, starters=_starters()
+        )
+    missing = tuple(entry.name for entry in intake.missing)
+    directory.write("intake.json", IntakeRecord(intake.submissions, intake.notices, missing))
+    directory.write("intake-ledger.json", list(intake.ledger))
+    return intake.submissions
+
+
+def _starters() -> list[Path]:
+    from grader.cli.resources import template_path
+
+    path = template_path()
+    return [path] if path is not None else []
+
+
+def _say_plan(submissions: Sequence[Submission], plan: Plan, *, verbose: bool) -> None:
+    broken = sum(1 for submission in submissions if submission.problem is not None)
+    parts = [f"{len(submissions)} submissions", f"{len(plan.jobs)} to run"]
+    if plan.cached:
+        parts.append(f"{len(plan.cached)} unchanged since they were run")
+    if broken:
+        parts.append(f"{broken} with nothing to run")
+    console.print(", ".join(parts) + ".")
+    if verbose or plan.cached or plan.left or any("again" in why for why in plan.reasons.values()):
+        sentence = line(plan.sentence(names=verbose))
+        console.print(f"{sentence}." if sentence else "Nothing to run.", markup=False, soft_wrap=True)
+
+
+def _run_shown(directory: RunDirectory, order: Order, jobs: Sequence[Job], engine: Engine, slots: int) -> None:
+    with stage_folder(directory.root) as stages:
+        told = replace(order, stages=stages)
+        with ClassProgress(len(jobs), slots, stages, stderr) as progress:
+            run_batch(directory, told, jobs, engine, progress, progress.stopping)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"

@@ -1,0 +1,128 @@
+"""`grader verify`: proof for CI that the reference gets full marks, the template none, and a labelled corpus what it should."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import io
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.table import Table
+
+from grader.assignments import load_assignment
+from grader.bundles import load_bundle
+from grader.cli.common import bar, console
+from grader.cli.resources import corpus_path, reference_path, template_path
+from grader.errors import UsageError
+from grader.grading.context import Ground
+from grader.grading.pipeline import Workplace, single_submission
+from grader.grading.report import report_for
+from grader.matrix import Judged, difference, load_corpus, rows, summary
+from grader.records import Report, Status
+from grader.reports import report_markdown
+from grader.runs.directory import write_atomically
+
+__all__ = ["run"]
+
+ASSIGNMENT = "finetuning"
+"""The assignment that the corpus of a checkout belongs to."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Grade both notebooks and judge the corpus; 0 when all are as they should be."""
+    told, wrong = _notebooks(options)
+    own = corpus_path() if options.assignment == ASSIGNMENT else None
+    folder = None if options.no_corpus else options.corpus or own
+    if folder is not None:
+        cases, seconds = _judge(folder)
+        table, differences = _matrix(cases, seconds)
+        told.append(table)
+        wrong += differences
+    if options.markdown:
+        write_atomically(options.markdown, "\n\n".join(told))
+    return 1 if wrong else 0
+
+
+def _notebooks(options: argparse.Namespace) -> tuple[list[str], int]:
+    """Grade the reference and the template; returns their reports as Markdown and how many are not as they should be."""
+    reference = options.reference or reference_path()
+    template = options.template or template_path()
+    if template is None:
+        raise UsageError("this installation has no student template; give one with --template")
+    assignment = load_assignment(options.assignment)
+    ground = Ground.lay(assignment, load_bundle(options.bundle), secrets.token_bytes(32))
+    reports: list[tuple[str, Report, int]] = []
+    with Workplace(ground, sandbox=options.sandbox) as workplace, bar(unit=False) as progress:
+        for name, path, wanted in (("reference", reference, assignment.possible), ("template", template, 0)):
+            progress.add_task(f"running the {name}", total=None)
+            reports.append((name, _graded(workplace, path), wanted))
+    wrong = 0
+    for name, report, wanted in reports:
+        total = report.score.total
+        right = total == wanted
+        wrong += not right
+        shown = "needs review" if total is None else f"{total} of {report.score.possible}"
+        console.print(f"{'ok ' if right else 'BAD'} {name}: {shown}, {wanted} is right")
+        if not right:
+            for result in report.score.criteria:
+                if (result.verdict.status is Status.PASSED) != (wanted > 0):
+                    console.print(f"    {result.id}: {result.verdict.status}: {result.verdict.message}", markup=False)
+    return [report_markdown(report) for _, report, _ in reports], wrong
+
+
+def _graded(workplace: Workplace, path: Path) -> Report:
+    submission, data = single_submission(path)
+    result = asyncio.run(workplace.run(submission, data))
+    return report_for(workplace.ground, submission, result)
+
+
+def _judge(folder: Path) -> tuple[list[Judged], dict[str, float]]:
+    """Judge a corpus; returns its cases, and the wall seconds of each of its parts."""
+    cases: list[Judged] = []
+    seconds: dict[str, float] = {}
+    with bar(unit=False) as progress:
+        task = progress.add_task("judging the corpus", total=None)
+        last = time.perf_counter()
+        for case in _silently(load_corpus(folder)()):
+            now = time.perf_counter()
+            seconds[case.part] = seconds.get(case.part, 0.0) + now - last
+            last = now
+            cases.append(case)
+            progress.update(task, description=f"judging the corpus: {len(cases)} cases, now {case.part}")
+    return cases, seconds
+
+
+def _silently(cases: Iterator[Judged]) -> Iterator[Judged]:
+    """Keep what the cases print off the terminal."""
+    while True:
+        with contextlib.redirect_stdout(io.StringIO()):
+            case = next(cases, None)
+        if case is None:
+            return
+        yield case
+
+
+def _matrix(cases: list[Judged], seconds: dict[str, float]) -> tuple[str, int]:
+    """Print the matrix; returns it as Markdown, and the number of cases that are not judged as labelled."""
+    head = ("criterion", "kept", "false fail", "caught", "missed", "review")
+    table = Table(*head, title="labelled corpus, by criterion", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    lines = ["## Labelled corpus", "", "| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    for row in rows(cases):
+        cells = (row.criterion, *map(str, (row.kept, row.taken, row.caught, row.missed, row.review)))
+        table.add_row(*cells, style="red" if row.taken or row.missed or row.review else "")
+        lines.append("| " + " | ".join(cells) + " |")
+    console.print(table)
+    wrong = [found for case in cases if (found := difference(case)) is not None]
+    for found in wrong:
+        console.print(f"{found.kind}: {found.case}: {found.text}", markup=False, style="red", soft_wrap=True)
+    said = f"{'BAD' if wrong else 'ok '} corpus: {summary(cases)}"
+    took = ", ".join(f"{part} {spent:.0f} s" for part, spent in seconds.items())
+    console.print(f"{said} ({took})", soft_wrap=True)
+    lines += ["", f"{summary(cases)}.", *(f"- **{w.kind}** {w.case}: {w.text}" for w in wrong)]
+    return "\n".join(lines) + "\n", len(wrong)

@@ -1,0 +1,1 @@
+"""One submission: run, ask, judge, report."""

@@ -1,0 +1,58 @@
+"""What all submissions of a run share. Judging needs nothing of what runs student code, so it is not imported here."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from grader.assignments import load_assignment
+from grader.bundles import Bundle, load_bundle
+from grader.grading.fingerprint import digest_of, question_digest
+from grader.records import Submission
+from grader.rubric.assignment import Assignment
+from grader.rubric.questions import Question, seed_for
+from grader.runs.directory import RunInfo
+
+__all__ = ["Ground", "lay_ground"]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all submissions of a run share: assignment, bundle, secret, and what follows from them."""
+
+    assignment: Assignment
+    """The rubric and its questions."""
+    bundle: Bundle
+    """What submissions run against."""
+    secret: bytes
+    """What seeds and held-out reviews are drawn from."""
+    facts: Any
+    """What the questions need to know of the bundle."""
+
+    @classmethod
+    def lay(cls, assignment: Assignment, bundle: Bundle, secret: bytes) -> Ground:
+        """Read the bundle once for a whole run."""
+        return cls(assignment, bundle, secret, assignment.facts(bundle, secret))
+
+    def questions(self, seed: str) -> Mapping[str, Question]:
+        """All questions of a seed."""
+        return self.assignment.draw(seed, self.facts)
+
+    @functools.cached_property
+    def sample(self) -> str:
+        """Digest of the questions of fixed seeds: another one means that other questions are asked (also of all others)."""
+        drawn = (("a", self.questions("a")), ("b", self.questions("b")))
+        return digest_of({f"{seed} {name}": question_digest(q) for seed, found in drawn for name, q in found.items()})
+
+    def seed(self, submission: Submission) -> str:
+        """Seed of a submission's questions."""
+        return seed_for(self.secret, submission.sha256)
+
+
+def lay_ground(info: RunInfo, secret: bytes) -> Ground:
+    """Load assignment and bundle of a run. Raises BundleError or UsageError when they are not there."""
+    bundle = load_bundle(Path(info.bundle_path) if info.bundle_path else None)
+    return Ground.lay(load_assignment(info.assignment), bundle, secret)

@@ -1,0 +1,265 @@
+"""One notebook through the box: run the cells, ask the questions, and keep what was earned when something dies.
+
+A cell that fails costs what depends on it and nothing else: the cells after it still run, and the imports, functions and
+classes of the failed cell are defined without it. A kernel that dies is first taken for the machine's fault: the notebook is
+run again as it is. When a cell takes the kernel with it twice, the notebook is run once more in a fresh box with that cell
+reduced to its definitions, so that what stands before it can still be judged.
+Everything that comes back from the box is untrusted until `grader.grading.wire` has decoded it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from grader.errors import EvidenceError, SandboxError
+from grader.grading import wire
+from grader.records import Adaptation, Attempt, CellRun, Notebook, Notice, Observation, Outcome, Usage
+from grader.rubric.questions import Question
+from grader.sandbox.contract import (
+    BoxSpec,
+    EvidenceTooLarge,
+    KernelGone,
+    Limits,
+    QuestionSlept,
+    QuestionStarved,
+    QuestionTimedOut,
+)
+from grader.sandbox.pool import KernelPool
+from grader.sandbox.session import KernelSession
+
+__all__ = ["Progress", "Ran", "run_notebook", "sum_usage"]
+
+_SECOND_RUNS = 2
+_SETUP_SECONDS = 60.0
+_MOST_ADAPTATIONS, _LONGEST_TEXT = 500, 300
+_ATTEMPTS = {"ok": Attempt.VALUE, "raised": Attempt.RAISED, "missing": Attempt.MISSING, "fault": Attempt.FAULT}
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What running one notebook brought."""
+
+    outcome: Outcome
+    """How the first run ended: later runs do not make it better."""
+    cells: tuple[CellRun, ...]
+    """What happened to each cell; for a notebook run twice, the better known of both."""
+    usage: Usage
+    """Sum over all runs."""
+    mode: str
+    """Isolation that was really used: `warm`, `cold` or `none`."""
+    observations: Mapping[str, Observation]
+    """Question id -> what was seen."""
+    adaptations: tuple[Adaptation, ...]
+    """What the shims inside the box changed."""
+    notices: tuple[Notice, ...]
+    """Second runs and cells left out."""
+
+
+@dataclass
+class _Round:
+    """One pass over the notebook in one box."""
+
+    cells: list[CellRun]
+    killed_at: int | None
+    outcome: Outcome
+    usage: Usage
+    mode: str
+    why_cold: str
+    observations: dict[str, Observation]
+    adaptations: tuple[Adaptation, ...]
+
+
+async def run_notebook(
+    pool: KernelPool,
+    spec: BoxSpec,
+    limits: Limits,
+    notebook: Notebook,
+    questions: Mapping[str, Question],
+    shims: tuple[Sequence[str], Mapping[str, Any]] = ((), {}),
+    progress: Progress = lambda _stage: None,
+) -> Ran:
+    """Run a prepared notebook and ask all questions.
+
+    `shims` names modules inside the box to install before the first cell, and what they need to know.
+    Raises SandboxError when the box itself fails; whatever the student's code does is in the result.
+    """
+    first = await _round(pool, spec, limits, notebook, questions, shims, frozenset(), progress)
+    if first.outcome is Outcome.KERNEL_DIED:  # killed from outside? Then it does not happen again
+        progress("once more")
+        first = await _round(pool, spec, limits, notebook, questions, shims, frozenset(), progress)
+    rounds, reduced = [first], set[int]()
+    notices: list[Notice] = []
+    while rounds[-1].killed_at is not None and not _answered(rounds[-1]) and len(reduced) < _SECOND_RUNS:
+        killer = rounds[-1].killed_at
+        reduced.add(killer)
+        notices.append(
+            Notice(
+                "rerun",
+                f"Cell {killer + 1} ended the kernel; the notebook was run again with only that cell's definitions.",
+            )
+        )
+        progress("once more")
+        rounds.append(await _round(pool, spec, limits, notebook, questions, shims, frozenset(reduced), progress))
+    last = rounds[-1]
+    if last.why_cold:
+        notices.append(
+            Notice("cold-start", f"It was started cold, which changes nothing but the time it takes: {last.why_cold}.")
+        )
+    return Ran(
+        outcome=first.outcome,
+        cells=tuple(_best_known(rounds, reduced)),
+        usage=sum_usage([r.usage for r in rounds]),
+        mode=last.mode,
+        observations=last.observations,
+        adaptations=last.adaptations,
+        notices=tuple(notices),
+    )
+
+
+def _answered(result: _Round) -> bool:
+    return any(seen.attempt is not Attempt.NOT_ASKED for seen in result.observations.values())
+
+
+def _best_known(rounds: Sequence[_Round], reduced: set[int]) -> list[CellRun]:
+    found = {cell.index: cell for cell in rounds[-1].cells}
+    for earlier in rounds[:-1]:
+        for cell in earlier.cells:
+            if cell.status == "killed" and cell.index in reduced:
+                found[cell.index] = cell
+    return [found[index] for index in sorted(found)]
+
+
+def sum_usage(usages: Sequence[Usage]) -> Usage:
+    """What several runs of one submission used together; the peak is that of the largest."""
+    return Usage(
+        cpu_seconds=sum(u.cpu_seconds for u in usages),
+        wall_seconds=sum(u.wall_seconds for u in usages),
+        peak_bytes=max(u.peak_bytes for u in usages),
+        output_bytes=sum(u.output_bytes for u in usages),
+    )
+
+
+async def _round(
+    pool: KernelPool,
+    spec: BoxSpec,
+    limits: Limits,
+    notebook: Notebook,
+    questions: Mapping[str, Question],
+    shims: tuple[Sequence[str], Mapping[str, Any]],
+    reduced: frozenset[int],
+    progress: Progress,
+) -> _Round:
+    async with KernelSession(pool, spec, limits) as session:
+        await _tell(session, "install", {"modules": list(shims[0]), "facts": dict(shims[1])})
+        cells, killed_at = await _run_cells(session, notebook, reduced, progress)
+        observations = dict.fromkeys(questions, Observation(Attempt.NOT_ASKED, error=_why(session.outcome)))
+        adaptations: tuple[Adaptation, ...] = ()
+        if session.alive:
+            for cell in notebook.cells:  # what the notebook did not reach may still define functions and classes
+                if any(run.index == cell.index and run.status in ("killed", "not_run") for run in cells):
+                    await _define(session, cell.index, cell.source)
+            progress("questions")
+            for name, question in questions.items():
+                observations[name] = await _ask(session, question)
+            adaptations = await _adaptations(session, frozenset({None, *(cell.index for cell in notebook.cells)}))
+        why_cold = pool.cold_for_good if session.mode == "cold" else ""
+        return _Round(
+            cells, killed_at, session.outcome, session.usage, session.mode, why_cold, observations, adaptations
+        )
+
+
+def _why(outcome: Outcome) -> str:
+    return "" if outcome is Outcome.COMPLETED else outcome.sentence
+
+
+async def _run_cells(
+    session: KernelSession, notebook: Notebook, reduced: frozenset[int], progress: Progress
+) -> tuple[list[CellRun], int | None]:
+    cells: list[CellRun] = []
+    for number, cell in enumerate(notebook.cells):
+        progress(f"cell {number + 1} of {len(notebook.cells)}")
+        if cell.index in reduced:
+            await _define(session, cell.index, cell.source)
+            cells.append(CellRun(cell.index, "not_run", 0.0, 0.0))
+            continue
+        await _tell(session, "begin_cell", {"index": cell.index})
+        run = await session.run_cell(cell.source, cell.index)
+        cells.append(run)
+        if run.status == "error":
+            await _define(session, cell.index, cell.source)
+        if run.status == "killed":
+            cells += [CellRun(later.index, "not_run", 0.0, 0.0) for later in notebook.cells[number + 1 :]]
+            return cells, cell.index
+    return cells, None
+
+
+async def _tell(session: KernelSession, op: str, params: Mapping[str, Any]) -> Any:
+    """Send an order of our own; a kernel that is gone or busy shows itself at the next cell."""
+    try:
+        reply, buffers = await session.ask({"op": op, "params": params}, cpu_seconds=_SETUP_SECONDS)
+    except (KernelGone, EvidenceError):
+        return None
+    if reply.get("status") in ("fault", "error") and op == "install":
+        raise SandboxError(f"the shims inside the box could not be installed: {reply.get('error')}")
+    try:
+        return wire.decode(reply.get("value"), buffers)
+    except EvidenceError:
+        return None
+
+
+async def _define(session: KernelSession, index: int, source: str) -> None:
+    await _tell(session, "define", {"index": index, "source": source})
+
+
+async def _ask(session: KernelSession, question: Question) -> Observation:
+    """Ask, and ask on where the answer leaves something open; the last answer counts."""
+    seen = await _ask_once(session, question)
+    if question.followup is not None and question.followup.wanted(seen):
+        return await _ask(session, question.followup.question)
+    return seen
+
+
+async def _ask_once(session: KernelSession, question: Question) -> Observation:
+    params, buffers = wire.encode(question.params)
+    try:
+        reply, found = await session.ask(
+            {"op": question.op, "params": params}, buffers, cpu_seconds=question.cpu_seconds
+        )
+        return _observation(reply, found)
+    except KernelGone as gone:
+        return Observation(Attempt.RAISED, error=f"the end of the kernel: {gone.outcome.sentence}")
+    except (QuestionTimedOut, QuestionSlept) as error:
+        return Observation(Attempt.RAISED, error=str(error))
+    except QuestionStarved as error:
+        return Observation(Attempt.FAULT, error=str(error))
+    except EvidenceTooLarge:
+        return Observation(Attempt.RAISED, error="nothing, but gave back more data than can be read")
+    except EvidenceError as error:
+        return Observation(Attempt.FAULT, error=f"What came back could not be read ({error}); a person has to look.")
+
+
+def _observation(reply: Mapping[str, Any], buffers: Sequence[bytes]) -> Observation:
+    attempt = _ATTEMPTS.get(str(reply.get("status")), Attempt.FAULT)
+    error = str(reply.get("error") or "")[:500]
+    seconds = reply.get("cpu_seconds")
+    cpu = float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < 1e6 else 0.0
+    if attempt is Attempt.FAULT:
+        return Observation(
+            attempt, error=f"The question could not be asked ({error}); a person has to look.", cpu_seconds=cpu
+        )
+    value = wire.decode(reply.get("value"), buffers) if attempt is Attempt.VALUE else None
+    return Observation(attempt, value, error, str(reply.get("renamed") or "")[:80], cpu)
+
+
+async def _adaptations(session: KernelSession, known: frozenset[int | None]) -> tuple[Adaptation, ...]:
+    """What the shims say they changed in `known` cells; as much as they ever say, since a report shows it all."""
+    rows = await _tell(session, "adaptations", {})
+    return tuple(
+        Adaptation(row[0], *(str(part)[:_LONGEST_TEXT] for part in row[1:]))
+        for row in (rows[:_MOST_ADAPTATIONS] if isinstance(rows, list) else [])
+        if isinstance(row, list) and len(row) == 5 and (row[0] is None or type(row[0]) is int) and row[0] in known
+    )

@@ -1,0 +1,59 @@
+"""What evidence depends on beside the submission: versions of libraries, our own code, the questions. Trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import grader
+from grader.grading import wire
+from grader.rubric.questions import Question
+
+__all__ = ["code_digest", "digest_of", "question_digest", "versions"]
+
+_VERSIONED = ("torch", "transformers", "datasets", "evaluate", "accelerate", "numpy", "ipykernel", "nbclient")
+_INSIDE = Path(__file__).parents[1] / "inside"
+
+
+@cache
+def versions() -> Mapping[str, str]:
+    """Versions of Python and of what grading depends on."""
+    found = {"python": platform.python_version(), "grader": grader.__version__}
+    for name in _VERSIONED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+@cache
+def code_digest() -> str:
+    """Digest of the code that evidence depends on: what runs inside, preparation, wire."""
+    here = Path(__file__).parents[1]
+    files = [*sorted(_INSIDE.rglob("*.py")), *sorted((here / "notebook").rglob("*.py"))]
+    files += [here / name for name in ("grading/execution.py", "grading/wire.py", "sandbox/session.py")]
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def question_digest(question: Question) -> str:
+    """Digest of what is sent into the box, follow-up included."""
+    params, buffers = wire.encode(question.params)
+    state: list[Any] = [question.op, params, [hashlib.sha256(buffer).hexdigest() for buffer in buffers]]
+    if question.followup is not None:
+        state.append(question_digest(question.followup.question))
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def digest_of(state: Mapping[str, str]) -> str:
+    """Digest of names and their values, whatever their order."""
+    return hashlib.sha256(json.dumps(dict(state), sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,219 @@
+"""One submission through all stages; the only place that knows their order.
+
+file -> Submission -> Notebook -> Execution + Evidence -> Verdicts -> Score -> Report. What runs student code is in
+`Workplace.run`; everything after it is pure and can be done again from stored files (`grader.grading.report`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+from grader.bundles import Bundle, load_bundle, prepare_home
+from grader.errors import InfrastructureError, SubmissionError
+from grader.grading.context import Ground
+from grader.grading.execution import Ran, run_notebook
+from grader.grading.fingerprint import question_digest, versions
+from grader.grading.report import Result, report_for
+from grader.grading.reruns import settle
+from grader.notebook.adapt import Environment, adapt, adapt_source, merge
+from grader.notebook.adapt import facts as shim_facts
+from grader.notebook.reader import read_notebook
+from grader.records import (
+    Adaptation,
+    Attempt,
+    Evidence,
+    Execution,
+    Notebook,
+    Notice,
+    Observation,
+    Outcome,
+    Report,
+    Submission,
+    Usage,
+)
+from grader.rubric.assignment import Assignment
+from grader.sandbox.claimed import ClaimedFolder
+from grader.sandbox.contract import BoxSpec, Limits
+from grader.sandbox.pool import KernelPool
+
+__all__ = ["Ground", "Result", "Workplace", "grade", "report_for", "single_submission", "versions"]
+
+_SHIMS = ("grader.inside.shims.colab",)
+_COPIED_BYTES = 64 << 20
+
+Progress = Callable[[str], None]
+
+
+@functools.cache
+def _packages() -> frozenset[str]:
+    """Importable names of this environment; telling them reads the files of every distribution, so it is done once."""
+    return frozenset(importlib.metadata.packages_distributions())
+
+
+class Workplace:
+    """Where submissions are run: one warm zygote and one prepared model cache, for one worker process."""
+
+    def __init__(
+        self, ground: Ground, *, sandbox: str = "auto", limits: Limits | None = None, threads: int = 1
+    ) -> None:
+        """Prepare nothing yet; use it as a context manager."""
+        self.ground, self.limits, self.threads = ground, limits or Limits(), threads
+        self._sandbox = sandbox
+        self._home: ClaimedFolder
+        self.pool: KernelPool
+
+    def __enter__(self) -> Workplace:
+        """Write the model cache and open the pool of kernels. Raises SandboxError or UsageError when that cannot be."""
+        self._home = ClaimedFolder.make("grader-models-")
+        home = self._home.path
+        try:
+            home.chmod(0o755)
+            prepare_home(self.ground.bundle, home / "hf")
+            preload = self.ground.assignment.preload
+            self.pool = KernelPool(self._sandbox, threads=self.threads, readable=(home,), preload=preload)
+            self.pool.__enter__()
+        except BaseException:
+            self._home.remove()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End all boxes and remove what was written."""
+        try:
+            self.pool.__exit__(kind, error, trace)
+        finally:
+            self._home.remove()
+
+    def environment(self, companions: Mapping[str, bytes]) -> Environment:
+        """What notebooks are adapted to."""
+        return Environment(
+            data_files={"train.csv": "train.csv", "eval.csv": "eval.csv"},
+            companions=tuple(companions),
+            gpu=False,
+            sizes=dict(self.ground.bundle.sizes),
+            packages=_packages(),
+            transformers_version=versions()["transformers"],
+        )
+
+    def spec(self, companions: Mapping[str, bytes], seed: str = "") -> BoxSpec:
+        """What a submission finds in its box; a `seed`, which nothing there tells, makes it train the same whenever it is run."""
+        bundle = self.ground.bundle
+        own: dict[str, Path | bytes] = {"train.csv": bundle.train_csv, "eval.csv": bundle.eval_csv}
+        cache = self._home.path / "hf"
+        hub = cache / "hub"
+        binds: dict[str, Path] = {}
+        if bundle.model_bytes <= _COPIED_BYTES:
+            own[".hf"] = cache
+        else:  # a large model is shown read-only instead of being copied for every submission
+            own |= {f".hf/{part.name}": part for part in cache.iterdir() if part != hub}
+            binds[".hf/hub"] = hub
+        allowed = {name: data for name, data in companions.items() if name not in own and not name.startswith(".")}
+        state = int(hashlib.sha256(f"{seed}/random state".encode()).hexdigest()[:12], 16) if seed else None
+        return BoxSpec(files={**allowed, **own}, binds=binds, seed=state, threads=self.threads)
+
+    async def run(
+        self,
+        submission: Submission,
+        data: bytes,
+        companions: Mapping[str, bytes] | None = None,
+        progress: Progress = lambda _s: None,
+    ) -> Result:
+        """Run one submission. Never raises for what a student handed in; faults of ours are in the result."""
+        helpers = dict(companions or {})
+        seed = self.ground.seed(submission)
+        questions = self.ground.questions(seed)
+        try:
+            environment = self.environment(helpers)
+            notebook = adapt(read_notebook(data), environment)
+            helpers, changed = _adapt_helpers(helpers, environment)
+            notebook = replace(notebook, adaptations=merge(notebook.adaptations, changed))
+        except SubmissionError as error:
+            return self._nothing(seed, str(error))
+        try:
+            shims = (_SHIMS, shim_facts(environment))
+            run = functools.partial(run_notebook, self.pool, self.spec(helpers, seed), self.limits, notebook)
+            ran = await run(questions, shims, progress)
+            ran = await settle(self.ground.assignment, ran, run, questions, shims, progress)
+        except InfrastructureError as error:
+            return self._fault(notebook, seed, str(error))
+        except Exception as error:  # a bug of ours must stop neither the batch nor cost a student points
+            return self._fault(notebook, seed, f"{type(error).__name__}: {error}")
+        notebook = replace(notebook, adaptations=merge(notebook.adaptations, ran.adaptations))
+        asked = {name: question_digest(question) for name, question in questions.items()}
+        return Result(notebook, self._execution(ran), Evidence(seed, ran.observations, asked))
+
+    def _execution(self, ran: Ran) -> Execution:
+        return Execution(ran.outcome, ran.cells, ran.usage, ran.mode, versions(), self._bundle_name(), ran.notices)
+
+    def _bundle_name(self) -> str:
+        return f"{self.ground.bundle.name} {self.ground.bundle.digest[:12]}"
+
+    def _nothing(self, seed: str, problem: str) -> Result:
+        execution = Execution(
+            Outcome.COMPLETED, (), Usage(), "none", versions(), self._bundle_name(), (Notice("unreadable", problem),)
+        )
+        nothing = {name: Observation(Attempt.NOT_ASKED, error=problem) for name in self.ground.assignment.questions}
+        return Result(Notebook((), 0, notices=(Notice("unreadable", problem),)), execution, Evidence(seed, nothing))
+
+    def _fault(self, notebook: Notebook, seed: str, problem: str) -> Result:
+        execution = Execution(Outcome.SANDBOX_FAILED, (), Usage(), self._sandbox, versions(), self._bundle_name())
+        lost = {name: Observation(Attempt.FAULT, error=problem) for name in self.ground.assignment.questions}
+        return Result(notebook, execution, Evidence(seed, lost), problem)
+
+
+def _adapt_helpers(helpers: Mapping[str, bytes], environment: Environment) -> tuple[dict[str, bytes], list[Adaptation]]:
+    """Adapt helper modules by the rules of notebooks; what is not UTF-8 text stays as it is."""
+    adapted, changes = dict(helpers), list[Adaptation]()
+    for name, data in helpers.items():
+        if name.endswith(".py"):
+            with contextlib.suppress(UnicodeDecodeError):
+                source, found = adapt_source(data.decode("utf-8-sig"), environment)
+                adapted[name] = source.encode("utf-8")
+                changes += [replace(a, cell=None, before=f"{name}: {a.before}") for a in found]
+    return adapted, changes
+
+
+def single_submission(path: Path) -> tuple[Submission, bytes]:
+    """Take one notebook file as a submission of its own. Raises SubmissionError when it cannot be read."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SubmissionError(f"{path} cannot be read: {error.strerror or error}") from error
+    digest = hashlib.sha256(data).hexdigest()
+    return Submission(path.stem, (), path.name, path.name, path.name, digest), data
+
+
+def grade(
+    path: str | Path,
+    assignment: Assignment,
+    *,
+    bundle: Bundle | None = None,
+    sandbox: str = "auto",
+    limits: Limits | None = None,
+    secret: bytes | None = None,
+    progress: Progress = lambda _stage: None,
+) -> Report:
+    """Grade one notebook and return its report; helper modules (`*.py`) beside it are taken along.
+
+    Raises a GraderError when the file or the machine does not allow it.
+    """
+    notebook = Path(path)
+    submission, data = single_submission(notebook)
+    helpers = {
+        file.name: file.read_bytes() for file in sorted(notebook.parent.glob("*.py")) if file.stat().st_size < 1 << 20
+    }
+    ground = Ground.lay(assignment, bundle or load_bundle(None), secret or secrets.token_bytes(32))
+    with Workplace(ground, sandbox=sandbox, limits=limits) as workplace:
+        result = asyncio.run(workplace.run(submission, data, helpers, progress))
+    return report_for(ground, submission, result)

@@ -1,0 +1,1 @@
+"""Operations that questions name; they run in the student's kernel."""

@@ -1,0 +1,313 @@
+"""Questions about the student's LoRA class. Runs inside; nothing is known here of the right outputs.
+
+For each configuration a layer is wrapped, the two factors are found by their shapes among the tensors that are not the base
+layer's, the grader's matrices are put into them, and outputs and gradients are returned. Attribute names are never read.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import sys
+from typing import Any
+
+from grader.inside.agent import Context, Missing, StudentRaised, guarded
+from grader.inside.probes.functions import trial
+
+RANK_NAMES = ("rank", "r", "lora_r", "lora_rank", "rank_", "R", "k", "lora_dim", "low_rank", "rank_size")
+ALPHA_NAMES = ("alpha", "lora_alpha", "alpha_", "a", "scale_alpha", "lora_scale_alpha")
+_NO_NUMBER = (bool, float, str)  # defaults of helper arguments: bias=True, dropout=0.1, init="kaiming"
+
+
+def _bind(cls: Any) -> tuple[str, str]:
+    """Names of the rank and alpha arguments; empty where the signature has none, which means: by position.
+
+    A signature that has no room for them by position (`layer, **kwargs`) gets them by the names that were asked for.
+    """
+    try:
+        layer, *parameters = inspect.signature(cls).parameters.values()
+    except (TypeError, ValueError):
+        return "", ""
+    if layer.kind is not layer.VAR_POSITIONAL and [p.kind for p in parameters] == [layer.VAR_KEYWORD]:
+        return RANK_NAMES[0], ALPHA_NAMES[0]
+    plain = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    numbers = [p.name for p in plain if type(p.default) not in _NO_NUMBER or p.name in ALPHA_NAMES]
+    likely = [p.name for p in plain if type(p.default) is int or p.default is p.empty]
+
+    def named(exact: tuple[str, ...], parts: tuple[str, ...]) -> str:
+        known = [name for name in numbers if name in exact]
+        return next(iter([*known, *(name for name in numbers if any(part in name.lower() for part in parts))]), "")
+
+    rank, alpha = named(RANK_NAMES, ("rank", "rang")), named(ALPHA_NAMES, ("alpha", "alfa"))
+    if bool(rank) != bool(
+        alpha
+    ):  # one has its usual name: the other is the first number beside it (`layer, scaling, rank`)
+        other = next((name for name in likely if name not in (rank, alpha)), "")
+        rank, alpha = rank or other, alpha or other
+    return rank, alpha
+
+
+def construct(cls: Any, base: Any, rank: int, alpha: int) -> Any:
+    """Wrap `base`: rank and alpha by name where the signature has such names, else by position (layer, rank, alpha)."""
+    rank_name, alpha_name = _bind(cls)
+    if rank_name and alpha_name and rank_name != alpha_name:
+        return guarded(cls, base, **{rank_name: rank, alpha_name: alpha})
+    return guarded(cls, base, rank, alpha)
+
+
+def _is_class(thing: Any) -> bool:
+    torch = sys.modules["torch"]
+    return isinstance(thing, type) and issubclass(thing, torch.nn.Module)
+
+
+def _is_factory(thing: Any) -> bool:
+    """Tell functions, which may make layers just as a class does, from classes and modules."""
+    return callable(thing) and not isinstance(thing, type | sys.modules["torch"].nn.Module)
+
+
+def _base_layer(case: dict[str, Any]) -> Any:
+    torch = sys.modules["torch"]
+    W, b = torch.from_numpy(case["W"]), case.get("b")
+    layer = torch.nn.Linear(W.shape[1], W.shape[0], bias=b is not None)
+    with torch.no_grad():
+        layer.weight.copy_(W)
+        if b is not None:
+            layer.bias.copy_(torch.from_numpy(b))
+    return layer
+
+
+def _gap(tensor: Any, wanted: Any) -> float:
+    """Largest difference of two tensors; infinite when the shapes differ or one is not finite."""
+    if tensor.shape != wanted.shape:
+        return float("inf")
+    if tensor.dtype == wanted.dtype and sys.modules["torch"].equal(tensor, wanted):
+        return 0.0  # as it mostly is, and much cheaper to see
+    gap = float((tensor.detach().double() - wanted.double()).abs().max())
+    return gap if gap == gap else float("inf")
+
+
+def _kept(tensors: list[Any], wanted: Any) -> float:
+    """How far the closest of `tensors` is from `wanted`, transposed or reshaped as it may be."""
+    least = float("inf")
+    for tensor in tensors:
+        if tensor.numel() == wanted.numel() and not tensor.is_complex():
+            least = min(least, _gap(tensor.reshape(wanted.shape), wanted))
+            if least > 0 and tensor.dim() == wanted.dim() == 2:
+                least = min(least, _gap(tensor.t(), wanted))
+            if least == 0:
+                break
+    return least
+
+
+def _base_tensors(case: dict[str, Any]) -> list[Any]:
+    torch = sys.modules["torch"]
+    return [torch.from_numpy(case[name]) for name in ("W", "b") if case.get(name) is not None]
+
+
+def _hidden(layer: Any) -> list[tuple[str, Any]]:
+    """Tensors that modules keep where `parameters()` does not see them: plain attributes, lists, dicts."""
+    torch = sys.modules["torch"]
+    found = []
+    for path, module in torch.nn.Module.named_modules(layer):
+        for name, value in vars(module).items():
+            if name in ("_parameters", "_buffers", "_modules"):
+                continue
+            parts = list(value.values()) if type(value) is dict else value
+            parts = list(parts) if type(parts) in (list, tuple) else [parts]
+            found += [(f"{path}.{name}", part) for part in parts if isinstance(part, torch.Tensor)]
+            for part in parts:
+                if isinstance(part, torch.nn.Module):
+                    found += [(f"{path}.{name}.{inner}", t) for inner, t in torch.nn.Module.named_parameters(part)]
+    return found
+
+
+def _candidates(layer: Any, case: dict[str, Any]) -> tuple[list[tuple[str, Any]], bool]:
+    """Matrices that may be A or B, those of the base left out, and whether they are registered.
+
+    Parameters are looked at first, then buffers, then what is hidden in plain attributes.
+    """
+    torch = sys.modules["torch"]
+    base = _base_tensors(case)
+    parameters = list(torch.nn.Module.named_parameters(layer))
+    buffers = list(torch.nn.Module.named_buffers(layer))
+
+    def free(members: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+        matrices = [(n, t) for n, t in members if t.is_floating_point() and t.squeeze().dim() == 2]
+        return [(n, t) for n, t in matrices if not any(_kept([t], wanted) <= 1e-6 for wanted in base)]
+
+    for members, registered in ((parameters, True), (parameters + buffers, True)):
+        if len(free(members)) >= 2:
+            return free(members), registered
+    return free([*parameters, *buffers, *_hidden(layer)]), False
+
+
+def find_factors(layer: Any, case: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every way to read two tensors as A (r x in, either orientation) and B (out x r, either orientation).
+
+    Dimensions of size one (a convolution's, a batch's) make no difference.
+
+    Returns [{"A", "B", "A_flipped", "B_flipped", "r", "names", "registered"}] with the tensors themselves.
+    """
+    (out_features, in_features), most = case["W"].shape, len(case["A"])
+    free, registered = _candidates(layer, case)
+    readings = []
+    for (name_a, A), (name_b, B) in itertools.permutations(free, 2):
+        for flip_a, flip_b in itertools.product((False, True), repeat=2):
+            rank_a, wide_a = reversed(A.squeeze().shape) if flip_a else A.squeeze().shape
+            rank_b, wide_b = B.squeeze().shape if flip_b else reversed(B.squeeze().shape)
+            if wide_a == in_features and wide_b == out_features and rank_a == rank_b and 0 < rank_a <= most:
+                reading = {"A": A, "B": B, "A_flipped": flip_a, "B_flipped": flip_b, "r": int(rank_a)}
+                readings.append({**reading, "names": [name_a, name_b], "registered": registered})
+    return readings[:16]
+
+
+def _load(reading: dict[str, Any], A: Any, B: Any) -> None:
+    torch = sys.modules["torch"]
+    r = reading["r"]
+    a, b = torch.from_numpy(A[:r, :].copy()), torch.from_numpy(B[:, :r].copy())
+    with torch.no_grad():
+        reading["A"].data.squeeze().copy_(a.t() if reading["A_flipped"] else a)
+        reading["B"].data.squeeze().copy_(b.t() if reading["B_flipped"] else b)
+
+
+def _bare(layer: Any, reading: dict[str, Any], case: dict[str, Any]) -> bool:
+    """Set the factors' own biases to zero, vectors that are no part of the base; returns whether there are any."""
+    torch = sys.modules["torch"]
+    base = _base_tensors(case)
+    found = False
+    with torch.no_grad():
+        for tensor in torch.nn.Module.parameters(layer):
+            vector = tensor.dim() == 1 and tensor is not reading["A"] and tensor is not reading["B"]
+            if vector and not any(_kept([tensor], wanted) <= 1e-6 for wanted in base):
+                tensor.zero_()
+                found = True
+    return found
+
+
+def _output(layer: Any, x: Any) -> Any:
+    torch = sys.modules["torch"]
+    try:
+        with torch.no_grad():
+            y = guarded(layer, torch.from_numpy(x.copy()))
+    except StudentRaised as error:
+        return {"raised": str(error)[:300]}
+    if not isinstance(y, torch.Tensor):
+        return {"raised": f"returned {type(y).__name__[:60]}, not a tensor"}
+    return y.detach().as_subclass(torch.Tensor)
+
+
+def _grad_norm(tensor: Any) -> float | None:
+    return None if tensor.grad is None else float(tensor.grad.detach().double().norm())
+
+
+def _fresh(layer: Any, case: dict[str, Any]) -> dict[str, Any]:
+    """Outputs of the untouched layer in eval and in train mode, and how closely its `state_dict()` holds the base's tensors."""
+    torch = sys.modules["torch"]
+    layer.eval()
+    evaluated = [_output(layer, x) for x in case["x"]]
+    layer.train()
+    trained = [_output(layer, x) for x in case["x"]]
+    saved = [t for t in torch.nn.Module.state_dict(layer).values() if isinstance(t, torch.Tensor)]
+    return {"eval": evaluated, "train": trained, "kept": [_kept(saved, wanted) for wanted in _base_tensors(case)]}
+
+
+def _norms(layer: Any, reading: dict[str, Any], case: dict[str, Any]) -> list[float | None]:
+    """Gradient norms of A, B and the input in train mode. Raises StudentRaised."""
+    torch = sys.modules["torch"]
+    layer.train()
+    for tensor in (reading["A"], reading["B"]):
+        tensor.grad = None
+    x = torch.from_numpy(case["x"][0].copy()).requires_grad_(True)
+    y = guarded(layer, x)
+    guarded(y.backward, torch.from_numpy(case["g"]))
+    return [_grad_norm(reading["A"]), _grad_norm(reading["B"]), _grad_norm(x)]
+
+
+def _loaded(cls: Any, case: dict[str, Any], number: int) -> dict[str, Any]:
+    """A fresh layer with the grader's matrices in reading `number`: outputs, and gradients of A, B and the input."""
+    torch = sys.modules["torch"]
+    layer = construct(cls, _base_layer(case), int(case["rank"]), int(case["alpha"]))
+    layer.train()
+    reading = find_factors(layer, case)[number]
+    answer: dict[str, Any] = {name: reading[name] for name in ("r", "names", "registered")}
+    try:
+        answer["start"] = _norms(layer, reading, case)[:2]  # can the layer, as it was built, start to learn?
+    except StudentRaised:
+        answer["start"] = [None, None]
+    _with_matrices(layer, reading, case, answer, "")
+    try:
+        x = torch.from_numpy(case["x"][0].copy()).requires_grad_(True)
+        y = guarded(layer, x)
+        guarded(y.backward, torch.from_numpy(case["g"]))
+        answer["input_gradient"] = x.grad
+        answer["gradients"] = _norms(layer, reading, case)
+    except StudentRaised as error:
+        answer["gradients_raised"] = str(error)[:300]
+    layer.train()
+    if _bare(layer, reading, case):
+        _with_matrices(layer, reading, case, answer, "bare_")
+    return answer
+
+
+def _with_matrices(
+    layer: Any, reading: dict[str, Any], case: dict[str, Any], answer: dict[str, Any], prefix: str
+) -> None:
+    """Add the outputs in eval mode with zero matrices and with the grader's to `answer`."""
+    for key, scale in (("zeroed", 0), ("outputs", 1)):
+        layer.train()
+        _load(reading, case["A"] * scale, case["B"] * scale)
+        layer.eval()
+        answer[prefix + key] = [_output(layer, x) for x in case["x"]]
+
+
+def _find_class(context: Context, names: list[str]) -> Any:
+    """Find the student's class: the named one; if that takes no layer, a single other class that does comes first.
+
+    (`LoRALayer(in, out, rank, alpha)` with a wrapper `LinearWithLoRA(layer, rank, alpha)` around it is a common pair.)
+    """
+    torch = sys.modules["torch"]
+
+    def plausible(cls: Any) -> bool:
+        with trial(context):
+            layer = construct(cls, torch.nn.Linear(5, 7), 3, 6)
+            y = layer(torch.zeros(2, 5))
+        return tuple(y.shape) == (2, 7) and len(list(layer.parameters())) >= 2
+
+    try:
+        named, accept = context.find(names, _is_class, plausible), _is_class
+    except Missing:  # a function that makes such layers is called just like the class
+        named, accept = context.find(names, _is_factory, plausible), _is_factory
+    try:
+        right = bool(context.renamed) or plausible(named)
+    except BaseException:  # whatever the student's class raises
+        right = False
+    if right:
+        return named
+    others = [cls for cls in context.stand_ins(accept, plausible) if cls is not named]
+    if len(others) != 1:
+        return named
+    context.renamed = str(others[0].__name__)[:80]
+    return others[0]
+
+
+def lora(context: Context, params: dict[str, Any]) -> dict[str, Any]:
+    """Put the student's class through all configurations; one answer per configuration, in order.
+
+    Each case has W (out x in), b (out) or None, rank, alpha, A (many x in), B (out x many), x (inputs, 2-D and 3-D), g.
+    """
+    torch = sys.modules["torch"]
+    cls = _find_class(context, list(params["names"]))
+    answers = []
+    for case in params["cases"]:
+        answer: dict[str, Any] = {"raised": "", "fresh": None, "readings": []}
+        try:
+            layer = construct(cls, _base_layer(case), int(case["rank"]), int(case["alpha"]))
+            if not isinstance(layer, torch.nn.Module):
+                raise StudentRaised(f"the class made an object of type {type(layer).__name__[:60]}, not a module")
+            answer["fresh"] = guarded(_fresh, layer, case)
+            readings = guarded(find_factors, layer, case)
+            answer["readings"] = [guarded(_loaded, cls, case, number) for number in range(len(readings))]
+        except StudentRaised as error:
+            answer["raised"] = str(error)[:300]
+        answers.append(answer)
+    return {"cases": answers}

@@ -1,0 +1,173 @@
+"""What an assignment is: a rubric of checks and the questions they are judged by.
+
+```python
+TOY = Assignment("toy", "Two functions")
+
+@TOY.check("add/sum", points=4, probe=lambda draw: call("add", 2, 3, expected=5))
+def adds_two_numbers(asked, seen):
+    \"\"\"`add(a, b)` returns the sum.\"\"\"
+    return expect_equal(seen.value, asked.secret["expected"], hint="Did you forget `return`?")
+```
+The docstring is the sentence the student reads. Declarations are checked here, when they are made.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from grader.errors import DeclarationError
+from grader.records import Attempt, Observation, Verdict
+from grader.rubric.questions import Draw, Question, generator
+
+__all__ = ["Assignment", "Check"]
+
+Probe = Callable[[Draw], Question]
+Judge = Callable[..., Verdict]
+_ID = re.compile(r"^[a-z0-9]+(?:-[a-z0-9]+)*(?:/[a-z0-9]+(?:-[a-z0-9]+)*)?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One criterion of the rubric and the function that judges it."""
+
+    id: str
+    """Stable id, never reused, e.g. `lora/forward`."""
+    points: int
+    """Points possible, a positive integer."""
+    title: str
+    """The function's docstring: the sentence the student reads."""
+    asks: str
+    """Id of the question it is judged by."""
+    after: tuple[str, ...]
+    """Criteria that must have passed; if one did not, this one is skipped."""
+    judge: Judge
+    """`(asked, seen) -> Verdict`, or `(asked, seen, earlier)` with the verdicts given so far, by id."""
+    sees_earlier: bool
+    """Whether the function takes `earlier`: to name the one root cause instead of charging it again."""
+    takes: frozenset[Attempt]
+    """Attempts the function wants to see itself; others are judged by the core."""
+
+
+class Assignment:
+    """A rubric under construction; complete once its module is imported."""
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002
+        title: str,
+        *,
+        facts: Callable[[Any, bytes], Any] | None = None,
+        summary: Callable[[Mapping[str, Question], Mapping[str, Observation]], dict[str, Any]] | None = None,
+        preload: Sequence[str] | None = None,
+    ) -> None:
+        """Declare an assignment.
+
+        `facts(bundle, secret)` gives what its questions need to know of the bundle; `summary(questions, observations)`
+        gives numbers worth showing in a report. `preload` names the modules that kernels have imported before the first cell:
+        by default torch and all that goes with it (seconds, once per worker), with every training watched; without torch
+        among them, no training is.
+        """
+        if not _ID.match(id):
+            raise DeclarationError(f"assignment id {id!r}: use lower-case words joined by '-'")
+        self.id, self.title = id, title
+        self.checks: dict[str, Check] = {}
+        self.questions: dict[str, Probe] = {}
+        self.preload = None if preload is None else tuple(preload)
+        """Modules that kernels have imported before the first cell; None stands for what fine-tuning needs."""
+        self._facts = facts
+        self._summary = summary
+
+    def question(self, id: str) -> Callable[[Probe], Probe]:  # noqa: A002
+        """Declare a question that several checks share: `(draw) -> Question`."""
+
+        def declare(probe: Probe) -> Probe:
+            if id in self.questions:
+                raise DeclarationError(f"{_where(probe)}: question {id!r} is declared twice; choose another id")
+            self.questions[id] = probe
+            return probe
+
+        return declare
+
+    def check(
+        self,
+        id: str,  # noqa: A002
+        *,
+        points: int,
+        probe: Probe | None = None,
+        asks: str | None = None,
+        after: Sequence[str] = (),
+        takes: Sequence[Attempt] = (Attempt.VALUE,),
+    ) -> Callable[[Judge], Judge]:
+        """Declare a criterion. Give either `probe` (its own question) or `asks` (a declared one)."""
+
+        def declare(judge: Judge) -> Judge:
+            self._admit(id, points, probe, asks, after, judge)
+            if probe is not None:
+                self.questions[id] = probe
+            title = " ".join((inspect.getdoc(judge) or "").split())
+            sees_earlier = len(inspect.signature(judge).parameters) == 3
+            self.checks[id] = Check(id, points, title, asks or id, tuple(after), judge, sees_earlier, frozenset(takes))
+            return judge
+
+        return declare
+
+    def _admit(
+        self, check_id: str, points: int, probe: Probe | None, asks: str | None, after: Sequence[str], judge: Judge
+    ) -> None:
+        where = _where(judge)
+        if not _ID.match(check_id):
+            raise DeclarationError(
+                f"{where}: check id {check_id!r}: use lower-case words joined by '-', at most one '/'"
+            )
+        if check_id in self.checks:
+            raise DeclarationError(f"{where}: check {check_id!r} is declared twice; ids are never reused")
+        if type(points) is not int or points <= 0:
+            raise DeclarationError(f"{where}: check {check_id!r} has points={points!r}; declare a positive integer")
+        if not inspect.getdoc(judge):
+            raise DeclarationError(
+                f"{where}: check {check_id!r} has no docstring; it is the sentence the student reads"
+            )
+        if (probe is None) == (asks is None):
+            raise DeclarationError(
+                f"{where}: check {check_id!r}: give either probe=... or asks=..., not both or neither"
+            )
+        if asks is not None and asks not in self.questions:
+            raise DeclarationError(f"{where}: check {check_id!r} asks {asks!r}, which is not declared above it")
+        if probe is not None and check_id in self.questions:
+            raise DeclarationError(f"{where}: check {check_id!r}: a question of that id exists; use asks={check_id!r}")
+        for other in after:
+            if other not in self.checks:
+                raise DeclarationError(
+                    f"{where}: check {check_id!r} comes after {other!r}, which is not declared above it"
+                )
+
+    @property
+    def possible(self) -> int:
+        """Sum of all points."""
+        return sum(check.points for check in self.checks.values())
+
+    def facts(self, bundle: Any, secret: bytes) -> Any:
+        """What the questions need to know of the bundle; None when the assignment needs nothing."""
+        return self._facts(bundle, secret) if self._facts is not None else None
+
+    def summary(self, questions: Mapping[str, Question], observations: Mapping[str, Observation]) -> dict[str, Any]:
+        """Numbers worth showing; empty when the assignment has none or they cannot be told."""
+        if self._summary is None:
+            return {}
+        try:
+            return self._summary(questions, observations)
+        except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError):
+            return {}
+
+    def draw(self, seed: str, facts: Any) -> Mapping[str, Question]:
+        """All questions of this seed, by id; the same seed and facts give the same questions."""
+        return {name: probe(Draw(generator(seed, name), facts)) for name, probe in self.questions.items()}
+
+
+def _where(function: Callable[..., Any]) -> str:
+    code = getattr(function, "__code__", None)
+    return f"{code.co_filename.rsplit('/', 1)[-1]}:{code.co_firstlineno}" if code else repr(function)

@@ -1,0 +1,200 @@
+"""A Dask cluster that is there already, by the address of its scheduler: `dask:tls://HOST:PORT`. Needs the extra `cluster`.
+
+Trusted. Whoever reaches a Dask scheduler runs code as its owner, so that anything but this machine itself is reached over TLS with
+certificates on both sides, unless it is allowed by hand.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures as cf
+import contextlib
+import functools
+import ipaddress
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import dask
+import distributed
+
+from grader.errors import EngineError, UsageError
+from grader.runs.engines.contract import Session
+from grader.runs.engines.worker import Order, begin, end, speak_through, stage_teller
+
+__all__ = ["DaskEngine", "lend", "secured"]
+
+_CONNECT_SECONDS = 30
+_FIRST_WORKER_SECONDS = 120
+
+
+class DaskEngine:
+    """The workers of a scheduler at an address."""
+
+    def __init__(self, address: str, *, tls: Path | None = None, insecure_tcp: bool = False) -> None:
+        """Take `tls://HOST:PORT` (`tls://` may be left out) or `tcp://HOST:PORT`; `tls` holds `cert.pem` and `key.pem`.
+
+        Raises UsageError for an address that is not protected, or without certificates.
+        """
+        self.address = address if "://" in address else f"tls://{address}"
+        self.security = secured(self.address, tls, insecure_tcp)
+        self.name = f"the Dask cluster at {self.address}"
+
+    @contextlib.contextmanager
+    def open(self, order: Order) -> Iterator[Session]:
+        """Connect, check all workers, lend them; the cluster itself goes on afterwards."""
+        try:
+            client = distributed.Client(
+                self.address, security=self.security, timeout=_CONNECT_SECONDS, set_as_default=False
+            )
+        except (OSError, TimeoutError, ValueError) as error:
+            raise EngineError(f"no Dask scheduler answers at {self.address}: {_brief(error)}") from error
+        with client:
+            try:
+                client.wait_for_workers(1, timeout=_FIRST_WORKER_SECONDS)
+            except TimeoutError as error:
+                raise EngineError(
+                    f"no worker has joined the scheduler at {self.address} within {_FIRST_WORKER_SECONDS} s; start some"
+                    f" with `dask worker {self.address}`, see docs/clusters.md"
+                ) from error
+            slots = sum(client.nthreads().values())
+            with lend(client, order, slots) as session:
+                yield session
+
+
+def secured(address: str, tls: Path | None, insecure_tcp: bool) -> distributed.Security | None:
+    """What protects the way to an address: certificates of a folder, or of Dask's own configuration. Raises UsageError."""
+    scheme, host = urlsplit(address).scheme, urlsplit(address).hostname or ""
+    if not host or scheme not in ("tls", "tcp"):
+        raise UsageError(f"{address} is no address of a Dask scheduler: write dask:tls://HOST:PORT")
+    if scheme == "tcp":
+        if tls is not None:
+            raise UsageError(f"{address} is not encrypted, so --tls has no use: write dask:tls://HOST:PORT")
+        if not insecure_tcp and not _is_this_machine(host):
+            raise UsageError(
+                f"{address} is neither encrypted nor protected: anyone on the network could run code as you. Use tls:// with"
+                " --tls DIR (docs/clusters.md shows how), or allow it with --insecure-tcp where nobody else has access"
+            )
+        return None
+    if tls is None:
+        if dask.config.get("distributed.comm.tls.ca-file", None) is None:
+            raise UsageError(
+                f"{address} needs certificates: give their folder with --tls DIR (made by `python -m"
+                " grader.runs.engines.certificates DIR`), or set them in Dask's own configuration"
+            )
+        return distributed.Security(require_encryption=True)
+    own, key, authority = tls / "cert.pem", tls / "key.pem", tls / "ca.pem"
+    for path in (own, key):
+        if not path.is_file():
+            raise UsageError(f"{path} is not there; make it with `python -m grader.runs.engines.certificates {tls}`")
+    return distributed.Security(
+        require_encryption=True,
+        tls_ca_file=str(authority if authority.is_file() else own),
+        tls_client_cert=str(own),
+        tls_client_key=str(key),
+    )
+
+
+def _is_this_machine(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+class _Readiness(distributed.WorkerPlugin):
+    """Opens the workplace of an order on workers that join late, and closes it on all at the end."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+
+    def setup(self, worker: Any) -> None:
+        """Begin; when that fails, the first submission here says why."""
+        if self.order.stages:
+            speak_through(self.order.token, functools.partial(_speak, worker, _topic(self.order)))
+        begin(self.order)
+
+    def teardown(self, worker: Any) -> None:  # noqa: ARG002
+        """End the zygote and the boxes of this order."""
+        speak_through(self.order.token, None)
+        end(self.order.token)
+
+
+def _topic(order: Order) -> str:
+    return f"grader-stages-{order.token}"
+
+
+def _speak(worker: Any, topic: str, submission_id: str, stage: str) -> None:
+    """Say a stage over the wire that a worker keeps to its scheduler; nobody needs it, so that nothing is to be done if it fails."""
+    with contextlib.suppress(Exception):
+        worker.log_event(topic, [submission_id, stage])
+
+
+@contextlib.contextmanager
+def _heard(client: distributed.Client, order: Order) -> Iterator[None]:
+    """Leave the stages that workers say where a progress display finds them."""
+
+    def hear(event: tuple[float, Any]) -> None:
+        submission_id, stage = event[1]
+        stage_teller(order.stages, Path(submission_id).name)(stage)
+
+    if order.stages:
+        client.subscribe_topic(_topic(order), hear)
+    try:
+        yield
+    finally:
+        if order.stages:
+            with contextlib.suppress(Exception):
+                client.unsubscribe_topic(_topic(order))
+
+
+@contextlib.contextmanager
+def lend(
+    client: distributed.Client, order: Order, slots: int, expect: Callable[[int], None] | None = None
+) -> Iterator[Session]:
+    """Make sure that all workers there are fit, and lend them; `slots` is how many submissions they run at a time.
+
+    Raises EngineError, naming each worker that is unfit and in what it differs.
+    """
+    _refuse_unfit(_begin_everywhere(client, order))
+    name = f"grader-{order.token}"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            client.register_plugin(_Readiness(order), name=name)
+        executor: cf.Executor = client.get_executor(pure=False)
+        window = slots + math.ceil(slots / 16)  # hides the way there and back; more would wait on a worker that may die
+        try:
+            with _heard(client, order):
+                yield Session(executor, window, expect) if expect is not None else Session(executor, window)
+        finally:
+            executor.shutdown(wait=False)  # what still runs after a second Ctrl-C is cancelled, and its box ended below
+    finally:
+        with contextlib.suppress(Exception):  # a scheduler that is gone needs no goodbye
+            client.unregister_worker_plugin(name)
+
+
+def _begin_everywhere(client: distributed.Client, order: Order) -> Mapping[str, Any]:
+    try:
+        found: Mapping[str, Any] = client.run(begin, order, on_error="return")
+    except Exception as error:  # e.g. no worker can even load what is sent
+        raise EngineError(f"the workers cannot be asked what they are: {_brief(error)}") from error
+    return found
+
+
+def _refuse_unfit(found: Mapping[str, Any]) -> None:
+    unfit = {address: answer for address, answer in found.items() if not isinstance(answer, str)}
+    if not unfit:
+        return
+    lines = []
+    for address, answer in list(unfit.items())[:5]:
+        known = isinstance(answer, EngineError)
+        lines.append(f"{address}: {answer if known else f'it cannot begin: {_brief(answer)}'}")
+    more = f"\nand {len(unfit) - 5} more" if len(unfit) > 5 else ""
+    raise EngineError(f"{len(unfit)} of {len(found)} workers are unfit; nothing was run.\n" + "\n".join(lines) + more)
+
+
+def _brief(error: object) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

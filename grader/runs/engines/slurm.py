@@ -1,0 +1,247 @@
+"""Workers that Slurm starts as jobs: `slurm:PROFILE.yaml`. Needs the extra `cluster`; docs/clusters.md explains the profile.
+
+Trusted. The scheduler runs in the coordinator's process and is reached over TLS alone, with certificates made for this batch; their
+key lies on the shared file system for as long as the batch runs, readable by its owner only. Jobs that are lost are replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask
+import distributed
+import yaml
+
+from grader.errors import EngineError, UsageError
+from grader.runs.engines.certificates import write_certificates
+from grader.runs.engines.contract import Session
+from grader.runs.engines.dask import lend
+from grader.runs.engines.worker import Order
+
+_signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+from dask_jobqueue import SLURMCluster  # noqa: E402 - it makes Ctrl-C end the process in silence, with exit code 0
+
+if threading.current_thread() is threading.main_thread():
+    for _number, _handler in _signals.items():
+        signal.signal(_number, _handler)
+
+__all__ = ["Profile", "SlurmEngine", "read_profile"]
+
+_KEYS = {"max_jobs", "start_minutes", "gpu_per_task", "job"}
+_OURS = {"security", "protocol", "worker_extra_args", "shared_temp_directory", "processes", "cores"}
+_POLL_SECONDS = 5
+# Our own: a lost job is replaced soon, a submission that takes its third worker along is given up, nothing is moved about.
+_SETTINGS = {
+    "distributed.deploy.lost-worker-timeout": "5s",
+    "distributed.scheduler.allowed-failures": 2,
+    "distributed.scheduler.work-stealing": False,
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.worker.profile.enabled": False,
+}
+# What is on disk and in memory of a worker is small; its boxes have limits of their own.
+_WORKER_LINES = (
+    "export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False DASK_DISTRIBUTED__WORKER__MEMORY__TARGET=False",
+    "export DASK_DISTRIBUTED__WORKER__MEMORY__SPILL=False DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE=False",
+    "export OMP_NUM_THREADS=1",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How a site's Slurm is asked for workers."""
+
+    path: Path
+    """The file it was read from."""
+    max_jobs: int
+    """Jobs at a time, at most."""
+    processes: int
+    """Submissions side by side in one job."""
+    cores: int
+    """Cores of one job."""
+    start_minutes: float
+    """How long to wait for the first job to start."""
+    gpu_per_task: int
+    """GPUs for each submission; 0 for none."""
+    shared: str
+    """Folder that all nodes see, for the certificates and the logs of one batch."""
+    job: Mapping[str, Any]
+    """Further arguments of `dask_jobqueue.SLURMCluster`, as they stand in the file."""
+
+    @property
+    def slots(self) -> int:
+        """Submissions side by side, at most."""
+        return self.max_jobs * self.processes
+
+    def jobs_for(self, left: int) -> int:
+        """Jobs worth having for so many unfinished submissions."""
+        return min(self.max_jobs, math.ceil(left / self.processes))
+
+
+def read_profile(path: Path) -> Profile:
+    """Read a profile. Raises UsageError, naming the key that is missing or wrong."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("job"), dict):
+        raise UsageError(f"{path} holds no key `job` with what a Slurm job needs; docs/clusters.md has an example")
+    unknown = sorted(set(found) - _KEYS)
+    if unknown:
+        raise UsageError(f"{path}: unknown key {', '.join(map(str, unknown))}; the keys are {', '.join(sorted(_KEYS))}")
+    job = dict(found["job"])
+    for name in ("security", "protocol"):
+        if name in job:
+            raise UsageError(f"{path}: leave job.{name} out, workers are always reached over TLS")
+    for name in ("walltime", "memory"):
+        if not isinstance(job.get(name), str):
+            raise UsageError(f'{path}: job.{name} is missing, or has no quotes (write e.g. walltime: "01:00:00")')
+    processes = _whole(path, "job.processes", job.get("processes", 1), 1)
+    return Profile(
+        path=path,
+        max_jobs=_whole(path, "max_jobs", found.get("max_jobs", 4), 1),
+        processes=processes,
+        cores=_whole(path, "job.cores", job.get("cores", processes), 1),
+        start_minutes=_whole(path, "start_minutes", found.get("start_minutes", 60), 1),
+        gpu_per_task=_whole(path, "gpu_per_task", found.get("gpu_per_task", 0), 0),
+        shared=str(job.get("shared_temp_directory", "~/.grader/cluster")),
+        job={key: value for key, value in job.items() if key not in _OURS - {"worker_extra_args"}},
+    )
+
+
+def _whole(path: Path, name: str, value: Any, least: int) -> int:
+    if type(value) is not int or value < least:
+        raise UsageError(f"{path}: {name} is {value!r}; it is a whole number from {least} on")
+    return value
+
+
+class SlurmEngine:
+    """Jobs of a Slurm cluster, as many as there is work for, up to the profile's `max_jobs`."""
+
+    def __init__(self, profile: Profile) -> None:
+        """Take a profile. Raises UsageError where Slurm's commands are missing."""
+        for command in ("sbatch", "scancel"):
+            if shutil.which(command) is None:
+                raise UsageError(
+                    f"`{command}` is not found: slurm:PROFILE.yaml runs on a login node of a Slurm cluster"
+                )
+        self.profile = profile
+        self.name = f"up to {profile.max_jobs} Slurm jobs with {profile.processes} side by side in each"
+
+    @contextlib.contextmanager
+    def open(self, order: Order) -> Iterator[Session]:
+        """Submit jobs, wait for the first, check and lend them; at the end all jobs are cancelled."""
+        shared = Path(os.path.expandvars(self.profile.shared)).expanduser()
+        try:
+            shared.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder = tempfile.TemporaryDirectory(prefix="batch-", dir=shared, ignore_cleanup_errors=True)
+        except OSError as error:
+            raise EngineError(f"cannot write in {shared} (job.shared_temp_directory): {error.strerror}") from error
+        with folder as name, dask.config.set(_SETTINGS), self._cluster(Path(name)) as cluster:
+            _try_script(cluster.job_script())
+            wanted = self.profile.max_jobs
+            adaptive = cluster.adapt(minimum_jobs=wanted, maximum_jobs=wanted, interval="1s")
+            try:
+                with distributed.Client(cluster, set_as_default=False) as client:
+                    self._first_worker(client, Path(name))
+                    with lend(client, order, self.profile.slots, self._scaler(adaptive)) as session:
+                        yield session
+            finally:
+                adaptive.stop()
+
+    @contextlib.contextmanager
+    def _cluster(self, folder: Path) -> Iterator[Any]:
+        profile, job = self.profile, dict(self.profile.job)
+        gpus = profile.gpu_per_task * profile.processes
+        extra = [*job.pop("worker_extra_args", []), "--nthreads", "1", "--dashboard-address", "127.0.0.1:0"]
+        job["job_extra_directives"] = [*job.get("job_extra_directives", []), *([f"--gres=gpu:{gpus}"] if gpus else [])]
+        job["job_script_prologue"] = [*_WORKER_LINES, *job.get("job_script_prologue", [])]
+        job["scheduler_options"] = {
+            "dashboard": False,
+            "dashboard_address": "127.0.0.1:0",
+            **job.get("scheduler_options", {}),
+        }
+        job.setdefault("log_directory", str(folder))
+        job.setdefault("job_name", "grader")
+        try:
+            cluster = SLURMCluster(
+                cores=profile.cores,
+                processes=profile.processes,
+                worker_extra_args=extra,
+                security=_security(folder / "tls"),
+                protocol="tls://",
+                **job,
+            )
+        except (TypeError, ValueError, OSError, RuntimeError) as error:
+            raise EngineError(f"{profile.path}: Dask's Slurm cluster cannot be made of it: {error}") from error
+        try:
+            yield cluster
+        finally:
+            cluster.close()
+
+    def _scaler(self, adaptive: Any) -> Callable[[int], None]:
+        """Let the jobs that nobody needs any more go."""
+
+        def expect(left: int) -> None:
+            workers = self.profile.jobs_for(left) * self.profile.processes
+            if workers < adaptive.maximum:
+                adaptive.minimum = adaptive.maximum = max(workers, 1)
+
+        return expect
+
+    def _first_worker(self, client: distributed.Client, logs: Path) -> None:
+        waits = max(1, round(self.profile.start_minutes * 60 / _POLL_SECONDS))
+        for _ in range(waits):
+            try:
+                client.wait_for_workers(1, timeout=_POLL_SECONDS)
+            except TimeoutError:
+                words = _failed_jobs(logs)
+                if words:
+                    raise EngineError(f"Slurm started jobs, but no worker came up: {words}") from None
+            else:
+                return
+        raise EngineError(
+            f"no Slurm job has started within {self.profile.start_minutes:g} minutes; look at `squeue --me`, and raise"
+            f" start_minutes in {self.profile.path} when the queue is that long"
+        )
+
+
+def _security(folder: Path) -> distributed.Security:
+    certificate, key = (str(path) for path in write_certificates(folder))
+    roles = {
+        f"tls_{role}_{part}": path
+        for role in ("scheduler", "worker", "client")
+        for part, path in (("cert", certificate), ("key", key))
+    }
+    return distributed.Security(require_encryption=True, tls_ca_file=certificate, **roles)
+
+
+def _try_script(script: str) -> None:
+    """Let Slurm look at the job before it is submitted. Raises EngineError with Slurm's own words."""
+    done = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        words = re.sub(r"\s+", " ", (done.stderr or done.stdout).strip())
+        raise EngineError(f"Slurm does not take the job of this profile: {words[:400]}")
+
+
+def _failed_jobs(logs: Path) -> str:
+    """The last words of jobs that ended badly; empty while nothing of the kind is to be seen."""
+    for path in sorted(logs.glob("*.err")):
+        with contextlib.suppress(OSError):
+            lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+            if lines and re.match(
+                r"(\w+(\.\w+)*(Error|Exception)\b|slurmstepd: error|/.*: (not found|No such file))", lines[-1]
+            ):
+                return lines[-1][:300]
+    return ""

@@ -1,0 +1,221 @@
+"""What has to be run, and why: stored results against what a run would depend on today. Trusted.
+
+A result is taken from the last run when its content key is the same; the parts of the key, kept with the result, name what changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from grader.errors import StoreError, UsageError
+from grader.grading.context import Ground
+from grader.grading.fingerprint import code_digest, digest_of, versions
+from grader.records import Outcome, Submission
+from grader.runs.directory import Done, RunDirectory
+from grader.runs.engines.worker import Job
+
+__all__ = ["Plan", "Wish", "content_key", "content_parts", "jobs_for", "load_job", "make_plan"]
+
+_HANDFUL = 5
+_FIRST = "run for the first time"
+_AGAIN = {
+    "submission": "file changed",
+    "companions": "helper files changed",
+    "bundle": "bundle changed",
+    "code": "grader's code in the box changed",
+    "libraries": "versions of libraries changed",
+    "questions": "questions changed",
+}
+
+
+def content_parts(ground: Ground, submission: Submission, companions: Mapping[str, bytes]) -> dict[str, str]:
+    """Digests of everything that a submission's evidence depends on, by name, so that it can be said what has changed.
+
+    The submission's and its companions' bytes, the questions, the bundle, the code that asks, and the versions.
+    """
+    return {
+        "submission": submission.sha256,
+        "companions": _digest_of_files(companions),
+        "bundle": ground.bundle.digest,
+        "code": code_digest(),
+        "libraries": digest_of(versions()),
+        "questions": ground.sample,
+    }
+
+
+def content_key(ground: Ground, submission: Submission, companions: Mapping[str, bytes]) -> str:
+    """Key of what evidence depends on: the same key means that the same run need not be done again."""
+    return digest_of(content_parts(ground, submission, companions))
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the person at the keyboard asked for."""
+
+    only: tuple[str, ...] = ()
+    """Ids to keep to; empty for all."""
+    failed: bool = False
+    """Run again those that need review or whose run did not complete, and nothing else."""
+    changed: bool = False
+    """Run only new and changed files, whatever else has changed."""
+    force: bool = False
+    """Run everything again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is run, what is not, and why."""
+
+    jobs: tuple[Job, ...]
+    """To run, in the order of reports; their files are read when they are sent (see `load_job`)."""
+    cached: tuple[Submission, ...]
+    """Stored evidence holds."""
+    reasons: Mapping[str, str]
+    """Submission id -> why it is run, or why it is left as it is although something has changed."""
+    left: tuple[Submission, ...]
+    """Not run because of what was asked for, although the stored evidence does not hold."""
+
+    def sentence(self, *, names: bool = False) -> str:
+        """One line: what was taken from the last run and what is run again for which reason, the names of up to a handful."""
+        shown = {job.submission.id: job.submission.display_name for job in self.jobs}
+        shown |= {submission.id: submission.display_name for submission in self.left}
+        groups: dict[str, list[str]] = {}
+        for submission_id, why in self.reasons.items():
+            groups.setdefault(why, []).append(shown[submission_id])
+        parts = [f"{len(self.cached)} taken from the last run"] if self.cached else []
+        for why, who in groups.items():
+            told = names or (len(who) <= _HANDFUL and why != _FIRST)
+            parts.append(f"{len(who)} {why}" + (f" ({', '.join(who)})" if told else ""))
+        return "; ".join(parts)
+
+
+def make_plan(run: RunDirectory, ground: Ground, submissions: Sequence[Submission], wish: Wish = Wish()) -> Plan:
+    """Compare stored results with what is there now.
+
+    Raises UsageError for an id that nobody has, StoreError when the files of a submission are gone from the run directory.
+    """
+    chosen = _chosen(submissions, wish.only)
+    jobs: list[Job] = []
+    cached: list[Submission] = []
+    left: list[Submission] = []
+    reasons: dict[str, str] = {}
+    for submission in chosen:
+        if submission.problem is not None or not submission.path:
+            continue
+        parts = content_parts(ground, submission, _files(run, submission)[1])
+        done = run.done(submission.id)
+        why = _why(run, submission, done, parts, wish)
+        if not why:
+            cached.append(submission)
+            continue
+        if why in _LEFT:
+            left.append(submission)
+        else:
+            jobs.append(Job(submission, key=digest_of(parts), parts=parts))
+        reasons[submission.id] = why
+    return Plan(tuple(jobs), tuple(cached), reasons, tuple(left))
+
+
+def load_job(run: RunDirectory, job: Job) -> Job:
+    """Read the files of a planned job, which carries none of them until it is sent: thousands would fill the memory.
+
+    Raises StoreError when they are gone or have changed since the plan was made.
+    """
+    data, companions = _files(run, job.submission)
+    found = {"submission": hashlib.sha256(data).hexdigest(), "companions": _digest_of_files(companions)}
+    if any(found[name] != job.parts.get(name) for name in found):
+        raise StoreError(
+            f"the files of {job.submission.display_name} in {run.root} have changed since this run began; "
+            "run the same command again"
+        )
+    return replace(job, data=data, companions=companions)
+
+
+def jobs_for(
+    run: RunDirectory, ground: Ground, submissions: Sequence[Submission], *, force: bool = False
+) -> tuple[list[Job], list[Submission]]:
+    """Sort the submissions into those to run and those whose stored evidence still holds."""
+    plan = make_plan(run, ground, submissions, Wish(force=force))
+    return list(plan.jobs), list(plan.cached)
+
+
+_LEFT_BY_FAILED = "left as they are: --failed runs only what failed"
+_LEFT_BY_CHANGED = "left as they are: --changed runs only new and changed files"
+_LEFT = (_LEFT_BY_FAILED, _LEFT_BY_CHANGED)
+
+
+def _why(run: RunDirectory, submission: Submission, done: Done | None, parts: Mapping[str, str], wish: Wish) -> str:
+    """Why to run (or to leave) a submission; empty when its stored evidence holds."""
+    failure = _failure(run, submission, done)
+    if wish.failed:
+        if failure:
+            return failure
+        return "" if done is not None and done.key == digest_of(parts) else _LEFT_BY_FAILED
+    if done is None:
+        return failure
+    if wish.force:
+        return "run again: asked for by --force"
+    changed = _changed(done, parts)
+    if wish.changed:
+        if changed & {"submission", "companions"}:
+            return _said(changed)
+        return _LEFT_BY_CHANGED if changed or done.fault else ""
+    if changed:
+        return _said(changed)
+    return "run again: the grader or its machine failed" if done.fault else ""
+
+
+def _changed(done: Done, parts: Mapping[str, str]) -> set[str]:
+    if done.key == digest_of(parts):
+        return set()
+    before = done.parts
+    return {name for name in parts if before.get(name) != parts[name]} if before else set(parts) - {"submission"}
+
+
+def _said(changed: Collection[str]) -> str:
+    # A changed bundle or grader changes the questions, too: the root cause is named.
+    return "run again: " + next(text for name, text in _AGAIN.items() if name in changed)
+
+
+def _failure(run: RunDirectory, submission: Submission, done: Done | None) -> str:
+    """Why the last result is none to build on; empty when it is one."""
+    if done is None:
+        begun = run.folder(submission.id).is_dir()
+        return "run again: the last run did not get to its end" if begun else _FIRST
+    if done.fault:
+        return "run again: the grader or its machine failed"
+    try:
+        report = json.loads((run.folder(submission.id) / "report.json").read_text(encoding="utf-8"))
+        total, outcome = report["score"]["total"], (report["execution"] or {}).get("outcome")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "run again: it has no report"
+    if total is None:
+        return "run again: it needs review"
+    return "" if outcome == Outcome.COMPLETED else "run again: its notebook did not run to its end"
+
+
+def _chosen(submissions: Sequence[Submission], only: Sequence[str]) -> list[Submission]:
+    if not only:
+        return list(submissions)
+    unknown = Counter(only) - Counter({submission.id: len(only) for submission in submissions})
+    if unknown:
+        raise UsageError(f"no submission {', '.join(unknown)}; ids are in the first column of scores.csv")
+    return [submission for submission in submissions if submission.id in set(only)]
+
+
+def _digest_of_files(files: Mapping[str, bytes]) -> str:
+    return digest_of({name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
+
+
+def _files(run: RunDirectory, submission: Submission) -> tuple[bytes, dict[str, bytes]]:
+    try:
+        data = (run.root / submission.path).read_bytes()
+        companions = {Path(name).name: (run.root / name).read_bytes() for name in submission.companions}
+    except OSError as error:
+        raise StoreError(f"the files of {submission.display_name} are gone from {run.root}: {error}") from error
+    return data, companions
