@@ -151,7 +151,7 @@ def more(before: dict[str, int], after: dict[str, int]) -> list[str]:
     return [name for name in before if after[name] > before[name] + (GROWTH_MIB if name.startswith("MiB") else 0)]
 
 
-def settled(count: Callable[[], dict[str, int]], before: dict[str, int]) -> dict[str, int]:
+def counts_at_rest(count: Callable[[], dict[str, int]], before: dict[str, int]) -> dict[str, int]:
     """The counts once nothing is too many, or after a few seconds."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while more(before, after := count()) and time.monotonic() < deadline:
@@ -174,9 +174,9 @@ async def one(pool: KernelPool, number: int, tally: Tally) -> None:
         tally.wrong.append(f"{name}: could not be started: {error}")
     else:
         tally.outcomes[name, session.outcome.value] += 1
-        said = f"{name}: {session.outcome.value}, {expected.value} is right; cells {[run.status for run in runs]} {session.detail}"
+        message = f"{name}: {session.outcome.value}, {expected.value} is right; cells {[run.status for run in runs]} {session.detail}"
         if session.outcome is not expected or (session.outcome is Outcome.COMPLETED and runs[-1].output != "499500\n"):
-            tally.wrong.append(said)
+            tally.wrong.append(message)
         if session.mode != pool.mode:
             tally.wrong.append(f"{name}: started {session.mode}: {pool.zygote_failure}")
         if left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
@@ -218,10 +218,10 @@ def main() -> int:
             def count() -> dict[str, int]:
                 return counts(pool, temporary)
 
-            before = settled(count, dict.fromkeys(count(), 0))
+            before = counts_at_rest(count, dict.fromkeys(count(), 0))
             tally, began = Tally(), time.monotonic()
             asyncio.run(soak(pool, options.submissions, tally))
-            seconds, after = time.monotonic() - began, settled(count, before)
+            seconds, after = time.monotonic() - began, counts_at_rest(count, before)
     enforced = "the watchdog alone" if options.no_control_groups else "control groups where they can be made"
     print(f"\n{tally.done} submissions, two at a time, {options.mode}, {enforced}: {seconds:.0f} s\n")
     print("| submission | outcome | times |\n|---|---|---|")

@@ -22,8 +22,8 @@ from grader.sandbox.contract import (
     EvidenceTooLarge,
     KernelGone,
     Limits,
-    QuestionSlept,
-    QuestionStarved,
+    QuestionCpuStarved,
+    QuestionIdle,
     QuestionTimedOut,
 )
 from grader.sandbox.pool import KernelPool
@@ -232,9 +232,9 @@ async def _ask_once(session: KernelSession, question: Question) -> Observation:
         return _observation(reply, found)
     except KernelGone as gone:
         return Observation(Attempt.RAISED, error=f"the end of the kernel: {gone.outcome.sentence}")
-    except (QuestionTimedOut, QuestionSlept) as error:
+    except (QuestionTimedOut, QuestionIdle) as error:
         return Observation(Attempt.RAISED, error=str(error))
-    except QuestionStarved as error:
+    except QuestionCpuStarved as error:
         return Observation(Attempt.FAULT, error=str(error))
     except EvidenceTooLarge:
         return Observation(Attempt.RAISED, error="nothing, but gave back more data than can be read")

@@ -41,7 +41,7 @@ from grader.records import (
     Usage,
 )
 from grader.rubric.assignment import Assignment
-from grader.sandbox.claimed import ClaimedFolder
+from grader.sandbox.claimed import LockedTempDir
 from grader.sandbox.contract import BoxSpec, Limits
 from grader.sandbox.pool import KernelPool
 
@@ -68,12 +68,12 @@ class Workplace:
         """Prepare nothing yet; use it as a context manager."""
         self.ground, self.limits, self.threads = ground, limits or Limits(), threads
         self._sandbox = sandbox
-        self._home: ClaimedFolder
+        self._home: LockedTempDir
         self.pool: KernelPool
 
     def __enter__(self) -> Workplace:
         """Write the model cache and open the pool of kernels. Raises SandboxError or UsageError when that cannot be."""
-        self._home = ClaimedFolder.make("grader-models-")
+        self._home = LockedTempDir.make("grader-models-")
         home = self._home.path
         try:
             home.chmod(0o755)

@@ -60,7 +60,7 @@ _OUTCOMES = {
     Outcome.DISK_LIMIT: "too many files",
     Outcome.PROCESS_LIMIT: "too many processes",
     Outcome.KERNEL_DIED: "kernel died",
-    Outcome.ASLEEP: "asleep",
+    Outcome.IDLE: "asleep",
     Outcome.SANDBOX_FAILED: "sandbox failed",
 }
 _ISOLATION = {

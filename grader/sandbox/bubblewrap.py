@@ -21,7 +21,7 @@ from typing import IO
 
 from grader.errors import SandboxError
 from grader.sandbox.contract import BOX, BoxSpec, Limits
-from grader.sandbox.host import Passage, interpreter_folders, package_folder
+from grader.sandbox.host import PrivilegeDrop, interpreter_folders, package_folder
 
 __all__ = ["Box", "box_arguments", "build", "statistics"]
 
@@ -119,7 +119,7 @@ class Box:
 
 
 def build(
-    spec: BoxSpec, limits: Limits, passage: Passage, *, command: Sequence[str] = ("/bin/cat",),
+    spec: BoxSpec, limits: Limits, privileges: PrivilegeDrop, *, command: Sequence[str] = ("/bin/cat",),
     environment: dict[str, str] | None = None, descriptors: Sequence[int] = (), log: int | None = None,
     interpreter: Sequence[Path] | None = None, devices: Sequence[Path] = (),
 ) -> Box:  # fmt: skip
@@ -149,7 +149,7 @@ def build(
         words += ["--remount-ro", "/", "--chdir", BOX]
         for key, value in (environment or {}).items():
             words += ["--setenv", key, value]
-        return _start(words, command, passage, [*opened, *descriptors], writers, log, waits=command == ("/bin/cat",))
+        return _start(words, command, privileges, [*opened, *descriptors], writers, log, waits=command == ("/bin/cat",))
     finally:
         for descriptor in opened:
             os.close(descriptor)
@@ -159,14 +159,14 @@ def build(
 
 
 def _start(
-    words: list[str], command: Sequence[str], passage: Passage, descriptors: list[int],
+    words: list[str], command: Sequence[str], privileges: PrivilegeDrop, descriptors: list[int],
     writers: list[tuple[IO[bytes], bytes]], log: int | None, *, waits: bool,
 ) -> Box:  # fmt: skip
     info, info_writer = os.pipe()
     # the options travel over a pipe: a long file list would not fit a command line, and `ps` shows nothing of it
     arguments, arguments_writer = os.pipe()
-    handed = [*passage.descriptors(), info_writer, arguments, *descriptors]
-    argv = [*passage.prefix(), "bwrap", "--args", str(arguments), "--info-fd", str(info_writer), *command]
+    handed = [*privileges.descriptors(), info_writer, arguments, *descriptors]
+    argv = [*privileges.prefix(), "bwrap", "--args", str(arguments), "--info-fd", str(info_writer), *command]
     try:
         holder = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE if waits else log,

@@ -34,7 +34,7 @@ class Flow:
         self.bytes = self.messages = 0
         self.exceeded: Callable[[], None] = lambda: None
         """Called once, when either limit is passed."""
-        self._told = False
+        self._stopped = False
 
     def count(self, frames: list[bytes]) -> bool:
         """Count one message; False when it is beyond the limits."""
@@ -44,8 +44,8 @@ class Flow:
 
     def stop(self) -> None:
         """Tell once that the flow has exceeded its limits."""
-        if not self._told:
-            self._told = True
+        if not self._stopped:
+            self._stopped = True
             self.exceeded()
 
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-__all__ = ["ClaimedFolder"]
+__all__ = ["LockedTempDir"]
 
 
 @dataclass(slots=True)
-class ClaimedFolder:
+class LockedTempDir:
     """A private temporary folder of a living process."""
 
     path: Path

@@ -10,8 +10,8 @@ KernelGone                 the submission's kernel has ended; `.outcome` says wh
 EvidenceError
 ├── EvidenceTooLarge       one answer was larger than `Limits.message_bytes`; the kernel may still be asked other things
 ├── QuestionTimedOut       one question used up its CPU time; the kernel was interrupted and may be asked other things
-├── QuestionSlept          one question did not compute for `Limits.asleep_seconds`; after the third the session ends (ASLEEP)
-└── QuestionStarved        one question computed, but got next to no CPU time: perhaps the machine's fault
+├── QuestionIdle           one question did not compute for `Limits.idle_seconds`; after the third the session ends (IDLE)
+└── QuestionCpuStarved     one question computed, but got next to no CPU time: perhaps the machine's fault
 ```
 """
 
@@ -32,8 +32,8 @@ __all__ = [
     "KernelGone",
     "Limits",
     "Outcome",
-    "QuestionSlept",
-    "QuestionStarved",
+    "QuestionCpuStarved",
+    "QuestionIdle",
     "QuestionTimedOut",
     "Usage",
 ]
@@ -57,7 +57,7 @@ class Outcome(StrEnum):
     DISK_LIMIT = "disk_limit"
     PROCESS_LIMIT = "process_limit"
     KERNEL_DIED = "kernel_died"
-    ASLEEP = "asleep"
+    IDLE = "asleep"  # as in evidence that was stored under the first name
     SANDBOX_FAILED = "sandbox_failed"
 
     @property
@@ -74,7 +74,7 @@ _SENTENCES = {
     Outcome.DISK_LIMIT: "The notebook wrote more bytes or more files than a submission may write.",
     Outcome.PROCESS_LIMIT: "The notebook started more processes or threads than a submission may have at once.",
     Outcome.KERNEL_DIED: "The kernel ended before the notebook did: an exit call, a crash in native code, or a signal to itself.",
-    Outcome.ASLEEP: "Again and again the notebook's code slept when it was called; then the kernel was ended and nothing more was asked.",
+    Outcome.IDLE: "Again and again the notebook's code slept when it was called; then the kernel was ended and nothing more was asked.",
     Outcome.SANDBOX_FAILED: "The grader's own sandbox failed; this is not the student's fault and has to be run again.",
 }
 
@@ -87,7 +87,7 @@ class Limits:
     """CPU seconds (user and system) for all cells of the notebook; questions asked later have their own."""
     wall_seconds: float = 7200.0
     """Wall seconds for the whole session: a net for programs that sleep, far above `cpu_seconds`."""
-    asleep_seconds: float = 120.0
+    idle_seconds: float = 120.0
     """Wall seconds a question may go on without computing; after one that did, the next ones get a twelfth of it."""
     memory_bytes: int = 6144 * MIB
     """Bytes of memory, without files (which live in memory too, and are bounded by `disk_bytes`)."""
@@ -170,9 +170,9 @@ class QuestionTimedOut(EvidenceError):  # noqa: N818
     """One question used up its CPU time."""
 
 
-class QuestionSlept(EvidenceError):  # noqa: N818
+class QuestionIdle(EvidenceError):  # noqa: N818
     """One question did not compute, and no answer came."""
 
 
-class QuestionStarved(EvidenceError):  # noqa: N818
+class QuestionCpuStarved(EvidenceError):  # noqa: N818
     """One question was at work and got too little CPU time; its text is for a person who looks."""

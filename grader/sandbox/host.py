@@ -2,7 +2,7 @@
 
 Trusted. A grader started as root never runs the zygote or bubblewrap as root: it makes one private mount namespace in which an
 ordinary user reaches the interpreter even below a closed home folder, and starts them there as that user. The namespace lives
-as long as the descriptor that `Passage` holds, and needs no folder on the host, so nothing can be left behind.
+as long as the descriptor that `PrivilegeDrop` holds, and needs no folder on the host, so nothing can be left behind.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import grader
 from grader.errors import SandboxError, UsageError
 from grader.sandbox.contract import MODES
 
-__all__ = ["Passage", "available_modes", "choose", "interpreter_folders", "ordinary_user", "package_folder"]
+__all__ = ["PrivilegeDrop", "available_modes", "choose", "interpreter_folders", "ordinary_user", "package_folder"]
 
 
 def package_folder() -> Path:
@@ -57,8 +57,8 @@ def _ask_interpreter(python: str) -> list[str]:
     """Where another interpreter looks for its own files and for modules. Raises SandboxError."""
     code = "import sys, json; print(json.dumps([sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, *sys.path]))"
     try:
-        told = subprocess.run([python, "-Pc", code], capture_output=True, text=True, check=True, cwd="/")
-        return [str(folder) for folder in json.loads(told.stdout) if folder]
+        answer = subprocess.run([python, "-Pc", code], capture_output=True, text=True, check=True, cwd="/")
+        return [str(folder) for folder in json.loads(answer.stdout) if folder]
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         raise SandboxError(f"the interpreter {python} cannot be used: {error}") from error
 
@@ -93,7 +93,7 @@ def _tool(name: str, package: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class PrivilegeDrop:
     """How to start a trusted helper (zygote, bubblewrap) as an ordinary user; a context manager."""
 
     namespace: int | None
@@ -128,18 +128,18 @@ class Passage:
                 )
             namespace = os.open(f"/proc/{keeper.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
             keeper.stdin.close()
-        passage = cls(namespace, user)
+        privileges = cls(namespace, user)
         check = subprocess.run(
-            [*passage.prefix(), sys.executable, "-Pc", "import encodings"],
-            pass_fds=passage.descriptors(), capture_output=True, text=True, env={"PATH": os.defpath}, check=False,
+            [*privileges.prefix(), sys.executable, "-Pc", "import encodings"],
+            pass_fds=privileges.descriptors(), capture_output=True, text=True, env={"PATH": os.defpath}, check=False,
         )  # fmt: skip
         if check.returncode != 0:
-            passage.close()
+            privileges.close()
             raise SandboxError(
                 f"started as root, and user id {user[0]} cannot run {sys.executable} ({check.stderr.strip()[-300:]}):"
                 " run the grader as an ordinary user, or install it where everybody may read it"
             )
-        return passage
+        return privileges
 
     def prefix(self) -> list[str]:
         """Words to put before a helper's command line."""
@@ -221,11 +221,11 @@ def _user_namespaces_work() -> str:
     if not hasattr(os, "pidfd_open") or not hasattr(ctypes.CDLL(None), "setns"):
         return "this kernel or C library is too old for boxes (pidfd_open, setns)"
     try:
-        with Passage.open() as passage:
+        with PrivilegeDrop.open() as privileges:
             probe = subprocess.run(
-                [*passage.prefix(), "bwrap", "--unshare-user", "--unshare-pid", "--unshare-net", "--disable-userns",
+                [*privileges.prefix(), "bwrap", "--unshare-user", "--unshare-pid", "--unshare-net", "--disable-userns",
                  "--ro-bind", "/", "/", "--proc", "/proc", "/bin/true"],
-                pass_fds=passage.descriptors(), capture_output=True, text=True, check=False,
+                pass_fds=privileges.descriptors(), capture_output=True, text=True, check=False,
             )  # fmt: skip
     except SandboxError as error:
         return str(error)

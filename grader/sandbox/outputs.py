@@ -60,7 +60,7 @@ class CellClient(NotebookClient):
     def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
         """Take what a report shows; widgets are not among it, and what is forged badly is dropped."""
         try:
-            content = _told(msg["msg_type"], msg["content"])
+            content = _shown(msg["msg_type"], msg["content"])
             return super().process_message({**msg, "content": content}, cell, cell_index) if content else None
         except CellControlSignal:
             raise
@@ -68,7 +68,7 @@ class CellClient(NotebookClient):
             return None
 
     def output(self, outs: list[Any], msg: dict[str, Any], display_id: str | None, cell_index: int) -> Any:
-        """Keep one output; `_told` has made it, so nbformat's check against its schema, a millisecond for each, tells nothing."""
+        """Keep one output; `_shown` has made it, so nbformat's check against its schema, a millisecond for each, tells nothing."""
         if self.clear_before_next_output:
             outs[:] = []
             self.clear_display_id_mapping(cell_index)
@@ -80,7 +80,7 @@ class CellClient(NotebookClient):
         return outs[-1]
 
 
-def _told(kind: str, content: dict[str, Any]) -> dict[str, Any]:
+def _shown(kind: str, content: dict[str, Any]) -> dict[str, Any]:
     """What of a message a report shows; empty when that is nothing. The rest would be copied many times over by nbclient."""
     if kind == "status":
         return {"execution_state": str(content.get("execution_state"))}

@@ -1,4 +1,4 @@
-"""What the sessions of one worker process share: the mode, the passage to an ordinary user, the zygote, and the cleaning up.
+"""What the sessions of one worker process share: the mode, the drop to an ordinary user, the zygote, and the cleaning up.
 
 Trusted. A pool is a context manager; whatever way it ends, also by SIGKILL of the worker, nothing is left: a janitor (a shell that
 waits for the end of a pipe) then removes its folder and its control groups, and boxes and zygote die with their pipes.
@@ -23,7 +23,7 @@ from grader.inside.zygote import PRELOAD
 from grader.sandbox.cgroup import PREFIX, ControlGroup
 from grader.sandbox.contract import Limits
 from grader.sandbox.environment import environment
-from grader.sandbox.host import Passage, choose, interpreter_folders
+from grader.sandbox.host import PrivilegeDrop, choose, interpreter_folders
 from grader.sandbox.zygote import Zygote
 
 __all__ = ["KernelPool", "Running"]
@@ -75,7 +75,7 @@ class KernelPool:
         self._control_groups = control_groups
         self._restarts = 0
         self._folder: Path | None = None
-        self._passage: Passage | None = None
+        self._privileges: PrivilegeDrop | None = None
         self._zygote: Zygote | None = None
         self._janitor: subprocess.Popen[bytes] | None = None
         self.running: set[Running] = set()
@@ -88,10 +88,10 @@ class KernelPool:
         return self._folder
 
     @property
-    def passage(self) -> Passage:
+    def privileges(self) -> PrivilegeDrop:
         """How helpers are started as an ordinary user."""
-        assert self._passage is not None, "the pool is not open"
-        return self._passage
+        assert self._privileges is not None, "the pool is not open"
+        return self._privileges
 
     def __enter__(self) -> Self:
         self.mode = choose(self.requested)
@@ -104,9 +104,9 @@ class KernelPool:
                 self._janitor = _start_janitor(self._folder)
             if self.mode != "none":
                 other = () if self.python == sys.executable else self.interpreter
-                self._passage = Passage.open((*self._readable, *other))
-                if self._passage.user:
-                    os.chown(self._folder, *self._passage.user)
+                self._privileges = PrivilegeDrop.open((*self._readable, *other))
+                if self._privileges.user:
+                    os.chown(self._folder, *self._privileges.user)
             if self.mode == "warm":
                 self._start_zygote()
         except BaseException:
@@ -136,7 +136,7 @@ class KernelPool:
     def _start_zygote(self) -> None:
         values = environment(self.environment, self.threads)
         # what the zygote was started with can be read in /proc by every fork: it holds nothing but this
-        self._zygote = Zygote(self.folder, self.passage, values, self.folder / "zygote.log", self.preload)
+        self._zygote = Zygote(self.folder, self.privileges, values, self.folder / "zygote.log", self.preload)
 
     def ready_zygote(self) -> Zygote | None:
         """The zygote, started again if it has died; None (and `zygote_failure` says why) when a session has to start cold."""
@@ -191,9 +191,9 @@ class KernelPool:
         if self._zygote is not None:
             self._zygote.stop()
             self._zygote = None
-        if self._passage is not None:
-            self._passage.close()
-            self._passage = None
+        if self._privileges is not None:
+            self._privileges.close()
+            self._privileges = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None

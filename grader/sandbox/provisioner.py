@@ -196,7 +196,7 @@ class BoxProvisioner(KernelProvisionerBase):
         }
 
     def _launch_warm(self, info: dict[str, Any], listeners: list[socket.socket], zygote: Any) -> None:
-        self.box = build(self.spec, self.limits, self.pool.passage)
+        self.box = build(self.spec, self.limits, self.pool.privileges)
         log = self._log_pipe()
         try:
             connection, self._pid, self._pidfd = zygote.request(
@@ -216,7 +216,7 @@ class BoxProvisioner(KernelProvisionerBase):
         log = self._log_pipe()
         try:
             self.box = build(
-                self.spec, self.limits, self.pool.passage, command=python_command("grader.inside.kernel", self.pool.python),
+                self.spec, self.limits, self.pool.privileges, command=python_command("grader.inside.kernel", self.pool.python),
                 interpreter=self.pool.interpreter, devices=self.pool.devices, environment=request["environment"],
                 descriptors=[*request["descriptors"].values()], log=log,
             )  # fmt: skip

@@ -23,12 +23,12 @@ from grader.errors import SandboxError
 from grader.records import CellRun
 from grader.sandbox.channels import lost, race
 from grader.sandbox.connection import Connection
-from grader.sandbox.contract import BoxSpec, EvidenceTooLarge, KernelGone, Limits, Outcome, QuestionStarved, Usage
+from grader.sandbox.contract import BoxSpec, EvidenceTooLarge, KernelGone, Limits, Outcome, QuestionCpuStarved, Usage
 from grader.sandbox.meter import Sample
 from grader.sandbox.outputs import completed, error_of, plain, printed, symptom
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.provisioner import BoxProvisioner
-from grader.sandbox.question_clock import Patience
+from grader.sandbox.question_clock import QuestionClock
 
 __all__ = ["KernelSession"]
 
@@ -55,7 +55,7 @@ class KernelSession:
         self._started = self._start_cpu = self._asked_cpu = self._wall = 0.0
         self._peak = 0
         self._deadline = math.inf
-        self._patience = Patience(self.limits.asleep_seconds)
+        self._clock = QuestionClock(self.limits.idle_seconds)
         self._stop, self._lost = asyncio.Event(), asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._running: asyncio.Future[Any] | None = None
@@ -190,7 +190,7 @@ class KernelSession:
             self._kill(Outcome.DISK_LIMIT)
         elif clock - self._started > limits.wall_seconds:
             self._kill(Outcome.TIMED_OUT)
-        elif self._patience.over(now.cpu_seconds, clock) or now.cpu_seconds > self._deadline:
+        elif self._clock.expired(now.cpu_seconds, clock) or now.cpu_seconds > self._deadline:
             self._stop.set()
 
     def _gone(self) -> None:
@@ -233,7 +233,7 @@ class KernelSession:
             self._stop.clear()
             self._lost.clear()
             self._deadline = self._start_cpu + self._asked_cpu + self.limits.cpu_seconds
-            self._notebook.on_cell_executed = lambda **told: reply.update(told["execute_reply"] or {})
+            self._notebook.on_cell_executed = lambda **executed: reply.update(executed["execute_reply"] or {})
             try:
                 status = await self._execute(cell)
             finally:
@@ -305,7 +305,7 @@ class KernelSession:
         before = self._sample().cpu_seconds
         self._stop.clear()
         self._lost.clear()
-        self._patience.begin(before, cpu_seconds, time.monotonic())
+        self._clock.begin(before, cpu_seconds, time.monotonic())
         socket = self._client.shell_channel.socket
         try:
             message = self._client.session.send(socket, "grader_request", content, buffers=list(buffers))
@@ -320,7 +320,7 @@ class KernelSession:
             reply = answer.result()
         finally:
             self._running = None
-            self._patience.end()
+            self._clock.end()
             for task in (answer, drain):
                 task.cancel()
             await asyncio.gather(answer, drain, return_exceptions=True)
@@ -336,13 +336,13 @@ class KernelSession:
             raise KernelGone(self._why_gone())
         if self._lost.is_set():
             raise EvidenceTooLarge(f"the answer was larger than {self.limits.message_bytes >> 20} MiB")
-        verdict = self._patience.verdict
-        if not await self._interrupt(answer, self._patience.grace_seconds):
+        verdict = self._clock.verdict
+        if not await self._interrupt(answer, self._clock.grace_seconds):
             if self.alive:
                 self._kill(Outcome.TIMED_OUT)
-            raise verdict if isinstance(verdict, QuestionStarved) else KernelGone(self._why_gone())
-        if self._patience.exhausted:
-            self._kill(Outcome.ASLEEP)
+            raise verdict if isinstance(verdict, QuestionCpuStarved) else KernelGone(self._why_gone())
+        if self._clock.exhausted:
+            self._kill(Outcome.IDLE)
         raise verdict
 
     def _why_gone(self) -> Outcome:

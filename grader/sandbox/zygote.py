@@ -18,7 +18,7 @@ from typing import Any
 
 from grader.errors import SandboxError
 from grader.inside.zygote import receive, send
-from grader.sandbox.host import Passage, package_folder
+from grader.sandbox.host import PrivilegeDrop, package_folder
 
 __all__ = ["Zygote", "python_command"]
 
@@ -39,7 +39,7 @@ class Zygote:
     """A running zygote. Raises SandboxError when it cannot be started; ask `alive` before each use."""
 
     def __init__(
-        self, folder: Path, passage: Passage, environment: Mapping[str, str], log: Path, preload: Sequence[str]
+        self, folder: Path, privileges: PrivilegeDrop, environment: Mapping[str, str], log: Path, preload: Sequence[str]
     ) -> None:
         self._path = folder / "zygote"
         self._path.unlink(missing_ok=True)
@@ -50,8 +50,8 @@ class Zygote:
         with listener, log.open("ab") as errors:
             command = [*python_command("grader.inside.zygote"), str(listener.fileno()), json.dumps(list(preload))]
             self._process = subprocess.Popen(
-                [*passage.prefix(), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd="/",
-                pass_fds=[*passage.descriptors(), listener.fileno()], env=dict(environment),
+                [*privileges.prefix(), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd="/",
+                pass_fds=[*privileges.descriptors(), listener.fileno()], env=dict(environment),
             )  # fmt: skip
         self._log = log
         self.ready: dict[str, Any] | None = None
@@ -91,7 +91,7 @@ class Zygote:
             self.ready = answer
         return self.ready
 
-    def _settle(self) -> None:
+    def _wait_for_exit(self) -> None:
         """Give a zygote that is just dying the moment it takes until that can be seen."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_DYING_SECONDS)
@@ -116,7 +116,7 @@ class Zygote:
             text, received = receive(connection)
             answer = json.loads(text or b'{"error": "it ended"}')
             if not text:
-                self._settle()
+                self._wait_for_exit()
         except (OSError, ValueError) as error:
             connection.close()
             waited = time.monotonic() - started

@@ -15,7 +15,7 @@ import pytest
 import grader
 from grader.bundles import load_bundle
 from grader.grading.pipeline import Ground, Workplace
-from grader.sandbox.claimed import ClaimedFolder
+from grader.sandbox.claimed import LockedTempDir
 from tests.toy import TOY
 
 HOLD = """
@@ -69,8 +69,8 @@ def test_nothing_but_own_unlocked_folders_is_swept(temporary):
     (temporary / "grader-x-file").write_text("a file")
     (temporary / "other-x").mkdir()
     (temporary / "grader-x-dead").mkdir()
-    folder = ClaimedFolder.make("grader-x-")
-    second = ClaimedFolder.make("grader-x-")
+    folder = LockedTempDir.make("grader-x-")
+    second = LockedTempDir.make("grader-x-")
     left = {path.name for path in temporary.iterdir()}
     assert left == {"precious", "grader-x-link", "grader-x-file", "other-x", folder.path.name, second.path.name}
     for each in (folder, second):

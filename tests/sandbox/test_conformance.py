@@ -14,7 +14,7 @@ import grader
 from grader.errors import UsageError
 from grader.sandbox import conformance
 from grader.sandbox.contract import Limits
-from grader.sandbox.host import Passage
+from grader.sandbox.host import PrivilegeDrop
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.session import KernelSession
 
@@ -56,10 +56,10 @@ def test_everything_as_an_ordinary_user():
         pytest.skip(why)
     if os.geteuid() != 0:
         pytest.skip("this is an ordinary user already")
-    with Passage.open() as passage:
+    with PrivilegeDrop.open() as privileges:
         done = subprocess.run(
-            [*passage.prefix(), sys.executable, "-m", "grader.sandbox.conformance", "warm"], pass_fds=passage.descriptors(), text=True,
-            capture_output=True, check=False,
+            [*privileges.prefix(), sys.executable, "-m", "grader.sandbox.conformance", "warm"],
+            pass_fds=privileges.descriptors(), text=True, capture_output=True, check=False,
             env={"PATH": os.defpath, "PYTHONPATH": str(Path(grader.__file__).parent.parent), "HOME": "/nonexistent"},
         )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -36,7 +36,7 @@ def workplace() -> Iterator[Workplace]:
     if why := box_missing():
         pytest.skip(why)
     with Workplace(
-        Ground.lay(TOY, load_bundle(None), SECRET), limits=Limits(cpu_seconds=10, wall_seconds=120, asleep_seconds=4)
+        Ground.lay(TOY, load_bundle(None), SECRET), limits=Limits(cpu_seconds=10, wall_seconds=120, idle_seconds=4)
     ) as place:
         yield place
 

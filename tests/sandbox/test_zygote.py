@@ -83,10 +83,10 @@ def test_a_zygote_with_a_second_thread_refuses_and_sessions_start_cold(with_thre
 
 def test_the_doctor_is_told_why_kernels_start_cold(with_thread, monkeypatch):
     monkeypatch.setattr(conformance.suite, "CHECKS", {})
-    told = []
-    conformance.conform("warm", started=told.append, **with_thread(""))
-    assert len(told) == 1
-    assert "there are threads already" in told[0]
+    reasons = []
+    conformance.conform("warm", started=reasons.append, **with_thread(""))
+    assert len(reasons) == 1
+    assert "there are threads already" in reasons[0]
 
 
 @pytest.mark.slow

@@ -12,7 +12,18 @@ from grader.sandbox.contract import BoxSpec, Limits, Outcome
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.session import KernelSession
 
-__all__ = ["CANARY", "CHECKS", "LIMITS", "MIB", "Breach", "all_refused", "attempts", "check", "expect", "outcome_of"]
+__all__ = [
+    "CANARY",
+    "CHECKS",
+    "LIMITS",
+    "MIB",
+    "Breach",
+    "all_refused",
+    "attempts",
+    "box_check",
+    "expect",
+    "outcome_of",
+]
 
 MIB = 1 << 20
 LIMITS = Limits(
@@ -28,15 +39,15 @@ class Breach(Exception):  # noqa: N818 - what a check reports
     """Something got through; the text says what."""
 
 
-Check = Callable[[KernelPool], Awaitable[None]]
-CHECKS: dict[str, tuple[str, Check]] = {}
+BoxCheck = Callable[[KernelPool], Awaitable[None]]
+CHECKS: dict[str, tuple[str, BoxCheck]] = {}
 """Name -> promise and the coroutine function that tries it, in the order of the report."""
 
 
-def check(name: str) -> Callable[[Check], Check]:
+def box_check(name: str) -> Callable[[BoxCheck], BoxCheck]:
     """Enter a check in the list; its docstring is the promise it tries."""
 
-    def keep(function: Check) -> Check:
+    def keep(function: BoxCheck) -> BoxCheck:
         CHECKS[name] = ((function.__doc__ or "").strip(), function)
         return function
 

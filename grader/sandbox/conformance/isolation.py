@@ -7,7 +7,7 @@ import platform
 import socket
 from pathlib import Path
 
-from grader.sandbox.conformance.attempts import CANARY, LIMITS, Breach, all_refused, attempts, check
+from grader.sandbox.conformance.attempts import CANARY, LIMITS, Breach, all_refused, attempts, box_check
 from grader.sandbox.host import interpreter_folders, package_folder
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.seccomp import DENIED
@@ -16,7 +16,7 @@ from grader.sandbox.session import KernelSession
 __all__: list[str] = []
 
 
-@check("files")
+@box_check("files")
 async def _files(pool: KernelPool) -> None:
     """Files of the host and of the grader are out of sight."""
     home, package = Path.home(), package_folder()
@@ -31,7 +31,7 @@ async def _files(pool: KernelPool) -> None:
     all_refused(await attempts(pool, "\n".join(lines)))
 
 
-@check("read-only")
+@box_check("read-only")
 async def _read_only(pool: KernelPool) -> None:
     """The system, the interpreter and the devices cannot be written to."""
     places = ["/usr/x", "/x", "/dev/x", "/proc/sys/kernel/hostname", "/proc/sys/kernel/core_pattern", "/sys/x"]
@@ -39,7 +39,7 @@ async def _read_only(pool: KernelPool) -> None:
     all_refused(await attempts(pool, "\n".join(f"attempt({p!r}, lambda: open({p!r}, 'w').write('x'))" for p in places)))
 
 
-@check("network")
+@box_check("network")
 async def _network(pool: KernelPool) -> None:
     """No network, no abstract socket of the host, no odd socket family."""
     with socket.socket() as tcp, socket.socket(socket.AF_UNIX) as abstract:
@@ -61,7 +61,7 @@ attempt('raw netlink', lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW,
         all_refused(await attempts(pool, code))
 
 
-@check("processes")
+@box_check("processes")
 async def _processes(pool: KernelPool) -> None:
     """Other processes are out of sight and out of reach."""
     code = f"""
@@ -75,7 +75,7 @@ attempt('pidfd of the grader', lambda: os.pidfd_open({os.getpid()}))
         raise Breach(f"sees {visible['number'].removeprefix('done: ')} processes")
 
 
-@check("rights")
+@box_check("rights")
 async def _rights(pool: KernelPool) -> None:
     """No capability, no way to new ones, dangerous system calls are refused."""
     column = 0 if platform.machine() == "x86_64" else 1
@@ -116,7 +116,7 @@ async def _rights(pool: KernelPool) -> None:
         raise Breach(f"rights kept: {wrong}")
 
 
-@check("identity")
+@box_check("identity")
 async def _identity(pool: KernelPool) -> None:
     """On the host the submission is an ordinary user, never root."""
     async with KernelSession(pool, None, LIMITS) as session:
@@ -125,7 +125,7 @@ async def _identity(pool: KernelPool) -> None:
         raise Breach(f"its processes have the user ids {sorted(uids)}")
 
 
-@check("environment")
+@box_check("environment")
 async def _environment(pool: KernelPool) -> None:
     """No variable of the grader's environment is inherited."""
     code = f"""

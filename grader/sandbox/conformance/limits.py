@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from grader.errors import GraderError
-from grader.sandbox.conformance.attempts import LIMITS, MIB, Breach, check, expect, outcome_of
+from grader.sandbox.conformance.attempts import LIMITS, MIB, Breach, box_check, expect, outcome_of
 from grader.sandbox.contract import BoxSpec, EvidenceTooLarge, KernelGone, Outcome
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.session import KernelSession
@@ -16,7 +16,7 @@ from grader.sandbox.session import KernelSession
 __all__: list[str] = []
 
 
-@check("cpu-time")
+@box_check("cpu-time")
 async def _cpu_time(pool: KernelPool) -> None:
     """An endless loop ends by its CPU time, and what stood before it can still be asked for."""
     session = KernelSession(pool, None, replace(LIMITS, cpu_seconds=1))
@@ -27,7 +27,7 @@ async def _cpu_time(pool: KernelPool) -> None:
         raise Breach(f"ended as {session.outcome}, alive: {alive}")
 
 
-@check("stubborn-loop")
+@box_check("stubborn-loop")
 async def _stubborn_loop(pool: KernelPool) -> None:
     """A loop that ignores interrupts, in several processes, is killed."""
     code = (
@@ -36,7 +36,7 @@ async def _stubborn_loop(pool: KernelPool) -> None:
     await expect(pool, code, Outcome.TIMED_OUT, replace(LIMITS, cpu_seconds=1, wall_seconds=15))
 
 
-@check("sleep")
+@box_check("sleep")
 async def _sleep(pool: KernelPool) -> None:
     """A program that only sleeps ends by the wall clock."""
     await expect(
@@ -44,13 +44,13 @@ async def _sleep(pool: KernelPool) -> None:
     )
 
 
-@check("memory")
+@box_check("memory")
 async def _memory(pool: KernelPool) -> None:
     """One process cannot take more memory than allowed; the kernel survives the refusal."""
     await expect(pool, f"x = bytearray({LIMITS.memory_bytes * 2})", Outcome.OUT_OF_MEMORY)
 
 
-@check("memory-of-many")
+@box_check("memory-of-many")
 async def _memory_of_many(pool: KernelPool) -> None:
     """Several processes together cannot take more memory than allowed."""
     code = f"""
@@ -65,7 +65,7 @@ time.sleep(20)
     await expect(pool, code, Outcome.OUT_OF_MEMORY)
 
 
-@check("process-number")
+@box_check("process-number")
 async def _process_number(pool: KernelPool) -> None:
     """A fork bomb is refused, and a sibling beside it works on."""
     bomb = "import os, time\ntry:\n    while True:\n        if os.fork() == 0: time.sleep(60); os._exit(0)\nexcept OSError: pass"
@@ -79,7 +79,7 @@ async def _process_number(pool: KernelPool) -> None:
         raise Breach(f"a sibling was hurt: {other}, its cell {other_status}")
 
 
-@check("disk-bytes")
+@box_check("disk-bytes")
 async def _disk_bytes(pool: KernelPool) -> None:
     """Work folder, /tmp and /dev/shm hold no more bytes than allowed."""
     for folder in ("/box", "/tmp", "/dev/shm"):  # noqa: S108 - the box's own
@@ -87,14 +87,14 @@ async def _disk_bytes(pool: KernelPool) -> None:
         await expect(pool, code, Outcome.DISK_LIMIT)
 
 
-@check("file-number")
+@box_check("file-number")
 async def _file_number(pool: KernelPool) -> None:
     """A million empty files are not written."""
     code = "for number in range(1_000_000): open(f'/tmp/{number}', 'w').close()"
     await expect(pool, code, Outcome.DISK_LIMIT)
 
 
-@check("output")
+@box_check("output")
 async def _output(pool: KernelPool) -> None:
     """Endless printing ends, in large pieces, in small ones and in one huge message."""
     for code in (
@@ -105,7 +105,7 @@ async def _output(pool: KernelPool) -> None:
         await expect(pool, code, Outcome.OUTPUT_LIMIT)
 
 
-@check("large-answer")
+@box_check("large-answer")
 async def _large_answer(pool: KernelPool) -> None:
     """An answer that is too large is refused, and the next question is answered."""
     async with KernelSession(pool, None, LIMITS) as session:
@@ -125,7 +125,7 @@ async def _large_answer(pool: KernelPool) -> None:
             raise Breach("the next answer was wrong")
 
 
-@check("death")
+@box_check("death")
 async def _death(pool: KernelPool) -> None:
     """A kernel that ends or kills itself is noticed."""
     for code in (
@@ -136,7 +136,7 @@ async def _death(pool: KernelPool) -> None:
         await expect(pool, code, Outcome.KERNEL_DIED)
 
 
-@check("nothing-left")
+@box_check("nothing-left")
 async def _nothing_left(pool: KernelPool) -> None:
     """Daemons that ignore every signal end with the submission, and no folder or control group stays."""
     code = """
@@ -164,7 +164,7 @@ time.sleep(0.3)
         raise Breach(f"left behind: {session.traces}")
 
 
-@check("random")
+@box_check("random")
 async def _random(pool: KernelPool) -> None:
     """Two kernels draw different random numbers, and the same ones with the same seed."""
     code = "import random, numpy, torch\nprint(random.random(), numpy.random.rand(), torch.rand(1).item())"
@@ -179,7 +179,7 @@ async def _random(pool: KernelPool) -> None:
         raise Breach("one seed gave different numbers")
 
 
-@check("training")
+@box_check("training")
 async def _training(pool: KernelPool) -> None:
     """After the fork torch works: several threads, gradients, workers that load data."""
     code = """

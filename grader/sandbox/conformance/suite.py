@@ -66,11 +66,11 @@ async def examine(pool: KernelPool, name: str) -> Finding:
 
 def conform(
     mode: str = "auto",
-    told: Callable[[Finding], Any] = lambda _finding: None,
+    on_finding: Callable[[Finding], Any] = lambda _finding: None,
     started: Callable[[str], Any] = lambda _why_cold: None,
     **options: Any,
 ) -> list[Finding]:
-    """Run all checks in `mode` on this host, telling each finding as it comes; `options` go to the pool.
+    """Run all checks in `mode` on this host, handing each finding to `on_finding` as it comes; `options` go to the pool.
 
     `started` is told first why kernels start cold although they were to start warm, empty when they do start warm.
     Raises SandboxError when no box can be built at all (its text says what to install), UsageError for mode `none`:
@@ -86,7 +86,7 @@ def conform(
         for name in CHECKS:
             finding = asyncio.run(examine(pool, name))
             findings.append(finding)
-            told(finding)
+            on_finding(finding)
     return findings
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from grader.sandbox.contract import KernelGone, Outcome, QuestionSlept, QuestionStarved, QuestionTimedOut
+from grader.sandbox.contract import KernelGone, Outcome, QuestionCpuStarved, QuestionIdle, QuestionTimedOut
 from grader.sandbox.pool import KernelPool
-from grader.sandbox.question_clock import Patience
+from grader.sandbox.question_clock import QuestionClock
 from grader.sandbox.session import KernelSession
 
 from .conftest import SMALL
@@ -29,58 +29,58 @@ DROWSY = (
 )
 
 
-def watch(patience: Patience, cpu_seconds: float, share: float, seconds: float) -> float | None:
+def watch(clock: QuestionClock, cpu_seconds: float, share: float, seconds: float) -> float | None:
     """Let a question use `share` of a processor, read ten times a second; when it is over, None if not within `seconds`."""
-    patience.begin(100.0, cpu_seconds, 5_000.0)
+    clock.begin(100.0, cpu_seconds, 5_000.0)
     for reading in range(int(10 * seconds)):
-        if patience.over(100.0 + share * reading / 10, 5_000.0 + reading / 10):
+        if clock.expired(100.0 + share * reading / 10, 5_000.0 + reading / 10):
             return reading / 10
-    patience.end()
+    clock.end()
     return None
 
 
 def test_cpu_time_is_the_limit():
-    patience = Patience(120)
-    assert watch(patience, 20, 1.0, 19.9) is None
-    assert watch(patience, 20, 1.0, 21) is not None
-    assert isinstance(patience.verdict, QuestionTimedOut)
+    clock = QuestionClock(120)
+    assert watch(clock, 20, 1.0, 19.9) is None
+    assert watch(clock, 20, 1.0, 21) is not None
+    assert isinstance(clock.verdict, QuestionTimedOut)
 
 
 @pytest.mark.parametrize("cpu_seconds", [20, 900])
 def test_who_does_not_compute_is_asleep_whatever_cpu_time_is_left(cpu_seconds):
-    patience = Patience(120)
-    assert watch(patience, cpu_seconds, 0.001, 119) is None
-    assert watch(patience, cpu_seconds, 0.001, 122) is not None
-    assert isinstance(patience.verdict, QuestionSlept)
+    clock = QuestionClock(120)
+    assert watch(clock, cpu_seconds, 0.001, 119) is None
+    assert watch(clock, cpu_seconds, 0.001, 122) is not None
+    assert isinstance(clock.verdict, QuestionIdle)
 
 
 def test_after_a_sleeper_the_next_get_less_and_the_third_ends_it():
-    patience = Patience(120)
+    clock = QuestionClock(120)
     needed = []
     for sleeper in range(3):
-        assert not patience.exhausted
-        needed.append(watch(patience, 20, 0.0, 200))
-        assert patience.slept == sleeper + 1
-    assert patience.exhausted
+        assert not clock.exhausted
+        needed.append(watch(clock, 20, 0.0, 200))
+        assert clock.idled == sleeper + 1
+    assert clock.exhausted
     assert sum(needed) < 145
 
 
 @pytest.mark.parametrize("slept", [0, 1])
 def test_a_hundredth_of_a_processor_is_not_sleeping_but_a_machine_that_is_too_busy(slept):
-    patience = Patience(120)
+    clock = QuestionClock(120)
     for _sleeper in range(slept):
-        watch(patience, 20, 0.0, 200)
-    assert watch(patience, 20, 0.01, 390) is None
-    assert watch(patience, 20, 0.01, 410) is not None
-    assert isinstance(patience.verdict, QuestionStarved)
-    assert patience.slept == slept
+        watch(clock, 20, 0.0, 200)
+    assert watch(clock, 20, 0.01, 390) is None
+    assert watch(clock, 20, 0.01, 410) is not None
+    assert isinstance(clock.verdict, QuestionCpuStarved)
+    assert clock.idled == slept
 
 
 def test_a_grader_that_was_suspended_has_not_been_waiting():
-    patience = Patience(120)
-    patience.begin(0, 20, 0)
-    assert not patience.over(0.0, 1)
-    assert not patience.over(0.0, 100_000)
+    clock = QuestionClock(120)
+    clock.begin(0, 20, 0)
+    assert not clock.expired(0.0, 1)
+    assert not clock.expired(0.0, 100_000)
 
 
 @pytest.fixture(params=["control group", "watchdog", "none"])
@@ -97,27 +97,27 @@ def pool(request):
 def test_sleeping_questions_are_given_up_and_the_third_ends_the_kernel(pool):
     async def talk():
         seen = []
-        async with KernelSession(pool, limits=replace(SMALL, asleep_seconds=3)) as session:
+        async with KernelSession(pool, limits=replace(SMALL, idle_seconds=3)) as session:
             await session.run_cell(AGENT, 0)
             for code in (WORK, SLEEP, WORK, POLITE, "x = 1", SLEEP, "x = 2"):
                 try:
                     reply, _buffers = await session.ask({"code": code}, cpu_seconds=20)
                     seen.append(reply["answer"] == code)
-                except (QuestionSlept, KernelGone) as error:
+                except (QuestionIdle, KernelGone) as error:
                     seen.append(str(error) if isinstance(error, KernelGone) else type(error))
         return seen, session.outcome
 
     seen, outcome = asyncio.run(talk())
-    assert seen == [True, QuestionSlept, True, QuestionSlept, True, QuestionSlept, Outcome.ASLEEP.sentence]
-    assert outcome is Outcome.ASLEEP
+    assert seen == [True, QuestionIdle, True, QuestionIdle, True, QuestionIdle, Outcome.IDLE.sentence]
+    assert outcome is Outcome.IDLE
 
 
 @pytest.mark.box
 def test_a_question_that_gets_hardly_any_cpu_time_needs_a_person_and_the_kernel_lives_on(pool):
     async def talk():
-        async with KernelSession(pool, limits=replace(SMALL, asleep_seconds=2)) as session:
+        async with KernelSession(pool, limits=replace(SMALL, idle_seconds=2)) as session:
             await session.run_cell(AGENT, 0)
-            with pytest.raises(QuestionStarved, match="a person has to look"):
+            with pytest.raises(QuestionCpuStarved, match="a person has to look"):
                 await session.ask({"code": DROWSY}, cpu_seconds=0.2)
             return session.outcome, (await session.ask({"code": "x = 1"}, cpu_seconds=5))[0]
 
