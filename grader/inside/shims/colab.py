@@ -17,8 +17,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from grader.inside.shims import compat, devices, metrics, paths, stub_modules
 from grader.inside.hooks import Record, once, when_imported
+from grader.inside.shims import compat, devices, metrics, paths, stub_modules
 
 __all__ = ["install"]
 
