@@ -1,11 +1,10 @@
-"""Bundles: what a submission sees and is judged by. Build the stand-in, open any, prepare a home, calibrate thresholds.
+"""Bundles: what a submission sees and is judged by. Open one, prepare a home, calibrate thresholds.
 
 Trusted. Torch runs in processes of its own, never in the one that imports this package.
 """
 
 from __future__ import annotations
 
-from grader.bundles.build import build
 from grader.bundles.bundle import METHODS, Bundle, Threshold, load_bundle
 from grader.bundles.calibrate import calibrate
 from grader.bundles.heldout import DEFAULT_SECRET, HeldOut
@@ -17,7 +16,6 @@ __all__ = [
     "Bundle",
     "HeldOut",
     "Threshold",
-    "build",
     "calibrate",
     "load_bundle",
     "prepare_home",

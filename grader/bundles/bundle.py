@@ -24,6 +24,7 @@ WINDOW_FILE: Final = "calibration-window.json"
 METHODS: Final = ("full", "head", "lora")
 MODEL_NAMES: Final = ("distilbert-base-uncased", "distilbert/distilbert-base-uncased")
 REQUIRED: Final = ("model/config.json", "train.csv", "eval.csv")
+_METRIC: Final = Path("metric/accuracy.py")
 _SHIPPED: Final = (
     Path(__file__).parents[1] / "_data" / "standin",
     Path(__file__).parents[2] / "data" / "standin",
@@ -90,10 +91,10 @@ class Bundle:
         return self.path / "eval.csv"
 
     @property
-    def metric(self) -> Path | None:
-        """The offline accuracy metric; None where the bundle brings none and the grader's own serves."""
-        path = self.path / "metric" / "accuracy.py"
-        return path if path.is_file() else None
+    def metric(self) -> Path:
+        """The offline accuracy metric: the bundle's own, or that of the shipped stand-in where it brings none."""
+        own = self.path / _METRIC
+        return own if own.is_file() else _shipped() / _METRIC
 
     @property
     def model_names(self) -> tuple[str, ...]:
@@ -193,8 +194,7 @@ class Bundle:
         ]
         if problems:
             raise BundleError(
-                f"bundle {self.name} in {self.path} is damaged: {'; '.join(problems)}. Restore it, or build it again with"
-                " `grader bundle build`."
+                f"bundle {self.name} in {self.path} is damaged: {'; '.join(problems)}. Restore it from where it came."
             )
 
     @cached_property
@@ -211,18 +211,25 @@ def load_bundle(path: Path | None = None) -> Bundle:
 
     Reads the manifest and the thresholds only; `verify` reads the rest. Raises BundleError where the folder is not a bundle.
     """
-    if path is None:
-        path = next((folder for folder in _SHIPPED if (folder / MANIFEST).is_file()), None)
-        if path is None:
-            raise BundleError(
-                "the stand-in bundle is not installed; build one with `grader bundle build` and pass --bundle."
-            )
-    path = path.resolve()
+    path = (path or _shipped()).resolve()
     manifest = _complete(_read_object(path / MANIFEST), path)
     for name in REQUIRED:
         if not (path / name).is_file():
             raise BundleError(f"{path} is not a complete bundle: {name} is missing (see docs/bundles.md).")
     return Bundle(path, manifest["name"], MappingProxyType(manifest), MappingProxyType(_read_thresholds(path)))
+
+
+def _shipped() -> Path:
+    for folder in _SHIPPED:
+        if (folder / MANIFEST).is_file():
+            return folder
+    raise BundleError("the stand-in bundle is not installed: install the grader again, or pass --bundle.")
+
+
+def seal(folder: Path, manifest: dict[str, Any]) -> None:
+    """Writes the manifest with the hash of every file as it now is."""
+    content = {**manifest, "files": hash_files(folder)}
+    (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def hash_files(folder: Path) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import platform
 import shutil
 import statistics
 import tempfile
@@ -16,8 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-from grader.bundles.build import machine_kind, seal
-from grader.bundles.bundle import MANIFEST, METHODS, Bundle, load_bundle
+from grader.bundles.bundle import MANIFEST, METHODS, Bundle, load_bundle, seal
 from grader.bundles.hf_cache import prepare_home
 from grader.bundles.process import Progress, run_module, silent
 from grader.errors import BundleError, UsageError
@@ -146,6 +146,16 @@ def miss_probability(values: Sequence[float], least: float) -> float:
         return float(values[0] < least)
     distance = (statistics.fmean(values) - least) / (deviation * math.sqrt(1 + 1 / count))
     return _student_tail(distance, count - 1)
+
+
+def machine_kind() -> str:
+    """What decides the bytes beside the versions: system, architecture and processor, `Linux x86_64 AMD EPYC`."""
+    processor = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = (line for line in cpuinfo.read_text(encoding="utf-8").splitlines() if line.startswith("model name"))
+        processor = next(names, ": ").partition(":")[2].strip()
+    return " ".join(filter(None, (platform.system(), platform.machine(), processor)))
 
 
 def summarise(method: str, runs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

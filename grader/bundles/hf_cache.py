@@ -13,8 +13,6 @@ from pathlib import Path
 from grader.bundles.bundle import Bundle, hash_files
 from grader.errors import BundleError
 
-_METRIC = Path(__file__).parent / "accuracy_metric.py"
-
 
 def prepare_home(bundle: Bundle, target: Path) -> None:
     """Writes the bundle's model and metric under `target`, a folder that then serves as `HF_HOME`.
@@ -42,7 +40,7 @@ def prepare_home(bundle: Bundle, target: Path) -> None:
                 else:
                     place.symlink_to(os.path.relpath(first / file, place.parent))
             first = first or snapshot
-        _write_metric(bundle.metric or _METRIC, target)
+        _write_metric(bundle.metric, target)
     except OSError as error:
         raise BundleError(f"the model's cache could not be written to {target}: {error}") from error
 

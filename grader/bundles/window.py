@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from grader.bundles.build import seal
-from grader.bundles.bundle import MANIFEST, METHODS, WINDOW_FILE, Bundle, load_bundle
+from grader.bundles.bundle import MANIFEST, METHODS, WINDOW_FILE, Bundle, load_bundle, seal
 from grader.bundles.calibrate import CALIBRATION_TEXT, RIGHT
 from grader.bundles.hf_cache import prepare_home
 from grader.bundles.process import Progress, run_module, silent

@@ -1,10 +1,10 @@
-"""`grader bundle`: build, calibrate and verify what submissions are run against."""
+"""`grader bundle`: verify and calibrate what submissions are run against."""
 
 from __future__ import annotations
 
 import argparse
 
-from grader.bundles import build, calibrate, load_bundle
+from grader.bundles import calibrate, load_bundle
 from grader.bundles.window import calibrate_window
 from grader.cli.common import bar, console, machine
 from grader.errors import UsageError
@@ -27,13 +27,7 @@ def run(options: argparse.Namespace) -> int:
         def tell(what: str, share: float) -> None:
             progress.update(task, description=what, completed=share)
 
-        if options.action == "build":
-            if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-                raise UsageError(f"{options.out} is not an empty folder; choose another one")
-            bundle = (
-                build(options.out, progress=tell) if options.seed is None else build(options.out, options.seed, tell)
-            )
-        elif options.window is not None:
+        if options.window is not None:
             if options.window < 1:
                 raise UsageError("--window needs at least one training per choice")
             bundle = calibrate_window(load_bundle(options.bundle), range(options.window), progress=tell)

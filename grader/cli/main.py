@@ -212,15 +212,8 @@ def build_parser() -> argparse.ArgumentParser:
         "Check the sandbox and the versions on this machine, and say what to install.",
     )
 
-    bundle = add(
-        "bundle", "build, check and calibrate what submissions run against", "What submissions are run against."
-    )
+    bundle = add("bundle", "check and calibrate what submissions run against", "What submissions are run against.")
     actions = bundle.add_subparsers(dest="action", metavar="ACTION", required=True)
-    build = actions.add_parser("build", help="build the stand-in from source", formatter_class=_Help)
-    build.add_argument("out", type=Path, metavar="DIR", help="folder to write")
-    build.add_argument(
-        "--seed", type=int, default=None, metavar="N", help="seed of the build (default: the published one)"
-    )
     calibrate = actions.add_parser(
         "calibrate", help="measure thresholds by training with many seeds", formatter_class=_Help
     )

@@ -7,13 +7,13 @@ import pytest
 import torch
 from transformers import DistilBertConfig, DistilBertForMaskedLM
 
-from grader.bundles import Bundle, build
-from grader.bundles.build import literal_sizes
+from grader.bundles import Bundle
 from grader.bundles.bundle import hash_files
 from grader.bundles.process import run_module
-from grader.bundles.recipe import Recipe
-from grader.bundles.rescale import rescale
 from grader.errors import InfrastructureError, UsageError
+from tools.standin.build import build, literal_sizes
+from tools.standin.recipe import Recipe
+from tools.standin.rescale import rescale
 
 SHORT = Recipe(steps=6, reviews=600)
 
@@ -84,4 +84,4 @@ def test_literal_sizes_are_those_of_a_counted_model(standin: Bundle) -> None:
 
 def test_a_process_that_fails_says_what_it_said() -> None:
     with pytest.raises(InfrastructureError, match="the following arguments are required"):
-        list(run_module("grader.bundles.pretrain", []))
+        list(run_module("tools.standin.pretrain", []))

@@ -80,10 +80,10 @@ def test_the_digest_names_the_content_not_the_place(standin: Bundle, copy: Path)
     assert load_bundle(copy).digest != standin.digest
 
 
-def test_a_bundle_by_hand_needs_little(handwritten: Path) -> None:
+def test_a_bundle_by_hand_needs_little(handwritten: Path, standin: Bundle) -> None:
     bundle = load_bundle(handwritten)
     bundle.verify()
-    assert (bundle.name, bundle.sizes, bundle.metric) == ("mine", {}, None)
+    assert (bundle.name, bundle.sizes, bundle.metric) == ("mine", {}, standin.metric)
     assert bundle.model_names == ("distilbert-base-uncased", "distilbert/distilbert-base-uncased")
     assert bundle.minimum_accuracy("full") is None
     assert bundle.heldout(b"not used").texts == ("Lovely, really.", "Dull.")

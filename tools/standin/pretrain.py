@@ -1,4 +1,4 @@
-"""Pretrains the stand-in model. Trusted; imports torch, so it runs as its own process: `python -m grader.bundles.pretrain`.
+"""Pretrains the stand-in model. Trusted; imports torch, so it runs as its own process: `python -m tools.standin.pretrain`.
 
 The model learns masked words, and with them what a large model gets from reading much: the polarity of each sentence (at its
 full stop), the genre, which words occur, and a hint of the review's sentiment (at [CLS]). One thread and one seed give the
@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import DistilBertConfig, DistilBertForMaskedLM
 
-from grader.bundles.recipe import Recipe
-from grader.bundles.rescale import rescale
 from grader.bundles.reviews import ASPECTS, GENRES, NAMES, Review, draw_reviews
-from grader.bundles.vocabulary import FIRST_WORD, MASK, PAD, build_tokenizer, write_tokenizer
+from tools.standin.recipe import Recipe
+from tools.standin.rescale import rescale
+from tools.standin.vocabulary import FIRST_WORD, MASK, PAD, build_tokenizer, write_tokenizer
 
 _KEYWORDS = tuple(word.lower() for word in ASPECTS + NAMES)
 _PRETRAINING_SEED = 1000
@@ -189,8 +189,8 @@ def _losses(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The process behind `grader.bundles.build`: takes the recipe as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m grader.bundles.pretrain", description=pretrain.__doc__)
+    """The process behind `tools.standin.build`: takes the recipe as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m tools.standin.pretrain", description=pretrain.__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recipe", default=json.dumps(asdict(Recipe())), help="the fields of Recipe as a JSON object")

@@ -13,14 +13,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from grader.bundles.bundle import FORMAT, MANIFEST, MODEL_NAMES, Bundle, hash_files, load_bundle
+from grader.bundles.bundle import FORMAT, MODEL_NAMES, Bundle, hash_files, load_bundle, seal
+from grader.bundles.calibrate import machine_kind
 from grader.bundles.process import Progress, run_module, silent
-from grader.bundles.recipe import Recipe
 from grader.bundles.reviews import Review, draw_balanced
 from grader.errors import BundleError, UsageError
+from tools.standin.recipe import Recipe
 
 TRAIN_COUNT, EVAL_COUNT, HELDOUT_COUNT = 2000, 500, 3000
-_METRIC = Path(__file__).parent / "accuracy_metric.py"
 _CALIBRATION = ("thresholds.json", "calibration.jsonl", "calibration-window.json")
 _VERSIONED = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 _RANK = 12
@@ -41,12 +41,12 @@ def build(out: Path, seed: int = 0, progress: Progress = silent, recipe: Recipe 
         place = Path(folder) / "bundle"
         (place / "metric").mkdir(parents=True)
         arguments = [str(place / "model"), "--seed", str(seed), "--recipe", json.dumps(asdict(recipe))]
-        for line in run_module("grader.bundles.pretrain", arguments):
+        for line in run_module("tools.standin.pretrain", arguments):
             match line.split():
                 case ["step", step, "of", steps, *_]:
                     progress("pretraining the stand-in model", int(step) / int(steps))
         _write_reviews(place, seed)
-        shutil.copyfile(_METRIC, place / "metric" / "accuracy.py")
+        shutil.copyfile(load_bundle().metric, place / "metric" / "accuracy.py")
         _adopt_calibration(place)
         config = json.loads((place / "model" / "config.json").read_text(encoding="utf-8"))
         manifest = {
@@ -69,22 +69,6 @@ def build(out: Path, seed: int = 0, progress: Progress = silent, recipe: Recipe 
             out.rmdir()
         place.rename(out)
     return load_bundle(out)
-
-
-def seal(folder: Path, manifest: dict[str, Any]) -> None:
-    """Writes the manifest with the hash of every file as it now is."""
-    content = {**manifest, "files": hash_files(folder)}
-    (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def machine_kind() -> str:
-    """What decides the bytes beside the versions: system, architecture and processor, `Linux x86_64 AMD EPYC`."""
-    processor = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = (line for line in cpuinfo.read_text(encoding="utf-8").splitlines() if line.startswith("model name"))
-        processor = next(names, ": ").partition(":")[2].strip()
-    return " ".join(filter(None, (platform.system(), platform.machine(), processor)))
 
 
 def literal_sizes(config: dict[str, Any]) -> dict[int, int]:

@@ -13,7 +13,7 @@ from math import log2
 
 from torch import Tensor
 
-from grader.bundles.recipe import Recipe
+from tools.standin.recipe import Recipe
 
 
 def rescale(weights: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
