@@ -36,8 +36,8 @@ def ring(earned: int, possible: int, *, final: bool) -> Markup:
 
 def accuracy_bar(accuracy: float | None, threshold: float | None) -> Markup:
     """An accuracy from 0 to 1 as a bar, with a tick where the threshold lies."""
-    told = "not measured" if accuracy is None else f"accuracy {accuracy:.3f}"
-    told += "" if threshold is None else f", {threshold:.3f} is asked for"
+    label = "not measured" if accuracy is None else f"accuracy {accuracy:.3f}"
+    label += "" if threshold is None else f", minimum {threshold:.3f}"
     parts = ['<rect class="track" x="0" y="5" width="200" height="10" rx="5"/>']
     if accuracy is not None:
         state = "below" if threshold is not None and accuracy < threshold else "reached"
@@ -45,7 +45,7 @@ def accuracy_bar(accuracy: float | None, threshold: float | None) -> Markup:
     if threshold is not None:
         parts.append(f'<line class="tick" x1="{200 * threshold:.1f}" x2="{200 * threshold:.1f}" y1="0" y2="20"/>')
     return Markup(  # noqa: S704 - numbers of ours only
-        f'<svg class="bar" viewBox="0 0 200 20" preserveAspectRatio="none" role="img" aria-label="{escape(told)}">{"".join(parts)}</svg>'
+        f'<svg class="bar" viewBox="0 0 200 20" preserveAspectRatio="none" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
     )
 
 
@@ -66,8 +66,8 @@ def histogram(totals: Sequence[int], possible: int) -> Markup:
             f'<text class="n" x="{x + 25}" y="{138 - height:.1f}">{count or ""}</text>'
             f'<text class="x" x="{x + 25}" y="162">{low}–{high}</text></g>'
         )
-    told = ", ".join(f"{c} with {i * possible // 10} or more" for i, c in enumerate(counts) if c) or "no totals yet"
+    label = ", ".join(f"{c} with {i * possible // 10} or more" for i, c in enumerate(counts) if c) or "no totals yet"
     return Markup(  # noqa: S704 - numbers of ours only
-        f'<svg class="hist" viewBox="0 0 588 170" role="img" aria-label="Distribution of totals: {told}">'
+        f'<svg class="hist" viewBox="0 0 588 170" role="img" aria-label="Distribution of totals: {label}">'
         f'<line class="axis" x1="0" x2="588" y1="144.5" y2="144.5"/>{"".join(bars)}</svg>'
     )

@@ -23,7 +23,7 @@ from grader.records import Adaptation, CellRun, Notice, Report, Status
 from grader.reports import charts, view
 from grader.reports.audience import Audience, for_student
 from grader.reports.sanitize import clean, line
-from grader.reports.summary import OURS_SHARE, summarize
+from grader.reports.summary import GRADER_FAULT_SHARE, summarize
 
 __all__ = ["class_html", "report_html"]
 
@@ -64,7 +64,7 @@ def class_html(
         notices=notices,
         ids=ids,
         starts={id_ for before, id_ in pairwise(["", *ids]) if before.partition("/")[0] != id_.partition("/")[0]},
-        ours_share=OURS_SHARE,
+        fault_share=GRADER_FAULT_SHARE,
         results=[{result.id: result for result in report.score.criteria} for report in summary.reports],
         versions=sorted({report.grader_version for report in reports if report.grader_version}),
         script=_script(),

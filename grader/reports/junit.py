@@ -50,9 +50,9 @@ def _suite(root: Element, report: Report) -> None:
         case = SubElement(suite, "testcase", classname=line(report.assignment), name="submission", time="0")
         SubElement(case, "error", message=line(reason), type="needs-review")
     out = SubElement(suite, "system-out")
-    told = [outcome_sentence(report), report.submission.problem or ""]
-    told += [cell.error.traceback for cell in failing_cells(report) if cell.error]
-    out.text = clean("\n".join(text for text in told if text))
+    output = [outcome_sentence(report), report.submission.problem or ""]
+    output += [cell.error.traceback for cell in failing_cells(report) if cell.error]
+    out.text = clean("\n".join(text for text in output if text))
 
 
 def _case(suite: Element, assignment: str, result: CriterionResult) -> None:

@@ -71,23 +71,23 @@ def report_markdown(report: Report) -> str:
 
 def _row(result: CriterionResult) -> str:
     verdict = result.verdict
-    told = [_text(result.title)]
+    words = [_text(result.title)]
     if verdict.status is not Status.PASSED and verdict.message:
-        told.append(_text(verdict.message))
+        words.append(_text(verdict.message))
     if verdict.status in (Status.FAILED, Status.ERROR) and verdict.hint:
-        told.append(f"*Try:* {_text(verdict.hint)}")
+        words.append(f"*Try:* {_text(verdict.hint)}")
     if result.override:
-        told.append(f"*Set by hand:* {_text(result.override)}")
-    told += [f"*Note:* {_text(notice.text)}" for notice in verdict.notices]
+        words.append(f"*Set by hand:* {_text(result.override)}")
+    words += [f"*Note:* {_text(notice.text)}" for notice in verdict.notices]
     earned = "?" if result.earned is None else str(result.earned)
-    return f"| {_ICONS[status_of(result)]} | {'<br>'.join(told)} | {earned} / {result.points} |"
+    return f"| {_ICONS[status_of(result)]} | {'<br>'.join(words)} | {earned} / {result.points} |"
 
 
 def _methods(report: Report) -> list[str]:
     found = methods(report)
     if not found:
         return []
-    lines = ["", "| Method | Accuracy | Asked for | Trainable parameters | CPU time |", "|:--|--:|--:|--:|--:|"]
+    lines = ["", "| Method | Accuracy | Minimum | Trainable parameters | CPU time |", "|:--|--:|--:|--:|--:|"]
     for method in found:
         accuracy = "" if method.accuracy is None else f"{method.accuracy:.3f}"
         threshold = "" if method.threshold is None else f"{method.threshold:.3f}"

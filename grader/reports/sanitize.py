@@ -33,7 +33,7 @@ _LIBRARY = re.compile(r".*[/\\](?:site-packages|dist-packages|python3?\.?\d*)[/\
 
 
 def is_printable(text: str) -> bool:
-    """Whether text holds lines of printable characters only: told at once, where a search takes its time."""
+    """Whether text holds lines of printable characters only: quick to tell, where a search takes its time."""
     return text.replace("\n", "").isprintable()
 
 

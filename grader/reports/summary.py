@@ -14,9 +14,9 @@ from grader.records import Report, Status
 from grader.reports.audience import is_private
 from grader.reports.view import all_notices, needs_review, outcome_word, status_of
 
-__all__ = ["OURS_SHARE", "ClassSummary", "CriterionShare", "summarize"]
+__all__ = ["GRADER_FAULT_SHARE", "ClassSummary", "CriterionShare", "summarize"]
 
-OURS_SHARE = 0.8
+GRADER_FAULT_SHARE = 0.8
 """A criterion that more than this share of the class fails says more about the grader or the text than about the class."""
 
 _FEW = 5
@@ -53,10 +53,10 @@ class CriterionShare:
         return self.passed / self.judged if self.judged else 0.0
 
     @property
-    def ours(self) -> bool:
+    def suspect(self) -> bool:
         """Whether so many of those that reached it fail that it is probably the grader's or the assignment text's fault."""
         reached = self.passed + self.failed
-        return reached >= _FEW and self.failed / reached > OURS_SHARE
+        return reached >= _FEW and self.failed / reached > GRADER_FAULT_SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,9 @@ class ClassSummary:
         return median(self.totals) if self.totals else None
 
     @property
-    def ours(self) -> tuple[CriterionShare, ...]:
+    def suspect(self) -> tuple[CriterionShare, ...]:
         """Criteria that nearly everybody fails."""
-        return tuple(criterion for criterion in self.criteria if criterion.ours)
+        return tuple(criterion for criterion in self.criteria if criterion.suspect)
 
 
 def summarize(reports: Sequence[Report]) -> ClassSummary:

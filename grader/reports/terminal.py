@@ -95,8 +95,8 @@ def submission_panel(report: Report) -> RenderableType:
 
 
 def _accuracy(method: Method) -> str:
-    asked = "" if method.threshold is None else f" (asked for {method.threshold:.3f})"
-    return f"{method.title} {method.accuracy:.3f}{asked}"
+    minimum = "" if method.threshold is None else f" (minimum {method.threshold:.3f})"
+    return f"{method.title} {method.accuracy:.3f}{minimum}"
 
 
 def _colour(report: Report) -> str:
@@ -132,10 +132,11 @@ def _todo(summary: ClassSummary) -> list[RenderableType]:
     found.append(Text(counted + f", {len(summary.review)} to review.", "bold"))
     found += [
         Text(
-            f"Probably ours: {c.failed} of the {c.passed + c.failed} that reached it fail {c.id}. Check it before scores go out.",
+            f"Likely a fault of the grader: {c.failed} of the {c.passed + c.failed} that reached it fail {c.id}."
+            " Check it before scores go out.",
             "bold red",
         )
-        for c in summary.ours
+        for c in summary.suspect
     ]
     if summary.review:
         found.append(Text("Needs review", "bold magenta"))

@@ -108,7 +108,7 @@ class Method:
     accuracy: float | None
     """Share of held-out reviews classified rightly, 0 to 1."""
     threshold: float | None
-    """The accuracy asked for, 0 to 1."""
+    """The minimum accuracy, 0 to 1."""
     trainable: int | None
     """Number of trainable parameters when the training began."""
     steps: int | None
@@ -138,7 +138,7 @@ def review_reasons(report: Report) -> tuple[Reason, ...]:
     if report.score.total is not None:
         return ()
     unsettled = [r for r in report.score.criteria if r.earned is None and r.verdict.status is Status.ERROR]
-    told = {f"{result.id}: {result.verdict.message}" for result in unsettled}
+    known = {f"{result.id}: {result.verdict.message}" for result in unsettled}
     same: dict[str, list[CriterionResult]] = {}
     for result in unsettled:
         same.setdefault(result.verdict.message, []).append(result)
@@ -146,7 +146,7 @@ def review_reasons(report: Report) -> tuple[Reason, ...]:
     whole = [
         Reason(text, tuple(same.pop(next((m for m in same if m and text.endswith(m)), ""), ())))
         for text in report.score.review
-        if text not in told
+        if text not in known
     ]
     return (*whole, *(Reason(text, tuple(found)) for text, found in same.items())) or (Reason("No reason was given."),)
 

@@ -45,7 +45,7 @@ RUBRIC = (
 )
 PASSED_MESSAGES = {
     "count/distilbert": "Got 66955010, as it should be.",
-    "full/accuracy": "0.947 of 2,560 held-out reviews; 0.800 is asked for.",
+    "full/accuracy": "0.947 of 2,560 held-out reviews; 0.800 is the minimum.",
     "layers/extract": "12 layers, all of them the model's own modules.",
 }
 VERSIONS = {"python": "3.11.2", "torch": "2.13.0", "transformers": "5.23.0", "datasets": "5.2.0", "peft": "0.21.0"}
@@ -290,7 +290,9 @@ def group() -> Report:
         companions=("submissions/30001/helpers.py",),
         attempt=2,
     )
-    failed = Verdict(Status.FAILED, "0.776 of 2,560 held-out reviews; 0.800 is asked for.", "Train for one more epoch.")
+    failed = Verdict(
+        Status.FAILED, "0.776 of 2,560 held-out reviews; 0.800 is the minimum.", "Train for one more epoch."
+    )
     by_hand = score(
         {"full/accuracy": failed},
         overrides={"full/accuracy": (10, "Agreed by e-mail: the deadline build had an older threshold.")},
