@@ -18,8 +18,8 @@ def run(options: argparse.Namespace) -> int:
         bundle = load_bundle(options.bundle)
         bundle.verify()
         count = len(bundle.manifest["files"])
-        said = f"all {count} files are as the manifest says" if count else "its manifest holds no hashes to compare"
-        console.print(f"Bundle {bundle.name} ({bundle.digest[:12]}): {said}.")
+        state = f"all {count} files are as the manifest says" if count else "its manifest holds no hashes to compare"
+        console.print(f"Bundle {bundle.name} ({bundle.digest[:12]}): {state}.")
         return 0
     with bar(unit=False) as progress:
         task = progress.add_task("starting", total=1.0)

@@ -1,4 +1,4 @@
-"""What several commands share: building limits, consoles, progress bars, what is said in the end."""
+"""What several commands share: building limits, consoles, progress bars, closing messages."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def bar(*, unit: bool = True) -> Progress:
     return Progress(*columns, console=stderr, transient=True)
 
 
-def finish(directory: RunDirectory, reports: Sequence[Report], said: Sequence[str]) -> int:
+def finish(directory: RunDirectory, reports: Sequence[Report], messages: Sequence[str]) -> int:
     """Print the class's table and where everything is; returns the exit code."""
     console.print(class_table(reports))
-    for sentence in said:
+    for sentence in messages:
         console.print(line(sentence), style="yellow", markup=False)
     review = [report for report in reports if report.score.total is None]
     failed = [

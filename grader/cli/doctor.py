@@ -30,7 +30,7 @@ def run(_options: argparse.Namespace) -> int:
     with bar() as progress:
         task = progress.add_task("trying the box", total=len(CHECKS))
 
-        def told(finding: Finding) -> None:
+        def on_finding(finding: Finding) -> None:
             findings.append(finding)
             progress.update(task, advance=1, description=finding.name)
 
@@ -41,7 +41,7 @@ def run(_options: argparse.Namespace) -> int:
                     soft_wrap=True,
                 )
 
-        conform("warm" if not usable["warm"] else "cold", told, started)
+        conform("warm" if not usable["warm"] else "cold", on_finding, started)
     table = Table(title="The box on this machine", title_justify="left", box=None, pad_edge=False)
     for header in ("", "promise", "what was found", "s"):
         table.add_column(header, justify="right" if header == "s" else "left", overflow="fold")

@@ -94,7 +94,7 @@ def _grade(
     with stderr.status("judging and writing reports"):
         now.finished = now.finished or (wish == Wish() and directory.finished(submissions))
         published = publish_changed(directory, assignment, submissions, before, now)
-    return finish(directory, published.reports, published.said)
+    return finish(directory, published.reports, published.messages)
 
 
 def _side_by_side(options: argparse.Namespace, ground: Ground) -> int:

@@ -98,10 +98,10 @@ class ClassProgress:
         if event.kind == "fault":
             self._console.print(f"{name}: {line(event.detail, 300)}", style="red", markup=False, soft_wrap=True)
         elif self._live is None:
-            said = f"{self._count} of {self._total}: {name}, {event.seconds:.1f} s"
+            text = f"{self._count} of {self._total}: {name}, {event.seconds:.1f} s"
             if self._count < self._total:
-                said += f"; {words_for(self.left())}"
-            self._console.print(said, markup=False, soft_wrap=True)
+                text += f"; {words_for(self.left())}"
+            self._console.print(text, markup=False, soft_wrap=True)
 
     def stopping(self) -> None:
         """Say what the first Ctrl-C does."""

@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     for line in changes:
         console.print(line, markup=False)
     console.print(f"{len(changes)} criteria changed." if changes else "Nothing changed.")
-    return finish(directory, published.reports, published.said)
+    return finish(directory, published.reports, published.messages)
 
 
 def _old_points(directory: RunDirectory, submission_id: str) -> dict[str, int | None] | None:

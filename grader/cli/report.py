@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     assignment = load_assignment(directory.info().assignment)
     formats = [name.strip() for name in options.format.split(",") if name.strip()]
     published = publish(directory, assignment, formats)
-    for sentence in published.said:
+    for sentence in published.messages:
         console.print(sentence, style="yellow", markup=False)
     reports = published.reports
     console.print(f"Wrote {', '.join(formats)} for {len(reports)} submissions to {directory.root}", soft_wrap=True)

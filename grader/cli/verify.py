@@ -34,16 +34,16 @@ ASSIGNMENT = "finetuning"
 
 def run(options: argparse.Namespace) -> int:
     """Grade both notebooks and judge the corpus; 0 when all are as they should be."""
-    told, wrong = _notebooks(options)
+    tables, wrong = _notebooks(options)
     own = corpus_path() if options.assignment == ASSIGNMENT else None
     folder = None if options.no_corpus else options.corpus or own
     if folder is not None:
         cases, seconds = _judge(folder)
         table, differences = _matrix(cases, seconds)
-        told.append(table)
+        tables.append(table)
         wrong += differences
     if options.markdown:
-        write_atomically(options.markdown, "\n\n".join(told))
+        write_atomically(options.markdown, "\n\n".join(tables))
     return 1 if wrong else 0
 
 
@@ -121,8 +121,8 @@ def _matrix(cases: list[Judged], seconds: dict[str, float]) -> tuple[str, int]:
     wrong = [found for case in cases if (found := difference(case)) is not None]
     for found in wrong:
         console.print(f"{found.kind}: {found.case}: {found.text}", markup=False, style="red", soft_wrap=True)
-    said = f"{'BAD' if wrong else 'ok '} corpus: {summary(cases)}"
+    verdict = f"{'BAD' if wrong else 'ok '} corpus: {summary(cases)}"
     took = ", ".join(f"{part} {spent:.0f} s" for part, spent in seconds.items())
-    console.print(f"{said} ({took})", soft_wrap=True)
+    console.print(f"{verdict} ({took})", soft_wrap=True)
     lines += ["", f"{summary(cases)}.", *(f"- **{w.kind}** {w.case}: {w.text}" for w in wrong)]
     return "\n".join(lines) + "\n", len(wrong)

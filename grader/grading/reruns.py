@@ -70,10 +70,10 @@ async def settle(
     for name in doubtful:
         observations[name] = replace(observations[name], again=tuple(run.observations[name] for run in further))
     times = "once" if len(further) == 1 else "twice"
-    told = Notice(
+    notice = Notice(
         "other-seeds",
         f"A result lay within the noise around its minimum, so the notebook was run {times} more with other random seeds;"
         " the mean of all runs counts there.",
     )
     usage = sum_usage([ran.usage, *(run.usage for run in further)])
-    return replace(ran, observations=observations, usage=usage, notices=(*ran.notices, told))
+    return replace(ran, observations=observations, usage=usage, notices=(*ran.notices, notice))

@@ -166,7 +166,7 @@ def _operation(op: str) -> Callable[[Context, Any], Any]:
     return found
 
 
-def said(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Name and text of a student's exception; the name alone where it has no text, or cannot say it."""
     try:
         text = " ".join(str(error).split())
@@ -182,7 +182,7 @@ def guarded(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise StudentRaised(said(error)) from None
+        raise StudentRaised(describe_error(error)) from None
 
 
 def _call(context: Context, params: dict[str, Any]) -> Any:

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 __all__ = [
     "EntryName",
-    "clean",
     "compact",
     "is_noise",
     "parse_canvas_name",
     "parse_moodle_path",
+    "printable",
     "repaired",
     "safe_file_name",
     "shown",
@@ -156,7 +156,7 @@ def compact(name: str) -> str:
     return re.sub(r"\W", "", unicodedata.normalize("NFC", name).lower())
 
 
-def clean(text: str) -> str:
+def printable(text: str) -> str:
     """Drop what cannot be stored or shown: control and direction characters become spaces, lone surrogates `\ufffd`."""
     text = text.encode("utf-8", "replace").decode("utf-8") if not text.isascii() else text
     text = "".join(c if c.isprintable() else " " for c in unicodedata.normalize("NFC", text))

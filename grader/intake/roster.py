@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from grader.errors import UsageError
-from grader.intake.names import clean, compact
+from grader.intake.names import compact, printable
 from grader.records import Notice
 
 __all__ = ["AssignmentColumn", "Roster", "RosterEntry", "read_roster"]
@@ -146,7 +146,7 @@ def unguarded(cell: str) -> str:
 
 def _read(path: Path, *, need_group: bool = False) -> Roster:
     rows = _rows(path)
-    header = [clean(cell) for cell in rows[0]]
+    header = [printable(cell) for cell in rows[0]]
     columns = {cell.casefold(): i for i, cell in reversed(list(enumerate(header)))}
     at = _Columns(columns)
     id_at, name_at = at.first(_ID), at.first(_NAME)
@@ -170,7 +170,7 @@ def _read(path: Path, *, need_group: bool = False) -> Roster:
         if "points possible" in cells[0].casefold():
             points = points or cells
             continue
-        student = clean(unguarded(cells[id_at])).removeprefix("Participant ")
+        student = printable(unguarded(cells[id_at])).removeprefix("Participant ")
         if last_at is not None and name_at is None:
             name = ", ".join(part for part in (_text(cells, last_at), _text(cells, first_at)) if part)
         else:
@@ -271,4 +271,4 @@ def _assignments(header: list[str], points: list[str], section_at: int | None) -
 
 
 def _text(cells: list[str], at: int | None) -> str:
-    return "" if at is None else clean(unguarded(cells[at].strip()))
+    return "" if at is None else printable(unguarded(cells[at].strip()))

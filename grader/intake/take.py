@@ -19,7 +19,7 @@ from grader.intake.archive import Limits, Stage, looks_like_zip, read_file, read
 from grader.intake.choice import Handed, code_of, look_at
 from grader.intake.claims import Claim, claim
 from grader.intake.hand_in import HandIn, Ledger, LedgerLine
-from grader.intake.names import clean, compact, shown, without_resubmission_suffix
+from grader.intake.names import compact, printable, shown, without_resubmission_suffix
 from grader.intake.placing import Places, identifier
 from grader.intake.roster import Roster, RosterEntry
 from grader.records import Notice, Submission
@@ -82,7 +82,7 @@ class _Intake:
             labels: set[str] = set()
             for source in self._distinct(sources):
                 # Labels stand in reports, which students read: no path of this machine.
-                name = clean(source.resolve().name) or "source"
+                name = printable(source.resolve().name) or "source"
                 label = name if name not in labels else f"{name} ({len(labels) + 1})"
                 labels.add(label)
                 hand_ins += self._read(source, label, stage)
@@ -204,7 +204,7 @@ class _Intake:
     def _who(self, hand_in: HandIn) -> tuple[str, tuple[RosterEntry, ...]]:
         """Return the name to show and the students of the roster it counts for."""
         first = hand_in.claims[0]
-        label = clean(first.label) or "(no name)"
+        label = printable(first.label) or "(no name)"
         if hand_in.key[0] != "user":
             if self.known_class and hand_in.key[0] != "anon":
                 self._unknown(hand_in)
@@ -277,7 +277,7 @@ class _Intake:
             student_ids=tuple(m.id for m in members)
             or ((hand_in.key[1],) if hand_in.key[0] in ("user", "moodle") else ()),
             display_name=name,
-            file_name=clean(shown_file.name if shown_file else hand_in.claims[0].parts[-1]),
+            file_name=printable(shown_file.name if shown_file else hand_in.claims[0].parts[-1]),
             path=path,
             sha256=judged.sha256 if judged else "",
             late=late,

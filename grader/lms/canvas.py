@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 
 from grader.errors import UsageError
-from grader.intake.names import clean
+from grader.intake.names import printable
 from grader.intake.roster import AssignmentColumn, Roster
 
 __all__ = ["canvas_gradebook", "choose_column", "formula_safe", "number_cell"]
@@ -92,7 +92,7 @@ def number_cell(value: float) -> str:
 
 def formula_safe(cell: str) -> str:
     """Guard a text that a spreadsheet would run: `=A1` becomes `="=A1"`, which is Canvas's own way."""
-    text = clean(cell)
+    text = printable(cell)
     return '="' + text.replace('"', '""') + '"' if text[:1] in ("=", "+", "-", "@") else text
 
 

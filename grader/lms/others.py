@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from grader.errors import UsageError
-from grader.intake.names import clean
+from grader.intake.names import printable
 from grader.lms.canvas import number_cell
 from grader.records import Report, Status
 
@@ -31,7 +31,7 @@ def gradescope_results(report: Report) -> dict[str, Any]:
     for result in report.score.criteria:
         lines = [result.verdict.message, result.verdict.hint and f"Hint: {result.verdict.hint}"]
         test: dict[str, Any] = {
-            "name": clean(result.title),
+            "name": printable(result.title),
             "number": result.id,
             "score": result.earned or 0,
             "max_score": result.points,

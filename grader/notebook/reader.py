@@ -162,8 +162,8 @@ def _refuse_other_languages(document: dict[str, Any]) -> None:
     """Raise when the notebook says that it is written in another language, and nothing in it says Python."""
     metadata = _mapping(document.get("metadata"))
     kernelspec, info = _mapping(metadata.get("kernelspec")), _mapping(metadata.get("language_info"))
-    said = [info.get("name"), kernelspec.get("language"), kernelspec.get("name"), kernelspec.get("display_name")]
-    words = [word.strip().lower() for word in said if isinstance(word, str)]
+    declared = [info.get("name"), kernelspec.get("language"), kernelspec.get("name"), kernelspec.get("display_name")]
+    words = [word.strip().lower() for word in declared if isinstance(word, str)]
     if any("python" in word for word in words):
         return
     for word in words:

@@ -64,8 +64,8 @@ class Index:
     """Submissions by id, in the order of reports."""
     files: dict[str, str] = field(default_factory=dict)
     """Marks of what was written for the class, by path in the run directory."""
-    said: tuple[str, ...] = ()
-    """What was said of these files."""
+    messages: tuple[str, ...] = ()
+    """Messages of the publishing that wrote these files."""
     finished: bool = False
     """Whether everything was run, and nothing failed for a fault of ours."""
 
@@ -133,10 +133,10 @@ def publish_changed(
     """
     kept = before.kept(submissions) if before is not None else {}
     if before is not None and before.class_holds(kept, submissions):
-        now.entries, now.files, now.said = before.entries, before.files, before.said
+        now.entries, now.files, now.messages = before.entries, before.files, before.messages
         if (now.finished, now.sources, now.intake) != (before.finished, before.sources, before.intake):
             now.write()
-        return Published(tuple(entry.report for entry in now.entries.values()), now.said)
+        return Published(tuple(entry.report for entry in now.entries.values()), now.messages)
     settled = run.all_overrides()
     records = {one.id: _marks(run.folder(one.id), _RECORDS) for one in submissions if one.id not in kept}
     pages: dict[str, dict[str, str]] = {}
@@ -152,7 +152,7 @@ def publish_changed(
         else:  # what was written has grown old in a large class: looked at once more here, the next run need not read it
             own = {page: aged(run.folder(name) / page, before) for page, before in pages[name].items()}
             now.entries[name] = Entry(report, _settled(settled, name), records[name], own)
-    now.files, now.said = _marks(run.root, CLASS_FILES), published.said
+    now.files, now.messages = _marks(run.root, CLASS_FILES), published.messages
     now.write()
     return published
 
@@ -234,7 +234,7 @@ def _plain(index: Index) -> dict[str, Any]:
         "sources": index.sources,
         "intake": index.intake,
         "files": index.files,
-        "said": list(index.said),
+        "messages": list(index.messages),
         "finished": index.finished,
         "results": [serialization.to_plain(result) for result in results],
         "entries": entries,
@@ -255,6 +255,6 @@ def _index(run: RunDirectory, plain: Mapping[str, Any]) -> Index:
         plain["intake"],
         entries,
         plain["files"],
-        tuple(plain["said"]),
+        tuple(plain["messages"]),
         plain["finished"] is True,
     )

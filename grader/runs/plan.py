@@ -89,8 +89,8 @@ class Plan:
             groups.setdefault(why, []).append(shown[submission_id])
         parts = [f"{len(self.cached)} taken from the last run"] if self.cached else []
         for why, who in groups.items():
-            told = names or (len(who) <= _HANDFUL and why != _FIRST)
-            parts.append(f"{len(who)} {why}" + (f" ({', '.join(who)})" if told else ""))
+            named = names or (len(who) <= _HANDFUL and why != _FIRST)
+            parts.append(f"{len(who)} {why}" + (f" ({', '.join(who)})" if named else ""))
         return "; ".join(parts)
 
 

@@ -42,7 +42,7 @@ class Published:
 
     reports: tuple[Report, ...]
     """The reports in brief (see `grader.reports.brief`), in their order; whole ones where JUnit was asked for."""
-    said: tuple[str, ...]
+    messages: tuple[str, ...]
     """Sentences on what could not be written, and why."""
 
 
@@ -79,8 +79,8 @@ def publish(
         write_derived(run.root / "class.html", class_html(found, intake.missing, title, intake.notices))
     if "junit" in wanted:
         write_derived(run.root / "junit.xml", junit_xml(found))
-    said = _tables(run, assignment, found) if "csv" in wanted else []
-    return Published(tuple(found), tuple(said))
+    messages = _tables(run, assignment, found) if "csv" in wanted else []
+    return Published(tuple(found), tuple(messages))
 
 
 def _paged(root: Path, wanted: frozenset[str], report: Report) -> Report:
@@ -100,7 +100,7 @@ def _paged(root: Path, wanted: frozenset[str], report: Report) -> Report:
 def _tables(run: RunDirectory, assignment: Assignment, reports: Sequence[Report]) -> list[str]:
     write_derived(run.root / "scores.csv", scores_csv(reports))
     write_derived(run.root / "needs_review.csv", needs_review_csv(reports))
-    said: list[str] = []
+    messages: list[str] = []
     pages = (run.folder(report.submission.id) / "report.html" for report in reports)
     bundle = canvas_feedback_zip(
         Feedback(report.submission, "report.html", page)
@@ -109,15 +109,15 @@ def _tables(run: RunDirectory, assignment: Assignment, reports: Sequence[Report]
     )
     write_derived(run.root / "feedback.zip", bundle.data)
     write_derived(run.root / "feedback-manifest.csv", bundle.manifest)
-    said += _left_out([notice.text for notice in bundle.left_out])
+    messages += _left_out([notice.text for notice in bundle.left_out])
     roster = read_roster(run.root / "roster.csv") if run.info().roster else None
     if roster is None:
-        return said
+        return messages
     try:
         write_derived(run.root / "gradebook.csv", gradebook(run, assignment, reports, roster))
     except UsageError as error:
-        said.append(f"gradebook.csv was not written: {error}")
-    return said
+        messages.append(f"gradebook.csv was not written: {error}")
+    return messages
 
 
 def _left_out(texts: Sequence[str]) -> list[str]:

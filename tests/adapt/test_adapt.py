@@ -413,11 +413,11 @@ def test_huge_cells_run_as_they_stand():
 
 
 def test_facts_are_plain_data():
-    told = facts(BOX)
-    assert told["data_files"] == dict(BOX.data_files)
-    assert "torch" not in told["packages"]
-    assert "wandb" in told["services"]
-    assert {"pip", "nvidia-smi"} <= set(told["commands"])
+    config = facts(BOX)
+    assert config["data_files"] == dict(BOX.data_files)
+    assert "torch" not in config["packages"]
+    assert "wandb" in config["services"]
+    assert {"pip", "nvidia-smi"} <= set(config["commands"])
 
 
 def test_shell_lines_are_split_like_a_shell_does():

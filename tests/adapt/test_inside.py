@@ -427,7 +427,7 @@ Trainer(model=model, args=arguments, processing_class=None)
 
 def test_source_and_run_say_the_same_of_an_import(box):
     source = "import seaborn\nfrom google.colab import drive\nimport plotly.express as px"
-    told = adapt_source(source, BOX, 4)[1]
+    adapted = adapt_source(source, BOX, 4)[1]
     request = {"code": source, "facts": facts(BOX), "before": ""}
     done = subprocess.run(
         [sys.executable, str(RUNNER)],
@@ -439,7 +439,7 @@ def test_source_and_run_say_the_same_of_an_import(box):
     )
     records = [Adaptation(4, *record) for record in json.loads(done.stdout)["records"]]
     assert len(records) == 3
-    assert merge(told, records) == told
+    assert merge(adapted, records) == adapted
 
 
 def test_downloads_of_data_files_and_folders_of_data_sets(box):

@@ -58,7 +58,7 @@ def change(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "problem"),
     [
         (lambda folder: change(folder / "model" / "vocab.txt"), "model/vocab.txt has changed"),
         (lambda folder: change(folder / "thresholds.json"), "thresholds.json has changed"),
@@ -66,9 +66,9 @@ def change(path: Path) -> None:
         (lambda folder: (folder / "model" / "more.bin").touch(), "model/more.bin is not in the manifest"),
     ],
 )
-def test_damage_is_named(copy: Path, damage: Callable[[Path], None], said: str) -> None:
+def test_damage_is_named(copy: Path, damage: Callable[[Path], None], problem: str) -> None:
     damage(copy)
-    with pytest.raises(BundleError, match=said):
+    with pytest.raises(BundleError, match=problem):
         load_bundle(copy).verify()
 
 
@@ -113,7 +113,7 @@ def test_a_threshold_looks_at_both_measures_and_nan_never_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "problem"),
     [
         ("bundle.json", None, "not a bundle"),
         ("bundle.json", "{", "cannot be read"),
@@ -129,18 +129,18 @@ def test_a_threshold_looks_at_both_measures_and_nan_never_passes() -> None:
     ],
 )
 def test_what_is_no_bundle_is_refused_with_a_reason(
-    handwritten: Path, name: str, content: str | None, said: str
+    handwritten: Path, name: str, content: str | None, problem: str
 ) -> None:
     if content is None:
         (handwritten / name).unlink()
     else:
         (handwritten / name).write_text(content)
-    with pytest.raises(BundleError, match=said):
+    with pytest.raises(BundleError, match=problem):
         load_bundle(handwritten)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "problem"),
     [
         (b"review,label\nGood,2\n", "line 2"),
         (b"text,label\nGood,1\n", "line 2"),
@@ -148,9 +148,9 @@ def test_what_is_no_bundle_is_refused_with_a_reason(
         (b"review,label\n\xff\xfe,1\n", "cannot be read"),
     ],
 )
-def test_damaged_heldout_reviews_are_refused(handwritten: Path, content: bytes, said: str) -> None:
+def test_damaged_heldout_reviews_are_refused(handwritten: Path, content: bytes, problem: str) -> None:
     (handwritten / "heldout.csv").write_bytes(content)
-    with pytest.raises(BundleError, match=said):
+    with pytest.raises(BundleError, match=problem):
         load_bundle(handwritten).heldout(b"")
 
 

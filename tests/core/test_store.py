@@ -119,11 +119,11 @@ try:
 except StoreError as error:
     print(error)
 """
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
     ).stdout
-    assert "execution.json" in told
-    assert "make room" in told
+    assert "execution.json" in done
+    assert "make room" in done
     run = RunDirectory(tmp_path)
     assert run.done("7") is None  # so that it is run again
     assert run.read("submissions/7/execution.json", Execution).bundle == "b"  # the old one, whole

@@ -74,11 +74,11 @@ def test_verify_prints_the_matrix_and_fails_on_a_difference(tmp_path, capsys, mo
     command = ["verify", "--assignment", "tests.toy:TOY", "--reference", str(right), "--template", str(empty)]
     page = tmp_path / "summary.md"
     assert main([*command, "--corpus", str(tmp_path / name), "--markdown", str(page)]) == code
-    said = capsys.readouterr().out
-    assert "add/sum" in said
-    assert "what students print" not in said
-    assert ("false fail: one" in said) == (code == 1)
-    assert f"{code} false fails, 0 misses, 0 misplaced, 0 to review" in said
+    output = capsys.readouterr().out
+    assert "add/sum" in output
+    assert "what students print" not in output
+    assert ("false fail: one" in output) == (code == 1)
+    assert f"{code} false fails, 0 misses, 0 misplaced, 0 to review" in output
     assert ("| add/sum | 0 | 1 | 0 | 0 | 0 |" if code else "| add/sum | 0 | 0 | 1 | 0 | 0 |") in page.read_text("utf-8")
 
 

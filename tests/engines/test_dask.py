@@ -18,7 +18,7 @@ from grader.runs.batch import run_batch
 from grader.runs.directory import RunDirectory
 from grader.runs.engines import choose_engine
 from grader.runs.engines.dask import DaskEngine
-from tests.engines.toys import ADD, CLASS, SHOUT, grade_on, said, totals, toy_class
+from tests.engines.toys import ADD, CLASS, SHOUT, grade_on, reports_of, totals, toy_class
 from tests.pipeline.chaos import Batch
 from tests.pipeline.conftest import notebook_bytes
 
@@ -65,7 +65,7 @@ def test_stages_come_over_the_wire(processes, tmp_path, monkeypatch) -> None:
     order = replace(
         order, stages="stages"
     )  # in the folder of each process: workers have another one, without such a folder
-    told = dict[str, set[str]]()
+    seen = dict[str, set[str]]()
 
     def stages() -> dict[str, str]:
         return {path.name: path.read_text() for path in (tmp_path / "stages").iterdir()}
@@ -75,7 +75,7 @@ def test_stages_come_over_the_wire(processes, tmp_path, monkeypatch) -> None:
     def watch() -> None:
         while not over.wait(0.005):
             for name, stage in stages().items():
-                told.setdefault(name, set()).add(stage)
+                seen.setdefault(name, set()).add(stage)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -84,9 +84,9 @@ def test_stages_come_over_the_wire(processes, tmp_path, monkeypatch) -> None:
     finally:
         over.set()
         watcher.join()
-    assert set(told) == {job.submission.id for job in jobs}
-    assert any(stage.startswith("cell 1 of") for stage in set.union(*told.values()))
-    assert "questions" in set.union(*told.values())
+    assert set(seen) == {job.submission.id for job in jobs}
+    assert any(stage.startswith("cell 1 of") for stage in set.union(*seen.values()))
+    assert "questions" in set.union(*seen.values())
     assert not list(processes.folder.rglob("stages"))
 
 
@@ -107,11 +107,11 @@ def test_a_submission_that_takes_its_workers_along_needs_review(processes, tmp_p
     killer = threading.Thread(target=kill_whoever_runs_a_box)
     killer.start()
     try:
-        said = grade_on(engine_for(processes), tmp_path / "run", [("import time; time.sleep(30)", ADD, SHOUT)])
+        reports = grade_on(engine_for(processes), tmp_path / "run", [("import time; time.sleep(30)", ADD, SHOUT)])
     finally:
         over.set()
         killer.join()
-    assert totals(said) == [None]
+    assert totals(reports) == [None]
     assert len(killed) == 2
 
 
@@ -130,20 +130,20 @@ def test_ctrl_c_once_and_twice_and_the_workers_are_free_again(processes, tmp_pat
     def interrupted(name: str, times: int) -> None:
         process = batch.start()
         while not (batch.run / ".stages" / name).exists() or "cell 2" not in (batch.run / ".stages" / name).read_text():
-            assert process.poll() is None, batch.said()
+            assert process.poll() is None, batch.output()
             time.sleep(0.05)
         batch.interrupt(process, times)
-        assert batch.end_of(process) == 130, batch.said()
+        assert batch.end_of(process) == 130, batch.output()
 
     interrupted("1", 1)
     assert batch.done() == {"0", "1", "2"}  # the third was with the worker already
     interrupted("3", 2)
     assert batch.done() == {"0", "1", "2"}
     assert not boxes()
-    assert batch.finish() == 0, batch.said()
+    assert batch.finish() == 0, batch.output()
     assert batch.done() == {"0", "1", "2", "3"}
     assert not list(batch.run.rglob("*.part"))
-    assert totals(said(RunDirectory(batch.run))) == [9] * 4
+    assert totals(reports_of(RunDirectory(batch.run))) == [9] * 4
 
 
 def test_an_unequal_worker_is_refused_by_name(processes, tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""Choosing an engine, what is refused and how it is said, what makes workers unequal; no worker is started here."""
+"""Choosing an engine, what is refused and in which words, what makes workers unequal; no worker is started here."""
 
 from __future__ import annotations
 
@@ -94,19 +94,19 @@ def test_a_missing_extra_is_one_line_that_says_what_to_install() -> None:
 def test_a_profile_says_what_is_wrong_with_it(tmp_path) -> None:
     path = tmp_path / "profile.yaml"
 
-    def said(text: str) -> str:
+    def refusal(text: str) -> str:
         path.write_text(text)
         with pytest.raises(UsageError) as error:
             read_profile(path)
         return str(error.value)
 
-    assert "job" in said("max_jobs: 3")
-    assert "unknown key max_job;" in said(PROFILE.replace("max_jobs", "max_job"))
-    assert "job.walltime" in said(PROFILE.replace('"00:30:00"', "4:00:00"))
-    assert "job.memory" in said(PROFILE.replace("  memory: 4GB\n", ""))
-    assert "max_jobs is 0" in said(PROFILE.replace("max_jobs: 3", "max_jobs: 0"))
-    assert "over TLS" in said(PROFILE + "  security: null\n")
-    assert "cannot be read" in said("job: [")
+    assert "job" in refusal("max_jobs: 3")
+    assert "unknown key max_job;" in refusal(PROFILE.replace("max_jobs", "max_job"))
+    assert "job.walltime" in refusal(PROFILE.replace('"00:30:00"', "4:00:00"))
+    assert "job.memory" in refusal(PROFILE.replace("  memory: 4GB\n", ""))
+    assert "max_jobs is 0" in refusal(PROFILE.replace("max_jobs: 3", "max_jobs: 0"))
+    assert "over TLS" in refusal(PROFILE + "  security: null\n")
+    assert "cannot be read" in refusal("job: [")
     path.write_text(PROFILE)
     profile = read_profile(path)
     assert (profile.slots, profile.jobs_for(100), profile.jobs_for(3), profile.jobs_for(0)) == (6, 3, 2, 0)
@@ -197,10 +197,10 @@ class StoppedWhileOpening:
 def test_ctrl_c_before_anything_runs_stops_at_once(tmp_path) -> None:
     """There is nothing to finish, and nobody says so."""
     run, order, jobs = toy_class(tmp_path / "run", [(ADD, SHOUT)])
-    before, said = signal.getsignal(signal.SIGINT), []
+    before, events = signal.getsignal(signal.SIGINT), []
     with pytest.raises(KeyboardInterrupt):
-        run_batch(run, order, jobs, StoppedWhileOpening(), said.append, lambda: said.append("finishing"))
-    assert said == []
+        run_batch(run, order, jobs, StoppedWhileOpening(), events.append, lambda: events.append("finishing"))
+    assert events == []
     assert signal.getsignal(signal.SIGINT) is before
 
 

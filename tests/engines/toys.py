@@ -51,10 +51,10 @@ def grade_on(
     """Grade a toy class on an engine; returns what reports say, without what every run measures anew."""
     run, order, jobs = toy_class(root, sources)
     run_batch(run, order, jobs, engine, on_event)
-    return said(run)
+    return reports_of(run)
 
 
-def said(run: RunDirectory) -> dict[str, Any]:
+def reports_of(run: RunDirectory) -> dict[str, Any]:
     """What the reports of a run say of each submission: score and verdicts, statuses and outputs of cells."""
     reports = {}
     for report in judge_each(run):
@@ -65,6 +65,6 @@ def said(run: RunDirectory) -> dict[str, Any]:
     return reports
 
 
-def totals(said_: dict[str, Any]) -> list[int | None]:
+def totals(reports: dict[str, Any]) -> list[int | None]:
     """Total of each submission; None where it needs review."""
-    return [entry["score"]["total"] for entry in said_.values()]
+    return [entry["score"]["total"] for entry in reports.values()]

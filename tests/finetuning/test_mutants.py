@@ -30,16 +30,16 @@ def test_every_criterion_on_functions_kills_a_mutant(outcomes):
 
 
 @pytest.mark.parametrize(
-    ("lost", "said"),
+    ("lost", "expected"),
     [
         (set(), "loses nothing"),
         ({"layers/extract"}, "layers/extract"),
         ({"?count/frozen"}, "?count/frozen"),
     ],
 )
-def test_a_mutant_that_is_killed_nowhere_or_elsewhere_is_a_problem(lost, said):
+def test_a_mutant_that_is_killed_nowhere_or_elsewhere_is_a_problem(lost, expected):
     mutant = next(m for m in mutants.mutants({7: ""}) if m.name not in SURVIVES)
-    assert any(mutant.name in problem and said in problem for problem in mutants.problems_of({mutant: lost}))
+    assert any(mutant.name in problem and expected in problem for problem in mutants.problems_of({mutant: lost}))
     assert not any(mutant.name in problem for problem in mutants.problems_of({mutant: {"count/frozen"}}))
 
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from grader.intake.names import (
     EntryName,
-    clean,
     compact,
     is_noise,
     parse_canvas_name,
     parse_moodle_path,
+    printable,
     repaired,
     safe_file_name,
     shown,
@@ -122,7 +122,7 @@ def test_parsers_and_helpers_are_total(name: str) -> None:
     parse_canvas_name(name, {"1"})
     parse_moodle_path([name, "x_1_assignsubmission_file_" + name])
     assert shown(name).isprintable() and len(shown(name)) <= 82
-    assert clean(name).isprintable()
+    assert printable(name).isprintable()
     for safe in (safe_file_name(name), slug(name)):
         assert safe not in ("", ".", "..") and not set(safe) & set('/\\\0:*?"<>|\n') and len(safe.encode()) <= 130
         assert not safe.startswith(".") and safe.rstrip(". ") == safe
@@ -132,7 +132,7 @@ def test_parsers_and_helpers_are_total(name: str) -> None:
 def test_surrogates_of_undecodable_names_can_be_stored() -> None:
     name = b"lab\xff.ipynb".decode("utf-8", "surrogateescape")
     assert safe_file_name(name) == "lab_.ipynb"
-    assert clean(name).encode()
+    assert printable(name).encode()
     assert "\ufffd" in shown(name)
 
 

@@ -211,8 +211,8 @@ class Batch:
         os.killpg(process.pid, signal.SIGINT)
         for _again in range(times - 1):
             end = time.monotonic() + _LIFE_SECONDS
-            while "Ctrl-C again" not in self.said().rpartition("==== life")[2]:
-                assert time.monotonic() < end, f"Ctrl-C was not heard:\n{self.said()}"
+            while "Ctrl-C again" not in self.output().rpartition("==== life")[2]:
+                assert time.monotonic() < end, f"Ctrl-C was not heard:\n{self.output()}"
                 time.sleep(_TICK)
             os.killpg(process.pid, signal.SIGINT)
 
@@ -222,10 +222,10 @@ class Batch:
             return process.wait(seconds)
         except subprocess.TimeoutExpired:
             process.kill()
-            raise AssertionError(f"the command hangs:\n{self.said()}") from None
+            raise AssertionError(f"the command hangs:\n{self.output()}") from None
 
-    def said(self) -> str:
-        """The end of what the command said."""
+    def output(self) -> str:
+        """The end of what the command printed."""
         return self.log.read_text(errors="replace")[-3000:]
 
     def done(self) -> set[str]:
@@ -248,7 +248,7 @@ class Batch:
             code = self.end_of(process)
             if killed or code == _EXIT_FAULT:  # a fault of the machine is run again by the same command
                 continue
-            assert code == 0, f"exit code {code}:\n{self.said()}"
+            assert code == 0, f"exit code {code}:\n{self.output()}"
             # there is nothing else to kill any more, and that not for long
             left = [kill for kill in waiting if kill.kind == "coordinator"]
             waiting[:] = [Kill(kill.kind, kill.at, rng.uniform(0, 0.8)) for kill in left]
@@ -260,7 +260,7 @@ class Batch:
         end = time.monotonic() + _LIFE_SECONDS
         due: float | None = None
         while process.poll() is None:
-            assert time.monotonic() < end, f"no progress:\n{self.said()}"
+            assert time.monotonic() < end, f"no progress:\n{self.output()}"
             time.sleep(_TICK)
             if not waiting or len(self.done()) < waiting[0].at:
                 continue
@@ -411,7 +411,7 @@ def main() -> int:
     (folder / "secret").write_text("a secret of chaos")
     calm = Batch(folder, options.submissions, options.workers, "calm")
     began = time.monotonic()
-    assert calm.finish() == 0, calm.said()
+    assert calm.finish() == 0, calm.output()
     print(f"undisturbed: {time.monotonic() - began:.0f} s", flush=True)
     rng = random.Random(seed)
     batch = Batch(folder, options.submissions, options.workers, "chaos")

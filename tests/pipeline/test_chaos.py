@@ -27,7 +27,7 @@ def test_random_kills_leave_no_trace() -> None:
     hand_in(folder / "in", SUBMISSIONS)
     (folder / "secret").write_text("a secret of chaos")
     calm, batch = (Batch(folder, SUBMISSIONS, 2, name) for name in ("calm", "chaos"))
-    assert calm.finish() == 0, calm.said()
+    assert calm.finish() == 0, calm.output()
     rng = random.Random(seed)
     batch.disturb(schedule(KILLS, SUBMISSIONS, rng), rng)
     dealt = Counter(batch.dealt)

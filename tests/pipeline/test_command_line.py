@@ -213,8 +213,8 @@ def test_only_what_changed_is_run_again(graded, capsys) -> None:
         main(["grade", str(graded / "in"), "--out", str(graded / "run"), "--roster", str(graded / "roster.csv"), *TOY])
         == 0
     )
-    said = capsys.readouterr().out
-    assert "1 to run, 1 unchanged" in said
+    output = capsys.readouterr().out
+    assert "1 to run, 1 unchanged" in output
     report = json.loads((graded / "run" / "submissions" / "102" / "report.json").read_text(encoding="utf-8"))
     assert report["score"]["total"] == 9
     assert report["submission"]["late"] is True
@@ -238,8 +238,8 @@ def test_check_tells_full_marks_from_less(tmp_path, capsys) -> None:
     assert (tmp_path / "r.html").stat().st_size > 1000
     assert json.loads((tmp_path / "r.json").read_text())["score"]["total"] == 9
     assert main(["check", str(wrong), "--sandbox", "none", *TOY]) == 1
-    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "shout is not defined" in said
+    output = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "shout is not defined" in output
 
 
 # ---------------------------------------------------------------- interruptions

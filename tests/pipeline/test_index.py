@@ -67,9 +67,9 @@ def source(tmp_path: Path) -> Path:
 def grade(source: Path, out: Path, *more: str) -> list[str]:
     """Grade; returns the ids of those that were run."""
     ran.clear()
-    told = ["--executor", "tests.pipeline.test_index:ToldEngine", "--sandbox", "none"]
+    options = ["--executor", "tests.pipeline.test_index:ToldEngine", "--sandbox", "none"]
     code = cli.main([
-        "grade", str(source), "--out", str(out), "--assignment", "tests.toy:TOY", *told,
+        "grade", str(source), "--out", str(out), "--assignment", "tests.toy:TOY", *options,
         "--secret-file", str(source.parent / "secret"), *more,
     ])  # fmt: skip
     assert code in (0, 3, 4)
@@ -105,12 +105,12 @@ def test_a_second_run_touches_nothing_and_says_the_same_as_one_without_an_index(
     first, written = files(run), numbers(run)
     capsys.readouterr()
     assert grade(source, run) == []
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert files(run) == first
     assert {name for name, number in numbers(run).items() if number != written[name]} == {"run.json"}
     (run / "index").unlink()
     assert grade(source, run) == []
-    assert capsys.readouterr().out == told
+    assert capsys.readouterr().out == output
     assert files(run) == first
     assert (run / "intake.json").stat().st_ino != written["intake.json"]
 

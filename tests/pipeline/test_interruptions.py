@@ -17,7 +17,7 @@ import pytest
 
 from grader.runs.batch import run_batch
 from grader.runs.engines import LocalEngine
-from tests.engines.toys import ADD, SHOUT, said, totals, toy_class
+from tests.engines.toys import ADD, SHOUT, reports_of, totals, toy_class
 from tests.pipeline.chaos import Batch, assert_equal, hand_in, processes
 from tests.pipeline.conftest import notebook_bytes
 
@@ -35,15 +35,15 @@ def calm(tmp_path_factory) -> Batch:
         (folder / "in" / f"student{name}_lab.ipynb").write_bytes(SLEEPER)
     (folder / "secret").write_text("a secret of interruptions")
     batch = Batch(folder, 4, 1, "calm")
-    assert batch.finish() == 0, batch.said()
+    assert batch.finish() == 0, batch.output()
     return batch
 
 
 def wait_for(condition, batch: Batch, process: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + 120
     while not condition():
-        assert time.monotonic() < end, batch.said()
-        assert process.poll() is None, batch.said()
+        assert time.monotonic() < end, batch.output()
+        assert process.poll() is None, batch.output()
         time.sleep(0.05)
 
 
@@ -62,11 +62,11 @@ def test_ctrl_c_once_finishes_what_runs(calm, sandbox) -> None:
     batch.interrupt(process)
     assert batch.end_of(process) == 130
     assert batch.done() == {"100", "101"}
-    assert "run the same command again" in batch.said()
-    assert "Ctrl-C again" in batch.said()
+    assert "run the same command again" in batch.output()
+    assert "Ctrl-C again" in batch.output()
     assert batch.leftovers() == []
     if sandbox == "warm":
-        assert batch.finish() == 0, batch.said()
+        assert batch.finish() == 0, batch.output()
         assert_equal(calm, batch)
 
 
@@ -80,7 +80,7 @@ def test_ctrl_c_twice_stops_now(calm) -> None:
     assert batch.end_of(process) == 130
     assert batch.done() == {"100"}  # its neighbour was not waited for
     assert batch.leftovers() == []
-    assert batch.finish() == 0, batch.said()
+    assert batch.finish() == 0, batch.output()
     assert_equal(calm, batch)
 
 
@@ -108,12 +108,12 @@ def test_a_full_disk_leaves_nothing_half_written(calm, small_disk) -> None:
     for size in (12, 80, 160):
         subprocess.run(["mount", "-o", f"remount,size={size}k", str(small_disk)], check=True)
         assert batch.finish() == 4
-        assert "make room" in batch.said()
+        assert "make room" in batch.output()
         assert batch.leftovers() == []
         done.append(len(batch.done()))
     assert done[0] == 0 < done[1] < done[2] == 4
     subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
-    assert batch.finish() == 0, batch.said()
+    assert batch.finish() == 0, batch.output()
     assert_equal(calm, batch)
 
 
@@ -148,5 +148,5 @@ def test_who_only_ran_beside_the_cause_is_graded(tmp_path) -> None:
     done = run.done(cause)
     assert done is not None
     assert "lost 3 times" in done.fault
-    assert totals(said(run)) == [9, None]
+    assert totals(reports_of(run)) == [9, None]
     assert len(kills) >= 3

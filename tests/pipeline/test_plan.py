@@ -123,8 +123,8 @@ def test_feedback_has_its_manifest_and_says_who_is_left_out(run: RunDirectory) -
     store(run)
     submissions = [replace(s, attachment_id=None) if s.id == "dan" else s for s in run.submissions()]
     run.write("intake.json", IntakeRecord(tuple(submissions)))
-    said = publish(run, TOY).said
+    messages = publish(run, TOY).messages
     manifest = (run.root / "feedback-manifest.csv").read_text(encoding="utf-8")
     assert [row["submission"] for row in csv.DictReader(manifest.splitlines())] == ["anna", "bo", "cem"]
-    assert len(said) == 1
-    assert said[0].startswith("feedback.zip leaves out 1: dan: report.html:")
+    assert len(messages) == 1
+    assert messages[0].startswith("feedback.zip leaves out 1: dan: report.html:")

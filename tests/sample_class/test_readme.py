@@ -32,9 +32,9 @@ def test_the_first_command_grades_the_sample_class_as_labelled(sample_class) -> 
 @pytest.mark.timeout(900)
 def test_verify_reports_the_reference_at_100_and_the_template_at_0(tmp_path, capsys) -> None:
     assert main(["verify", "--no-corpus", "--markdown", str(tmp_path / "summary.md")]) == 0
-    said = capsys.readouterr().out
-    assert "reference: 100 of 100" in said
-    assert "template: 0 of 100" in said
+    output = capsys.readouterr().out
+    assert "reference: 100 of 100" in output
+    assert "template: 0 of 100" in output
     assert "100 / 100" in (tmp_path / "summary.md").read_text(encoding="utf-8")
 
 
@@ -59,9 +59,9 @@ def test_help_teaches(capsys) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0
-    said = capsys.readouterr().out
-    assert "exit codes" in said
-    assert "needs_review.csv" in said
+    output = capsys.readouterr().out
+    assert "exit codes" in output
+    assert "needs_review.csv" in output
     with pytest.raises(SystemExit) as wrong:
         main(["nonsense"])
     assert wrong.value.code == 2

@@ -121,29 +121,31 @@ def judge_accuracy(
             " minimum: that is too close for so few, so the submission has to be run again.",
         )
     standard = facts.standards.get(method, Standard())
-    said = f"Accuracy {run.accuracy:.3f} on {run.reviews} held-out reviews after {run.steps} steps"
-    said += f"; at least {threshold:.2f} is needed"
+    measured = f"Accuracy {run.accuracy:.3f} on {run.reviews} held-out reviews after {run.steps} steps"
+    measured += f"; at least {threshold:.2f} is needed"
     dull = standard.loss is not None and not run.loss <= standard.loss
     if dull:
-        said += f"; the mean loss is {run.loss:.3f}, at most {standard.loss:.2f} is needed"
+        measured += f"; the mean loss is {run.loss:.3f}, at most {standard.loss:.2f} is needed"
     if run.accuracy >= threshold and not dull:
-        return passed(f"{said}.")
+        return passed(f"{measured}.")
     reached = run.accuracy
     if all(earlier[id_].status is Status.PASSED for id_ in STRUCTURE[method]) and in_earnest(run):
         outside = outside_window(run, standard)
         if outside:
             rate = f"The learning rate went up to {run.peak_rate:g}" if run.rated else "No learning rate was seen"
-            return Verdict(Status.ERROR, f"{said}. {rate}. {outside}", SETTLES)
+            return Verdict(Status.ERROR, f"{measured}. {rate}. {outside}", SETTLES)
         if run.accuracy >= threshold - noise_band(threshold, run.reviews, standard.noise) and not dull:
             others = other_seeds(method, asked, seen)
             if not others:
-                return Verdict(Status.ERROR, f"{said}. {CLOSE}", SETTLES, again=True)
+                return Verdict(Status.ERROR, f"{measured}. {CLOSE}", SETTLES, again=True)
             reached = fmean((run.accuracy, *others))
-            said += f". With other seeds: {', '.join(f'{value:.3f}' for value in others)}; the mean is {reached:.3f}"
+            measured += (
+                f". With other seeds: {', '.join(f'{value:.3f}' for value in others)}; the mean is {reached:.3f}"
+            )
             if reached >= threshold:
-                return passed(f"{said}.")
+                return passed(f"{measured}.")
     miss = failed(
-        f"{said}.",
+        f"{measured}.",
         "Does the loss go down? Look at the learning rate, the number of epochs, and whether the labels reach the model.",
     )
     return miss if dull else in_linear_range(miss, reached, threshold, standard.linear_range)
@@ -167,8 +169,8 @@ def in_linear_range(miss: Verdict, reached: float, threshold: float, width: floa
     share = 1.0 - (threshold - reached) / width if width > 0 else 0.0
     if not 0.0 < share < 1.0:
         return miss
-    told = f"{miss.message} Points fall linearly from {threshold:.2f} to none at {threshold - width:.2f}."
-    return replace(miss, message=told, share=share)
+    message = f"{miss.message} Points fall linearly from {threshold:.2f} to none at {threshold - width:.2f}."
+    return replace(miss, message=message, share=share)
 
 
 def in_earnest(run: Run) -> bool:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from grader.inside.agent import Context, said
+from grader.inside.agent import Context, describe_error
 from grader.inside.distilbert import find_root
 from grader.inside.witness import Run, states
 
@@ -151,7 +151,7 @@ def _run(context: Context, run: Run, body: dict[str, Any], encoded: list[list[in
         answer["half"] = any(p.element_size() < 4 for p in sys.modules["torch"].nn.Module.parameters(model))
         answer["logits"] = logits_for(model, encoded, batch)
     except Exception as error:
-        answer["raised"] = said(error)[:300]
+        answer["raised"] = describe_error(error)[:300]
     return answer
 
 

@@ -72,7 +72,7 @@ def conform(
 ) -> list[Finding]:
     """Run all checks in `mode` on this host, handing each finding to `on_finding` as it comes; `options` go to the pool.
 
-    `started` is told first why kernels start cold although they were to start warm, empty when they do start warm.
+    `started` gets first why kernels start cold although they were to start warm, empty when they do start warm.
     Raises SandboxError when no box can be built at all (its text says what to install), UsageError for mode `none`:
     without a box the attempts would be made on this very machine.
     """

@@ -20,7 +20,7 @@ from grader.errors import EngineError
 from grader.runs.directory import RunDirectory
 from grader.runs.engines import LocalEngine, choose_engine
 from tests.engines.slurm.cluster import ROOT, NoSlurmError, becomes, jobs_of, no_jobs_of, profile, slurm
-from tests.engines.toys import ADD, CLASS, SHOUT, grade_on, said, totals
+from tests.engines.toys import ADD, CLASS, SHOUT, grade_on, reports_of, totals
 from tests.pipeline.chaos import Batch
 from tests.pipeline.conftest import notebook_bytes
 
@@ -125,7 +125,7 @@ def test_ctrl_c_twice_gives_the_jobs_back(cluster) -> None:
     stages = batch.run / ".stages"
     assert becomes(lambda: any("cell 2" in path.read_text() for path in stages.glob("*")))
     batch.interrupt(process, 2)
-    assert batch.end_of(process) == 130, batch.said()
+    assert batch.end_of(process) == 130, batch.output()
     assert batch.done() == set()
     assert not list(batch.run.rglob("*.part"))
     assert no_jobs_of("twice")
@@ -136,7 +136,7 @@ def test_a_walltime_that_is_hit_costs_nobody_anything(cluster, walltime_run) -> 
     process, root = walltime_run
     code = process.wait(timeout=500)
     assert code == 0, (cluster / "walltime.log").read_text()
-    assert totals(said(RunDirectory(root))) == [9] * 11
+    assert totals(reports_of(RunDirectory(root))) == [9] * 11
     assert "Time limit exhausted" in (cluster / "slurmctld.log").read_text()
     assert no_jobs_of("walltime")
 
@@ -203,7 +203,7 @@ def test_the_sample_class_on_four_jobs_equals_the_run_on_this_machine(cluster, s
         counts, cancelled, limited = disturb(process, there)
     finally:
         process.terminate()
-    assert process.returncode in (0, 3), there.said()
+    assert process.returncode in (0, 3), there.output()
     assert cancelled
     assert limited
     assert f"Time limit exhausted for JobId={limited}" in (cluster / "slurmctld.log").read_text()
