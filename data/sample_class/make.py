@@ -20,10 +20,15 @@ from pathlib import Path
 
 import nbformat
 
-from grader.authoring import Fragment, compose, read_fragments
 from grader.authoring.canonical import dumps
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+if str(ROOT) not in sys.path:  # as a script: Python then looks beside this file only, and the tests lie at the top
+    sys.path.insert(0, str(ROOT))
+
+from tests.corpus.handwriting import Fragment, compose, read_fragments  # noqa: E402
+
 TITLE = "Assignment 4: fine-tuning (98765)"
 TOTALS = ("Assignments Current Score", "Current Score", "Final Score")
 SECTIONS = ("DAT450 LP2", "DIT247 LP2")

@@ -21,10 +21,10 @@ from grader.errors import UsageError
 from grader.grading.context import Ground
 from grader.grading.pipeline import Workplace, single_submission
 from grader.grading.report import report_for
-from grader.matrix import Judged, difference, load_corpus, rows, summary
 from grader.records import Report, Status
 from grader.reports import report_markdown
 from grader.runs.directory import write_atomically
+from tests.corpus.matrix import Judged, difference, load_corpus, rows, summary
 
 __all__ = ["run"]
 

@@ -15,7 +15,7 @@ ROWS: list[set[str]] = [
     {"errors", "sandbox.contract"},
     {"records"},
     {"serialization"},
-    {"rubric", "matrix", "grading.wire"},
+    {"rubric", "grading.wire"},
     {"notebook", "intake", "sandbox", "bundles", "assignments", "authoring", "inside"},
     {"reports", "lms"},
     {"grading", "runs.directory", "runs.hold", "runs.marks"},

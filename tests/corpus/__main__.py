@@ -10,8 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-from grader.matrix import difference, summary
 from tests.corpus import judged
+from tests.corpus.matrix import difference, summary
 
 
 def main(arguments: list[str] | None = None) -> int:

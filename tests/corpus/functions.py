@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from grader.assignments import load_assignment
 from grader.grading.wire import decode, encode
 from grader.inside import agent
-from grader.matrix import Difference, Judged, difference
 from grader.records import Attempt, Evidence, Observation, Verdict
 from grader.rubric.judge import judge
 from grader.rubric.questions import Draw, Question, generator
+from tests.corpus.matrix import Difference, Judged, difference
 
 ASSIGNMENT = load_assignment("finetuning")
 ASKED = ("count", "extract", "replace", "lora")

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from grader.matrix import Judged
+from tests.corpus.matrix import Judged
 
 
 def functions(wanted: str = "", every: int = 1) -> Iterator[Judged]:

@@ -13,8 +13,8 @@ import pytest
 
 from grader.cli.main import main
 from grader.errors import UsageError
-from grader.matrix import Judged, difference, load_corpus, rows, summary
 from grader.records import Status, Verdict
+from tests.corpus.matrix import Judged, difference, load_corpus, rows, summary
 from tests.pipeline.conftest import notebook_bytes
 
 OK, LOST, DOUBT = Verdict(Status.PASSED), Verdict(Status.FAILED, "no"), Verdict(Status.ERROR, "?")
@@ -53,7 +53,7 @@ def test_rows_count_every_verdict_once():
 
 
 CORPUS = """
-from grader.matrix import Judged
+from tests.corpus.matrix import Judged
 from grader.records import Status, Verdict
 def judged():
     print("what students print")

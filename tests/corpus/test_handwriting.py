@@ -2,8 +2,8 @@
 
 import pytest
 
-from grader.authoring import Fragment, compose, fragments_of, read_fragments
 from grader.errors import DeclarationError
+from tests.corpus.handwriting import Fragment, compose, fragments_of, read_fragments
 
 GOOD = """# Title
 
