@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib
 import io
 import secrets
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from rich.table import Table
 
@@ -24,7 +28,6 @@ from grader.grading.report import report_for
 from grader.records import Report, Status
 from grader.reports import report_markdown
 from grader.runs.directory import write_atomically
-from tests.corpus.matrix import Judged, difference, load_corpus, rows, summary
 
 __all__ = ["run"]
 
@@ -38,10 +41,11 @@ def run(options: argparse.Namespace) -> int:
     own = corpus_path() if options.assignment == ASSIGNMENT else None
     folder = None if options.no_corpus else options.corpus or own
     if folder is not None:
-        cases, seconds = _judge(folder)
-        table, differences = _matrix(cases, seconds)
-        tables.append(table)
-        wrong += differences
+        corpus = _load_corpus(folder)
+        cases, seconds = _judge(corpus)
+        matrix = corpus.matrix(cases)
+        tables.append(_show(matrix, seconds))
+        wrong += len(matrix.wrong)
     if options.markdown:
         write_atomically(options.markdown, "\n\n".join(tables))
     return 1 if wrong else 0
@@ -80,14 +84,37 @@ def _graded(workplace: Workplace, path: Path) -> Report:
     return report_for(workplace.ground, submission, result)
 
 
-def _judge(folder: Path) -> tuple[list[Judged], dict[str, float]]:
+def _load_corpus(folder: Path) -> ModuleType:
+    """Import the package of a corpus; trusted code, it is run as it is. Raises UsageError where the folder is no such package.
+
+    Its `judged()` yields the cases, each with the `part` of the corpus that it belongs to; its `matrix(cases)` returns what is
+    printed here (see `tests/corpus/matrix.py`).
+    """
+    folder = folder.resolve()
+    if not (folder / "__init__.py").is_file():
+        raise UsageError(f"{folder} is not a corpus: it has no __init__.py (docs/judging.md)")
+    top, name = folder.parent, folder.name
+    while (top / "__init__.py").is_file():
+        top, name = top.parent, f"{top.name}.{name}"
+    if str(top) not in sys.path:
+        sys.path.insert(0, str(top))
+    module = importlib.import_module(name)
+    for function in ("judged", "matrix"):
+        if not callable(getattr(module, function, None)):
+            raise UsageError(
+                f"{folder} is not a corpus: its __init__.py has no function {function}() (docs/judging.md)"
+            )
+    return module
+
+
+def _judge(corpus: ModuleType) -> tuple[list[Any], dict[str, float]]:
     """Judge a corpus; returns its cases, and the wall seconds of each of its parts."""
-    cases: list[Judged] = []
+    cases: list[Any] = []
     seconds: dict[str, float] = {}
     with bar(unit=False) as progress:
         task = progress.add_task("judging the corpus", total=None)
         last = time.perf_counter()
-        for case in _silently(load_corpus(folder)()):
+        for case in _silently(corpus.judged()):
             now = time.perf_counter()
             seconds[case.part] = seconds.get(case.part, 0.0) + now - last
             last = now
@@ -96,7 +123,7 @@ def _judge(folder: Path) -> tuple[list[Judged], dict[str, float]]:
     return cases, seconds
 
 
-def _silently(cases: Iterator[Judged]) -> Iterator[Judged]:
+def _silently(cases: Iterator[Any]) -> Iterator[Any]:
     """Keep what the cases print off the terminal."""
     while True:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -106,23 +133,25 @@ def _silently(cases: Iterator[Judged]) -> Iterator[Judged]:
         yield case
 
 
-def _matrix(cases: list[Judged], seconds: dict[str, float]) -> tuple[str, int]:
-    """Print the matrix; returns it as Markdown, and the number of cases that are not judged as labelled."""
-    head = ("criterion", "kept", "false fail", "caught", "missed", "review")
-    table = Table(*head, title="labelled corpus, by criterion", title_justify="left")
+def _show(matrix: Any, seconds: dict[str, float]) -> str:
+    """Print the matrix of a corpus; returns it as Markdown."""
+    table = Table(*matrix.head, title="labelled corpus, by criterion", title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
-    lines = ["## Labelled corpus", "", "| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
-    for row in rows(cases):
-        cells = (row.criterion, *map(str, (row.kept, row.taken, row.caught, row.missed, row.review)))
-        table.add_row(*cells, style="red" if row.taken or row.missed or row.review else "")
+    lines = [
+        "## Labelled corpus",
+        "",
+        "| " + " | ".join(matrix.head) + " |",
+        "|---|" + "---:|" * (len(matrix.head) - 1),
+    ]
+    for cells in matrix.rows:
+        wrong = any(cell != "0" for title, cell in zip(matrix.head, cells, strict=True) if title in matrix.unwanted)
+        table.add_row(*cells, style="red" if wrong else "")
         lines.append("| " + " | ".join(cells) + " |")
     console.print(table)
-    wrong = [found for case in cases if (found := difference(case)) is not None]
-    for found in wrong:
+    for found in matrix.wrong:
         console.print(f"{found.kind}: {found.case}: {found.text}", markup=False, style="red", soft_wrap=True)
-    verdict = f"{'BAD' if wrong else 'ok '} corpus: {summary(cases)}"
     took = ", ".join(f"{part} {spent:.0f} s" for part, spent in seconds.items())
-    console.print(f"{verdict} ({took})", soft_wrap=True)
-    lines += ["", f"{summary(cases)}.", *(f"- **{w.kind}** {w.case}: {w.text}" for w in wrong)]
-    return "\n".join(lines) + "\n", len(wrong)
+    console.print(f"{'BAD' if matrix.wrong else 'ok '} corpus: {matrix.summary} ({took})", soft_wrap=True)
+    lines += ["", f"{matrix.summary}.", *(f"- **{w.kind}** {w.case}: {w.text}" for w in matrix.wrong)]
+    return "\n".join(lines) + "\n"

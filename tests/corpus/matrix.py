@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from grader.errors import UsageError
 from grader.records import Status, Verdict
 
-__all__ = ["Difference", "Judged", "Row", "difference", "load_corpus", "rows", "summary"]
+__all__ = ["Difference", "Judged", "Matrix", "Row", "difference", "matrix", "rows", "summary"]
 
 KINDS = ("false fail", "miss", "misplaced", "review")
 """How verdicts may differ from a label, the worst first."""
@@ -51,14 +47,30 @@ class Row:
     """Its id."""
     kept: int
     """Must be passed and was."""
-    taken: int
-    """Must be passed and was not: false fails."""
-    caught: int
+    false_fail: int
+    """Must be passed and was not."""
+    true_fail: int
     """Must be lost and was."""
     missed: int
     """Must be lost and was passed."""
     review: int
     """Needs a person, whatever the label says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """What `grader verify` prints of a corpus."""
+
+    head: tuple[str, ...]
+    """Titles of the columns, the first one that of the criteria."""
+    unwanted: tuple[str, ...]
+    """The columns in which every number should be 0."""
+    rows: tuple[tuple[str, ...], ...]
+    """The cells of a line per criterion."""
+    wrong: tuple[Difference, ...]
+    """Submissions whose verdicts are not those of their labels."""
+    summary: str
+    """The corpus in one sentence."""
 
 
 def difference(case: Judged) -> Difference | None:
@@ -84,14 +96,16 @@ def rows(cases: Iterable[Judged]) -> list[Row]:
     counts: dict[str, dict[str, int]] = {}
     for case in cases:
         for criterion, verdict in case.verdicts.items():
-            row = counts.setdefault(criterion, dict.fromkeys(("kept", "taken", "caught", "missed", "review"), 0))
+            row = counts.setdefault(
+                criterion, dict.fromkeys(("kept", "false_fail", "true_fail", "missed", "review"), 0)
+            )
             must_lose, passed = criterion in case.loses, verdict.status is Status.PASSED
             if verdict.status is Status.ERROR:
                 row["review"] += 1
             elif must_lose:
-                row["missed" if passed else "caught"] += 1
+                row["missed" if passed else "true_fail"] += 1
             else:
-                row["kept" if passed else "taken"] += 1
+                row["kept" if passed else "false_fail"] += 1
     return [Row(criterion, **row) for criterion, row in counts.items()]
 
 
@@ -105,23 +119,13 @@ def summary(cases: Iterable[Judged]) -> str:
     return f"{right} right and {len(cases) - right} wrong cases: {counts}"
 
 
-def load_corpus(folder: Path) -> Callable[[], Iterator[Judged]]:
-    """Import the corpus that a Python package holds: its function `judged()` yields every case with its verdicts.
-
-    Trusted code: a corpus is run as it is. Raises UsageError where the folder is no such package.
-    """
-    folder = folder.resolve()
-    if not (folder / "__init__.py").is_file():
-        raise UsageError(
-            f"{folder} is not a corpus: it needs an __init__.py with a function judged() (docs/judging.md)"
-        )
-    top, name = folder.parent, folder.name
-    while (top / "__init__.py").is_file():
-        top, name = top.parent, f"{top.name}.{name}"
-    if str(top) not in sys.path:
-        sys.path.insert(0, str(top))
-    judged = getattr(importlib.import_module(name), "judged", None)
-    if not callable(judged):
-        raise UsageError(f"{folder} is not a corpus: its __init__.py has no function judged() (docs/judging.md)")
-    chosen: Callable[[], Iterator[Judged]] = judged
-    return chosen
+def matrix(cases: Iterable[Judged]) -> Matrix:
+    """All of it, as `grader verify` prints it: a line per criterion, what differs, and the sum."""
+    cases = list(cases)
+    head = ("criterion", "kept", "false fail", "true fail", "missed", "review")
+    lines = tuple(
+        (row.criterion, *map(str, (row.kept, row.false_fail, row.true_fail, row.missed, row.review)))
+        for row in rows(cases)
+    )
+    wrong = tuple(found for case in cases if (found := difference(case)) is not None)
+    return Matrix(head, ("false fail", "missed", "review"), lines, wrong, summary(cases))

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from grader.cli.main import main
+from grader.cli.verify import _load_corpus
 from grader.errors import UsageError
 from grader.records import Status, Verdict
-from tests.corpus.matrix import Judged, difference, load_corpus, rows, summary
+from tests.corpus.matrix import Judged, difference, rows, summary
 from tests.pipeline.conftest import notebook_bytes
 
 OK, LOST, DOUBT = Verdict(Status.PASSED), Verdict(Status.FAILED, "no"), Verdict(Status.ERROR, "?")
@@ -47,14 +48,14 @@ def test_every_difference_has_its_kind(case, kind):
 def test_rows_count_every_verdict_once():
     cases = [judged(a=OK, b=LOST), judged("a", a=LOST, b=OK), judged("a", a=OK, b=DOUBT)]
     a, b = rows(cases)
-    assert (a.criterion, a.kept, a.taken, a.caught, a.missed, a.review) == ("a", 1, 0, 1, 1, 0)
-    assert (b.criterion, b.kept, b.taken, b.caught, b.missed, b.review) == ("b", 1, 1, 0, 0, 1)
+    assert (a.criterion, a.kept, a.false_fail, a.true_fail, a.missed, a.review) == ("a", 1, 0, 1, 1, 0)
+    assert (b.criterion, b.kept, b.false_fail, b.true_fail, b.missed, b.review) == ("b", 1, 1, 0, 0, 1)
     assert summary(cases) == "1 right and 2 wrong cases: 1 false fails, 0 misses, 0 misplaced, 1 to review"
 
 
 CORPUS = """
-from tests.corpus.matrix import Judged
 from grader.records import Status, Verdict
+from tests.corpus.matrix import Judged, matrix
 def judged():
     print("what students print")
     yield Judged("one", "toys", frozenset({LABEL}), {"add/sum": Verdict(Status.FAILED, "seen 4")})
@@ -85,11 +86,11 @@ def test_verify_prints_the_matrix_and_fails_on_a_difference(tmp_path, capsys, mo
 def test_a_folder_without_judged_is_no_corpus(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     with pytest.raises(UsageError, match=r"__init__\.py"):
-        load_corpus(tmp_path)
+        _load_corpus(tmp_path)
     (tmp_path / "nothing_judged").mkdir()
     (tmp_path / "nothing_judged" / "__init__.py").write_text("", encoding="utf-8")
     with pytest.raises(UsageError, match="no function judged"):
-        load_corpus(tmp_path / "nothing_judged")
+        _load_corpus(tmp_path / "nothing_judged")
 
 
 def _burn():
