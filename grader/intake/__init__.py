@@ -1,6 +1,6 @@
 """Intake: from a Canvas archive, a folder or a single file to submissions, with nothing lost on the way."""
 
-from grader.intake.archive import Limits
+from grader.intake.archive import IntakeLimits
 from grader.intake.names import EntryName, parse_canvas_name, parse_moodle_path
 from grader.intake.roster import AssignmentColumn, Roster, RosterEntry, read_roster
 from grader.intake.take import Intake, LedgerLine, take_in
@@ -9,8 +9,8 @@ __all__ = [
     "AssignmentColumn",
     "EntryName",
     "Intake",
+    "IntakeLimits",
     "LedgerLine",
-    "Limits",
     "Roster",
     "RosterEntry",
     "parse_canvas_name",

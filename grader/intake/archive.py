@@ -20,7 +20,17 @@ from typing import BinaryIO
 from grader.errors import StoreError, SubmissionError, UsageError
 from grader.intake.names import is_noise, repaired
 
-__all__ = ["Found", "Limits", "Stage", "looks_like_zip", "read_file", "read_folder", "read_zip", "unpack", "walk"]
+__all__ = [
+    "ArchiveEntry",
+    "IntakeLimits",
+    "Stage",
+    "looks_like_zip",
+    "read_file",
+    "read_folder",
+    "read_zip",
+    "unpack",
+    "walk",
+]
 
 _CHUNK = 1 << 20
 _DAMAGE = (
@@ -40,7 +50,7 @@ _END_RECORD_64 = 56 + 20  # the record of archives above 4 GB, and its locator
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class IntakeLimits:
     """How much intake takes in. Sizes are in bytes, unpacked."""
 
     file_bytes: int = 200_000_000
@@ -60,7 +70,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ArchiveEntry:
     """One entry of a source: staged, or refused with a reason."""
 
     entry: str
@@ -130,7 +140,7 @@ def looks_like_zip(path: Path) -> bool:
         return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 
 
-def read_file(path: Path, stage: Stage, limits: Limits) -> Found:
+def read_file(path: Path, stage: Stage, limits: IntakeLimits) -> ArchiveEntry:
     """Stage one file that a person named. Raises UsageError when it cannot be read."""
     name = repaired(path.name)
     try:
@@ -139,7 +149,7 @@ def read_file(path: Path, stage: Stage, limits: Limits) -> Found:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
 
 
-def read_folder(root: Path, stage: Stage, limits: Limits, skip: Path) -> list[Found]:
+def read_folder(root: Path, stage: Stage, limits: IntakeLimits, skip: Path) -> list[ArchiveEntry]:
     """Stage all files below `root`, in a fixed order; links and devices are refused.
 
     The child of `root` that is or holds `skip` (the run's own folder) is not entered. Raises
@@ -149,29 +159,29 @@ def read_folder(root: Path, stage: Stage, limits: Limits, skip: Path) -> list[Fo
         next(root.iterdir(), None)
     except OSError as error:
         raise UsageError(f"cannot read the folder {root}: {error.strerror}") from error
-    found: list[Found] = []
+    found: list[ArchiveEntry] = []
     for path in walk(root, skip.resolve()):
         if len(found) >= limits.entries:
             raise UsageError(f"{root} holds more than {limits.entries} files; give the folder of the submissions only")
         parts = tuple(repaired(part) for part in path.relative_to(root).parts)
         entry = "/".join(parts)
         if is_noise(parts):
-            found.append(Found(entry, parts, noise=True))
+            found.append(ArchiveEntry(entry, parts, noise=True))
             continue
         try:
             mode = path.lstat().st_mode
             if stat.S_ISREG(mode):
                 found.append(_staged_file(path, entry, parts, stage, limits))
             elif stat.S_ISDIR(mode):
-                found.append(Found(entry, parts, refusal="the folder is empty or cannot be listed"))
+                found.append(ArchiveEntry(entry, parts, refusal="the folder is empty or cannot be listed"))
             else:
-                found.append(Found(entry, parts, refusal=f"it is {_special(mode)}, not a file"))
+                found.append(ArchiveEntry(entry, parts, refusal=f"it is {_special(mode)}, not a file"))
         except OSError as error:
-            found.append(Found(entry, parts, refusal=f"it cannot be read ({error.strerror})"))
+            found.append(ArchiveEntry(entry, parts, refusal=f"it cannot be read ({error.strerror})"))
     return found
 
 
-def read_zip(path: Path, stage: Stage, limits: Limits) -> list[Found]:
+def read_zip(path: Path, stage: Stage, limits: IntakeLimits) -> list[ArchiveEntry]:
     """Stage all entries of a class's archive.
 
     Raises UsageError when it is no zip file, damaged as a whole, or has absurdly many entries.
@@ -187,7 +197,7 @@ def read_zip(path: Path, stage: Stage, limits: Limits) -> list[Found]:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
 
 
-def unpack(path: Path, stage: Stage, limits: Limits) -> list[Found]:
+def unpack(path: Path, stage: Stage, limits: IntakeLimits) -> list[ArchiveEntry]:
     """Stage all entries of a student's own zip, one level deep; SubmissionError says why that cannot be done."""
     try:
         return _read_zip(path, stage, limits, limits.inner_entries, limits.inner_total_bytes)
@@ -200,9 +210,9 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.0f} MB" if size >= 1_000_000 else f"{size} bytes"
 
 
-def _read_zip(path: Path, stage: Stage, limits: Limits, entries: int, total: int) -> list[Found]:
+def _read_zip(path: Path, stage: Stage, limits: IntakeLimits, entries: int, total: int) -> list[ArchiveEntry]:
     _check_directory(path, entries)
-    found: list[Found] = []
+    found: list[ArchiveEntry] = []
     try:
         archive = zipfile.ZipFile(path)
     except _DAMAGE as error:
@@ -216,25 +226,27 @@ def _read_zip(path: Path, stage: Stage, limits: Limits, entries: int, total: int
             entry = repaired(info.filename) or "(no name)"
             if info.filename.endswith("/"):  # is_dir() fails on an empty name
                 if info.file_size:
-                    found.append(Found(entry, parts, refusal="it calls itself a folder but holds bytes", unsafe=unsafe))
+                    found.append(
+                        ArchiveEntry(entry, parts, refusal="it calls itself a folder but holds bytes", unsafe=unsafe)
+                    )
                 continue  # what is in a folder has entries of its own
             if is_noise(parts):
-                found.append(Found(entry, parts, noise=True))
+                found.append(ArchiveEntry(entry, parts, noise=True))
                 continue
             refusal = _refusal(info, limits, total)
             if refusal:
-                found.append(Found(entry, parts, refusal=refusal, unsafe=unsafe))
+                found.append(ArchiveEntry(entry, parts, refusal=refusal, unsafe=unsafe))
                 continue
             try:
                 with archive.open(info) as stream:
                     staged, size, digest = stage.take(stream, min(limits.file_bytes, total))  # type: ignore[arg-type]
             except SubmissionError as error:
-                found.append(Found(entry, parts, refusal=str(error), unsafe=unsafe))
+                found.append(ArchiveEntry(entry, parts, refusal=str(error), unsafe=unsafe))
             except _DAMAGE:
-                found.append(Found(entry, parts, refusal="its bytes in the archive are damaged", unsafe=unsafe))
+                found.append(ArchiveEntry(entry, parts, refusal="its bytes in the archive are damaged", unsafe=unsafe))
             else:
                 total -= size
-                found.append(Found(entry, parts, staged, size, digest, unsafe=unsafe))
+                found.append(ArchiveEntry(entry, parts, staged, size, digest, unsafe=unsafe))
     return found
 
 
@@ -259,7 +271,7 @@ def _check_directory(path: Path, entries: int) -> None:
         raise SubmissionError(f"it lists more than the {entries} entries that are allowed")
 
 
-def _refusal(info: zipfile.ZipInfo, limits: Limits, total: int) -> str:
+def _refusal(info: zipfile.ZipInfo, limits: IntakeLimits, total: int) -> str:
     mode = info.external_attr >> 16
     if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
         return f"it is {_special(mode)}, not a file"
@@ -310,15 +322,15 @@ def walk(root: Path, skip: Path) -> Iterator[Path]:
             yield child
 
 
-def _staged_file(path: Path, entry: str, parts: tuple[str, ...], stage: Stage, limits: Limits) -> Found:
+def _staged_file(path: Path, entry: str, parts: tuple[str, ...], stage: Stage, limits: IntakeLimits) -> ArchiveEntry:
     try:
         with path.open("rb") as stream:
             if path.stat().st_size > limits.file_bytes:
                 raise SubmissionError(f"it is larger than {megabytes(limits.file_bytes)}")
             staged, size, digest = stage.take(stream, limits.file_bytes)
     except SubmissionError as error:
-        return Found(entry, parts, refusal=str(error))
-    return Found(entry, parts, staged, size, digest)
+        return ArchiveEntry(entry, parts, refusal=str(error))
+    return ArchiveEntry(entry, parts, staged, size, digest)
 
 
 def _special(mode: int) -> str:

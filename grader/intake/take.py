@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grader.errors import StoreError, UsageError
-from grader.intake.archive import Limits, Stage, looks_like_zip, read_file, read_folder, read_zip
-from grader.intake.choice import Handed, code_of, look_at
-from grader.intake.claims import Claim, claim
-from grader.intake.hand_in import HandIn, Ledger, LedgerLine
+from grader.intake.archive import IntakeLimits, Stage, looks_like_zip, read_file, read_folder, read_zip
 from grader.intake.names import compact, printable, shown, without_resubmission_suffix
-from grader.intake.placing import Places, identifier
+from grader.intake.owners import Claim, claim
 from grader.intake.roster import Roster, RosterEntry
+from grader.intake.selection import UploadedFile, code_of, look_at
+from grader.intake.storage import StoragePaths, identifier
+from grader.intake.student_upload import Ledger, LedgerLine, StudentUpload
 from grader.records import Notice, Submission
 
 __all__ = ["Intake", "LedgerLine", "take_in"]
@@ -51,7 +51,7 @@ def take_in(
     *,
     relative_to: Path | None = None,
     starters: Sequence[Path] = (),
-    limits: Limits = Limits(),  # noqa: B008 (frozen)
+    limits: IntakeLimits = IntakeLimits(),  # noqa: B008 (frozen)
 ) -> Intake:
     """Copy the submissions found in `sources` to `into/<id>/handed-in/` and say whose they are.
 
@@ -68,7 +68,9 @@ def take_in(
 class _Intake:
     """One call of `take_in`: what its steps share."""
 
-    def __init__(self, into: Path, roster: Roster | None, base: Path, starters: Sequence[Path], limits: Limits) -> None:
+    def __init__(
+        self, into: Path, roster: Roster | None, base: Path, starters: Sequence[Path], limits: IntakeLimits
+    ) -> None:
         self.into, self.base, self.limits = into, base, limits
         self.roster = roster or Roster(())
         self.known_class = roster is not None
@@ -77,7 +79,7 @@ class _Intake:
         self.ledger = Ledger()
 
     def run(self, sources: Sequence[Path]) -> Intake:
-        hand_ins: list[HandIn] = []
+        uploads: list[StudentUpload] = []
         with Stage(self.into / ".staging") as stage:
             labels: set[str] = set()
             for source in self._distinct(sources):
@@ -85,8 +87,8 @@ class _Intake:
                 name = printable(source.resolve().name) or "source"
                 label = name if name not in labels else f"{name} ({len(labels) + 1})"
                 labels.add(label)
-                hand_ins += self._read(source, label, stage)
-            chosen = self._merge(hand_ins)
+                uploads += self._read(source, label, stage)
+            chosen = self._merge(uploads)
             submissions = self._finish(chosen)
         present = {student for submission in submissions for student in submission.student_ids}
         missing = tuple(e for e in self.roster.entries if e.id not in present and not e.is_test_student)
@@ -107,7 +109,7 @@ class _Intake:
             found.setdefault(source.resolve(), source)
         return list(found.values())
 
-    def _read(self, source: Path, label: str, stage: Stage) -> list[HandIn]:
+    def _read(self, source: Path, label: str, stage: Stage) -> list[StudentUpload]:
         """Stage one source and sort its entries by student."""
         single = False
         if source.is_dir():
@@ -133,18 +135,18 @@ class _Intake:
             self.ledger.add(label, stray.found.entry, stray.reason)
             text = f"{shown(stray.found.entry)} in {shown(label)} was left out because {stray.reason}."
             self.notices.append(Notice("left-out", text))
-        by_key: dict[tuple[str, ...], HandIn] = {}
+        by_key: dict[tuple[str, ...], StudentUpload] = {}
         for item in claims:
-            by_key.setdefault(item.key, HandIn(item.key, label)).add(item, self.ledger)
-        for hand_in in by_key.values():
+            by_key.setdefault(item.key, StudentUpload(item.key, label)).add(item, self.ledger)
+        for upload in by_key.values():
             if single:
-                self._add_imported(hand_in, source, stage)
-            hand_in.choose(self.ledger, stage, self.limits, self.starters)
+                self._add_imported(upload, source, stage)
+            upload.choose(self.ledger, stage, self.limits, self.starters)
         return list(by_key.values())
 
-    def _add_imported(self, hand_in: HandIn, source: Path, stage: Stage) -> None:
+    def _add_imported(self, upload: StudentUpload, source: Path, stage: Stage) -> None:
         """Take along the modules beside a single notebook that it imports, as Jupyter would find them."""
-        code = "\n".join(part for file in hand_in.files for part in look_at(file.staged, file.name).code)
+        code = "\n".join(part for file in upload.files for part in look_at(file.staged, file.name).code)
         modules = {
             module.strip().split(" ")[0].split(".")[0]
             for one, several in _IMPORT.findall(code)
@@ -154,15 +156,15 @@ class _Intake:
             path = source.parent / f"{module}.py"
             if path.is_file() and path != source:
                 found = read_file(path, stage, self.limits)
-                hand_in.add(Claim(found, hand_in.key, hand_in.claims[0].label, (path.name,)), self.ledger)
+                upload.add(Claim(found, upload.key, upload.claims[0].label, (path.name,)), self.ledger)
                 text = f"{shown(path.name)} beside the notebook was taken along because the notebook imports it."
-                hand_in.notices.append(Notice("module-beside", text))
+                upload.notices.append(Notice("module-beside", text))
 
-    def _merge(self, hand_ins: Iterable[HandIn]) -> list[HandIn]:
+    def _merge(self, uploads: Iterable[StudentUpload]) -> list[StudentUpload]:
         """Keep one hand-in per student: the last that has a notebook, else the last."""
-        by_key: dict[tuple[str, ...], list[HandIn]] = {}
-        for hand_in in hand_ins:
-            by_key.setdefault(hand_in.key, []).append(hand_in)
+        by_key: dict[tuple[str, ...], list[StudentUpload]] = {}
+        for upload in uploads:
+            by_key.setdefault(upload.key, []).append(upload)
         chosen = []
         for group in by_key.values():
             best = next((h for h in reversed(group) if h.pick.judged is not None), group[-1])
@@ -182,17 +184,17 @@ class _Intake:
             chosen.append(best)
         return chosen
 
-    def _finish(self, hand_ins: list[HandIn]) -> list[Submission]:
+    def _finish(self, uploads: list[StudentUpload]) -> list[Submission]:
         """Give ids, move the files to their places, make the records."""
-        drafts = [(*self._who(hand_in), hand_in) for hand_in in hand_ins]
+        drafts = [(*self._who(upload), upload) for upload in uploads]
         # Ids of a learning platform come first: a file called 12345.ipynb must not take a student's id.
         drafts.sort(key=lambda d: (d[2].key[0] not in ("user", "moodle"), d[0].casefold(), d[0], d[2].key))
         taken: set[str] = set()
         submissions = []
-        for name, members, hand_in in drafts:
-            name_on_disk = identifier(hand_in.key, hand_in.claims[0].label, taken)
+        for name, members, upload in drafts:
+            name_on_disk = identifier(upload.key, upload.claims[0].label, taken)
             taken.add(name_on_disk.casefold())
-            submissions.append(self._place(name_on_disk, name, members, hand_in))
+            submissions.append(self._place(name_on_disk, name, members, upload))
         for student, count in Counter(i for s in submissions for i in s.student_ids).items():
             if count > 1:
                 text = (
@@ -201,47 +203,47 @@ class _Intake:
                 self.notices.append(Notice("several-submissions", text))
         return sorted(submissions, key=lambda s: (s.display_name.casefold(), s.display_name, s.id))
 
-    def _who(self, hand_in: HandIn) -> tuple[str, tuple[RosterEntry, ...]]:
+    def _who(self, upload: StudentUpload) -> tuple[str, tuple[RosterEntry, ...]]:
         """Return the name to show and the students of the roster it counts for."""
-        first = hand_in.claims[0]
+        first = upload.claims[0]
         label = printable(first.label) or "(no name)"
-        if hand_in.key[0] != "user":
-            if self.known_class and hand_in.key[0] != "anon":
-                self._unknown(hand_in)
+        if upload.key[0] != "user":
+            if self.known_class and upload.key[0] != "anon":
+                self._unknown(upload)
             return label, ()
-        entry = self.roster.by_id.get(hand_in.key[1])
-        members = self.roster.group_of(first.label, hand_in.key[1])
+        entry = self.roster.by_id.get(upload.key[1])
+        members = self.roster.group_of(first.label, upload.key[1])
         # The representative first: to Canvas, the upload is that student's.
-        members = tuple(sorted(members, key=lambda member: member.id != hand_in.key[1]))
+        members = tuple(sorted(members, key=lambda member: member.id != upload.key[1]))
         if members:
             names = ", ".join(member.name for member in members)
-            hand_in.notices.append(Notice("group", f"Handed in by the group {shown(members[0].group)}: {names}."))
+            upload.notices.append(Notice("group", f"Handed in by the group {shown(members[0].group)}: {names}."))
             return members[0].group, members
         if entry is None:
             if self.known_class:
-                self._unknown(hand_in)
+                self._unknown(upload)
             return label, ()
         if first.matched:
             text = f"{shown(first.label)} was matched to {entry.name} in the class list by name."
-            hand_in.notices.append(Notice("matched-by-name", text))
+            upload.notices.append(Notice("matched-by-name", text))
         elif first.name and sorted(compact(first.label)) != sorted(compact(entry.name)):
             text = (
                 f"Handed in under the name {shown(first.label)}, not {entry.name}: probably a group. The score counts for "
                 f"{entry.name}; a list of groups adds the other members."
             )
-            hand_in.notices.append(Notice("group", text))
+            upload.notices.append(Notice("group", text))
             return f"{label} ({entry.name})", (entry,)
         return entry.name, (entry,)
 
-    def _unknown(self, hand_in: HandIn) -> None:
+    def _unknown(self, upload: StudentUpload) -> None:
         text = "Not in the class list: graded, but left out of the gradebook file."
-        hand_in.notices.append(Notice("not-in-roster", text))
+        upload.notices.append(Notice("not-in-roster", text))
 
-    def _place(self, identifier: str, name: str, members: tuple[RosterEntry, ...], hand_in: HandIn) -> Submission:
+    def _place(self, identifier: str, name: str, members: tuple[RosterEntry, ...], upload: StudentUpload) -> Submission:
         """Move one hand-in's files under its id and make the record."""
-        picked, notices = hand_in.pick, list(hand_in.notices)
+        picked, notices = upload.pick, list(upload.notices)
         folder = self.into / identifier / _FOLDER
-        places, moves = Places(), dict[Path, Handed]()
+        places, moves = StoragePaths(), dict[Path, UploadedFile]()
         path = ""
         home: tuple[str, ...] = ()
         if picked.judged is not None:
@@ -261,27 +263,27 @@ class _Intake:
             target = folder.joinpath(*places.give(parts))
             companions.append(self._give(moves, file, target, identifier, "companion"))
         _move(folder, moves)
-        for line in hand_in.lines:
+        for line in upload.lines:
             self.ledger.set(line, submission=identifier)
-        names = [item.name for item in hand_in.claims if item.name is not None]
+        names = [item.name for item in upload.claims if item.name is not None]
         late = any(entry.late for entry in names)
         if late:
             notices.insert(0, Notice("late", "Handed in late, says Canvas (not how late)."))
         uploads = sorted((int(entry.attachment_id), entry.attachment_id) for entry in names if entry.attachment_id)
         judged = picked.judged
         attachment = judged.attachment_id if judged else uploads[-1][1] if uploads else None
-        shown_file = judged or max(hand_in.files, key=lambda f: int(f.attachment_id or 0), default=None)
+        shown_file = judged or max(upload.files, key=lambda f: int(f.attachment_id or 0), default=None)
         sections = dict.fromkeys(member.section for member in members if member.section)
         return Submission(
             id=identifier,
             student_ids=tuple(m.id for m in members)
-            or ((hand_in.key[1],) if hand_in.key[0] in ("user", "moodle") else ()),
+            or ((upload.key[1],) if upload.key[0] in ("user", "moodle") else ()),
             display_name=name,
-            file_name=printable(shown_file.name if shown_file else hand_in.claims[0].parts[-1]),
+            file_name=printable(shown_file.name if shown_file else upload.claims[0].parts[-1]),
             path=path,
             sha256=judged.sha256 if judged else "",
             late=late,
-            anonymous_id=hand_in.key[1] if hand_in.key[0] == "anon" else None,
+            anonymous_id=upload.key[1] if upload.key[0] == "anon" else None,
             attachment_id=attachment,
             section=", ".join(sections) or None,
             companions=tuple(companions),
@@ -289,7 +291,9 @@ class _Intake:
             problem=picked.problem if judged is None else None,
         )
 
-    def _give(self, moves: dict[Path, Handed], file: Handed, target: Path, identifier: str, fate: str) -> str:
+    def _give(
+        self, moves: dict[Path, UploadedFile], file: UploadedFile, target: Path, identifier: str, fate: str
+    ) -> str:
         """Note where a file goes; returns its path as it is recorded."""
         moves[target] = file
         self.ledger.set(file.line, fate=fate, submission=identifier)
@@ -299,7 +303,7 @@ class _Intake:
             raise UsageError(f"{self.into} is not inside the run directory {self.base}") from None
 
 
-def _move(folder: Path, moves: Mapping[Path, Handed]) -> None:
+def _move(folder: Path, moves: Mapping[Path, UploadedFile]) -> None:
     """Make `folder` hold the files of `moves` and nothing else; what holds just these already is left as it is."""
     there = {Path(root, name) for root, _, names in os.walk(folder) for name in names}
     if there == set(moves) and all(_same(file, target) for target, file in moves.items()):
@@ -313,7 +317,7 @@ def _move(folder: Path, moves: Mapping[Path, Handed]) -> None:
             raise StoreError(f"cannot write {target}: {error.strerror}") from error
 
 
-def _same(file: Handed, target: Path) -> bool:
+def _same(file: UploadedFile, target: Path) -> bool:
     try:
         if target.is_symlink() or target.stat().st_size != file.size:
             return False

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from grader.errors import SubmissionError, UsageError
-from grader.intake import Intake, Limits, take_in
+from grader.intake import Intake, IntakeLimits, take_in
 from grader.intake.archive import Stage, read_zip, unpack
 
 from .conftest import make_notebook as nb
@@ -167,7 +167,7 @@ def test_a_bomb_is_refused_without_writing_it(
 
 def test_growth_is_bounded_from_a_size_on(tmp_path: Path, into: Path) -> None:
     path = write_zip(tmp_path / "a.zip", [("a_111_1000_l.ipynb", b"0" * 3_000_000), *GOOD.items()])
-    intake = take_in([path], into, limits=Limits(ratio_from=2_000_000))
+    intake = take_in([path], into, limits=IntakeLimits(ratio_from=2_000_000))
     assert "zip bombs" in (intake.submissions[0].problem or "")
     assert take_in([path], into).submissions[0].problem is None, "a printing loop compresses as well"
 
@@ -182,7 +182,7 @@ def test_a_bomb_that_lies_about_its_size(bomb: bytes, tmp_path: Path, into: Path
 
 def test_the_archive_as_a_whole_is_bounded(tmp_path: Path, into: Path, largest_write: list[int]) -> None:
     path = write_zip(tmp_path / "a.zip", [(f"s_{n}_1000_l.ipynb", b"0" * 1_000_000) for n in range(111, 131)])
-    intake = take_in([path], into, limits=Limits(total_bytes=5_000_000))
+    intake = take_in([path], into, limits=IntakeLimits(total_bytes=5_000_000))
     taken = [s for s in intake.submissions if s.path]
     assert 4 <= len(taken) <= 6 and sum(largest_write) <= 6_000_000
     assert len(intake.submissions) == 20, "the rest is told, student by student"
@@ -193,12 +193,12 @@ def test_the_archive_as_a_whole_is_bounded(tmp_path: Path, into: Path, largest_w
 def test_absurd_numbers_of_entries(tmp_path: Path, into: Path) -> None:
     path = write_zip(tmp_path / "a.zip", [(f"{n}.ipynb", b"") for n in range(30)])
     with pytest.raises(UsageError, match="30 entries"):
-        take_in([path], into, limits=Limits(entries=29))
+        take_in([path], into, limits=IntakeLimits(entries=29))
     with Stage(into) as stage, pytest.raises(SubmissionError, match="30 entries"):
-        unpack(path, stage, Limits(inner_entries=29))
+        unpack(path, stage, IntakeLimits(inner_entries=29))
     # A directory far too long for its number of entries is refused before it is read.
     with Stage(into) as stage, pytest.raises(UsageError, match="lists more than"):
-        read_zip(path, stage, Limits(entries=2))
+        read_zip(path, stage, IntakeLimits(entries=2))
 
 
 def test_folder_entries_may_hold_nothing(tmp_path: Path, into: Path) -> None:

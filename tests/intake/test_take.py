@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from grader.errors import StoreError, UsageError
-from grader.intake import Intake, Limits, Roster, RosterEntry, read_roster, take_in
+from grader.intake import Intake, IntakeLimits, Roster, RosterEntry, read_roster, take_in
 from grader.records import Submission
 
 from .conftest import make_notebook as nb
@@ -348,7 +348,7 @@ def test_a_zip_beside_a_notebook_stays_closed(make_zip: Make, into: Path) -> Non
     ],
 )
 def test_zips_that_are_no_submission(entries: dict[str, bytes], words: str, make_zip: Make, into: Path) -> None:
-    submission = one({"67890_all.zip": zipped(entries)}, make_zip, into, limits=Limits(file_bytes=2_000_000))
+    submission = one({"67890_all.zip": zipped(entries)}, make_zip, into, limits=IntakeLimits(file_bytes=2_000_000))
     assert submission.problem and words in submission.problem.replace("Archives inside archives", "archives"), (
         submission.problem
     )

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from grader.errors import SubmissionError
-from grader.intake.archive import Limits, Stage, looks_like_zip, unpack
-from grader.intake.choice import OFFICE, Handed, Pick, pick
-from grader.intake.claims import Claim, claim
+from grader.intake.archive import IntakeLimits, Stage, looks_like_zip, unpack
 from grader.intake.names import shown
+from grader.intake.owners import Claim, claim
 from grader.intake.roster import Roster
+from grader.intake.selection import OFFICE, Selection, UploadedFile, pick
 from grader.records import Notice
 
-__all__ = ["HandIn", "Ledger", "LedgerLine"]
+__all__ = ["Ledger", "LedgerLine", "StudentUpload"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Ledger:
 
 
 @dataclass(slots=True)
-class HandIn:
+class StudentUpload:
     """What one student handed in, in one source, while it is being sorted out."""
 
     key: tuple[str, ...]
@@ -61,7 +61,7 @@ class HandIn:
     """The source as it was given."""
     claims: list[Claim] = field(default_factory=list)
     """Its entries, refused ones too."""
-    files: list[Handed] = field(default_factory=list)
+    files: list[UploadedFile] = field(default_factory=list)
     """Its staged files."""
     notices: list[Notice] = field(default_factory=list)
     """What was odd so far."""
@@ -69,7 +69,7 @@ class HandIn:
     """A sentence for each entry that was refused."""
     lines: list[int] = field(default_factory=list)
     """Its lines in the ledger."""
-    pick: Pick = field(default_factory=lambda: Pick(None, ()))
+    pick: Selection = field(default_factory=lambda: Selection(None, ()))
     """The outcome of `choose`."""
 
     def add(self, item: Claim, ledger: Ledger) -> None:
@@ -92,7 +92,7 @@ class HandIn:
             self.notices.append(Notice("refused-file", f"{shown(found.entry)} was left out because {found.refusal}."))
             return
         self.files.append(
-            Handed(
+            UploadedFile(
                 parts=item.parts,
                 staged=found.staged,
                 size=found.size,
@@ -103,7 +103,7 @@ class HandIn:
             )
         )
 
-    def choose(self, ledger: Ledger, stage: Stage, limits: Limits, starters: Sequence[tuple[str, ...]]) -> None:
+    def choose(self, ledger: Ledger, stage: Stage, limits: IntakeLimits, starters: Sequence[tuple[str, ...]]) -> None:
         """Choose the notebook, opening a zip one level deep when there is none beside it."""
         self.pick = pick(self.files, starters)
         if self.pick.judged is not None:
@@ -121,7 +121,12 @@ class HandIn:
         self.pick = replace(self.pick, problem=problem)
 
     def _open(
-        self, archive: Handed, ledger: Ledger, stage: Stage, limits: Limits, starters: Sequence[tuple[str, ...]]
+        self,
+        archive: UploadedFile,
+        ledger: Ledger,
+        stage: Stage,
+        limits: IntakeLimits,
+        starters: Sequence[tuple[str, ...]],
     ) -> str | None:
         """Use what a student's zip holds; returns why not, when it cannot be used."""
         inside = unpack(archive.staged, stage, limits)
@@ -129,7 +134,7 @@ class HandIn:
         if sum(key[0] == "user" for key in users) > 1:
             return f"{shown(archive.name)} is a download of several students; give that zip to the grader directly."
         files = [
-            Handed(found.parts, found.staged, found.size, found.sha256, archive.attachment_id)
+            UploadedFile(found.parts, found.staged, found.size, found.sha256, archive.attachment_id)
             for found in inside
             if found.staged is not None and not found.noise
         ]
@@ -155,5 +160,7 @@ class HandIn:
         lined = {file: replace(file, line=handed[file.staged]) for file in files}
         beside = tuple(file for file in self.files if file is not archive)
         self.notices.append(Notice("opened-archive", f"The notebook was taken out of {shown(archive.name)}."))
-        self.pick = Pick(lined[picked.judged], (*(lined[file] for file in picked.companions), *beside), picked.notices)
+        self.pick = Selection(
+            lined[picked.judged], (*(lined[file] for file in picked.companions), *beside), picked.notices
+        )
         return None

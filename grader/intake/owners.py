@@ -9,19 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from grader.intake.archive import Found, looks_like_zip
-from grader.intake.choice import look_at
+from grader.intake.archive import ArchiveEntry, looks_like_zip
 from grader.intake.names import EntryName, parse_canvas_name, parse_moodle_path
 from grader.intake.roster import Roster
+from grader.intake.selection import look_at
 
-__all__ = ["Claim", "Stray", "claim"]
+__all__ = ["Claim", "Unmatched", "claim"]
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """One entry and the student (or group) it belongs to."""
 
-    found: Found
+    found: ArchiveEntry
     """The entry."""
     key: tuple[str, ...]
     """Who: `("user", id)`, `("anon", id)`, or something unique to the source such as `("folder", source, name)`."""
@@ -36,16 +36,18 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Stray:
+class Unmatched:
     """One entry that belongs to nobody."""
 
-    found: Found
+    found: ArchiveEntry
     """The entry."""
     reason: str
     """Why, to follow "left out because"."""
 
 
-def claim(entries: Sequence[Found], source: str, roster: Roster, *, single: bool) -> tuple[list[Claim], list[Stray]]:
+def claim(
+    entries: Sequence[ArchiveEntry], source: str, roster: Roster, *, single: bool
+) -> tuple[list[Claim], list[Unmatched]]:
     """Say for each entry (noise excepted) whose it is; `single` means that a person named this very file.
 
     Every entry given comes back exactly once, as a claim or as a stray.
@@ -54,7 +56,7 @@ def claim(entries: Sequence[Found], source: str, roster: Roster, *, single: bool
     parsed = sum(name is not None for name in names.values())
     mostly = parsed * 2 >= len(entries) and not single
     claims: list[Claim] = []
-    rest: list[Found] = []
+    rest: list[ArchiveEntry] = []
     for found in entries:
         name = names[found.entry]
         if name is not None and (mostly or name.system == "moodle" or _certain(name, found, roster, single)):
@@ -62,7 +64,7 @@ def claim(entries: Sequence[Found], source: str, roster: Roster, *, single: bool
         else:
             rest.append(found)
     depth = _wrapper_depth(entries, named=bool(claims))
-    plain: list[tuple[Found, tuple[str, ...]]] = []
+    plain: list[tuple[ArchiveEntry, tuple[str, ...]]] = []
     for found in rest:
         parts = found.parts[depth:] if len(found.parts) > depth else found.parts[-1:]
         if len(parts) > 1:
@@ -78,14 +80,14 @@ def claim(entries: Sequence[Found], source: str, roster: Roster, *, single: bool
         # One student's folder or zip: what lies beside the notebook belongs to it.
         return [*claims, *(Claim(found, claims[0].key, claims[0].label, parts) for found, parts in others)], []
     reason = "its name does not say whose it is" if claims else "it is not a notebook"
-    return claims, [Stray(found, found.refusal or reason) for found, _ in others]
+    return claims, [Unmatched(found, found.refusal or reason) for found, _ in others]
 
 
-def _system_name(found: Found, roster: Roster) -> EntryName | None:
+def _system_name(found: ArchiveEntry, roster: Roster) -> EntryName | None:
     return parse_moodle_path(found.parts) or parse_canvas_name(found.parts[-1], roster.by_id)
 
 
-def _certain(name: EntryName, found: Found, roster: Roster, single: bool) -> bool:
+def _certain(name: EntryName, found: ArchiveEntry, roster: Roster, single: bool) -> bool:
     """Tell a Canvas name from a student's own name with numbers in it (`lab_4_2_final.ipynb`)."""
     if name.late or name.anonymous_id or name.user_id in roster.by_id:
         return True
@@ -93,7 +95,7 @@ def _certain(name: EntryName, found: Found, roster: Roster, single: bool) -> boo
     return digits >= 3 and name.owner == name.owner.lower() and (single or len(found.parts) == 1)
 
 
-def _of_system(found: Found, name: EntryName, roster: Roster) -> Claim:
+def _of_system(found: ArchiveEntry, name: EntryName, roster: Roster) -> Claim:
     if name.anonymous_id:
         return Claim(found, ("anon", name.anonymous_id), f"Anonymous {name.anonymous_id}", (name.original,), name)
     key, matched = ("user", name.user_id or ""), False
@@ -107,14 +109,14 @@ def _of_system(found: Found, name: EntryName, roster: Roster) -> Claim:
     return Claim(found, key, name.owner or key[1], (name.original,), name, matched)
 
 
-def _by_name(found: Found, key: tuple[str, ...], label: str, parts: tuple[str, ...], roster: Roster) -> Claim:
+def _by_name(found: ArchiveEntry, key: tuple[str, ...], label: str, parts: tuple[str, ...], roster: Roster) -> Claim:
     entry = roster.find(label)
     if entry is not None:
         return Claim(found, ("user", entry.id), label, parts, matched=True)
     return Claim(found, key, label, parts)
 
 
-def _wrapper_depth(entries: Sequence[Found], *, named: bool) -> int:
+def _wrapper_depth(entries: Sequence[ArchiveEntry], *, named: bool) -> int:
     """Count the folders around the whole class, as made by zipping a folder."""
     paths = [found.parts for found in entries]
     depth = 0
@@ -128,7 +130,7 @@ def _wrapper_depth(entries: Sequence[Found], *, named: bool) -> int:
     return depth
 
 
-def _may_be_submission(found: Found, roster: Roster) -> bool:
+def _may_be_submission(found: ArchiveEntry, roster: Roster) -> bool:
     """True for a file at the top that is a notebook, may hold one, or bears a student's name."""
     name = found.parts[-1]
     if _named_notebook(name) or name.casefold().endswith(".zip") or roster.find(_stem(name)):

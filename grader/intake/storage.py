@@ -10,10 +10,10 @@ from collections.abc import Container
 
 from grader.intake.names import safe_file_name, short_digest, slug
 
-__all__ = ["Places", "identifier"]
+__all__ = ["StoragePaths", "identifier"]
 
 
-class Places:
+class StoragePaths:
     """Gives out relative paths that neither collide nor need a file to be a folder, on any common file system."""
 
     def __init__(self) -> None:

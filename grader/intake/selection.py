@@ -14,7 +14,7 @@ from pathlib import Path
 from grader.intake.names import shown, without_resubmission_suffix
 from grader.records import Notice
 
-__all__ = ["OFFICE", "Handed", "Look", "Pick", "code_of", "look_at", "pick"]
+__all__ = ["OFFICE", "FileKind", "Selection", "UploadedFile", "code_of", "look_at", "pick"]
 
 _PARSE_BYTES = 64_000_000
 _MAGIC = (
@@ -37,7 +37,7 @@ _HTML = (b"<!doctype html", b"<html", b"<?xml")
 
 
 @dataclass(frozen=True, slots=True)
-class Handed:
+class UploadedFile:
     """One file that a student handed in, in the staging folder."""
 
     parts: tuple[str, ...]
@@ -62,7 +62,7 @@ class Handed:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class FileKind:
     """What a file is, seen from its bytes."""
 
     what: str
@@ -72,12 +72,12 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Pick:
+class Selection:
     """What a student's files come down to."""
 
-    judged: Handed | None
+    judged: UploadedFile | None
     """The notebook to judge; None when there is none."""
-    companions: tuple[Handed, ...]
+    companions: tuple[UploadedFile, ...]
     """All other files."""
     notices: tuple[Notice, ...] = ()
     """Which file was taken and why, when there was a choice."""
@@ -85,27 +85,27 @@ class Pick:
     """Why there is nothing to judge."""
 
 
-def look_at(path: Path, name: str) -> Look:
+def look_at(path: Path, name: str) -> FileKind:
     """Tell what the file at `path`, handed in as `name`, is. Total: any bytes give an answer."""
     with path.open("rb") as file:
         raw = file.read(_PARSE_BYTES + 1)
     if not raw.strip(b"\0\t\r\n \xef\xbb\xbf"):
-        return Look("empty")
+        return FileKind("empty")
     for magic, what in _MAGIC:
         if raw.startswith(magic):
             office = what == "a zip archive" and name.casefold().endswith(OFFICE)
-            return Look("an Office document" if office else what)
+            return FileKind("an Office document" if office else what)
     named_notebook = _named_notebook(name)
     if raw.lstrip(b"\xef\xbb\xbf\r\n\t ")[:32].lower().startswith(_HTML):
-        return Look("a web page")
+        return FileKind("a web page")
     if len(raw) > _PARSE_BYTES:
-        return Look("unreadable" if named_notebook else "a large file")
+        return FileKind("unreadable" if named_notebook else "a large file")
     if not named_notebook and raw.lstrip(b"\xef\xbb\xbf\xff\xfe\0\r\n\t ")[:1] != b"{":
-        return Look(_by_extension(name))
+        return FileKind(_by_extension(name))
     code = code_of(raw)
     if code is None:
-        return Look("unreadable" if named_notebook else _by_extension(name))
-    return Look("notebook", code)
+        return FileKind("unreadable" if named_notebook else _by_extension(name))
+    return FileKind("notebook", code)
 
 
 def code_of(raw: bytes) -> tuple[str, ...] | None:
@@ -123,7 +123,7 @@ def code_of(raw: bytes) -> tuple[str, ...] | None:
     return tuple(text for text in texts if text)
 
 
-def pick(files: Sequence[Handed], starters: Iterable[tuple[str, ...]] = ()) -> Pick:
+def pick(files: Sequence[UploadedFile], starters: Iterable[tuple[str, ...]] = ()) -> Selection:
     """Choose the notebook among one student's files; `starters` are the code of notebooks that were handed out.
 
     A readable notebook goes before a broken one, work before an untouched or empty notebook, a proper `.ipynb` before
@@ -132,7 +132,7 @@ def pick(files: Sequence[Handed], starters: Iterable[tuple[str, ...]] = ()) -> P
     untouched = {code for code in starters if code}
     looks = {file: look_at(file.staged, file.name) for file in files if file.kind == "file"}
 
-    def rank(file: Handed) -> tuple[bool, bool, bool, int, int, tuple[str, ...]]:
+    def rank(file: UploadedFile) -> tuple[bool, bool, bool, int, int, tuple[str, ...]]:
         look = looks[file]
         return (
             look.what == "notebook",
@@ -145,7 +145,7 @@ def pick(files: Sequence[Handed], starters: Iterable[tuple[str, ...]] = ()) -> P
 
     candidates = sorted((f for f in files if f in looks and looks[f].what in ("notebook", "unreadable")), key=rank)
     if not candidates:
-        return Pick(None, tuple(files), problem=_problem(files, [looks.get(file) for file in files]))
+        return Selection(None, tuple(files), problem=_problem(files, [looks.get(file) for file in files]))
     judged = candidates[-1]
     look = looks[judged]
     notices: list[Notice] = []
@@ -159,10 +159,15 @@ def pick(files: Sequence[Handed], starters: Iterable[tuple[str, ...]] = ()) -> P
         notices.append(
             Notice("untouched-starter", f"{shown(judged.name)} has the same code as the notebook handed out.")
         )
-    return Pick(judged, tuple(file for file in files if file is not judged), tuple(notices))
+    return Selection(judged, tuple(file for file in files if file is not judged), tuple(notices))
 
 
-def _why(judged: Handed, others: Sequence[Handed], looks: dict[Handed, Look], untouched: set[tuple[str, ...]]) -> str:
+def _why(
+    judged: UploadedFile,
+    others: Sequence[UploadedFile],
+    looks: dict[UploadedFile, FileKind],
+    untouched: set[tuple[str, ...]],
+) -> str:
     names = ", ".join(shown(other.name, 50) for other in others[:4]) + (" and more" if len(others) > 4 else "")
     best, second = looks[judged], looks[others[-1]]
     if all(other.sha256 == judged.sha256 for other in others):
@@ -182,7 +187,7 @@ def _why(judged: Handed, others: Sequence[Handed], looks: dict[Handed, Look], un
     return f"{len(others) + 1} notebooks were handed in; {shown(judged.name)} was graded because {reason}; not graded: {names}."
 
 
-def _problem(files: Sequence[Handed], looks: Sequence[Look | None]) -> str:
+def _problem(files: Sequence[UploadedFile], looks: Sequence[FileKind | None]) -> str:
     """Say in one sentence what was handed in instead of a notebook."""
     kinds = {file.kind for file in files}
     if kinds == {"text"}:
