@@ -26,7 +26,7 @@ from bench.measure import machine
 from grader import serialization
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
-from grader.grading.pipeline import Ground, Workplace, single_submission
+from grader.grading.pipeline import Grader, RunContext, single_submission
 from grader.runs.engines import Order, Session
 from grader.runs.engines.worker import Brought
 
@@ -71,9 +71,9 @@ def record(assignment: str, name: str, folder: Path) -> Path:
     path = folder / "recorded.ipynb"
     path.write_text(json.dumps(notebook(assignment)))
     submission, data = single_submission(path)
-    ground = Ground.lay(load_assignment(name), load_bundle(None), SECRET)
-    with Workplace(ground) as workplace:
-        result = asyncio.run(workplace.run(submission, data))
+    context = RunContext.create(load_assignment(name), load_bundle(None), SECRET)
+    with Grader(context) as grader:
+        result = asyncio.run(grader.run(submission, data))
     parts = (
         serialization.dumps(result.notebook),
         serialization.dumps(result.execution),

@@ -39,8 +39,8 @@ from bench.measure import Spent, machine, spent
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle, prepare_home
 from grader.errors import SubmissionError
-from grader.grading.pipeline import Ground, Workplace
-from grader.notebook.adapt import adapt, facts
+from grader.grading.pipeline import Grader, RunContext
+from grader.notebook.adapt import adapt, shim_config
 from grader.notebook.reader import read_notebook
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +49,7 @@ FIRST = """\
 import importlib, json, resource, time
 if {preloaded}:
     importlib.import_module("grader.inside.zygote").preload()
-importlib.import_module("grader.inside.shims.colab").install(lambda *_: None, json.loads({facts!r}))
+importlib.import_module("grader.inside.shims.colab").install(lambda *_: None, json.loads({config!r}))
 def _spent():
     own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
@@ -81,10 +81,10 @@ def hand_in(folder: Path, times: int, only: list[str]) -> int:
 def adapted(source: Path, target: Path, times: int) -> None:
     """Write the notebooks of the first `times` classes as the grader would run them; what cannot be read is left out."""
     bundle = load_bundle(None)
-    workplace = Workplace(Ground.lay(load_assignment("finetuning"), bundle, b"a secret of benches"))
-    environment = workplace.environment({})
+    grader = Grader(RunContext.create(load_assignment("finetuning"), bundle, b"a secret of benches"))
+    environment = grader.environment({})
     prepare_home(bundle, target / "hf")
-    (target / "facts.json").write_text(json.dumps(dict(facts(environment))))
+    (target / "config.json").write_text(json.dumps(dict(shim_config(environment))))
     for name, data in (("train.csv", bundle.train_csv), ("eval.csv", bundle.eval_csv)):
         (target / name).write_bytes(data if isinstance(data, bytes) else data.read_bytes())
     copies = tuple(f"_{41 + copy}" for copy in range(times))  # see `hand_in`
@@ -99,8 +99,8 @@ def adapted(source: Path, target: Path, times: int) -> None:
 def execute(path: Path, seconds: int, preloaded: bool) -> tuple[str, float]:
     """Run one notebook with a cold kernel; returns its name and the CPU seconds of its cells alone."""
     book = nbformat.read(path, 4)
-    told = (path.parent / "facts.json").read_text()
-    first = FIRST.format(seconds=seconds, facts=told, preloaded=preloaded)
+    told = (path.parent / "config.json").read_text()
+    first = FIRST.format(seconds=seconds, config=told, preloaded=preloaded)
     book.cells = [new_code_cell(first), *book.cells, new_code_cell(LAST)]
     with tempfile.TemporaryDirectory(prefix="bare-") as work:
         for name in ("train.csv", "eval.csv"):

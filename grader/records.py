@@ -30,6 +30,7 @@ __all__ = [
     "Score",
     "Status",
     "Submission",
+    "SubmissionRun",
     "Usage",
     "Verdict",
 ]
@@ -222,6 +223,22 @@ class Evidence:
     """Question id -> digest of the question as it was asked; evidence of another question proves nothing."""
 
 
+@dataclass(
+    frozen=True, slots=True, repr=False
+)  # asyncio.run calls repr() on what it returns: half a second of evidence
+class SubmissionRun:
+    """What running one submission brought; with the run's context it is enough to judge."""
+
+    notebook: Notebook
+    """The notebook as it ran."""
+    execution: Execution
+    """How it went."""
+    evidence: Evidence
+    """What was seen."""
+    fault: str = ""
+    """Why the grader or its machine failed, when it did."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What a check says about one submission."""
@@ -297,7 +314,7 @@ class Report:
     """Everything worth telling, from intake to judging."""
     score: Score
     """The rubric filled in."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
     """Numbers worth showing: measured accuracies, trainable parameters, training steps per method."""
     grader_version: str = ""
     """Version of the grader that judged."""

@@ -17,7 +17,7 @@ from grader.bundles import load_bundle
 from grader.cli.common import console, finish, limits_of, machine, stderr
 from grader.cli.progress import ClassProgress, stage_folder
 from grader.errors import UsageError
-from grader.grading.context import Ground, lay_ground
+from grader.grading.context import RunContext, load_context
 from grader.grading.fingerprint import digest_of, versions
 from grader.intake import Intake, Roster, read_roster, take_in
 from grader.records import Submission
@@ -81,15 +81,15 @@ def _grade(
     if now.finished:
         plan = Plan((), tuple(one for one in submissions if one.path), {}, ())
     else:
-        ground = lay_ground(info, directory.secret())
-        plan = make_plan(directory, ground, submissions, wish)
+        context = load_context(info, directory.secret())
+        plan = make_plan(directory, context, submissions, wish)
     _say_plan(submissions, plan, verbose=options.verbose)
     if jobs := plan.jobs:
         setting = Setting(info.assignment, info.bundle_path, directory.secret(), info.sandbox, limits_of(options))
-        slots = _side_by_side(options, ground)
+        slots = _side_by_side(options, context)
         engine = _engine(options, min(slots, len(jobs)))
         started = time.monotonic()
-        _run_shown(directory, order_for(ground, setting), jobs, engine, slots)
+        _run_shown(directory, order_for(context, setting), jobs, engine, slots)
         console.print(f"Ran {len(jobs)} submissions in {_minutes(time.monotonic() - started)} on {engine.name}.")
     with stderr.status("judging and writing reports"):
         now.finished = now.finished or (wish == Wish() and directory.finished(submissions))
@@ -97,10 +97,10 @@ def _grade(
     return finish(directory, published.reports, published.messages)
 
 
-def _side_by_side(options: argparse.Namespace, ground: Ground) -> int:
+def _side_by_side(options: argparse.Namespace, context: RunContext) -> int:
     if options.workers > 0:
         return int(options.workers)
-    return workers_for(*machine(), ground.bundle.model_bytes)
+    return workers_for(*machine(), context.bundle.model_bytes)
 
 
 def _engine(options: argparse.Namespace, workers: int) -> Engine:

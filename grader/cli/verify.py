@@ -22,8 +22,8 @@ from grader.bundles import load_bundle
 from grader.cli.common import bar, console
 from grader.cli.resources import corpus_path, reference_path, template_path
 from grader.errors import UsageError
-from grader.grading.context import Ground
-from grader.grading.pipeline import Workplace, single_submission
+from grader.grading.context import RunContext
+from grader.grading.pipeline import Grader, single_submission
 from grader.grading.report import report_for
 from grader.records import Report, Status
 from grader.reports import report_markdown
@@ -58,12 +58,12 @@ def _notebooks(options: argparse.Namespace) -> tuple[list[str], int]:
     if template is None:
         raise UsageError("this installation has no student template; give one with --template")
     assignment = load_assignment(options.assignment)
-    ground = Ground.lay(assignment, load_bundle(options.bundle), secrets.token_bytes(32))
+    context = RunContext.create(assignment, load_bundle(options.bundle), secrets.token_bytes(32))
     reports: list[tuple[str, Report, int]] = []
-    with Workplace(ground, sandbox=options.sandbox) as workplace, bar(unit=False) as progress:
+    with Grader(context, sandbox=options.sandbox) as grader, bar(unit=False) as progress:
         for name, path, wanted in (("reference", reference, assignment.possible), ("template", template, 0)):
             progress.add_task(f"running the {name}", total=None)
-            reports.append((name, _graded(workplace, path), wanted))
+            reports.append((name, _graded(grader, path), wanted))
     wrong = 0
     for name, report, wanted in reports:
         total = report.score.total
@@ -78,10 +78,10 @@ def _notebooks(options: argparse.Namespace) -> tuple[list[str], int]:
     return [report_markdown(report) for _, report, _ in reports], wrong
 
 
-def _graded(workplace: Workplace, path: Path) -> Report:
+def _graded(grader: Grader, path: Path) -> Report:
     submission, data = single_submission(path)
-    result = asyncio.run(workplace.run(submission, data))
-    return report_for(workplace.ground, submission, result)
+    result = asyncio.run(grader.run(submission, data))
+    return report_for(grader.context, submission, result)
 
 
 def _load_corpus(folder: Path) -> ModuleType:

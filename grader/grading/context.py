@@ -16,11 +16,11 @@ from grader.rubric.assignment import Assignment
 from grader.rubric.questions import Question, seed_for
 from grader.runs.directory import RunInfo
 
-__all__ = ["Ground", "lay_ground"]
+__all__ = ["RunContext", "load_context"]
 
 
 @dataclass(frozen=True)
-class Ground:
+class RunContext:
     """What all submissions of a run share: assignment, bundle, secret, and what follows from them."""
 
     assignment: Assignment
@@ -33,7 +33,7 @@ class Ground:
     """What the questions need to know of the bundle."""
 
     @classmethod
-    def lay(cls, assignment: Assignment, bundle: Bundle, secret: bytes) -> Ground:
+    def create(cls, assignment: Assignment, bundle: Bundle, secret: bytes) -> RunContext:
         """Read the bundle once for a whole run."""
         return cls(assignment, bundle, secret, assignment.facts(bundle, secret))
 
@@ -52,7 +52,7 @@ class Ground:
         return seed_for(self.secret, submission.sha256)
 
 
-def lay_ground(info: RunInfo, secret: bytes) -> Ground:
+def load_context(info: RunInfo, secret: bytes) -> RunContext:
     """Load assignment and bundle of a run. Raises BundleError or UsageError when they are not there."""
     bundle = load_bundle(Path(info.bundle_path) if info.bundle_path else None)
-    return Ground.lay(load_assignment(info.assignment), bundle, secret)
+    return RunContext.create(load_assignment(info.assignment), bundle, secret)

@@ -154,7 +154,7 @@ async def _round(
     progress: Progress,
 ) -> _Round:
     async with KernelSession(pool, spec, limits) as session:
-        await _tell(session, "install", {"modules": list(shims[0]), "facts": dict(shims[1])})
+        await _tell(session, "install", {"modules": list(shims[0]), "config": dict(shims[1])})
         cells, killed_at = await _run_cells(session, notebook, reduced, progress)
         observations = dict.fromkeys(questions, Observation(Attempt.NOT_ASKED, error=_why(session.outcome)))
         adaptations: tuple[Adaptation, ...] = ()

@@ -1,7 +1,7 @@
 """One submission through all stages; the only place that knows their order.
 
 file -> Submission -> Notebook -> Execution + Evidence -> Verdicts -> Score -> Report. What runs student code is in
-`Workplace.run`; everything after it is pure and can be done again from stored files (`grader.grading.report`).
+`Grader.run`; everything after it is pure and can be done again from stored files (`grader.grading.report`).
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from types import TracebackType
 
 from grader.bundles import Bundle, load_bundle, prepare_home
 from grader.errors import InfrastructureError, SubmissionError
-from grader.grading.context import Ground
+from grader.grading.context import RunContext
 from grader.grading.execution import Ran, run_notebook
 from grader.grading.fingerprint import question_digest, versions
-from grader.grading.report import Result, report_for
-from grader.grading.reruns import settle
-from grader.notebook.adapt import Environment, adapt, adapt_source, merge
-from grader.notebook.adapt import facts as shim_facts
+from grader.grading.report import report_for
+from grader.grading.reruns import rerun_close_results
+from grader.notebook.adapt import Environment, adapt, adapt_source, merge, shim_config
 from grader.notebook.reader import read_notebook
 from grader.records import (
     Adaptation,
@@ -38,6 +37,7 @@ from grader.records import (
     Outcome,
     Report,
     Submission,
+    SubmissionRun,
     Usage,
 )
 from grader.rubric.assignment import Assignment
@@ -45,7 +45,7 @@ from grader.sandbox.claimed import LockedTempDir
 from grader.sandbox.contract import BoxSpec, Limits
 from grader.sandbox.pool import KernelPool
 
-__all__ = ["Ground", "Result", "Workplace", "grade", "report_for", "single_submission", "versions"]
+__all__ = ["Grader", "RunContext", "grade", "report_for", "single_submission", "versions"]
 
 _SHIMS = ("grader.inside.shims.colab",)
 _COPIED_BYTES = 64 << 20
@@ -59,26 +59,26 @@ def _packages() -> frozenset[str]:
     return frozenset(importlib.metadata.packages_distributions())
 
 
-class Workplace:
+class Grader:
     """Where submissions are run: one warm zygote and one prepared model cache, for one worker process."""
 
     def __init__(
-        self, ground: Ground, *, sandbox: str = "auto", limits: Limits | None = None, threads: int = 1
+        self, context: RunContext, *, sandbox: str = "auto", limits: Limits | None = None, threads: int = 1
     ) -> None:
         """Prepare nothing yet; use it as a context manager."""
-        self.ground, self.limits, self.threads = ground, limits or Limits(), threads
+        self.context, self.limits, self.threads = context, limits or Limits(), threads
         self._sandbox = sandbox
         self._home: LockedTempDir
         self.pool: KernelPool
 
-    def __enter__(self) -> Workplace:
+    def __enter__(self) -> Grader:
         """Write the model cache and open the pool of kernels. Raises SandboxError or UsageError when that cannot be."""
         self._home = LockedTempDir.make("grader-models-")
         home = self._home.path
         try:
             home.chmod(0o755)
-            prepare_home(self.ground.bundle, home / "hf")
-            preload = self.ground.assignment.preload
+            prepare_home(self.context.bundle, home / "hf")
+            preload = self.context.assignment.preload
             self.pool = KernelPool(self._sandbox, threads=self.threads, readable=(home,), preload=preload)
             self.pool.__enter__()
         except BaseException:
@@ -101,14 +101,14 @@ class Workplace:
             data_files={"train.csv": "train.csv", "eval.csv": "eval.csv"},
             companions=tuple(companions),
             gpu=False,
-            sizes=dict(self.ground.bundle.sizes),
+            sizes=dict(self.context.bundle.sizes),
             packages=_packages(),
             transformers_version=versions()["transformers"],
         )
 
     def spec(self, companions: Mapping[str, bytes], seed: str = "") -> BoxSpec:
         """What a submission finds in its box; a `seed`, which nothing there tells, makes it train the same whenever it is run."""
-        bundle = self.ground.bundle
+        bundle = self.context.bundle
         own: dict[str, Path | bytes] = {"train.csv": bundle.train_csv, "eval.csv": bundle.eval_csv}
         cache = self._home.path / "hf"
         hub = cache / "hub"
@@ -128,11 +128,11 @@ class Workplace:
         data: bytes,
         companions: Mapping[str, bytes] | None = None,
         progress: Progress = lambda _s: None,
-    ) -> Result:
+    ) -> SubmissionRun:
         """Run one submission. Never raises for what a student handed in; faults of ours are in the result."""
         helpers = dict(companions or {})
-        seed = self.ground.seed(submission)
-        questions = self.ground.questions(seed)
+        seed = self.context.seed(submission)
+        questions = self.context.questions(seed)
         try:
             environment = self.environment(helpers)
             notebook = adapt(read_notebook(data), environment)
@@ -141,35 +141,37 @@ class Workplace:
         except SubmissionError as error:
             return self._nothing(seed, str(error))
         try:
-            shims = (_SHIMS, shim_facts(environment))
+            shims = (_SHIMS, shim_config(environment))
             run = functools.partial(run_notebook, self.pool, self.spec(helpers, seed), self.limits, notebook)
             ran = await run(questions, shims, progress)
-            ran = await settle(self.ground.assignment, ran, run, questions, shims, progress)
+            ran = await rerun_close_results(self.context.assignment, ran, run, questions, shims, progress)
         except InfrastructureError as error:
             return self._fault(notebook, seed, str(error))
         except Exception as error:  # a bug of ours must stop neither the batch nor cost a student points
             return self._fault(notebook, seed, f"{type(error).__name__}: {error}")
         notebook = replace(notebook, adaptations=merge(notebook.adaptations, ran.adaptations))
         asked = {name: question_digest(question) for name, question in questions.items()}
-        return Result(notebook, self._execution(ran), Evidence(seed, ran.observations, asked))
+        return SubmissionRun(notebook, self._execution(ran), Evidence(seed, ran.observations, asked))
 
     def _execution(self, ran: Ran) -> Execution:
         return Execution(ran.outcome, ran.cells, ran.usage, ran.mode, versions(), self._bundle_name(), ran.notices)
 
     def _bundle_name(self) -> str:
-        return f"{self.ground.bundle.name} {self.ground.bundle.digest[:12]}"
+        return f"{self.context.bundle.name} {self.context.bundle.digest[:12]}"
 
-    def _nothing(self, seed: str, problem: str) -> Result:
+    def _nothing(self, seed: str, problem: str) -> SubmissionRun:
         execution = Execution(
             Outcome.COMPLETED, (), Usage(), "none", versions(), self._bundle_name(), (Notice("unreadable", problem),)
         )
-        nothing = {name: Observation(Attempt.NOT_ASKED, error=problem) for name in self.ground.assignment.questions}
-        return Result(Notebook((), 0, notices=(Notice("unreadable", problem),)), execution, Evidence(seed, nothing))
+        nothing = {name: Observation(Attempt.NOT_ASKED, error=problem) for name in self.context.assignment.questions}
+        return SubmissionRun(
+            Notebook((), 0, notices=(Notice("unreadable", problem),)), execution, Evidence(seed, nothing)
+        )
 
-    def _fault(self, notebook: Notebook, seed: str, problem: str) -> Result:
+    def _fault(self, notebook: Notebook, seed: str, problem: str) -> SubmissionRun:
         execution = Execution(Outcome.SANDBOX_FAILED, (), Usage(), self._sandbox, versions(), self._bundle_name())
-        lost = {name: Observation(Attempt.FAULT, error=problem) for name in self.ground.assignment.questions}
-        return Result(notebook, execution, Evidence(seed, lost), problem)
+        lost = {name: Observation(Attempt.FAULT, error=problem) for name in self.context.assignment.questions}
+        return SubmissionRun(notebook, execution, Evidence(seed, lost), problem)
 
 
 def _adapt_helpers(helpers: Mapping[str, bytes], environment: Environment) -> tuple[dict[str, bytes], list[Adaptation]]:
@@ -213,7 +215,7 @@ def grade(
     helpers = {
         file.name: file.read_bytes() for file in sorted(notebook.parent.glob("*.py")) if file.stat().st_size < 1 << 20
     }
-    ground = Ground.lay(assignment, bundle or load_bundle(None), secret or secrets.token_bytes(32))
-    with Workplace(ground, sandbox=sandbox, limits=limits) as workplace:
-        result = asyncio.run(workplace.run(submission, data, helpers, progress))
-    return report_for(ground, submission, result)
+    context = RunContext.create(assignment, bundle or load_bundle(None), secret or secrets.token_bytes(32))
+    with Grader(context, sandbox=sandbox, limits=limits) as grader:
+        result = asyncio.run(grader.run(submission, data, helpers, progress))
+    return report_for(context, submission, result)

@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import grader
-from grader.grading.context import Ground
+from grader.grading.context import RunContext
 from grader.grading.fingerprint import question_digest
-from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Report, Status, Submission, Verdict
+from grader.records import Attempt, Evidence, Observation, Report, Status, Submission, SubmissionRun, Verdict
 from grader.rubric.judge import judge
 from grader.rubric.questions import Question
 from grader.rubric.scoring import score
 
-__all__ = ["Result", "report_for"]
-
-
-@dataclass(frozen=True, repr=False)  # asyncio.run makes a text of what it returns: half a second for all this evidence
-class Result:
-    """What running one submission brought; with the ground it is enough to judge."""
-
-    notebook: Notebook
-    """The notebook as it ran."""
-    execution: Execution
-    """How it went."""
-    evidence: Evidence
-    """What was seen."""
-    fault: str = ""
-    """Why the grader or its machine failed, when it did."""
-    sample: str = ""
-    """`Ground.sample` of the questions that were asked, where it is known: what it vouches for need not be compared."""
+__all__ = ["report_for"]
 
 
 def report_for(
-    ground: Ground,
+    context: RunContext,
     submission: Submission,
-    result: Result | None,
+    result: SubmissionRun | None,
     overrides: Mapping[str, tuple[int, str]] | None = None,
 ) -> Report:
     """Judge stored evidence and fill in a report: pure, and the same bytes every time.
@@ -45,49 +29,50 @@ def report_for(
     """
     if result is None:
         problem = submission.problem or "There is nothing to judge."
-        verdicts = {name: Verdict(Status.FAILED, problem) for name in ground.assignment.checks}
-        return _report(ground, submission, None, verdicts, overrides, ())
-    questions = ground.questions(result.evidence.seed)
-    evidence = result.evidence
-    if not result.sample or result.sample != ground.sample:
-        evidence = _still_asked(evidence, questions)
-    verdicts = judge(ground.assignment, evidence, questions)
+        verdicts = {name: Verdict(Status.FAILED, problem) for name in context.assignment.checks}
+        return _report(context, submission, None, verdicts, overrides, ())
+    questions = context.questions(result.evidence.seed)
+    evidence = _still_asked(result.evidence, questions)
+    verdicts = judge(context.assignment, evidence, questions)
     review = (f"The grader or its machine failed: {result.fault}",) if result.fault else ()
-    facts = ground.assignment.summary(questions, evidence.observations)
-    return _report(ground, submission, result, verdicts, overrides, review, facts)
+    metrics = context.assignment.summary(questions, evidence.observations)
+    return _report(context, submission, result, verdicts, overrides, review, metrics)
 
 
 def _report(
-    ground: Ground,
+    context: RunContext,
     submission: Submission,
-    result: Result | None,
+    result: SubmissionRun | None,
     verdicts: Mapping[str, Verdict],
     overrides: Mapping[str, tuple[int, str]] | None,
     review: tuple[str, ...],
-    facts: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
 ) -> Report:
-    filled = score(ground.assignment, verdicts, overrides, review)
+    filled = score(context.assignment, verdicts, overrides, review)
     missing = _missing_packages(result) if result is not None and filled.total is not None else ()
     if missing and filled.total != filled.possible and not overrides:
         names = ", ".join(f"`{name}`" for name in missing)
         filled = score(
-            ground.assignment, verdicts, overrides, (f"The notebook imports {names}, which this grader does not have.",)
+            context.assignment,
+            verdicts,
+            overrides,
+            (f"The notebook imports {names}, which this grader does not have.",),
         )
     notices = () if result is None else (*result.notebook.notices, *result.execution.notices)
     return Report(
-        assignment=ground.assignment.id,
-        assignment_title=ground.assignment.title,
+        assignment=context.assignment.id,
+        assignment_title=context.assignment.title,
         submission=submission,
         execution=None if result is None else result.execution,
         adaptations=() if result is None else result.notebook.adaptations,
         notices=tuple(dict.fromkeys((*submission.notices, *notices))),
         score=filled,
-        facts=facts or {},
+        metrics=metrics or {},
         grader_version=grader.__version__,
     )
 
 
-def _missing_packages(result: Result) -> tuple[str, ...]:
+def _missing_packages(result: SubmissionRun) -> tuple[str, ...]:
     """Packages a cell asked for in vain: the machine's fault unless the student made them up, so a person decides."""
     errors = [cell.error for cell in result.execution.cells if cell.error is not None]
     found = [e.message.rpartition("named ")[2].strip("' ")[:60] for e in errors if e.name == "ModuleNotFoundError"]

@@ -1,4 +1,4 @@
-"""Close results are settled by running again: what a check calls open is asked again of runs with other random seeds.
+"""Close results are decided by running again: what a check calls open is asked again of runs with other random seeds.
 
 Only the questions in doubt are asked again; what was seen first stays, and the further observations lie beside it
 (`Observation.again`), so that a verdict can be recomputed from stored evidence.
@@ -17,7 +17,7 @@ from grader.rubric.assignment import Assignment
 from grader.rubric.judge import judge
 from grader.rubric.questions import Question
 
-__all__ = ["RERUNS", "settle"]
+__all__ = ["RERUNS", "rerun_close_results"]
 
 Shims = tuple[Sequence[str], Mapping[str, Any]]
 Run = Callable[[Mapping[str, Question], Shims], Awaitable[Ran]]
@@ -31,12 +31,12 @@ _SHIFT: Final = 7919
 
 
 def in_doubt(assignment: Assignment, questions: Mapping[str, Question], ran: Ran) -> set[str]:
-    """Ids of the questions whose answers by a run with other seeds would settle a verdict."""
+    """Ids of the questions whose answers by a run with other seeds would decide a verdict."""
     verdicts = judge(assignment, Evidence("", ran.observations), questions)
     return {check.asks for check in assignment.checks.values() if verdicts[check.id].again}
 
 
-async def settle(
+async def rerun_close_results(
     assignment: Assignment,
     ran: Ran,
     run: Run,
@@ -57,9 +57,9 @@ async def settle(
     further: list[Ran] = []
     for number in range(1, RERUNS + 1):
         progress(f"other seeds {number} of {RERUNS}")
-        modules, facts = shims
+        modules, config = shims
         try:
-            again = await run(asked, ((*modules, _SEEDS), {**facts, "seed_shift": number * _SHIFT}))
+            again = await run(asked, ((*modules, _SEEDS), {**config, "seed_shift": number * _SHIFT}))
         except SandboxError:  # the first run stands; who cannot be run again stays open
             continue
         if again.outcome is Outcome.COMPLETED:

@@ -226,7 +226,7 @@ def _install(_context: Context, params: dict[str, Any]) -> None:
             _state["adapted"].append([cell, str(rule), str(before)[:300], str(after)[:300], str(reason)[:300]])
 
     for module in params["modules"]:
-        importlib.import_module(module).install(record, dict(params.get("facts", {})))
+        importlib.import_module(module).install(record, dict(params.get("config", {})))
 
 
 def _adaptations(_context: Context, _params: dict[str, Any]) -> list[list[Any]]:

@@ -25,9 +25,9 @@ def reseed(number: int) -> None:
     when_imported("torch", lambda module: module.default_generator.manual_seed(number))
 
 
-def install(_record: Record, facts: Mapping[str, Any]) -> None:
-    """Shift the seeds given to `random`, NumPy and PyTorch by `facts["seed_shift"]`; 0 or none changes nothing."""
-    shift = int(facts.get("seed_shift", 0))
+def install(_record: Record, config: Mapping[str, Any]) -> None:
+    """Shift the seeds given to `random`, NumPy and PyTorch by `config["seed_shift"]`; 0 or none changes nothing."""
+    shift = int(config.get("seed_shift", 0))
     if shift:
         reseed(random.getrandbits(48) + shift)
         _shift(random, "seed", shift)

@@ -26,7 +26,7 @@ def brief(report: Report, shared: MutableMapping[CriterionResult, CriterionResul
         adaptations=(),
         notices=tuple(notice for notice in all_notices(report) if is_private(notice)),
         score=replace(report.score, criteria=criteria),
-        facts={},
+        metrics={},
     )
 
 

@@ -1,4 +1,4 @@
-"""The report as JSON, in the published format `dat450-report/1`, and its JSON Schema.
+"""The report as JSON, in the published format `dat450-report/2`, and its JSON Schema.
 
 Trusted. Pure: the same report gives the same bytes; the text is safe to print on a terminal.
 """
@@ -17,7 +17,7 @@ from grader.serialization import to_plain
 
 __all__ = ["SCHEMA_ID", "report_json", "report_schema"]
 
-SCHEMA_ID = "dat450-report/1"
+SCHEMA_ID = "dat450-report/2"
 """Name and version of the format; a change that breaks readers gets a new number."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -32,7 +32,7 @@ def report_json(report: Report) -> str:
     Numbers that JSON does not know (NaN, infinities) become null. Invisible characters are written as escapes.
     """
     plain = to_plain(report)
-    plain["facts"] = _ordered(plain["facts"])
+    plain["metrics"] = _ordered(plain["metrics"])
     if plain["execution"] is not None:
         plain["execution"]["versions"] = _ordered(plain["execution"]["versions"])
     if not plain["graded_at"]:

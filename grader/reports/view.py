@@ -1,4 +1,4 @@
-"""A report in the words and groups that every renderer shows: parts of the rubric, symbols, sentences, measured facts.
+"""A report in the words and groups that every renderer shows: parts of the rubric, symbols, sentences, measured numbers.
 
 Trusted code; the texts it passes on may be a student's and are cleaned and escaped by the renderer.
 """
@@ -99,7 +99,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """The measured facts of one way of fine-tuning; None where a fact is absent or not a number."""
+    """The measured numbers of one way of fine-tuning; None where a fact is absent or not a number."""
 
     key: str
     """`full`, `head`, `lora`, or what else was measured."""
@@ -242,8 +242,8 @@ def cpu_seconds(report: Report) -> float | None:
 
 
 def methods(report: Report) -> tuple[Method, ...]:
-    """The measured facts per method, known ones first; whatever is not a finite number is left out."""
-    found = report.facts.get("methods")
+    """The measured numbers per method, known ones first; whatever is not a finite number is left out."""
+    found = report.metrics.get("methods")
     if not isinstance(found, Mapping):
         return ()
     known = [key for key in _PARTS if key in found]
@@ -251,16 +251,16 @@ def methods(report: Report) -> tuple[Method, ...]:
     return tuple(_method(str(key), found[key]) for key in keys if isinstance(found[key], Mapping))
 
 
-def _method(key: str, facts: Mapping[str, Any]) -> Method:
-    trainable, steps = _number(facts.get("trainable")), _number(facts.get("steps"))
+def _method(key: str, metrics: Mapping[str, Any]) -> Method:
+    trainable, steps = _number(metrics.get("trainable")), _number(metrics.get("steps"))
     return Method(
         key,
         part_title(key),
-        _share(facts.get("accuracy")),
-        _share(facts.get("threshold")),
+        _share(metrics.get("accuracy")),
+        _share(metrics.get("threshold")),
         None if trainable is None else int(trainable),
         None if steps is None else int(steps),
-        _number(facts.get("seconds")),
+        _number(metrics.get("seconds")),
     )
 
 

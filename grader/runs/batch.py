@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from grader import serialization
 from grader.errors import EngineError, InfrastructureError
-from grader.grading.context import Ground
+from grader.grading.context import RunContext
 from grader.records import Evidence, Execution, Notebook, Submission
 from grader.runs.directory import Done, RunDirectory
 from grader.runs.engines.contract import Engine
@@ -100,9 +100,9 @@ def pump(
             yield item, result, failure
 
 
-def order_for(ground: Ground, setting: Setting) -> Order:
+def order_for(context: RunContext, setting: Setting) -> Order:
     """Make the order that workers serve: the setting, and what they have to be. Raises BundleError for a damaged bundle."""
-    return Order(setting, identity(ground), secrets.token_hex(8))
+    return Order(setting, identity(context), secrets.token_hex(8))
 
 
 def run_batch(

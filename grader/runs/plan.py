@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from grader.errors import StoreError, UsageError
-from grader.grading.context import Ground
+from grader.grading.context import RunContext
 from grader.grading.fingerprint import code_digest, digest_of, versions
 from grader.records import Outcome, Submission
 from grader.runs.directory import Done, RunDirectory
@@ -33,7 +33,7 @@ _AGAIN = {
 }
 
 
-def content_parts(ground: Ground, submission: Submission, companions: Mapping[str, bytes]) -> dict[str, str]:
+def content_parts(context: RunContext, submission: Submission, companions: Mapping[str, bytes]) -> dict[str, str]:
     """Digests of everything that a submission's evidence depends on, by name, so that it can be said what has changed.
 
     The submission's and its companions' bytes, the questions, the bundle, the code that asks, and the versions.
@@ -41,16 +41,16 @@ def content_parts(ground: Ground, submission: Submission, companions: Mapping[st
     return {
         "submission": submission.sha256,
         "companions": _digest_of_files(companions),
-        "bundle": ground.bundle.digest,
+        "bundle": context.bundle.digest,
         "code": code_digest(),
         "libraries": digest_of(versions()),
-        "questions": ground.sample,
+        "questions": context.sample,
     }
 
 
-def content_key(ground: Ground, submission: Submission, companions: Mapping[str, bytes]) -> str:
+def content_key(context: RunContext, submission: Submission, companions: Mapping[str, bytes]) -> str:
     """Key of what evidence depends on: the same key means that the same run need not be done again."""
-    return digest_of(content_parts(ground, submission, companions))
+    return digest_of(content_parts(context, submission, companions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Plan:
         return "; ".join(parts)
 
 
-def make_plan(run: RunDirectory, ground: Ground, submissions: Sequence[Submission], wish: Wish = Wish()) -> Plan:
+def make_plan(run: RunDirectory, context: RunContext, submissions: Sequence[Submission], wish: Wish = Wish()) -> Plan:
     """Compare stored results with what is there now.
 
     Raises UsageError for an id that nobody has, StoreError when the files of a submission are gone from the run directory.
@@ -107,7 +107,7 @@ def make_plan(run: RunDirectory, ground: Ground, submissions: Sequence[Submissio
     for submission in chosen:
         if submission.problem is not None or not submission.path:
             continue
-        parts = content_parts(ground, submission, _files(run, submission)[1])
+        parts = content_parts(context, submission, _files(run, submission)[1])
         done = run.done(submission.id)
         why = _why(run, submission, done, parts, wish)
         if not why:
@@ -137,10 +137,10 @@ def load_job(run: RunDirectory, job: Job) -> Job:
 
 
 def jobs_for(
-    run: RunDirectory, ground: Ground, submissions: Sequence[Submission], *, force: bool = False
+    run: RunDirectory, context: RunContext, submissions: Sequence[Submission], *, force: bool = False
 ) -> tuple[list[Job], list[Submission]]:
     """Sort the submissions into those to run and those whose stored evidence still holds."""
-    plan = make_plan(run, ground, submissions, Wish(force=force))
+    plan = make_plan(run, context, submissions, Wish(force=force))
     return list(plan.jobs), list(plan.cached)
 
 

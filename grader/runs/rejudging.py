@@ -15,9 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grader.errors import StoreError
-from grader.grading.context import Ground, lay_ground
-from grader.grading.report import Result, report_for
-from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, Report, Submission, Usage
+from grader.grading.context import RunContext, load_context
+from grader.grading.report import report_for
+from grader.records import (
+    Attempt,
+    Evidence,
+    Execution,
+    Notebook,
+    Observation,
+    Outcome,
+    Report,
+    Submission,
+    SubmissionRun,
+    Usage,
+)
 from grader.runs.directory import Done, RunDirectory
 from grader.sandbox.cgroup import cores
 
@@ -35,12 +46,12 @@ def processes_for(count: int) -> int:
     return max(1, min(cores(), _MOST, count // _WORTH))
 
 
-def stored_result(run: RunDirectory, submission: Submission, done: Done) -> Result:
+def stored_result(run: RunDirectory, submission: Submission, done: Done) -> SubmissionRun:
     """Read what running a submission brought, `done` being its mark. Raises StoreError when its files are damaged."""
     base = f"submissions/{submission.id}"
     parts = run.read(f"{base}/notebook.json", Notebook), run.read(f"{base}/execution.json", Execution)
     evidence = run.read(f"{base}/evidence.json", Evidence)
-    return Result(*parts, evidence, done.fault, done.parts.get("questions", ""))
+    return SubmissionRun(*parts, evidence, done.fault)
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,7 @@ class _Court:
 
     run: RunDirectory
     """The run."""
-    ground: Ground
+    context: RunContext
     """Its assignment and bundle."""
     settled: Mapping[str, dict[str, tuple[int, str]]]
     """What was settled by hand: points and reason by criterion, by submission."""
@@ -58,7 +69,7 @@ class _Court:
 
     @classmethod
     def of(cls, run: RunDirectory, then: Callable[[Report], Report]) -> _Court:
-        return cls(run, lay_ground(run.info(), run.secret()), run.all_overrides(), then)
+        return cls(run, load_context(run.info(), run.secret()), run.all_overrides(), then)
 
     def report(self, submission: Submission) -> Report:
         """Judge a submission and do to its report what is to be done."""
@@ -68,13 +79,13 @@ class _Court:
         """The report of a submission. One whose files are damaged is forgotten, so that it is run again."""
         overrides = self.settled.get(submission.id, {})
         if submission.problem is not None or not submission.path:
-            return report_for(self.ground, submission, None, overrides)
+            return report_for(self.context, submission, None, overrides)
         done = self.run.done(submission.id)
         if done is None:
             why = "it has not been run yet; run `grader grade` on the same folder again"
             return self._not_run(submission, why, overrides)
         try:
-            return report_for(self.ground, submission, stored_result(self.run, submission, done), overrides)
+            return report_for(self.context, submission, stored_result(self.run, submission, done), overrides)
         except StoreError as error:
             self.run.forget(submission.id)
             why = done.fault or f"{error}; run `grader grade` on the same folder again"
@@ -82,9 +93,9 @@ class _Court:
 
     def _not_run(self, submission: Submission, why: str, overrides: dict[str, tuple[int, str]]) -> Report:
         execution = Execution(Outcome.SANDBOX_FAILED, (), Usage(), "none", {}, "")
-        lost = {name: Observation(Attempt.FAULT, error=why) for name in self.ground.assignment.questions}
-        evidence = Evidence(self.ground.seed(submission), lost)
-        return report_for(self.ground, submission, Result(Notebook((), 0), execution, evidence, why), overrides)
+        lost = {name: Observation(Attempt.FAULT, error=why) for name in self.context.assignment.questions}
+        evidence = Evidence(self.context.seed(submission), lost)
+        return report_for(self.context, submission, SubmissionRun(Notebook((), 0), execution, evidence, why), overrides)
 
 
 def _as_it_is(report: Report) -> Report:

@@ -1,6 +1,6 @@
 """Runs a piece of a student's notebook in a fresh process with the shims installed; prints records and result as JSON.
 
-Called as a script with one JSON request on standard input: `code`, `facts`, and `before` (code that runs before `install`).
+Called as a script with one JSON request on standard input: `code`, `config`, and `before` (code that runs before `install`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def main() -> None:
     exec(compile(request["before"], "<before>", "exec"), {})
     started = time.perf_counter()
     importlib.import_module("grader.inside.shims.colab").install(
-        lambda *record: records.append(list(record)), request["facts"]
+        lambda *record: records.append(list(record)), request["config"]
     )
     seconds = time.perf_counter() - started
     error = None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grader.notebook.adapt import Environment, adapt, adapt_source, facts, merge
+from grader.notebook.adapt import Environment, adapt, adapt_source, merge, shim_config
 from grader.notebook.adapt.edits import parse
 from grader.notebook.adapt.shell import filter_command, filter_script, is_install
 from grader.records import Adaptation, Cell, Notebook
@@ -412,8 +412,8 @@ def test_huge_cells_run_as_they_stand():
     assert run(source) == (source, [])
 
 
-def test_facts_are_plain_data():
-    config = facts(BOX)
+def test_shim_config_is_plain_data():
+    config = shim_config(BOX)
     assert config["data_files"] == dict(BOX.data_files)
     assert "torch" not in config["packages"]
     assert "wandb" in config["services"]

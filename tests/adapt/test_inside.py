@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from grader.notebook.adapt import Environment, adapt_source, facts, merge
+from grader.notebook.adapt import Environment, adapt_source, merge, shim_config
 from grader.records import Adaptation
 
 RUNNER = Path(__file__).with_name("inside_runner.py")
@@ -34,7 +34,7 @@ def box(tmp_path):
     (tmp_path / "helper.py").write_text("x = 1\n")
 
     def run(code, before="", environment=BOX):
-        request = {"code": code, "facts": facts(environment), "before": before}
+        request = {"code": code, "config": shim_config(environment), "before": before}
         variables = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
@@ -428,7 +428,7 @@ Trainer(model=model, args=arguments, processing_class=None)
 def test_source_and_run_say_the_same_of_an_import(box):
     source = "import seaborn\nfrom google.colab import drive\nimport plotly.express as px"
     adapted = adapt_source(source, BOX, 4)[1]
-    request = {"code": source, "facts": facts(BOX), "before": ""}
+    request = {"code": source, "config": shim_config(BOX), "before": ""}
     done = subprocess.run(
         [sys.executable, str(RUNNER)],
         input=json.dumps(request),

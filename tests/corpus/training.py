@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from grader.assignments import load_assignment
-from grader.assignments.finetuning.base import Facts, digest, read_checkpoint
+from grader.assignments.finetuning.base import JudgeFacts, digest, read_checkpoint
 from grader.inside import agent
 from grader.inside.distilbert import BLOCKS, layout
 from grader.inside.witness import Witness
@@ -94,7 +94,7 @@ def training(name: str, *, loses: str = "", **replace: str) -> None:
     TRAININGS[name] = Training(name, ("\n".join(definitions.values()), *steps.values()), frozenset(loses.split()))
 
 
-def tiny_checkpoint(folder: Path) -> Facts:
+def tiny_checkpoint(folder: Path) -> JudgeFacts:
     """Write a tiny six-block DistilBERT without a head's training into `folder`; returns what the judge knows of it."""
     import torch
     from transformers import DistilBertConfig, DistilBertModel, DistilBertTokenizerFast
@@ -109,7 +109,7 @@ def tiny_checkpoint(folder: Path) -> Facts:
     )
     DistilBertModel(config).save_pretrained(folder)
     tensors = {f"distilbert.{name}": array for name, array in read_checkpoint(folder / "model.safetensors").items()}
-    return Facts(
+    return JudgeFacts(
         dim=16,
         digests=frozenset(digest(array) for array in tensors.values()),
         largest={name: float(np.abs(array).max(initial=0.0)) for name, array in tensors.items()},
@@ -132,7 +132,7 @@ def _of_definitions(source: str, name: str, question: Question) -> Observation:
 
 
 @contextlib.contextmanager
-def tiny_world(folder: Path) -> Iterator[Facts]:
+def tiny_world(folder: Path) -> Iterator[JudgeFacts]:
     """Put the tiny checkpoint into `folder`, and freeze what there is: as in a fork of the zygote it belongs to no student."""
     facts = tiny_checkpoint(folder)
     gc.collect()
@@ -143,7 +143,7 @@ def tiny_world(folder: Path) -> Iterator[Facts]:
         gc.unfreeze()
 
 
-def verdicts(case: Training, folder: Path, facts: Facts) -> dict[str, Verdict]:
+def verdicts(case: Training, folder: Path, facts: JudgeFacts) -> dict[str, Verdict]:
     """Run a case's cells under the witness and judge all it can be judged by."""
     import torch
 

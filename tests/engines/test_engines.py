@@ -172,13 +172,13 @@ def test_a_worker_that_is_told_to_end_reports_nothing(tmp_path, monkeypatch) -> 
 
     try:
         worker.begin(order)
-        place = worker._workplaces[order.token]
-        monkeypatch.setitem(worker._workplaces, order.token, Told(place))
+        place = worker._graders[order.token]
+        monkeypatch.setitem(worker._graders, order.token, Told(place))
         with pytest.raises(InfrastructureError, match="told to end"):
             worker.serve(order, jobs[0])
         assert heard.is_set()  # what was there before still hears it
     finally:
-        worker._workplaces[order.token] = place
+        worker._graders[order.token] = place
         worker.end(order.token)
         signal.signal(signal.SIGTERM, before)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from grader.grading.context import lay_ground
+from grader.grading.context import load_context
 from grader.runs.batch import Event, Job, Setting, jobs_for, order_for, run_batch
 from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo
 from grader.runs.engines import Engine, Order
@@ -36,10 +36,10 @@ def toy_class(root: Path, sources: Sequence[Sequence[str]]) -> tuple[RunDirector
         (root / submission.path).write_bytes(data)
         submissions.append(submission)
     run.write("intake.json", IntakeRecord(tuple(submissions)))
-    ground = lay_ground(info, run.secret())
+    context = load_context(info, run.secret())
     setting = Setting(info.assignment, "", run.secret(), "auto", Limits(cpu_seconds=20, wall_seconds=300))
-    jobs, _ = jobs_for(run, ground, submissions)
-    return run, order_for(ground, setting), jobs
+    jobs, _ = jobs_for(run, context, submissions)
+    return run, order_for(context, setting), jobs
 
 
 def grade_on(

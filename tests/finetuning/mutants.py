@@ -31,7 +31,7 @@ from mutmut.mutation.mutators import mutation_operators
 
 from grader.assignments import load_assignment
 from grader.bundles import Bundle, load_bundle
-from grader.grading.pipeline import Ground, Workplace, report_for, single_submission
+from grader.grading.pipeline import Grader, RunContext, report_for, single_submission
 from grader.records import Status
 from grader.sandbox.contract import Limits
 from tests.corpus.functions import verdicts
@@ -143,7 +143,7 @@ def small_bundle(folder: Path) -> Bundle:
     return load_bundle(folder)
 
 
-def lost_by_trainings(workplace: Workplace, mutant: Mutant | None, folder: Path) -> set[str]:
+def lost_by_trainings(grader: Grader, mutant: Mutant | None, folder: Path) -> set[str]:
     """Criteria that the notebook with this mutant loses, through the real pipeline."""
     notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
     if mutant is not None:
@@ -151,7 +151,7 @@ def lost_by_trainings(workplace: Workplace, mutant: Mutant | None, folder: Path)
     path = folder / "finetuning.ipynb"
     path.write_text(json.dumps(notebook), encoding="utf-8")
     submission, data = single_submission(path)
-    found = report_for(workplace.ground, submission, asyncio.run(workplace.run(submission, data))).score.criteria
+    found = report_for(grader.context, submission, asyncio.run(grader.run(submission, data))).score.criteria
     return {
         ("?" if r.verdict.status is Status.ERROR else "") + r.id for r in found if r.verdict.status is not Status.PASSED
     }
@@ -163,11 +163,11 @@ def _share(share: list[tuple[Mutant | None, bool]]) -> Iterator[tuple[str, set[s
         folder = Path(name)
         bundles = {False: small_bundle(folder / "bundle"), True: load_bundle()}
         for whole, bundle in bundles.items():
-            ground = Ground.lay(load_assignment("finetuning"), bundle, secrets.token_bytes(32))
-            with Workplace(ground, limits=Limits(cpu_seconds=180, wall_seconds=1800)) as workplace:
+            context = RunContext.create(load_assignment("finetuning"), bundle, secrets.token_bytes(32))
+            with Grader(context, limits=Limits(cpu_seconds=180, wall_seconds=1800)) as grader:
                 for mutant, wants_whole in share:
                     if wants_whole is whole:
-                        yield mutant.name if mutant else "", lost_by_trainings(workplace, mutant, folder)
+                        yield mutant.name if mutant else "", lost_by_trainings(grader, mutant, folder)
 
 
 def _work(share: list[tuple[Mutant | None, bool]], outcomes: Path) -> None:

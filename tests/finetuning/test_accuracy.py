@@ -9,7 +9,7 @@ import pytest
 
 from grader.assignments.finetuning import ASSIGNMENT
 from grader.assignments.finetuning.accuracy import SAMPLE, SURE, judge_accuracy
-from grader.assignments.finetuning.base import Facts, Standard
+from grader.assignments.finetuning.base import JudgeFacts, Standard
 from grader.assignments.finetuning.runs import MOST_RUNS, read_runs
 from grader.bundles import load_bundle
 from grader.bundles.window import derive_window
@@ -23,7 +23,7 @@ from grader.rubric.scoring import score
 REVIEWS = 2000
 LABELS = tuple(int(i % 2) for i in range(REVIEWS))
 STANDARD = Standard(noise=0.01, highest_rate=1e-3, least_path=0.0125)
-FACTS = Facts(
+FACTS = JudgeFacts(
     dim=16, digests=frozenset(), largest={}, texts=(), labels=LABELS,
     thresholds=dict.fromkeys(("full", "head", "lora"), 0.76), standards=dict.fromkeys(("full", "head", "lora"), STANDARD),
 )  # fmt: skip
@@ -185,14 +185,16 @@ def test_a_linear_range_that_makes_no_sense_is_refused(width):
 
 
 def test_a_bundle_without_a_window_judges_by_the_threshold():
-    bare = Facts(**{name: getattr(FACTS, name) for name in Facts.__slots__ if name != "standards"})
+    bare = JudgeFacts(**{name: getattr(FACTS, name) for name in JudgeFacts.__slots__ if name != "standards"})
     assert verdict(0.60, facts=bare, steps=250, path=0.0063).status is Status.FAILED
     assert verdict(0.77, facts=bare).status is Status.PASSED
 
 
 def test_the_loss_is_judged_where_the_bundle_has_one():
     strict = {"head": Standard(loss=0.5, noise=0.01)}
-    facts = Facts(**{name: getattr(FACTS, name) for name in Facts.__slots__ if name != "standards"}, standards=strict)
+    facts = JudgeFacts(
+        **{name: getattr(FACTS, name) for name in JudgeFacts.__slots__ if name != "standards"}, standards=strict
+    )
     assert verdict(0.9, facts=facts, margin=3.0).status is Status.PASSED
     dull = verdict(0.9, facts=facts, margin=0.01)  # a mean loss of almost ln 2
     assert dull.status is Status.FAILED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from grader.assignments import load_assignment
-from grader.grading.pipeline import Ground, Workplace
+from grader.grading.pipeline import Grader, RunContext
 from tests.corpus.functions import CRITERIA
 from tests.finetuning import mutants
 from tests.finetuning.reasons import SURVIVES
@@ -55,14 +55,14 @@ def test_the_report_is_of_this_reference_and_has_no_open_end():
 @pytest.mark.slow
 def test_whole_notebooks_are_killed_where_they_belong(tmp_path):
     bundle = mutants.small_bundle(tmp_path / "bundle")
-    ground = Ground.lay(load_assignment("finetuning"), bundle, b"mutants")
+    context = RunContext.create(load_assignment("finetuning"), bundle, b"mutants")
     not_frozen, never_placed = (
         next(m for m in mutants.edited(mutants.DOMAIN, cell) if removed in m.name and m.name.endswith("nothing"))
         for cell, removed in ((15, "requires_grad_(False)"), (24, "replace_layers("))
     )
-    with Workplace(ground) as workplace:
-        assert mutants.lost_by_trainings(workplace, None, tmp_path) == set()
+    with Grader(context) as grader:
+        assert mutants.lost_by_trainings(grader, None, tmp_path) == set()
         for mutant, own in ((not_frozen, "head/"), (never_placed, "lora/")):
-            lost = mutants.lost_by_trainings(workplace, mutant, tmp_path)
+            lost = mutants.lost_by_trainings(grader, mutant, tmp_path)
             assert lost, mutant.name
             assert all(criterion.startswith(own) for criterion in lost), (mutant.name, lost)

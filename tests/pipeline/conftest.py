@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from grader.bundles import load_bundle
-from grader.grading.pipeline import Ground, Workplace, report_for
+from grader.grading.pipeline import Grader, RunContext, report_for
 from grader.records import Report, Submission
 from grader.sandbox.contract import Limits
 from tests.toy import TOY
@@ -29,18 +29,18 @@ def submission_of(data: bytes, name: str = "anna") -> Submission:
 
 
 @pytest.fixture(scope="session")
-def workplace() -> Iterator[Workplace]:
-    ground = Ground.lay(TOY, load_bundle(None), b"a secret for tests")
-    with Workplace(ground, limits=Limits(cpu_seconds=20, wall_seconds=300)) as place:
+def grader() -> Iterator[Grader]:
+    context = RunContext.create(TOY, load_bundle(None), b"a secret for tests")
+    with Grader(context, limits=Limits(cpu_seconds=20, wall_seconds=300)) as place:
         yield place
 
 
 @pytest.fixture
-def run(workplace):
+def run(grader):
     def go(*sources: str, companions=None) -> Report:
         data = notebook_bytes(*sources)
         submission = submission_of(data)
-        result = asyncio.run(workplace.run(submission, data, companions))
-        return report_for(workplace.ground, submission, result)
+        result = asyncio.run(grader.run(submission, data, companions))
+        return report_for(grader.context, submission, result)
 
     return go

@@ -16,7 +16,7 @@ import pytest
 from grader.assignments import load_assignment
 from grader.bundles import Bundle, load_bundle
 from grader.cli.resources import reference_path
-from grader.grading.pipeline import Ground, Result, Workplace, report_for, single_submission
+from grader.grading.pipeline import Grader, RunContext, SubmissionRun, report_for, single_submission
 from grader.records import Outcome, Report, Status
 from grader.sandbox.contract import Limits
 
@@ -41,12 +41,12 @@ def write_rows(path: Path, rows: list[tuple[str, int]]) -> None:
         writer.writerows([i, text, label] for i, (text, label) in enumerate(rows))
 
 
-def run_reference(bundle: Bundle, limits: Limits) -> tuple[Result, Report]:
-    ground = Ground.lay(load_assignment(), bundle, b"a secret for tests")
-    with Workplace(ground, limits=limits) as place:
+def run_reference(bundle: Bundle, limits: Limits) -> tuple[SubmissionRun, Report]:
+    context = RunContext.create(load_assignment(), bundle, b"a secret for tests")
+    with Grader(context, limits=limits) as place:
         submission, data = single_submission(reference_path())
         result = asyncio.run(place.run(submission, data))
-    return result, report_for(ground, submission, result)
+    return result, report_for(context, submission, result)
 
 
 @pytest.mark.slow
@@ -82,7 +82,7 @@ def test_the_real_size_takes_the_same_path(tmp_path) -> None:
         "lora/accuracy",
     }
     assert report.score.total is None
-    trainable = {m: f["trainable"] for m, f in report.facts["methods"].items()}
+    trainable = {m: f["trainable"] for m, f in report.metrics["methods"].items()}
     assert trainable["full"] == 66_955_010
     assert trainable["head"] == 592_130
     assert 592_130 < trainable["lora"] < 66_955_010
@@ -107,7 +107,7 @@ def test_the_courses_own_files_run_unchanged(tmp_path) -> None:
 
     assert result.fault == ""
     assert [cell.error for cell in result.execution.cells if cell.error] == []
-    accuracies = {m: f["accuracy"] for m, f in report.facts["methods"].items()}
+    accuracies = {m: f["accuracy"] for m, f in report.metrics["methods"].items()}
     print(f"accuracy on the course's own reviews: {accuracies}")
     assert set(accuracies) == {"full", "head", "lora"}
     assert all(0.3 < a <= 1 for a in accuracies.values())

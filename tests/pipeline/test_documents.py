@@ -9,7 +9,7 @@ import pytest
 
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
-from grader.grading.pipeline import Ground, Workplace, report_for
+from grader.grading.pipeline import Grader, RunContext, report_for
 from grader.records import Status
 from grader.sandbox.contract import Limits
 from tests.pipeline.conftest import notebook_bytes, submission_of
@@ -35,13 +35,13 @@ def graded(tmp_path_factory):
                 if kind == "file":
                     (folder / name).write_text(text, encoding="utf-8")
                     __import__(Path(name).stem)
-            ground = Ground.lay(load_assignment("quiz:QUIZ"), load_bundle(None), b"a secret for tests")
-            with Workplace(ground, limits=Limits(cpu_seconds=20, wall_seconds=300)) as place:
+            context = RunContext.create(load_assignment("quiz:QUIZ"), load_bundle(None), b"a secret for tests")
+            with Grader(context, limits=Limits(cpu_seconds=20, wall_seconds=300)) as place:
                 for kind, name, text in shown:
                     if kind == "notebook":
                         data = notebook_bytes(text)
                         submission = submission_of(data)
-                        report = report_for(ground, submission, asyncio.run(place.run(submission, data, None)))
+                        report = report_for(context, submission, asyncio.run(place.run(submission, data, None)))
                         results.append((document, int(name), report))
         for module in set(sys.modules) - before:
             if module.startswith("quiz"):

@@ -120,10 +120,10 @@ def test_stderr_and_warnings_are_no_failures(run) -> None:
     assert report.score.total == 9
 
 
-def test_an_unreadable_file_gets_a_sentence_and_no_points(workplace) -> None:
+def test_an_unreadable_file_gets_a_sentence_and_no_points(grader) -> None:
     data = b"%PDF-1.4 ..."
     submission = submission_of(data)
-    report = report_for(workplace.ground, submission, asyncio.run(workplace.run(submission, data)))
+    report = report_for(grader.context, submission, asyncio.run(grader.run(submission, data)))
     assert report.score.total == 0
     assert "PDF" in report.score.criteria[0].verdict.message
 
@@ -135,7 +135,7 @@ def test_a_package_that_is_not_here_is_for_a_person_to_decide(run) -> None:
     assert run("try:\n    import zzz_not_a_package\nexcept ImportError:\n    pass", ADD, SHOUT).score.total == 9
 
 
-def test_a_fault_of_the_box_needs_review(workplace, monkeypatch) -> None:
+def test_a_fault_of_the_box_needs_review(grader, monkeypatch) -> None:
     from grader.errors import SandboxError
 
     def broken(*_args, **_kwargs):
@@ -144,59 +144,57 @@ def test_a_fault_of_the_box_needs_review(workplace, monkeypatch) -> None:
     monkeypatch.setattr("grader.grading.execution.KernelSession", broken)
     data = notebook_bytes(ADD, SHOUT)
     submission = submission_of(data)
-    result = asyncio.run(workplace.run(submission, data))
-    report = report_for(workplace.ground, submission, result)
+    result = asyncio.run(grader.run(submission, data))
+    report = report_for(grader.context, submission, result)
     assert report.score.total is None
     assert all(c.earned is None and c.verdict.status is Status.ERROR for c in report.score.criteria)
     assert "no box today" in " ".join(report.score.review)
 
 
-def test_a_bug_of_ours_needs_review(workplace, monkeypatch) -> None:
+def test_a_bug_of_ours_needs_review(grader, monkeypatch) -> None:
     async def broken(*_args, **_kwargs):
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr("grader.grading.pipeline.run_notebook", broken)
     data = notebook_bytes(ADD)
     submission = submission_of(data)
-    report = report_for(workplace.ground, submission, asyncio.run(workplace.run(submission, data)))
+    report = report_for(grader.context, submission, asyncio.run(grader.run(submission, data)))
     assert report.score.total is None
     assert "ZeroDivisionError" in report.score.review[0]
 
 
-def test_stored_evidence_judges_the_same(workplace) -> None:
+def test_stored_evidence_judges_the_same(grader) -> None:
     data = notebook_bytes(ADD, SHOUT)
     submission = submission_of(data)
-    result = asyncio.run(workplace.run(submission, data))
+    result = asyncio.run(grader.run(submission, data))
     stored = loads(dumps(result.evidence), Evidence)
     assert {o.attempt for o in stored.observations.values()} == {Attempt.VALUE}
     again = type(result)(result.notebook, result.execution, stored)
-    assert dumps(report_for(workplace.ground, submission, again)) == dumps(
-        report_for(workplace.ground, submission, result)
-    )
+    assert dumps(report_for(grader.context, submission, again)) == dumps(report_for(grader.context, submission, result))
 
 
-def test_the_content_key_follows_what_evidence_depends_on(workplace) -> None:
-    ground = workplace.ground
+def test_the_content_key_follows_what_evidence_depends_on(grader) -> None:
+    context = grader.context
     one, two = submission_of(notebook_bytes(ADD)), submission_of(notebook_bytes(SHOUT))
-    assert content_key(ground, one, {}) == content_key(ground, one, {})
-    assert content_key(ground, one, {}) != content_key(ground, two, {})
-    assert content_key(ground, one, {}) != content_key(ground, one, {"helpers.py": b"x"})
+    assert content_key(context, one, {}) == content_key(context, one, {})
+    assert content_key(context, one, {}) != content_key(context, two, {})
+    assert content_key(context, one, {}) != content_key(context, one, {"helpers.py": b"x"})
 
 
-def test_evidence_of_other_questions_is_for_a_person_to_decide(workplace, monkeypatch) -> None:
+def test_evidence_of_other_questions_is_for_a_person_to_decide(grader, monkeypatch) -> None:
     data = notebook_bytes(ADD, SHOUT)
     submission = submission_of(data)
-    result = asyncio.run(workplace.run(submission, data))
-    probes = dict(workplace.ground.assignment.questions)
-    monkeypatch.setitem(workplace.ground.assignment.questions, "shout/upper", lambda draw: call("shout", "ho"))
-    report = report_for(workplace.ground, submission, result)
+    result = asyncio.run(grader.run(submission, data))
+    probes = dict(grader.context.assignment.questions)
+    monkeypatch.setitem(grader.context.assignment.questions, "shout/upper", lambda draw: call("shout", "ho"))
+    report = report_for(grader.context, submission, result)
     assert earned(report) == {"add/sum": 4, "add/negative": 2, "shout/upper": None}
     assert "has changed since" in report.score.review[0]
-    monkeypatch.setitem(workplace.ground.assignment.questions, "shout/upper", probes["shout/upper"])
-    assert report_for(workplace.ground, submission, result).score.total == 9
+    monkeypatch.setitem(grader.context.assignment.questions, "shout/upper", probes["shout/upper"])
+    assert report_for(grader.context, submission, result).score.total == 9
 
 
-def test_a_followup_is_asked_of_the_same_kernel_where_it_is_wanted(workplace) -> None:
+def test_a_followup_is_asked_of_the_same_kernel_where_it_is_wanted(grader) -> None:
     count = "calls = []\ndef ask(word):\n    calls.append(word)\n    return list(calls)"
     dear = call("ask", "dear")
     questions = {
@@ -204,7 +202,7 @@ def test_a_followup_is_asked_of_the_same_kernel_where_it_is_wanted(workplace) ->
         for name, wanted in (("enough", False), ("open", True))
     }
     notebook = read_notebook(notebook_bytes(count))
-    ran = asyncio.run(run_notebook(workplace.pool, workplace.spec({}), workplace.limits, notebook, questions))
+    ran = asyncio.run(run_notebook(grader.pool, grader.spec({}), grader.limits, notebook, questions))
     assert ran.observations["enough"].value == ["enough"]
     assert ran.observations["open"].value == ["enough", "open", "dear"]
 

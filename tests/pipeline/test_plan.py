@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from grader.errors import UsageError
-from grader.grading.context import lay_ground
+from grader.grading.context import load_context
 from grader.grading.fingerprint import digest_of
 from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, Usage
 from grader.runs.directory import Done, IntakeRecord, RunDirectory, RunInfo
@@ -42,19 +42,19 @@ def hand_in(run: RunDirectory, contents: dict[str, str]) -> RunDirectory:
 
 
 def store(run: RunDirectory, outcome: Outcome = Outcome.COMPLETED, fault: str = "", only: str = "") -> None:
-    ground = lay_ground(run.info(), run.secret())
+    context = load_context(run.info(), run.secret())
     for submission in run.submissions():
         if only in ("", submission.id):
-            parts = content_parts(ground, submission, {})
+            parts = content_parts(context, submission, {})
             seen = {name: Observation(Attempt.VALUE, 1) for name in TOY.questions}
             done = Done(digest_of(parts), 1.0, 1.0, fault, parts)
             execution = Execution(outcome, (), Usage(), "none", {}, "standin")
-            run.save_result(submission.id, Notebook((), 0), execution, Evidence(ground.seed(submission), seen), done)
+            run.save_result(submission.id, Notebook((), 0), execution, Evidence(context.seed(submission), seen), done)
     publish(run, TOY)
 
 
 def planned(run: RunDirectory, wish: Wish | None = None) -> Plan:
-    return make_plan(run, lay_ground(run.info(), run.secret()), run.submissions(), wish or Wish())
+    return make_plan(run, load_context(run.info(), run.secret()), run.submissions(), wish or Wish())
 
 
 def ids(plan: Plan) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from grader.errors import GraderError, StoreError
-from grader.grading.context import lay_ground
+from grader.grading.context import load_context
 from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, Usage
 from grader.reports import brief
 from grader.runs import rejudging
@@ -36,13 +36,13 @@ def run(tmp_path) -> RunDirectory:
     submissions = [submission_of(f"# {n}".encode(), f"student{n:02}") for n in range(COUNT)]
     submissions[5] = replace(submissions[5], path="", problem="It is a PDF.")
     run.write("intake.json", IntakeRecord(tuple(submissions)))
-    ground = lay_ground(run.info(), run.secret())
+    context = load_context(run.info(), run.secret())
     for number, one in enumerate(submissions):
         if one.id not in (NOT_RUN, UNREADABLE):
             seen = {name: Observation(Attempt.VALUE, number) for name in TOY.questions}
-            done = Done(str(number), 1.0, 1.0, "", content_parts(ground, one, {}))
+            done = Done(str(number), 1.0, 1.0, "", content_parts(context, one, {}))
             execution = Execution(Outcome.COMPLETED, (), Usage(), "none", {}, "standin")
-            run.save_result(one.id, Notebook((), 0), execution, Evidence(ground.seed(one), seen), done)
+            run.save_result(one.id, Notebook((), 0), execution, Evidence(context.seed(one), seen), done)
     run.override(BY_HAND, "shout/upper", 2, "she explained it")
     return run
 

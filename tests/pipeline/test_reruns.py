@@ -10,7 +10,7 @@ from statistics import fmean
 import pytest
 
 from grader.bundles import load_bundle
-from grader.grading.pipeline import Ground, report_for
+from grader.grading.pipeline import RunContext, report_for
 from grader.records import Attempt, Evidence, Observation, Outcome, Status, Verdict
 from grader.rubric.assignment import Assignment
 from grader.rubric.compare import failed, passed
@@ -57,9 +57,9 @@ def sure(): return True
 
 
 @pytest.fixture
-def place(workplace):
-    found = copy.copy(workplace)  # the same zygote, another assignment
-    found.ground = Ground.lay(LUCK, load_bundle(None), b"a secret for tests")
+def place(grader):
+    found = copy.copy(grader)  # the same zygote, another assignment
+    found.context = RunContext.create(LUCK, load_bundle(None), b"a secret for tests")
     return found
 
 
@@ -81,7 +81,7 @@ def test_a_close_result_is_run_again_with_other_seeds(place):
     assert len({value[4] for value in values}) == 1, "how data are split stays as it is"
     assert result.evidence.observations["luck/sure"].again == (), "what is sure is not asked again"
     assert [stage for stage in stages if "seeds" in stage] == ["other seeds 1 of 2", "other seeds 2 of 2"]
-    report = report_for(place.ground, submission, result)
+    report = report_for(place.context, submission, result)
     assert report.score.total == 10
     assert [n.kind for n in report.notices] == ["other-seeds"]
     assert "twice more" in report.notices[0].text
@@ -101,8 +101,8 @@ def test_who_fixes_no_seed_gets_other_numbers_in_each_run(place):
     assert len({value for values in runs for value in values}) == 9
 
 
-def test_what_is_not_in_doubt_runs_once(workplace):
-    _, result, stages = go(workplace, "def add(a, b): return a + b")
+def test_what_is_not_in_doubt_runs_once(grader):
+    _, result, stages = go(grader, "def add(a, b): return a + b")
     assert not [stage for stage in stages if "seeds" in stage]
     assert result.execution.notices == ()
 
@@ -114,7 +114,7 @@ def test_a_rerun_that_does_not_end_by_itself_leaves_it_open(place):
     )
     submission, result, _ = go(place, dies)
     assert result.execution.outcome is Outcome.COMPLETED
-    report = report_for(place.ground, submission, result)
+    report = report_for(place.context, submission, result)
     assert report.score.total is None
     assert report.score.criteria[0].verdict.status is Status.ERROR
     assert report.score.criteria[1].earned == 5

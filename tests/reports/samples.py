@@ -145,7 +145,7 @@ def report(who: Submission, filled: Score, run: Execution | None, **fields: obje
     known = {
         "adaptations": (),
         "notices": (),
-        "facts": {"methods": METHODS, "runs_seen": 3} if run else {},
+        "metrics": {"methods": METHODS, "runs_seen": 3} if run else {},
         "grader_version": "0.1.0",
     }
     return Report(
@@ -229,7 +229,7 @@ def mistakes() -> Report:
         execution(failing={34: error}),
         adaptations=ADAPTATIONS,
         notices=notices,
-        facts={"methods": methods, "runs_seen": 4},
+        metrics={"methods": methods, "runs_seen": 4},
     )
 
 
@@ -253,7 +253,7 @@ def timed_out() -> Report:
         submission("Fatima al-Zahra محمد", "20450"),
         score(late),
         execution(outcome=Outcome.TIMED_OUT, stop=22),
-        facts={"methods": {"full": METHODS["full"]}, "runs_seen": 2},
+        metrics={"methods": {"full": METHODS["full"]}, "runs_seen": 2},
     )
 
 
@@ -278,7 +278,7 @@ def sandbox_failed() -> Report:
             execution(outcome=Outcome.SANDBOX_FAILED, stop=0),
             notices=(Notice("staff-sandbox", "bwrap ended with code 1."),),
         ),
-        facts={},
+        metrics={},
     )
 
 
@@ -335,7 +335,7 @@ def hostile() -> Report:
         problem=bad,
         notices=(Notice(bad, bad),),
     )
-    facts = {
+    metrics = {
         "methods": {
             bad: {"accuracy": float("nan"), "trainable": None},
             "lora": {"accuracy": 0.5, "threshold": float("inf"), "steps": None},
@@ -348,7 +348,7 @@ def hostile() -> Report:
         run,
         adaptations=(Adaptation(None, bad, bad, bad, bad),),
         notices=(Notice("late", bad),),
-        facts=facts,
+        metrics=metrics,
         grader_version=bad,
         graded_at=bad,
     )

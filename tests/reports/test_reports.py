@@ -195,7 +195,7 @@ def test_the_schema_is_one_and_describes_every_field_of_every_record() -> None:
     "break_it",
     [
         lambda d: d.pop("schema"),
-        lambda d: d.update(schema="dat450-report/2"),
+        lambda d: d.update(schema="dat450-report/3"),
         lambda d: d.update(needs_review=True),
         lambda d: d["score"].update(total=None),
         lambda d: d["score"]["criteria"][0].update(earned=-1),
@@ -252,13 +252,13 @@ def test_a_student_does_not_read_about_others(render) -> None:
     assert "2 hours and 10 minutes" in render(samples.mistakes())
 
 
-def test_facts_reach_a_student_only_by_name() -> None:
-    facts = {
+def test_metrics_reach_a_student_only_by_name() -> None:
+    metrics = {
         "methods": {"full": {"accuracy": 0.9, "labels": [1, 0]}, "secret": {"accuracy": 1.0}},
         "runs_seen": 3,
         "heldout": 2560,
     }
-    shown = for_student(replace(samples.perfect(), facts=facts)).facts
+    shown = for_student(replace(samples.perfect(), metrics=metrics)).metrics
     assert shown == {"methods": {"full": {"accuracy": 0.9}}, "runs_seen": 3}
 
 
@@ -471,10 +471,10 @@ def test_outcomes_and_methods_in_words() -> None:
     assert [method.key for method in methods(samples.perfect())] == ["full", "head", "lora"]
     odd = replace(
         samples.perfect(),
-        facts={"methods": {"full": {"accuracy": float("nan"), "threshold": 7, "trainable": "x", "steps": True}}},
+        metrics={"methods": {"full": {"accuracy": float("nan"), "threshold": 7, "trainable": "x", "steps": True}}},
     )
     assert methods(odd)[0].accuracy is None and methods(odd)[0].threshold is None and methods(odd)[0].trainable is None
-    assert methods(replace(odd, facts={"methods": [1]})) == ()
+    assert methods(replace(odd, metrics={"methods": [1]})) == ()
 
 
 # Any text at all

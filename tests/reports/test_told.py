@@ -235,7 +235,7 @@ def test_brief_reports_tell_a_class_the_same() -> None:
     assert on_terminal(class_table(short)) == on_terminal(class_table(reports))
     assert "integrity" in str(short), "a notice for staff is kept"
     assert all(not cell.output and not cell.error for r in short if r.execution for cell in r.execution.cells)
-    assert not any(report.adaptations or report.facts for report in short)
+    assert not any(report.adaptations or report.metrics for report in short)
     assert len(alike) < sum(len(report.score.criteria) for report in reports) / 4
 
 

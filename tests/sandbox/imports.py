@@ -20,7 +20,7 @@ import grader.grading.execution
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
 from grader.cli.resources import reference_path
-from grader.grading.pipeline import Ground, Workplace, single_submission
+from grader.grading.pipeline import Grader, RunContext, single_submission
 from grader.inside import preloaded
 from grader.sandbox.host import interpreter_folders
 from grader.sandbox.session import KernelSession
@@ -106,11 +106,11 @@ def recording() -> Iterator[None]:
 
 def late_imports() -> list[Late]:
     """Run it; the library modules imported after the fork, in the order in which their imports ended."""
-    ground = Ground.lay(load_assignment(), load_bundle(None), b"nobody is graded here")
+    context = RunContext.create(load_assignment(), load_bundle(None), b"nobody is graded here")
     submission, data = single_submission(reference_path())
-    with Workplace(ground, sandbox="warm") as workplace, recording():
-        workplace.pool.warm_up()
-        result = asyncio.run(workplace.run(submission, shortened(data)))
+    with Grader(context, sandbox="warm") as grader, recording():
+        grader.pool.warm_up()
+        result = asyncio.run(grader.run(submission, shortened(data)))
     wrong = [cell for cell in result.execution.cells if cell.status != "ok"]
     assert not wrong, wrong
     return libraries(json.loads(RecordingSession.printed))

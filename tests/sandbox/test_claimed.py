@@ -14,16 +14,16 @@ import pytest
 
 import grader
 from grader.bundles import load_bundle
-from grader.grading.pipeline import Ground, Workplace
+from grader.grading.pipeline import Grader, RunContext
 from grader.sandbox.claimed import LockedTempDir
 from tests.toy import TOY
 
 HOLD = """
 import sys, time
 from grader.bundles import load_bundle
-from grader.grading.pipeline import Ground, Workplace
+from grader.grading.pipeline import RunContext, Grader
 from tests.toy import TOY
-with Workplace(Ground.lay(TOY, load_bundle(None), b"secret"), sandbox="none") as place:
+with Grader(RunContext.create(TOY, load_bundle(None), b"secret"), sandbox="none") as place:
     print(place._home.path, flush=True)
     time.sleep(600)
 """
@@ -48,7 +48,7 @@ def test_the_home_of_a_workplace_killed_with_all_its_helpers_is_removed_by_the_n
     with subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True, env=environment) as worker:
         left = Path(worker.stdout.readline().strip())
         assert (left / "hf").is_dir()
-        with Workplace(Ground.lay(TOY, load_bundle(None), b"secret"), sandbox="none") as place:
+        with Grader(RunContext.create(TOY, load_bundle(None), b"secret"), sandbox="none") as place:
             assert homes(temporary) == {left, place._home.path}  # its process lives, so nobody touches it
         assert homes(temporary) == {left}
         helpers = psutil.Process(worker.pid).children(recursive=True)
@@ -56,7 +56,7 @@ def test_the_home_of_a_workplace_killed_with_all_its_helpers_is_removed_by_the_n
             process.send_signal(signal.SIGKILL)
         worker.wait()
     assert homes(temporary) == {left}
-    with Workplace(Ground.lay(TOY, load_bundle(None), b"secret"), sandbox="none") as place:
+    with Grader(RunContext.create(TOY, load_bundle(None), b"secret"), sandbox="none") as place:
         assert homes(temporary) == {place._home.path}
     assert homes(temporary) == set()
 

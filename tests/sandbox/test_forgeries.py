@@ -13,7 +13,7 @@ import pytest
 from grader.assignments import load_assignment
 from grader.assignments.finetuning.accuracy import SAMPLE
 from grader.bundles import load_bundle
-from grader.grading.pipeline import Ground, Workplace, report_for
+from grader.grading.pipeline import Grader, RunContext, report_for
 from grader.sandbox.contract import Limits
 from tests.pipeline.conftest import notebook_bytes, submission_of
 
@@ -35,23 +35,23 @@ def step(model, rate, steps=1):
 
 
 @pytest.fixture(scope="module")
-def workplace() -> Iterator[Workplace]:
+def grader() -> Iterator[Grader]:
     if why := box_missing():
         pytest.skip(why)
-    ground = Ground.lay(load_assignment("finetuning"), load_bundle(None), b"a secret for tests")
-    with Workplace(ground, limits=Limits(cpu_seconds=60, wall_seconds=600)) as place:
+    context = RunContext.create(load_assignment("finetuning"), load_bundle(None), b"a secret for tests")
+    with Grader(context, limits=Limits(cpu_seconds=60, wall_seconds=600)) as place:
         yield place
 
 
-async def graded(workplace, *sources, companions=None):
+async def graded(grader, *sources, companions=None):
     data = notebook_bytes(*sources)
     submission = submission_of(data)
-    return report_for(workplace.ground, submission, await workplace.run(submission, data, companions))
+    return report_for(grader.context, submission, await grader.run(submission, data, companions))
 
 
 @pytest.fixture
-def report_of(workplace):
-    return lambda *sources: asyncio.run(graded(workplace, *sources))
+def report_of(grader):
+    return lambda *sources: asyncio.run(graded(grader, *sources))
 
 
 def gained(report) -> dict[str, int | None]:
@@ -200,11 +200,11 @@ def probe_table(question) -> bytes:
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["its own questions", "those of another seed"])
-def test_a_table_of_recognised_probes_would_pay_only_for_the_seed_it_was_made_for(workplace, known):
+def test_a_table_of_recognised_probes_would_pay_only_for_the_seed_it_was_made_for(grader, known):
     submission = submission_of(notebook_bytes(TABLE_OF_PROBES))
-    seed = workplace.ground.seed(submission) if known else "f" * 64  # no student ever knows the first
-    table = probe_table(workplace.ground.questions(seed)["lora"])
-    report = asyncio.run(graded(workplace, TABLE_OF_PROBES, companions={"table.json": table}))
+    seed = grader.context.seed(submission) if known else "f" * 64  # no student ever knows the first
+    table = probe_table(grader.context.questions(seed)["lora"])
+    report = asyncio.run(graded(grader, TABLE_OF_PROBES, companions={"table.json": table}))
     own = {"lora/identity"}  # at the start it is one
     assert set(gained(report)) == (own | {"lora/forward", "lora/rank-scaling"} if known else own)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from grader.bundles import load_bundle
-from grader.grading.pipeline import Ground, Workplace, report_for
+from grader.grading.pipeline import Grader, RunContext, report_for
 from grader.sandbox.contract import Limits, Outcome
 from grader.serialization import dumps
 from tests.pipeline.conftest import notebook_bytes, submission_of
@@ -32,24 +32,25 @@ SECRET = b"a secret for tests"
 
 
 @pytest.fixture(scope="module")
-def workplace() -> Iterator[Workplace]:
+def grader() -> Iterator[Grader]:
     if why := box_missing():
         pytest.skip(why)
-    with Workplace(
-        Ground.lay(TOY, load_bundle(None), SECRET), limits=Limits(cpu_seconds=10, wall_seconds=120, idle_seconds=4)
+    with Grader(
+        RunContext.create(TOY, load_bundle(None), SECRET),
+        limits=Limits(cpu_seconds=10, wall_seconds=120, idle_seconds=4),
     ) as place:
         yield place
 
 
-async def graded(workplace, sources, companions=None, name="anna"):
+async def graded(grader, sources, companions=None, name="anna"):
     data = notebook_bytes(*sources)
     submission = submission_of(data, name)
-    return report_for(workplace.ground, submission, await workplace.run(submission, data, companions))
+    return report_for(grader.context, submission, await grader.run(submission, data, companions))
 
 
 @pytest.fixture
-def report_of(workplace):
-    return lambda *sources: asyncio.run(graded(workplace, sources))
+def report_of(grader):
+    return lambda *sources: asyncio.run(graded(grader, sources))
 
 
 def earned(report) -> dict[str, int | None]:
@@ -207,11 +208,11 @@ print(found)
 """
 
 
-def test_neither_secret_nor_reference_nor_other_submissions_are_in_the_box(workplace):
+def test_neither_secret_nor_reference_nor_other_submissions_are_in_the_box(grader):
     async def both():
         return await asyncio.gather(
-            graded(workplace, [ADD, SHOUT, "import time; time.sleep(4)"], {"victim.py": b"x = 1"}, "victim"),
-            graded(workplace, [WRONG, SEARCH], name="thief"),
+            graded(grader, [ADD, SHOUT, "import time; time.sleep(4)"], {"victim.py": b"x = 1"}, "victim"),
+            graded(grader, [WRONG, SEARCH], name="thief"),
         )
 
     victim, thief = asyncio.run(both())
@@ -238,7 +239,7 @@ shout = add
     assert earned(report) == NOTHING
 
 
-def test_what_outlives_a_cell_outlives_no_submission(workplace, report_of):
+def test_what_outlives_a_cell_outlives_no_submission(grader, report_of):
     report = report_of(
         WRONG,
         """

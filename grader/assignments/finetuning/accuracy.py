@@ -17,7 +17,7 @@ from statistics import fmean
 
 import numpy as np
 
-from grader.assignments.finetuning.base import ASSIGNMENT, Facts, Standard
+from grader.assignments.finetuning.base import ASSIGNMENT, JudgeFacts, Standard
 from grader.assignments.finetuning.runs import Run, assign, read_runs, runs_by_method
 from grader.records import Observation, Status, Verdict
 from grader.rubric.compare import failed, passed, skipped
@@ -51,7 +51,7 @@ SURE = 2.5
 @ASSIGNMENT.question("training")
 def _training(draw: Draw) -> Question:
     """Ask for all runs, with held-out reviews and without their labels: with a sample first, where there are many."""
-    facts: Facts = draw.facts
+    facts: JudgeFacts = draw.facts
     whole = Question(
         "grader.inside.probes.training:training",
         {"texts": list(facts.texts), "batch": 64},
@@ -69,7 +69,7 @@ def _training(draw: Draw) -> Question:
 
 def _leaves_open(asked: Question, seen: Observation) -> bool:
     """Whether a method's accuracy on the sample does not settle it; what cannot be read gets no better by more reviews."""
-    facts: Facts = asked.secret["facts"]
+    facts: JudgeFacts = asked.secret["facts"]
     try:
         found = assign(read_runs(asked, seen))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
@@ -77,7 +77,7 @@ def _leaves_open(asked: Question, seen: Observation) -> bool:
     return not all(is_settled(method, run, facts) for method, run in found.items())
 
 
-def is_settled(method: str, run: Run, facts: Facts) -> bool:
+def is_settled(method: str, run: Run, facts: JudgeFacts) -> bool:
     """Whether more held-out reviews could not change a method's verdict: all were asked, or its accuracy is high above the minimum."""
     threshold = facts.thresholds.get(method)
     if run.accuracy is None or threshold is None or run.reviews >= len(facts.labels):
@@ -102,7 +102,7 @@ def judge_accuracy(
     run = run_for(method, asked, seen)
     if run is None:
         return skipped(root, NO_RUN)
-    facts: Facts = asked.secret["facts"]
+    facts: JudgeFacts = asked.secret["facts"]
     threshold = facts.thresholds.get(method)
     if run.accuracy is None or run.loss is None:
         return failed(

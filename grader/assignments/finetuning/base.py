@@ -17,7 +17,7 @@ from grader.records import Observation
 from grader.rubric.assignment import Assignment
 from grader.rubric.questions import Question
 
-__all__ = ["ASSIGNMENT", "BLOCKS", "METHODS", "QV_LAYERS", "Facts", "Standard", "read_checkpoint"]
+__all__ = ["ASSIGNMENT", "BLOCKS", "METHODS", "QV_LAYERS", "JudgeFacts", "Standard", "read_checkpoint"]
 
 BLOCKS = 6
 METHODS = ("full", "head", "lora")
@@ -43,7 +43,7 @@ class Standard:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class JudgeFacts:
     """What the judge knows of the bundle; the texts are sent into the box after the last cell, nothing else is."""
 
     dim: int
@@ -90,7 +90,7 @@ def digest(array: np.ndarray[Any, Any]) -> str:
     return hashlib.blake2b(shape.encode() + data, digest_size=16).hexdigest()
 
 
-def facts(bundle: Any, secret: bytes) -> Facts:
+def facts(bundle: Any, secret: bytes) -> JudgeFacts:
     """Read what is needed from a bundle: checkpoint, held-out reviews drawn from `secret`, thresholds."""
     tensors = {
         (name if name.startswith("distilbert.") else f"distilbert.{name}"): array
@@ -99,7 +99,7 @@ def facts(bundle: Any, secret: bytes) -> Facts:
     }
     config = json.loads((bundle.model_dir / "config.json").read_text(encoding="utf-8"))
     heldout = bundle.heldout(secret)
-    return Facts(
+    return JudgeFacts(
         dim=int(config["dim"]),
         digests=frozenset(digest(array) for array in tensors.values()),
         largest={name: float(np.abs(array).max(initial=0.0)) for name, array in tensors.items()},

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from grader.assignments.finetuning.base import METHODS, QV_LAYERS, Facts
+from grader.assignments.finetuning.base import METHODS, QV_LAYERS, JudgeFacts
 from grader.records import Attempt, Observation
 from grader.rubric.questions import Question
 
@@ -117,7 +117,7 @@ def read_runs(question: Question, seen: Observation) -> list[Run]:
 
 
 def _read(entry: Any, question: Question) -> Run:
-    facts: Facts = question.secret["facts"]
+    facts: JudgeFacts = question.secret["facts"]
     root = entry["layout"].get("root", "")
     prefix = f"{root}." if root else ""
     end = {name: state for name, _, _, state in entry.get("end", [])}
@@ -168,7 +168,7 @@ def _low_rank(position: str, tensors: Any) -> bool:
     return len({shape for shape in own if len(shape) == 2}) > 1 or len(own) == 0
 
 
-def _adapters(wrapped: dict[str, list[Tensor]], facts: Facts) -> frozenset[str]:
+def _adapters(wrapped: dict[str, list[Tensor]], facts: JudgeFacts) -> frozenset[str]:
     """Tensors of wrapped layers beyond the wrapped layer's own weight and bias.
 
     The wrapped layer's own are those with pretrained values; failing that (a body that was trained before), those of its
@@ -185,11 +185,11 @@ def _adapters(wrapped: dict[str, list[Tensor]], facts: Facts) -> frozenset[str]:
     return frozenset(found)
 
 
-def _linear_shapes(position: str, facts: Facts) -> list[tuple[int, ...]]:
+def _linear_shapes(position: str, facts: JudgeFacts) -> list[tuple[int, ...]]:
     return [(facts.dim, facts.dim), (facts.dim,)] if ".attention." in position else []
 
 
-def _changed(distances: Any, facts: Facts) -> list[str]:
+def _changed(distances: Any, facts: JudgeFacts) -> list[str]:
     """Names of body tensors that no tensor of the model equals, up to the rounding of a merge and unmerge."""
     found = []
     for name, largest in facts.largest.items():
@@ -226,7 +226,7 @@ def _accuracy(entry: Any, question: Question) -> tuple[float | None, int, float 
 
 
 def _labels(question: Question) -> np.ndarray[Any, Any]:
-    facts: Facts = question.secret["facts"]
+    facts: JudgeFacts = question.secret["facts"]
     return np.asarray(facts.labels)
 
 
@@ -296,7 +296,7 @@ def runs_by_method(asked: Question, seen: Observation) -> tuple[int, dict[str, R
 
 def summarise(question: Question, seen: Observation) -> dict[str, Any]:
     """Give accuracy, threshold, trainable parameters, steps and seconds per method, for reports."""
-    facts: Facts = question.secret["facts"]
+    facts: JudgeFacts = question.secret["facts"]
     count, judged = runs_by_method(question, seen)
     methods = {
         method: {

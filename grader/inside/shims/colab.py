@@ -30,10 +30,10 @@ _PROMPTS = 20
 _installed = False
 
 
-def install(record: Record, facts: Mapping[str, Any]) -> None:
+def install(record: Record, config: Mapping[str, Any]) -> None:
     """Prepare this process for a student's notebook; a second call does nothing.
 
-    `record` takes rule, before, after and reason. `facts` is what `grader.notebook.adapt.facts` returns: `data_files`, `companions`,
+    `record` takes rule, before, after and reason. `config` is what `grader.notebook.adapt.shim_config` returns: `data_files`, `companions`,
     `gpu`, `packages`, `stand_ins`, `services`, `commands`.
     """
     global _installed
@@ -41,13 +41,13 @@ def install(record: Record, facts: Mapping[str, Any]) -> None:
         return
     _installed = True
     record = once(record)
-    stub_modules.install(record, facts)
-    paths.install(record, facts)
-    devices.install(record, facts)
-    compat.install(record, facts)
-    metrics.install(record, facts)
+    stub_modules.install(record, config)
+    paths.install(record, config)
+    devices.install(record, config)
+    compat.install(record, config)
+    metrics.install(record, config)
     _patch_prompts(record)
-    _patch_processes(record, frozenset(facts.get("commands", ())))
+    _patch_processes(record, frozenset(config.get("commands", ())))
     when_imported("huggingface_hub", lambda module: _patch_login(module, record))
     for name in ("pip", "pip._internal"):
         when_imported(name, lambda module: _patch_pip(module, record))

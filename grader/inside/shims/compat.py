@@ -102,9 +102,9 @@ def clean_arguments(given: dict[str, Any], accepted: frozenset[str], gpu: bool, 
     return kept
 
 
-def install(record: Record, facts: Mapping[str, Any]) -> None:
-    """Accept older names and arguments in transformers, datasets, numpy and matplotlib. `facts`: `gpu`."""
-    gpu = bool(facts.get("gpu"))
+def install(record: Record, config: Mapping[str, Any]) -> None:
+    """Accept older names and arguments in transformers, datasets, numpy and matplotlib. `config`: `gpu`."""
+    gpu = bool(config.get("gpu"))
     when_imported("transformers.training_args", lambda module: _patch_arguments(module.TrainingArguments, gpu, record))
     when_imported(
         "transformers.training_args_seq2seq",

@@ -43,9 +43,9 @@ _ANSWERS: dict[str, Any] = {
 }
 
 
-def install(record: Record, facts: Mapping[str, Any]) -> None:
-    """Map GPU devices to the CPU, unless `facts["gpu"]`."""
-    if not facts.get("gpu"):
+def install(record: Record, config: Mapping[str, Any]) -> None:
+    """Map GPU devices to the CPU, unless `config["gpu"]`."""
+    if not config.get("gpu"):
         when_imported("torch", lambda torch: _patch_torch(torch, record))
         when_imported("transformers.modeling_utils", lambda module: _patch_loading(module, record))
         when_imported("transformers.pipelines", lambda module: _patch_pipeline(module, record))

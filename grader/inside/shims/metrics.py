@@ -24,7 +24,7 @@ _SERVED = {
 }
 
 
-def install(record: Record, _facts: Mapping[str, Any]) -> None:
+def install(record: Record, _config: Mapping[str, Any]) -> None:
     """Serve the usual metrics where they cannot be loaded."""
     when_imported("evaluate.loading", lambda module: _patch(module, record))
     when_imported("evaluate", lambda module: _patch(module, record))

@@ -79,9 +79,9 @@ class Resolver:
             self.record("folder", folder, folder, _FOLDER)
 
 
-def install(record: Record, facts: Mapping[str, Any]) -> None:
-    """Resolve missing paths in `open`, `os`, `shutil`, pandas, numpy and datasets. `facts`: `data_files`, `companions`."""
-    files = {name: name for name in facts.get("companions", ())} | dict(facts.get("data_files", {}))
+def install(record: Record, config: Mapping[str, Any]) -> None:
+    """Resolve missing paths in `open`, `os`, `shutil`, pandas, numpy and datasets. `config`: `data_files`, `companions`."""
+    files = {name: name for name in config.get("companions", ())} | dict(config.get("data_files", {}))
     resolve = Resolver(record, files)
     _patch_open(resolve)
     _patch_os(resolve)
@@ -91,7 +91,7 @@ def install(record: Record, facts: Mapping[str, Any]) -> None:
     when_imported("urllib.request", lambda module: _patch_urlopen(module, resolve))
     when_imported("requests.sessions", lambda module: _patch_requests(module, resolve))
     when_imported("torch", lambda module: _before(module, "save", lambda _thing, f=None, *_: resolve.folder_for(f)))
-    when_imported("datasets", lambda module: _patch_datasets(module, resolve, dict(facts.get("data_files", {}))))
+    when_imported("datasets", lambda module: _patch_datasets(module, resolve, dict(config.get("data_files", {}))))
 
 
 def _patch_open(resolve: Resolver) -> None:

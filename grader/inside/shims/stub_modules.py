@@ -127,10 +127,10 @@ class _StandIn(types.ModuleType):
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Answers the student's imports of packages that the box lacks."""
 
-    def __init__(self, record: Record, facts: Mapping[str, Any], contents: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, record: Record, config: Mapping[str, Any], contents: Mapping[str, Mapping[str, Any]]) -> None:
         self.record, self.contents = record, contents
-        self.services = frozenset(facts.get("services", ()))
-        self.others = frozenset(facts.get("stand_ins", ())) - frozenset(facts.get("packages", ()))
+        self.services = frozenset(config.get("services", ()))
+        self.others = frozenset(config.get("stand_ins", ())) - frozenset(config.get("packages", ()))
 
     def find_spec(
         self, fullname: str, _path: Sequence[str] | None, _target: types.ModuleType | None = None
@@ -189,9 +189,9 @@ def _student_imports() -> bool:
 _hooks_file = str(getattr(sys.modules[when_imported.__module__], "__file__", ""))
 
 
-def install(record: Record, facts: Mapping[str, Any]) -> None:
-    """Make stand-ins importable. `facts`: `stand_ins`, `services`, `packages`, `data_files`, `companions`."""
-    sys.meta_path.insert(0, _Finder(record, facts, _colab(record, facts)))
+def install(record: Record, config: Mapping[str, Any]) -> None:
+    """Make stand-ins importable. `config`: `stand_ins`, `services`, `packages`, `data_files`, `companions`."""
+    sys.meta_path.insert(0, _Finder(record, config, _colab(record, config)))
     when_imported("tqdm.notebook", lambda module: _plain_progress(module, record))
 
 
@@ -204,11 +204,11 @@ def _plain_progress(module: Any, record: Record) -> None:
         record("stand-in", "tqdm.notebook", "tqdm", "There is no notebook window while grading; a plain bar is used.")
 
 
-def _colab(record: Record, facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _colab(record: Record, config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The contents of Colab's modules that do more than nothing."""
     home = Path.cwd()
-    known = {name: home / path for name, path in dict(facts.get("data_files", {})).items()}
-    known |= {name: home / name for name in facts.get("companions", ())}
+    known = {name: home / path for name, path in dict(config.get("data_files", {})).items()}
+    known |= {name: home / name for name in config.get("companions", ())}
 
     def mount(mountpoint: str = "", *_args: Any, **_kwargs: Any) -> None:
         record("colab", f"drive.mount({str(mountpoint)!r})", "", _COLAB)

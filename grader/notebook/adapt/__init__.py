@@ -20,7 +20,7 @@ from grader.notebook.adapt.packages import SERVICES, STAND_INS, import_adaptatio
 from grader.notebook.adapt.shell import LEFT_OUT
 from grader.records import Adaptation, Cell, Notebook
 
-__all__ = ["Environment", "adapt", "adapt_source", "facts", "merge"]
+__all__ = ["Environment", "adapt", "adapt_source", "merge", "shim_config"]
 
 _LARGEST_CELL = 400_000
 """Longer cells hold pasted data; they run as they stand."""
@@ -74,7 +74,7 @@ def merge(known: Iterable[Adaptation], more: Iterable[Adaptation]) -> tuple[Adap
     return tuple(dict.fromkeys([*known, *more]))
 
 
-def facts(environment: Environment) -> dict[str, Any]:
+def shim_config(environment: Environment) -> dict[str, Any]:
     """What `grader.inside.shims.colab.install` has to know, as plain data."""
     return {
         "data_files": dict(environment.data_files),

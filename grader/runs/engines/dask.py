@@ -104,7 +104,7 @@ def _is_this_machine(host: str) -> bool:
 
 
 class _Readiness(distributed.WorkerPlugin):
-    """Opens the workplace of an order on workers that join late, and closes it on all at the end."""
+    """Opens the grader of an order on workers that join late, and closes it on all at the end."""
 
     def __init__(self, order: Order) -> None:
         self.order = order

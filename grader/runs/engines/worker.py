@@ -1,4 +1,4 @@
-"""What happens in a worker process, wherever it runs: one workplace per run, opened once, warm for all submissions.
+"""What happens in a worker process, wherever it runs: one grader per run, opened once, warm for all submissions.
 
 Trusted; what student code brings comes back as JSON text and is decoded by the coordinator. A worker first compares what it is
 (versions, code, bundle, questions) with what the coordinator is, because evidence of unequal workers must never be mixed.
@@ -28,9 +28,9 @@ from grader import serialization
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
 from grader.errors import EngineError, InfrastructureError
-from grader.grading.context import Ground
+from grader.grading.context import RunContext
 from grader.grading.fingerprint import code_digest, question_digest, versions
-from grader.grading.pipeline import Workplace
+from grader.grading.pipeline import Grader
 from grader.records import Submission
 from grader.sandbox.contract import Limits, Outcome
 
@@ -118,7 +118,7 @@ class Brought:
     """Machine it ran on."""
 
 
-_workplaces: dict[str, Workplace] = {}
+_graders: dict[str, Grader] = {}
 _speakers: dict[str, Callable[[str, str], None]] = {}
 _opening = threading.RLock()  # the handler of a signal may meet a thread that holds it
 _told_to_end = threading.Event()
@@ -142,19 +142,19 @@ def _version_of(package: str) -> str:
         return "not installed"
 
 
-def identity(ground: Ground) -> dict[str, str]:
+def identity(context: RunContext) -> dict[str, str]:
     """Everything that must be the same on the coordinator and on each worker, by names that people know.
 
     Raises BundleError when a file of the bundle is not what its manifest says.
     """
-    ground.bundle.verify()
-    questions = {name: question_digest(question) for name, question in ground.questions("identity").items()}
+    context.bundle.verify()
+    questions = {name: question_digest(question) for name, question in context.questions("identity").items()}
     return {
         **versions(),
         "peft": _version_of("peft"),
         "grader's code": _package_digest()[:_SHORT],
         "code in the box": code_digest()[:_SHORT],
-        "bundle": f"{ground.bundle.name} {ground.bundle.digest[:_SHORT]}",
+        "bundle": f"{context.bundle.name} {context.bundle.digest[:_SHORT]}",
         "questions": hashlib.sha256(json.dumps(questions, sort_keys=True).encode()).hexdigest()[:_SHORT],
     }
 
@@ -170,27 +170,27 @@ def differences(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
 
 
 def begin(order: Order) -> str:
-    """Open this process's workplace for an order, once; returns the host's name.
+    """Open this process's grader for an order, once; returns the host's name.
 
     Raises EngineError when this worker is not what the coordinator is, SandboxError when no box can be built here.
     """
     host = socket.gethostname()
     with _opening:
-        if order.token in _workplaces:
+        if order.token in _graders:
             return host
         _hear_sigterm()
         setting = order.setting
         bundle = load_bundle(Path(setting.bundle_path) if setting.bundle_path else None)
-        ground = Ground.lay(load_assignment(setting.assignment), bundle, setting.secret)
-        unequal = differences(order.identity, identity(ground)) if order.identity else []
+        context = RunContext.create(load_assignment(setting.assignment), bundle, setting.secret)
+        unequal = differences(order.identity, identity(context)) if order.identity else []
         if unequal:
             raise EngineError(
                 f"the worker on {host} is not what this machine is ({'; '.join(unequal)}). Give all workers the same "
                 "environment, grader and bundle, e.g. one virtual environment on a shared file system; see docs/clusters.md"
             )
-        workplace = Workplace(ground, sandbox=setting.sandbox, limits=setting.limits)
-        workplace.__enter__()
-        _workplaces[order.token] = workplace
+        opened = Grader(context, sandbox=setting.sandbox, limits=setting.limits)
+        opened.__enter__()
+        _graders[order.token] = opened
         multiprocessing.util.Finalize(None, end, args=(order.token,), exitpriority=10)
     return host
 
@@ -212,7 +212,7 @@ def _hear_sigterm() -> None:
         late = threading.Timer(_CLEANING_SECONDS, os._exit, args=(128 + number,))
         late.daemon = True
         late.start()
-        for token in list(_workplaces):
+        for token in list(_graders):
             with contextlib.suppress(Exception):
                 end(token)
         os._exit(128 + number)
@@ -221,11 +221,11 @@ def _hear_sigterm() -> None:
 
 
 def end(token: str) -> None:
-    """Close the workplace of an order, if this process has one: its zygote and its boxes end."""
+    """Close the grader of an order, if this process has one: its zygote and its boxes end."""
     with _opening:
-        workplace = _workplaces.pop(token, None)
-    if workplace is not None:
-        workplace.__exit__(None, None, None)
+        opened = _graders.pop(token, None)
+    if opened is not None:
+        opened.__exit__(None, None, None)
 
 
 def stage_teller(folder: str, submission_id: str) -> Callable[[str], None]:
@@ -258,7 +258,7 @@ def serve(order: Order, job: Job) -> Brought:
     tell("starting")
     host = begin(order)
     start = time.monotonic()
-    result = asyncio.run(_workplaces[order.token].run(job.submission, job.data, job.companions, tell))
+    result = asyncio.run(_graders[order.token].run(job.submission, job.data, job.companions, tell))
     if result.execution.outcome is Outcome.KERNEL_DIED:
         time.sleep(_DOUBT_SECONDS)  # if the same hand ended the kernel, its word has reached us by then
     if _told_to_end.is_set():

@@ -163,7 +163,7 @@ def outcome_of(run: Path) -> dict[str, Any]:
     }
     for path in run.glob("submissions/*/report.json"):
         report = json.loads(path.read_text(encoding="utf-8"))
-        parts = {name: report[name] for name in ("submission", "score", "adaptations", "notices", "facts")}
+        parts = {name: report[name] for name in ("submission", "score", "adaptations", "notices", "metrics")}
         ended = (report["execution"] or {}).get("outcome")
         evidence = path.with_name("evidence.json")
         seen = json.loads(evidence.read_text(encoding="utf-8")) if evidence.exists() else None
