@@ -20,7 +20,7 @@ from grader.errors import BundleError
 
 FORMAT: Final = 1
 MANIFEST: Final = "bundle.json"
-WINDOW_FILE: Final = "calibration-window.json"
+RANGE_FILE: Final = "calibrated-range.json"
 METHODS: Final = ("full", "head", "lora")
 MODEL_NAMES: Final = ("distilbert-base-uncased", "distilbert/distilbert-base-uncased")
 REQUIRED: Final = ("model/config.json", "train.csv", "eval.csv")
@@ -48,12 +48,12 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class CalibratedRange:
     """Hyperparameters within which a right solution was seen to reach its threshold."""
 
-    highest_rate: float
+    max_lr: float
     """Highest learning rate."""
-    least_path: float
+    min_lr_sum: float
     """Least sum of the learning rates of all steps; 3 epochs of 2,000 reviews at the library's defaults have 0.019."""
 
 
@@ -116,7 +116,7 @@ class Bundle:
         threshold = self.thresholds.get(method)
         return threshold.loss if threshold else None
 
-    def seed_noise(self, method: str) -> float:
+    def seed_std(self, method: str) -> float:
         """Standard deviation of a method's accuracy over seeds, of its noisiest variant; 0 where nobody measured."""
         file = self.path / "thresholds.json"
         entry = _read_object(file)["methods"].get(method, {}) if file.is_file() else {}
@@ -134,20 +134,20 @@ class Bundle:
         return float(width)
 
     @cached_property
-    def windows(self) -> Mapping[str, Window]:
-        """Method -> its calibrated window; empty where none was calibrated. Raises BundleError for a damaged file."""
-        file = self.path / WINDOW_FILE
+    def calibrated_ranges(self) -> Mapping[str, CalibratedRange]:
+        """Method -> its calibrated range; empty where none was calibrated. Raises BundleError for a damaged file."""
+        file = self.path / RANGE_FILE
         if not file.is_file():
             return MappingProxyType({})
         try:
             return MappingProxyType(
                 {
-                    method: Window(float(entry["highest_rate"]), float(entry["least_path"]))
+                    method: CalibratedRange(float(entry["max_lr"]), float(entry["min_lr_sum"]))
                     for method, entry in _read_object(file)["methods"].items()
                 }
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BundleError(f"{file}: every method needs highest_rate and least_path; {error!r}") from error
+            raise BundleError(f"{file}: every method needs max_lr and min_lr_sum; {error!r}") from error
 
     @cached_property
     def train_reviews(self) -> int:

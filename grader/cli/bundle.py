@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from grader.bundles import calibrate, load_bundle
-from grader.bundles.window import calibrate_window
+from grader.bundles.calibrated_range import calibrate_range
 from grader.cli.common import bar, console, machine
 from grader.errors import UsageError
 
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
         if options.window is not None:
             if options.window < 1:
                 raise UsageError("--window needs at least one training per choice")
-            bundle = calibrate_window(load_bundle(options.bundle), range(options.window), progress=tell)
+            bundle = calibrate_range(load_bundle(options.bundle), range(options.window), progress=tell)
         else:
             bundle = calibrate(load_bundle(options.bundle), range(options.seeds), workers=machine()[0], progress=tell)
     console.print(f"Bundle {bundle.name} ({bundle.digest[:12]}) in {bundle.path}", soft_wrap=True)

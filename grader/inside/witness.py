@@ -52,7 +52,7 @@ class Run:
     steps: int = 0
     rated: bool = False
     peak_rate: float = 0.0
-    path: float = 0.0
+    lr_sum: float = 0.0
     stepped_since_snapshot: int = 0
     started: float = 0.0
     last_step: float = 0.0
@@ -302,7 +302,7 @@ class Witness:
             run.last_step = time.monotonic()
             with contextlib.suppress(KeyError, TypeError, ValueError):  # some optimizers choose their own, unseen
                 rate = max(float(group["lr"]) for group in optimizer.param_groups)
-                run.rated, run.peak_rate, run.path = True, max(run.peak_rate, rate), run.path + rate
+                run.rated, run.peak_rate, run.lr_sum = True, max(run.peak_rate, rate), run.lr_sum + rate
 
     def settle(self) -> None:
         """Copy the model of every run that has moved since it was copied last."""

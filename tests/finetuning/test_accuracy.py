@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from grader.assignments.finetuning import ASSIGNMENT
-from grader.assignments.finetuning.accuracy import SAMPLE, SURE, judge_accuracy
-from grader.assignments.finetuning.base import JudgeFacts, Standard
-from grader.assignments.finetuning.runs import MOST_RUNS, read_runs
+from grader.assignments.finetuning.accuracy import SAMPLE, SAMPLE_Z, judge_accuracy
+from grader.assignments.finetuning.base import Calibration, JudgeFacts
+from grader.assignments.finetuning.runs import MAX_RUNS, read_runs
 from grader.bundles import load_bundle
-from grader.bundles.window import derive_window
+from grader.bundles.calibrated_range import derive_range
 from grader.errors import BundleError
 from grader.grading.fingerprint import question_digest
 from grader.inside import witness
@@ -22,13 +22,13 @@ from grader.rubric.scoring import score
 
 REVIEWS = 2000
 LABELS = tuple(int(i % 2) for i in range(REVIEWS))
-STANDARD = Standard(noise=0.01, highest_rate=1e-3, least_path=0.0125)
+CALIBRATION = Calibration(seed_std=0.01, max_lr=1e-3, min_lr_sum=0.0125)
 FACTS = JudgeFacts(
     dim=16, digests=frozenset(), largest={}, texts=(), labels=LABELS,
-    thresholds=dict.fromkeys(("full", "head", "lora"), 0.76), standards=dict.fromkeys(("full", "head", "lora"), STANDARD),
+    thresholds=dict.fromkeys(("full", "head", "lora"), 0.76), calibrations=dict.fromkeys(("full", "head", "lora"), CALIBRATION),
 )  # fmt: skip
 STRUCTURE = {"head/frozen": Verdict(Status.PASSED, ""), "head/trained": Verdict(Status.PASSED, "")}
-USUAL = {"steps": 750, "peak_rate": 5e-5, "path": 0.019, "optimizer": "AdamW"}
+USUAL = {"steps": 750, "peak_rate": 5e-5, "lr_sum": 0.019, "optimizer": "AdamW"}
 
 
 def logits(accuracy, margin=1.0):
@@ -57,10 +57,10 @@ def verdict(accuracy, structure=STRUCTURE, facts=FACTS, margin=1.0, again=(), **
 
 def test_what_reaches_the_threshold_passes_with_any_hyperparameters():
     assert verdict(0.77).status is Status.PASSED
-    assert verdict(0.77, steps=1, peak_rate=0.0, path=0.0, optimizer="Odd").status is Status.PASSED
+    assert verdict(0.77, steps=1, peak_rate=0.0, lr_sum=0.0, optimizer="Odd").status is Status.PASSED
 
 
-def test_a_clear_miss_inside_the_window_costs_points():
+def test_a_clear_miss_inside_the_range_costs_points():
     found = verdict(0.60)
     assert found.status is Status.FAILED
     assert "0.600" in found.message
@@ -71,14 +71,14 @@ def test_a_clear_miss_inside_the_window_costs_points():
 @pytest.mark.parametrize(
     ("seen", "word"),
     [
-        ({"steps": 250, "path": 0.0063}, "teach"),  # one epoch at the library's defaults
-        ({"peak_rate": 1e-5, "path": 0.0038}, "teach"),
-        ({"peak_rate": 5e-3, "path": 1.9}, "break"),
-        ({"optimizer": "SGD", "peak_rate": 9e-3, "path": 3.0}, "SGD"),
-        ({"optimizer": "Adafactor", "rated": False, "peak_rate": 0.0, "path": 0.0}, "No learning rate was seen"),
+        ({"steps": 250, "lr_sum": 0.0063}, "teach"),  # one epoch at the library's defaults
+        ({"peak_rate": 1e-5, "lr_sum": 0.0038}, "teach"),
+        ({"peak_rate": 5e-3, "lr_sum": 1.9}, "break"),
+        ({"optimizer": "SGD", "peak_rate": 9e-3, "lr_sum": 3.0}, "SGD"),
+        ({"optimizer": "Adafactor", "rated": False, "peak_rate": 0.0, "lr_sum": 0.0}, "No learning rate was seen"),
     ],
 )
-def test_a_miss_outside_the_window_needs_review(seen, word):
+def test_a_miss_outside_the_range_needs_review(seen, word):
     found = verdict(0.60, **seen)
     assert found.status is Status.ERROR
     assert word in found.message
@@ -89,13 +89,13 @@ def test_a_miss_outside_the_window_needs_review(seen, word):
 @pytest.mark.parametrize(
     "seen",
     [
-        {"steps": 19, "path": 0.0005},
-        {"steps": 19, "path": 0.0, "peak_rate": 0.0, "rated": False},
-        {"peak_rate": 0.0, "path": 0.0},
-        {"peak_rate": 1e-9, "path": 1e-6},
-        {"peak_rate": 0.5, "path": 99.0},
-        {"peak_rate": math.nan, "path": math.nan},
-        {"peak_rate": math.inf, "path": math.inf},
+        {"steps": 19, "lr_sum": 0.0005},
+        {"steps": 19, "lr_sum": 0.0, "peak_rate": 0.0, "rated": False},
+        {"peak_rate": 0.0, "lr_sum": 0.0},
+        {"peak_rate": 1e-9, "lr_sum": 1e-6},
+        {"peak_rate": 0.5, "lr_sum": 99.0},
+        {"peak_rate": math.nan, "lr_sum": math.nan},
+        {"peak_rate": math.inf, "lr_sum": math.inf},
     ],
 )
 def test_no_real_training_is_no_case_for_review(seen):
@@ -104,7 +104,7 @@ def test_no_real_training_is_no_case_for_review(seen):
 
 def test_a_miss_is_not_reviewed_where_the_structure_is_wrong():
     broken = STRUCTURE | {"head/frozen": Verdict(Status.FAILED, "The body moved.")}
-    assert verdict(0.60, broken, steps=250, path=0.0063).status is Status.FAILED
+    assert verdict(0.60, broken, steps=250, lr_sum=0.0063).status is Status.FAILED
 
 
 BAND = 2 * math.sqrt(0.76 * 0.24 / REVIEWS + 0.01**2)
@@ -118,7 +118,7 @@ def test_a_miss_within_the_noise_is_run_again():
     clear = verdict(0.76 - 1.1 * BAND)
     assert clear.status is Status.FAILED
     assert not clear.again
-    assert not verdict(0.60, steps=250, path=0.0063).again, "other seeds do not help outside of the window"
+    assert not verdict(0.60, steps=250, lr_sum=0.0063).again, "other seeds do not help outside of the range"
 
 
 def test_the_mean_over_the_seeds_settles_a_close_miss():
@@ -149,8 +149,8 @@ def test_a_further_run_that_cannot_be_read_settles_nothing(broken):
 
 
 def ranged(width):
-    standards = dict.fromkeys(("full", "head", "lora"), replace(STANDARD, linear_range=width))
-    return replace(FACTS, standards=standards)
+    calibrations = dict.fromkeys(("full", "head", "lora"), replace(CALIBRATION, linear_range=width))
+    return replace(FACTS, calibrations=calibrations)
 
 
 def test_points_fall_linearly_where_the_bundle_says_so():
@@ -184,21 +184,21 @@ def test_a_linear_range_that_makes_no_sense_is_refused(width):
     assert replace(bundle, manifest={**bundle.manifest, "linear_range": 0.05}).linear_range == 0.05
 
 
-def test_a_bundle_without_a_window_judges_by_the_threshold():
-    bare = JudgeFacts(**{name: getattr(FACTS, name) for name in JudgeFacts.__slots__ if name != "standards"})
-    assert verdict(0.60, facts=bare, steps=250, path=0.0063).status is Status.FAILED
+def test_a_bundle_without_a_range_judges_by_the_threshold():
+    bare = JudgeFacts(**{name: getattr(FACTS, name) for name in JudgeFacts.__slots__ if name != "calibrations"})
+    assert verdict(0.60, facts=bare, steps=250, lr_sum=0.0063).status is Status.FAILED
     assert verdict(0.77, facts=bare).status is Status.PASSED
 
 
 def test_the_loss_is_judged_where_the_bundle_has_one():
-    strict = {"head": Standard(loss=0.5, noise=0.01)}
+    strict = {"head": Calibration(loss=0.5, seed_std=0.01)}
     facts = JudgeFacts(
-        **{name: getattr(FACTS, name) for name in JudgeFacts.__slots__ if name != "standards"}, standards=strict
+        **{name: getattr(FACTS, name) for name in JudgeFacts.__slots__ if name != "calibrations"}, calibrations=strict
     )
     assert verdict(0.9, facts=facts, margin=3.0).status is Status.PASSED
-    dull = verdict(0.9, facts=facts, margin=0.01)  # a mean loss of almost ln 2
-    assert dull.status is Status.FAILED
-    assert "0.689" in dull.message
+    high = verdict(0.9, facts=facts, margin=0.01)  # a mean loss of almost ln 2
+    assert high.status is Status.FAILED
+    assert "0.689" in high.message
 
 
 def test_logits_that_are_malformed_never_pass():
@@ -206,20 +206,20 @@ def test_logits_that_are_malformed_never_pass():
     assert verdict(0.9, logits=[[0.0, 1.0]]).status is Status.FAILED
 
 
-def test_the_shipped_windows_follow_from_the_shipped_runs():
+def test_the_shipped_ranges_follow_from_the_shipped_runs():
     bundle = load_bundle()
-    shipped = json.loads((bundle.path / "calibration-window.json").read_text(encoding="utf-8"))
+    shipped = json.loads((bundle.path / "calibrated-range.json").read_text(encoding="utf-8"))
     known = [json.loads(line) for line in (bundle.path / "calibration.jsonl").read_text(encoding="utf-8").splitlines()]
-    for method, window in shipped["methods"].items():
-        assert derive_window(method, [*known, *shipped["runs"]], bundle) == window
-        assert bundle.windows[method].least_path == window["least_path"]
+    for method, shipped_range in shipped["methods"].items():
+        assert derive_range(method, [*known, *shipped["runs"]], bundle) == shipped_range
+        assert bundle.calibrated_ranges[method].min_lr_sum == shipped_range["min_lr_sum"]
 
 
-def test_a_window_that_does_not_hold_the_defaults_is_refused():
+def test_a_range_that_does_not_hold_the_defaults_is_refused():
     bundle = load_bundle()
     runs = [{"method": "head", "lr": 5e-5, "epochs": 3, "batch": 8, "accuracy": 0.5}]
     with pytest.raises(BundleError, match="defaults"):
-        derive_window("head", runs, bundle)
+        derive_range("head", runs, bundle)
 
 
 # ---------------------------------------------------------------- a sample first
@@ -289,13 +289,13 @@ def test_nobody_loses_points_on_a_sample(accuracy):
 
 def test_a_sample_settles_at_a_distance_of_its_own_noise():
     question = drawn()
-    edge = 0.76 + SURE * math.sqrt(0.76 * 0.24 / SAMPLE)
+    edge = 0.76 + SAMPLE_Z * math.sqrt(0.76 * 0.24 / SAMPLE)
     assert not question.followup.wanted(answered(question, math.ceil(edge * SAMPLE) / SAMPLE))
     assert question.followup.wanted(answered(question, math.floor(edge * SAMPLE - 1) / SAMPLE))
 
 
 def test_a_sample_settles_no_mean_loss_and_needs_no_minimum():
-    strict = drawn(replace(MANY, standards={"head": Standard(loss=0.5, noise=0.01)}))
+    strict = drawn(replace(MANY, calibrations={"head": Calibration(loss=0.5, seed_std=0.01)}))
     assert strict.followup.wanted(answered(strict, 0.99))
     free = drawn(replace(MANY, thresholds={}))
     assert not free.followup.wanted(answered(free, 0.10))
@@ -346,5 +346,5 @@ def test_a_claim_of_thousands_of_runs_is_not_read_to_its_end():
     (entry,) = observation(0.9).value["runs"]
     seen = Observation(Attempt.VALUE, {"runs": [{**entry, "order": number} for number in range(5000)]})
     question = Question("training", secret={"facts": FACTS})
-    assert len(read_runs(question, seen)) == MOST_RUNS == witness._MAX_RUNS
+    assert len(read_runs(question, seen)) == MAX_RUNS == witness._MAX_RUNS
     assert judge_accuracy("head", "head/frozen", question, seen, STRUCTURE).status is Status.PASSED

@@ -62,7 +62,7 @@ def holders(value: Any, part: str) -> list[dict[str, Any]]:
     """Where the outputs called `part` stand: those of fresh layers, or of those with the drawn matrices."""
     if part in ("eval", "train"):
         return [case["fresh"] for case in value["cases"]]
-    return [reading for case in value["cases"] for reading in case["readings"]]
+    return [factorization for case in value["cases"] for factorization in case["factorizations"]]
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -75,6 +75,6 @@ def test_the_third_run_is_as_accurate_with_peft(tmp_path):
     assert len(ours) >= 30
     held_out = len(bundle.heldout(b"calibration").labels)
     usual = sum(ours) / len(ours)
-    noise = math.hypot(bundle.seed_noise("lora"), math.sqrt(usual * (1 - usual) / held_out))
+    noise = math.hypot(bundle.seed_std("lora"), math.sqrt(usual * (1 - usual) / held_out))
     assert theirs >= bundle.minimum_accuracy("lora")
     assert abs(usual - theirs) <= 3 * noise

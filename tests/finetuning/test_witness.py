@@ -66,4 +66,4 @@ def test_rates_are_seen_where_there_are_any(tmp_path, step, rated, peak):
     (run,) = witness.runs
     assert run.steps == 3
     assert (run.rated, run.peak_rate) == (rated, peak)
-    assert run.path == pytest.approx(3 * peak)
+    assert run.lr_sum == pytest.approx(3 * peak)

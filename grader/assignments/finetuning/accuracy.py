@@ -1,7 +1,7 @@
 """Minimum accuracy, measured by the grader on held-out reviews; printed numbers are never read.
 
 A miss costs points only where the calibration says that a right solution would not have missed: not with hyperparameters
-outside its window, and not within the noise around the threshold. Outside, a real run needs review; within the noise the
+outside the calibrated range, and not within the noise around the threshold. Outside, a real run needs review; within the noise the
 notebook is run again with other seeds, and the mean counts.
 
 A sample of the held-out reviews is asked about first. Where all methods reach their minimum there by far, that settles it; else
@@ -17,26 +17,26 @@ from statistics import fmean
 
 import numpy as np
 
-from grader.assignments.finetuning.base import ASSIGNMENT, JudgeFacts, Standard
-from grader.assignments.finetuning.runs import Run, assign, read_runs, runs_by_method
+from grader.assignments.finetuning.base import ASSIGNMENT, Calibration, JudgeFacts
+from grader.assignments.finetuning.runs import TrainingRun, assign, read_runs, runs_by_method
 from grader.records import Observation, Status, Verdict
 from grader.rubric.compare import failed, passed, skipped
 from grader.rubric.questions import Draw, Followup, Question
 
 STRUCTURE = {"full": ("full/trained",), "head": ("head/frozen", "head/trained"), "lora": ("lora/model",)}
 """Method -> the criteria that show that the right tensors were trained; without them a miss is never reviewed."""
-SENSIBLE = (1e-6, 1e-2)
+LR_RANGE = (1e-6, 1e-2)
 """Learning rates, from the least to the highest, with which somebody fine-tunes a model in earnest."""
-LEAST_STEPS = 20
+MIN_STEPS = 20
 """Fewer optimizer steps are no training that a person has to look at."""
-SPREAD = 2.0
+NOISE_Z = 2.0
 """Width of the noise band in standard deviations."""
-SETTLES = (
+RETRAIN = (
     "The training looks right but ends short of the minimum accuracy. About three epochs with the library's learning rate"
     " (5e-5) and batch size (8) settle it without a person."
 )
 CLOSE = (
-    "The difference is within the noise of the seed and of the held-out reviews: another seed may reach it. Run the"
+    "The difference is within the noise of the seed and of the held-out reviews: another seed may reach it. TrainingRun the"
     " submission again, or settle it by hand."
 )
 NO_RUN = "No training run was seen for this step."
@@ -44,8 +44,8 @@ NO_RUN = "No training run was seen for this step."
 
 SAMPLE = 400
 """Held-out reviews that are asked about first."""
-SURE = 2.5
-"""Standard deviations by which a sample's accuracy has to be above the minimum to settle it."""
+SAMPLE_Z = 2.5
+"""Calibration deviations by which a sample's accuracy has to be above the minimum to settle it."""
 
 
 @ASSIGNMENT.question("training")
@@ -64,29 +64,29 @@ def _training(draw: Draw) -> Question:
     texts = [facts.texts[i] for i in sample]
     secret = {"facts": facts, "sample": sample}
     first = replace(whole, params={**whole.params, "texts": texts}, secret=secret)
-    return replace(first, followup=Followup(whole, lambda seen: _leaves_open(first, seen)))
+    return replace(first, followup=Followup(whole, lambda seen: _is_inconclusive(first, seen)))
 
 
-def _leaves_open(asked: Question, seen: Observation) -> bool:
+def _is_inconclusive(asked: Question, seen: Observation) -> bool:
     """Whether a method's accuracy on the sample does not settle it; what cannot be read gets no better by more reviews."""
     facts: JudgeFacts = asked.secret["facts"]
     try:
         found = assign(read_runs(asked, seen))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return False
-    return not all(is_settled(method, run, facts) for method, run in found.items())
+    return not all(is_conclusive(method, run, facts) for method, run in found.items())
 
 
-def is_settled(method: str, run: Run, facts: JudgeFacts) -> bool:
+def is_conclusive(method: str, run: TrainingRun, facts: JudgeFacts) -> bool:
     """Whether more held-out reviews could not change a method's verdict: all were asked, or its accuracy is high above the minimum."""
     threshold = facts.thresholds.get(method)
     if run.accuracy is None or threshold is None or run.reviews >= len(facts.labels):
         return True
-    judged_by_loss = facts.standards.get(method, Standard()).loss is not None
-    return not judged_by_loss and run.accuracy >= threshold + SURE * review_noise(threshold, run.reviews)
+    judged_by_loss = facts.calibrations.get(method, Calibration()).loss is not None
+    return not judged_by_loss and run.accuracy >= threshold + SAMPLE_Z * review_noise(threshold, run.reviews)
 
 
-def run_for(method: str, asked: Question, seen: Observation) -> Run | None:
+def run_for(method: str, asked: Question, seen: Observation) -> TrainingRun | None:
     """Find the run that is judged for a method."""
     _, found = runs_by_method(asked, seen)
     return found.get(method)
@@ -114,30 +114,30 @@ def judge_accuracy(
             Status.ERROR,
             f"Accuracy {run.accuracy:.3f}, but this bundle has no calibrated threshold to compare it with.",
         )
-    if not is_settled(method, run, facts):
+    if not is_conclusive(method, run, facts):
         return Verdict(
             Status.ERROR,
             f"Accuracy {run.accuracy:.3f} on {run.reviews} of {len(facts.labels)} held-out reviews, with {threshold:.2f} as the"
             " minimum: that is too close for so few, so the submission has to be run again.",
         )
-    standard = facts.standards.get(method, Standard())
+    calibration = facts.calibrations.get(method, Calibration())
     measured = f"Accuracy {run.accuracy:.3f} on {run.reviews} held-out reviews after {run.steps} steps"
     measured += f"; at least {threshold:.2f} is needed"
-    dull = standard.loss is not None and not run.loss <= standard.loss
-    if dull:
-        measured += f"; the mean loss is {run.loss:.3f}, at most {standard.loss:.2f} is needed"
-    if run.accuracy >= threshold and not dull:
+    loss_too_high = calibration.loss is not None and not run.loss <= calibration.loss
+    if loss_too_high:
+        measured += f"; the mean loss is {run.loss:.3f}, at most {calibration.loss:.2f} is needed"
+    if run.accuracy >= threshold and not loss_too_high:
         return passed(f"{measured}.")
     reached = run.accuracy
-    if all(earlier[id_].status is Status.PASSED for id_ in STRUCTURE[method]) and in_earnest(run):
-        outside = outside_window(run, standard)
+    if all(earlier[id_].status is Status.PASSED for id_ in STRUCTURE[method]) and is_real_training(run):
+        outside = outside_calibrated_range(run, calibration)
         if outside:
             rate = f"The learning rate went up to {run.peak_rate:g}" if run.rated else "No learning rate was seen"
-            return Verdict(Status.ERROR, f"{measured}. {rate}. {outside}", SETTLES)
-        if run.accuracy >= threshold - noise_band(threshold, run.reviews, standard.noise) and not dull:
+            return Verdict(Status.ERROR, f"{measured}. {rate}. {outside}", RETRAIN)
+        if run.accuracy >= threshold - noise_band(threshold, run.reviews, calibration.seed_std) and not loss_too_high:
             others = other_seeds(method, asked, seen)
             if not others:
-                return Verdict(Status.ERROR, f"{measured}. {CLOSE}", SETTLES, again=True)
+                return Verdict(Status.ERROR, f"{measured}. {CLOSE}", RETRAIN, again=True)
             reached = fmean((run.accuracy, *others))
             measured += (
                 f". With other seeds: {', '.join(f'{value:.3f}' for value in others)}; the mean is {reached:.3f}"
@@ -148,7 +148,7 @@ def judge_accuracy(
         f"{measured}.",
         "Does the loss go down? Look at the learning rate, the number of epochs, and whether the labels reach the model.",
     )
-    return miss if dull else in_linear_range(miss, reached, threshold, standard.linear_range)
+    return miss if loss_too_high else in_linear_range(miss, reached, threshold, calibration.linear_range)
 
 
 def other_seeds(method: str, asked: Question, seen: Observation) -> list[float]:
@@ -173,28 +173,28 @@ def in_linear_range(miss: Verdict, reached: float, threshold: float, width: floa
     return replace(miss, message=message, share=share)
 
 
-def in_earnest(run: Run) -> bool:
+def is_real_training(run: TrainingRun) -> bool:
     """Whether a run is a real training: some steps, with a learning rate that somebody would choose, where one was seen.
 
     What was seen at the optimizer decides, not what the notebook says.
     """
-    return run.steps >= LEAST_STEPS and (not run.rated or SENSIBLE[0] <= run.peak_rate <= SENSIBLE[1])
+    return run.steps >= MIN_STEPS and (not run.rated or LR_RANGE[0] <= run.peak_rate <= LR_RANGE[1])
 
 
-def outside_window(run: Run, standard: Standard) -> str:
-    """Say why this bundle cannot tell whether the run is right; empty within the window, or where there is none."""
-    if standard.highest_rate is None:
+def outside_calibrated_range(run: TrainingRun, calibration: Calibration) -> str:
+    """Say why this bundle cannot tell whether the run is right; empty within the range, or where there is none."""
+    if calibration.max_lr is None:
         return ""
     if not run.rated:
         return "A loop of one's own, or an optimizer that chooses the rate itself, was not calibrated, so a person has to look."
     if "adam" not in run.optimizer.lower():
         return f"This bundle was calibrated with AdamW only, not with {run.optimizer}, so a person has to look."
-    if run.peak_rate > standard.highest_rate * 1.001:
+    if run.peak_rate > calibration.max_lr * 1.001:
         return (
-            f"A learning rate above {standard.highest_rate:g} can break this small model where the real one learns, so a"
+            f"A learning rate above {calibration.max_lr:g} can break this small model where the real one learns, so a"
             " person has to look, or it is graded again with a bundle of the real model."
         )
-    if run.path < standard.least_path * 0.999:
+    if run.lr_sum < calibration.min_lr_sum * 0.999:
         return (
             "So few or so small steps cannot teach this small model what the real one may learn from them, so a person has"
             " to look, or it is graded again with a bundle of the real model."
@@ -202,11 +202,11 @@ def outside_window(run: Run, standard: Standard) -> str:
     return ""
 
 
-def noise_band(threshold: float, reviews: int, seed_noise: float) -> float:
+def noise_band(threshold: float, reviews: int, seed_std: float) -> float:
     """How far below the threshold noise alone may bring a result: that of the held-out reviews and that of the seeds."""
-    return SPREAD * math.hypot(review_noise(threshold, reviews), seed_noise)
+    return NOISE_Z * math.hypot(review_noise(threshold, reviews), seed_std)
 
 
 def review_noise(accuracy: float, reviews: int) -> float:
-    """Standard deviation of an accuracy over draws of so many reviews (binomial)."""
+    """Calibration deviation of an accuracy over draws of so many reviews (binomial)."""
     return math.sqrt(accuracy * (1 - accuracy) / reviews)

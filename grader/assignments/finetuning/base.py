@@ -17,7 +17,7 @@ from grader.records import Observation
 from grader.rubric.assignment import Assignment
 from grader.rubric.questions import Question
 
-__all__ = ["ASSIGNMENT", "BLOCKS", "METHODS", "QV_LAYERS", "JudgeFacts", "Standard", "read_checkpoint"]
+__all__ = ["ASSIGNMENT", "BLOCKS", "METHODS", "QV_LAYERS", "Calibration", "JudgeFacts", "read_checkpoint"]
 
 BLOCKS = 6
 METHODS = ("full", "head", "lora")
@@ -27,17 +27,17 @@ QV_LAYERS = tuple(
 
 
 @dataclass(frozen=True, slots=True)
-class Standard:
+class Calibration:
     """What the bundle's calibration knows of one method, beyond the minimum accuracy."""
 
     loss: float | None = None
     """Highest mean cross-entropy (nats) that passes; None where it is not looked at."""
-    noise: float = 0.0
-    """Standard deviation of the accuracy over seeds."""
-    highest_rate: float | None = None
-    """Highest learning rate of the calibrated window; None where no window was calibrated."""
-    least_path: float = 0.0
-    """Least sum of the learning rates of all steps in the calibrated window."""
+    seed_std: float = 0.0
+    """Calibration deviation of the accuracy over seeds."""
+    max_lr: float | None = None
+    """Highest learning rate of the calibrated range; None where no range was calibrated."""
+    min_lr_sum: float = 0.0
+    """Least sum of the learning rates of all steps in the calibrated range."""
     linear_range: float = 0.0
     """How far below the minimum accuracy points fall linearly to none; 0 for a hard threshold."""
 
@@ -58,7 +58,7 @@ class JudgeFacts:
     """Their labels, 0 or 1; these never enter the box."""
     thresholds: Mapping[str, float | None]
     """Method -> minimum accuracy; None when the bundle has no calibrated threshold."""
-    standards: Mapping[str, Standard] = field(default_factory=dict)
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     """Method -> what else its calibration says; a method may be missing."""
 
 
@@ -106,17 +106,17 @@ def facts(bundle: Any, secret: bytes) -> JudgeFacts:
         texts=tuple(heldout.texts),
         labels=tuple(heldout.labels),
         thresholds={method: bundle.minimum_accuracy(method) for method in METHODS},
-        standards={method: _standard(bundle, method) for method in METHODS},
+        calibrations={method: _calibration(bundle, method) for method in METHODS},
     )
 
 
-def _standard(bundle: Any, method: str) -> Standard:
-    window = bundle.windows.get(method)
-    return Standard(
+def _calibration(bundle: Any, method: str) -> Calibration:
+    within = bundle.calibrated_ranges.get(method)
+    return Calibration(
         loss=bundle.maximum_loss(method),
-        noise=bundle.seed_noise(method),
-        highest_rate=None if window is None else window.highest_rate,
-        least_path=0.0 if window is None else window.least_path,
+        seed_std=bundle.seed_std(method),
+        max_lr=None if within is None else within.max_lr,
+        min_lr_sum=0.0 if within is None else within.min_lr_sum,
         linear_range=bundle.linear_range,
     )
 

@@ -83,18 +83,18 @@ def _pairs(asked: Question, seen: Observation) -> Iterator[tuple[Case, Any]]:
     yield from zip(asked.secret["cases"], seen.value["cases"], strict=True)
 
 
-def _outputs(reading: Any, prefix: str) -> tuple[Any, Any]:
-    """Outputs with the drawn matrices and with zero ones; `bare_` ones are there where the factors have biases."""
-    there = prefix if f"{prefix}outputs" in reading else ""
-    return reading[f"{there}outputs"], reading[f"{there}zeroed"]
+def _outputs(factorization: Any, prefix: str) -> tuple[Any, Any]:
+    """Outputs with the drawn matrices and with zero ones; `no_bias_` ones are there where the factors have biases."""
+    there = prefix if f"{prefix}outputs" in factorization else ""
+    return factorization[f"{there}outputs"], factorization[f"{there}zeroed"]
 
 
-def _scaling(case: Case, reading: Any, which: int, prefix: str = "") -> float | None:
+def _scaling(case: Case, factorization: Any, which: int, prefix: str = "") -> float | None:
     """Scaling c by least squares from the output with the drawn matrices minus the output with zero matrices."""
-    full, zero = (outputs[which] for outputs in _outputs(reading, prefix))
-    if not isinstance(full, np.ndarray) or not isinstance(zero, np.ndarray) or not 0 < reading["r"] <= _MOST:
+    full, zero = (outputs[which] for outputs in _outputs(factorization, prefix))
+    if not isinstance(full, np.ndarray) or not isinstance(zero, np.ndarray) or not 0 < factorization["r"] <= _MOST:
         return None
-    wanted = case.adapter(reading["r"], which)
+    wanted = case.adapter(factorization["r"], which)
     if full.shape != wanted.shape or zero.shape != wanted.shape:
         return None
     change = full.astype(np.float64) - zero.astype(np.float64)
@@ -102,17 +102,17 @@ def _scaling(case: Case, reading: Any, which: int, prefix: str = "") -> float | 
     return c if np.isfinite(c) else None
 
 
-def _follows(case: Case, reading: Any, prefix: str = "") -> float | None:
+def _follows(case: Case, factorization: Any, prefix: str = "") -> float | None:
     """Return c when all outputs follow zeroed + c B(A x) for one c (0 when the adapter has no effect), else None."""
-    c = _scaling(case, reading, 0, prefix)
+    c = _scaling(case, factorization, 0, prefix)
     if c is None:
         return None
-    outputs, zeroed = _outputs(reading, prefix)
+    outputs, zeroed = _outputs(factorization, prefix)
     for which in range(len(case.x)):  # as many as were asked for, whatever has come back
         full, zero = outputs[which], zeroed[which]
         if not isinstance(full, np.ndarray) or not isinstance(zero, np.ndarray):
             return None
-        if not close(full, zero.astype(np.float64) + c * case.adapter(reading["r"], which), rtol=1e-4, atol=1e-5):
+        if not close(full, zero.astype(np.float64) + c * case.adapter(factorization["r"], which), rtol=1e-4, atol=1e-5):
             return None
     return 0.0 if abs(c) < _NO_EFFECT else c
 
@@ -138,7 +138,7 @@ def starts_as_identity(asked: Question, seen: Observation) -> Verdict:
                         "B starts at zero, and the wrapped layer itself (weights and bias) computes `W x + b`.",
                     )
                 worked += 1
-        if not (fresh["kept"] and all(type(gap) is float and gap <= 1e-6 for gap in fresh["kept"])):
+        if not (fresh["base_distance"] and all(type(gap) is float and gap <= 1e-6 for gap in fresh["base_distance"])):
             return failed(
                 f"For {case} the wrapped layer's weights are not in the LoRA layer's `state_dict()`.",
                 "Keep the given layer as an attribute of the module; do not make a new `nn.Linear`, and do not hide it in a list.",
@@ -155,21 +155,25 @@ def starts_as_identity(asked: Question, seen: Observation) -> Verdict:
     return passed("The fresh layer gives the wrapped layer's outputs and holds its weights.")
 
 
-def _best(case: Case, readings: Any, prefix: str = "") -> tuple[Any, float | None]:
-    """The reading that follows the formula, one with an effect first, and its c; else the first reading and None."""
+def _best(case: Case, factorizations: Any, prefix: str = "") -> tuple[Any, float | None]:
+    """The factorization that follows the formula, one with an effect first, and its c; else the first factorization and None."""
     for asked, before, best in case.best:  # three criteria ask
-        if asked is readings and before == prefix:
+        if asked is factorizations and before == prefix:
             return best
-    found = [(reading, _follows(case, reading, prefix)) for reading in readings]
-    right = [(reading, c) for reading, c in found if c is not None]
-    best = next(iter([*((r, c) for r, c in right if c), *right, (readings[0], None)]))
-    case.best = [*case.best[-1:], (readings, prefix, best)]
+    found = [(factorization, _follows(case, factorization, prefix)) for factorization in factorizations]
+    right = [(factorization, c) for factorization, c in found if c is not None]
+    best = next(iter([*((r, c) for r, c in right if c), *right, (factorizations[0], None)]))
+    case.best = [*case.best[-1:], (factorizations, prefix, best)]
     return best
 
 
 def _usable(asked: Question, seen: Observation) -> list[tuple[Case, Any, float | None]]:
-    """Each case that has factors, with its best reading and the c of that (None when it does not follow the formula)."""
-    return [(case, *_best(case, answer["readings"])) for case, answer in _pairs(asked, seen) if answer["readings"]]
+    """Each case that has factors, with its best factorization and the c of that (None when it does not follow the formula)."""
+    return [
+        (case, *_best(case, answer["factorizations"]))
+        for case, answer in _pairs(asked, seen)
+        if answer["factorizations"]
+    ]
 
 
 @ASSIGNMENT.check("lora/forward", points=6, asks="lora")
@@ -190,16 +194,16 @@ def computes_forward(asked: Question, seen: Observation, earlier: dict[str, Verd
         problem = _raised(answer["fresh"]["eval"])
         if problem:
             return failed(f"For {case} the forward pass raised {problem}.", hint)
-        if not answer["readings"]:
+        if not answer["factorizations"]:
             return failed(
                 f"For {case} no two factors of sizes (r x in) and (out x r) were found among the layer's parameters.",
                 "A has shape r x in and B out x r (or the other way round); register both as `nn.Parameter` or `nn.Linear`.",
             )
-        _, c = _best(case, answer["readings"])
+        _, c = _best(case, answer["factorizations"])
         if c is None and earlier["lora/identity"].status == "failed":  # biases of A and B have cost their points there
-            _, c = _best(case, answer["readings"], "bare_")
+            _, c = _best(case, answer["factorizations"], "no_bias_")
         if c is None:
-            problem = _raised(answer["readings"][0]["outputs"])
+            problem = _raised(answer["factorizations"][0]["outputs"])
             if problem:
                 return failed(f"For {case} the forward pass raised {problem}.", hint)
             return failed(
@@ -222,13 +226,13 @@ def uses_rank_and_scaling(asked: Question, seen: Observation, earlier: dict[str,
         return skipped(earlier["lora/forward"].because or "lora/forward", "No factors were found to measure.")
     measured = 0
     broken = earlier["lora/forward"].status == "failed"
-    for case, reading, follows in usable:
-        if reading["r"] != case.rank:
-            return failed(f"For rank {case.rank} the inner size is {reading['r']}.", "A is r x in, B is out x r.")
+    for case, factorization, follows in usable:
+        if factorization["r"] != case.rank:
+            return failed(f"For rank {case.rank} the inner size is {factorization['r']}.", "A is r x in, B is out x r.")
         right = case.alpha / case.rank
         # What stands wrongly between A and B has cost its points: most activations are harmless for tiny or large inputs.
-        prefix = "bare_" if follows is None else ""
-        tries = [c for which in (0, 1, 2, 3) if (c := _scaling(case, reading, which, prefix)) is not None]
+        prefix = "no_bias_" if follows is None else ""
+        tries = [c for which in (0, 1, 2, 3) if (c := _scaling(case, factorization, which, prefix)) is not None]
         if not tries:
             continue
         measured += 1
@@ -259,23 +263,23 @@ def passes_gradients(asked: Question, seen: Observation, earlier: dict[str, Verd
         return skipped(earlier["lora/forward"].because or "lora/forward", "No factors were found to measure.")
     hint = "No `torch.no_grad()`, `.detach()`, `.data` or `torch.tensor(...)` in `forward`."
     judged = 0
-    for case, reading, c in usable:
-        if reading["registered"] is not True:
+    for case, factorization, c in usable:
+        if factorization["registered"] is not True:
             return failed(
                 f"For {case} the module does not know its A and B: `parameters()` does not give them.",
                 "Make them `nn.Parameter` or `nn.Linear`, in lists `nn.ParameterList` or `nn.ModuleList`.",
             )
-        if reading.get("gradients_raised"):
-            if _raised(reading["outputs"]):
+        if factorization.get("gradients_raised"):
+            if _raised(factorization["outputs"]):
                 continue  # such a layer does not work at all, which is `lora/forward`'s business
-            return failed(f"For {case} going backwards raised {reading['gradients_raised']}.", hint)
+            return failed(f"For {case} going backwards raised {factorization['gradients_raised']}.", hint)
         judged += 1
-        without_effect = c == 0.0 or _scaling(case, reading, 0) in (None, 0.0)
-        for name, norm in zip(("A", "B", "the input"), reading["gradients"], strict=True):
+        without_effect = c == 0.0 or _scaling(case, factorization, 0) in (None, 0.0)
+        for name, norm in zip(("A", "B", "the input"), factorization["gradients"], strict=True):
             if _positive(norm) or (without_effect and name != "the input"):
                 continue  # a scaling of zero has cost its points already
             return failed(f"For {case} {name} gets no gradient.", hint)
-        if not without_effect and not any(_positive(norm) for norm in reading["start"]):
+        if not without_effect and not any(_positive(norm) for norm in factorization["start"]):
             return failed(
                 f"For {case} a fresh layer gives neither A nor B a gradient.",
                 "If both start at zero neither can learn: only B does.",
@@ -283,7 +287,7 @@ def passes_gradients(asked: Question, seen: Observation, earlier: dict[str, Verd
         if (
             c is not None
             and earlier["lora/identity"].status == "passed"
-            and not _input_gradient_right(case, reading, c)
+            and not _input_gradient_right(case, factorization, c)
         ):
             return failed(f"For {case} the input's gradient is not that of `W x + b + c B(A x)`.", hint)
     if judged and all(c == 0.0 for _, _, c in usable):
@@ -299,7 +303,7 @@ def _positive(norm: Any) -> bool:
     return isinstance(norm, float) and bool(np.isfinite(norm)) and norm > 0
 
 
-def _input_gradient_right(case: Case, reading: Any, c: float) -> bool:
-    A, B = case.factors(reading["r"])
+def _input_gradient_right(case: Case, factorization: Any, c: float) -> bool:
+    A, B = case.factors(factorization["r"])
     g = case.g.astype(np.float64)
-    return close(reading.get("input_gradient"), g @ case.weight + c * (g @ B) @ A, rtol=1e-3)
+    return close(factorization.get("input_gradient"), g @ case.weight + c * (g @ B) @ A, rtol=1e-3)

@@ -18,7 +18,7 @@ from grader.assignments.finetuning.base import METHODS, QV_LAYERS, JudgeFacts
 from grader.records import Attempt, Observation
 from grader.rubric.questions import Question
 
-MOST_RUNS = 24
+MAX_RUNS = 24
 """As many as the witness keeps. What claims more is not read further: sharing runs out takes the cube of their number."""
 HEAD_TENSORS = ("pre_classifier.weight", "pre_classifier.bias", "classifier.weight", "classifier.bias")
 
@@ -40,7 +40,7 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """One training run."""
 
     order: int
@@ -75,7 +75,7 @@ class Run:
     """Whether a learning rate was seen at all: a loop without an optimizer has none, some optimizers choose their own."""
     peak_rate: float = 0.0
     """Highest learning rate that a step used; 0 where none was seen."""
-    path: float = 0.0
+    lr_sum: float = 0.0
     """Sum of the learning rates of all steps: how far Adam may have moved a weight."""
     optimizer: str = ""
     """The optimizer's class."""
@@ -108,15 +108,15 @@ class Run:
         return tensor.start != tensor.end if tensor.end else bool(self.ends) and tensor.start not in self.ends
 
 
-def read_runs(question: Question, seen: Observation) -> list[Run]:
+def read_runs(question: Question, seen: Observation) -> list[TrainingRun]:
     """Read the evidence; raises KeyError, TypeError or ValueError for anything malformed, which is never a pass."""
     if seen.attempt is not Attempt.VALUE:
         return []
-    runs = [_read(entry, question) for entry in seen.value["runs"][:MOST_RUNS] if entry["steps"] > 0]
+    runs = [_read(entry, question) for entry in seen.value["runs"][:MAX_RUNS] if entry["steps"] > 0]
     return [run for run in runs if run.body]  # another model's training is nobody's business here
 
 
-def _read(entry: Any, question: Question) -> Run:
+def _read(entry: Any, question: Question) -> TrainingRun:
     facts: JudgeFacts = question.secret["facts"]
     root = entry["layout"].get("root", "")
     prefix = f"{root}." if root else ""
@@ -139,7 +139,7 @@ def _read(entry: Any, question: Question) -> Run:
     merged = frozenset(
         p for p in wrapped if _merged(p, entry.get("ranks", {}), wrapped[p], adapters) and f"{p}.weight" in changed
     )
-    return Run(
+    return TrainingRun(
         int(entry["order"]),
         kind,
         int(entry["steps"]),
@@ -156,7 +156,7 @@ def _read(entry: Any, question: Question) -> Run:
         frozenset(str(digest) for digest in end.values()),
         entry.get("rated") is not False,
         float(entry.get("peak_rate", 0.0)),
-        float(entry.get("path", 0.0)),
+        float(entry.get("lr_sum", 0.0)),
         str(entry.get("optimizer", "")),
         entry.get("half") is True,
     )
@@ -240,20 +240,20 @@ _ATTEMPTS = {"full": (), "head": ("full",), "lora": ("full", "head")}
 """Which kinds a run may look like when the step was tried and went wrong: a body left open, layers never replaced."""
 
 
-def assign(runs: list[Run]) -> dict[str, Run]:
+def assign(runs: list[TrainingRun]) -> dict[str, TrainingRun]:
     """Decide which run is judged for which method.
 
     A method takes the best run of its kind. Without one, a further run in its usual place (after the methods before it,
     before those after it) is taken for a wrong attempt at it, so that one mistake costs one criterion.
     Of all ways to share the runs out the one that serves most methods is taken.
     """
-    options: list[list[Run | None]] = []
+    options: list[list[TrainingRun | None]] = []
     for method in METHODS:
-        own: list[Run | None] = [run for run in runs if run.kind == method]
-        strangers: list[Run | None] = [run for run in runs if run.kind in _ATTEMPTS[method]]
+        own: list[TrainingRun | None] = [run for run in runs if run.kind == method]
+        strangers: list[TrainingRun | None] = [run for run in runs if run.kind in _ATTEMPTS[method]]
         options.append(own or [*strangers, None])
     sound = {id(run): _sound(run) for run in runs}
-    best: dict[str, Run] = {}
+    best: dict[str, TrainingRun] = {}
     best_key: tuple[float, ...] = ()
     for choice in itertools.product(*options):
         taken = {method: run for method, run in zip(METHODS, choice, strict=True) if run is not None}
@@ -268,7 +268,7 @@ def assign(runs: list[Run]) -> dict[str, Run]:
     return best
 
 
-def _sound(run: Run) -> int:
+def _sound(run: TrainingRun) -> int:
     """How much of what is judged structurally holds: body unchanged and exactly 12 adapted layers, or a moved body."""
     head = all(t.trainable and run.moved(t) for t in run.head)
     if run.kind == "full":
@@ -277,10 +277,10 @@ def _sound(run: Run) -> int:
     return int(head) + int(not run.changed) + int(exact)
 
 
-_latest: list[tuple[Question, Observation, int, dict[str, Run]]] = []
+_latest: list[tuple[Question, Observation, int, dict[str, TrainingRun]]] = []
 
 
-def runs_by_method(asked: Question, seen: Observation) -> tuple[int, dict[str, Run]]:
+def runs_by_method(asked: Question, seen: Observation) -> tuple[int, dict[str, TrainingRun]]:
     """Number of runs seen, and the run that is judged for each method that has one.
 
     Nine criteria and the report ask this of one submission after the other: the latest answer is kept.

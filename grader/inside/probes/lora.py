@@ -86,7 +86,7 @@ def _gap(tensor: Any, wanted: Any) -> float:
     return gap if gap == gap else float("inf")
 
 
-def _kept(tensors: list[Any], wanted: Any) -> float:
+def _base_distance(tensors: list[Any], wanted: Any) -> float:
     """How far the closest of `tensors` is from `wanted`, transposed or reshaped as it may be."""
     least = float("inf")
     for tensor in tensors:
@@ -133,7 +133,7 @@ def _candidates(layer: Any, case: dict[str, Any]) -> tuple[list[tuple[str, Any]]
 
     def free(members: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
         matrices = [(n, t) for n, t in members if t.is_floating_point() and t.squeeze().dim() == 2]
-        return [(n, t) for n, t in matrices if not any(_kept([t], wanted) <= 1e-6 for wanted in base)]
+        return [(n, t) for n, t in matrices if not any(_base_distance([t], wanted) <= 1e-6 for wanted in base)]
 
     for members, registered in ((parameters, True), (parameters + buffers, True)):
         if len(free(members)) >= 2:
@@ -150,35 +150,35 @@ def find_factors(layer: Any, case: dict[str, Any]) -> list[dict[str, Any]]:
     """
     (out_features, in_features), most = case["W"].shape, len(case["A"])
     free, registered = _candidates(layer, case)
-    readings = []
+    factorizations = []
     for (name_a, A), (name_b, B) in itertools.permutations(free, 2):
         for flip_a, flip_b in itertools.product((False, True), repeat=2):
             rank_a, wide_a = reversed(A.squeeze().shape) if flip_a else A.squeeze().shape
             rank_b, wide_b = B.squeeze().shape if flip_b else reversed(B.squeeze().shape)
             if wide_a == in_features and wide_b == out_features and rank_a == rank_b and 0 < rank_a <= most:
-                reading = {"A": A, "B": B, "A_flipped": flip_a, "B_flipped": flip_b, "r": int(rank_a)}
-                readings.append({**reading, "names": [name_a, name_b], "registered": registered})
-    return readings[:16]
+                factorization = {"A": A, "B": B, "A_flipped": flip_a, "B_flipped": flip_b, "r": int(rank_a)}
+                factorizations.append({**factorization, "names": [name_a, name_b], "registered": registered})
+    return factorizations[:16]
 
 
-def _load(reading: dict[str, Any], A: Any, B: Any) -> None:
+def _load(factorization: dict[str, Any], A: Any, B: Any) -> None:
     torch = sys.modules["torch"]
-    r = reading["r"]
+    r = factorization["r"]
     a, b = torch.from_numpy(A[:r, :].copy()), torch.from_numpy(B[:, :r].copy())
     with torch.no_grad():
-        reading["A"].data.squeeze().copy_(a.t() if reading["A_flipped"] else a)
-        reading["B"].data.squeeze().copy_(b.t() if reading["B_flipped"] else b)
+        factorization["A"].data.squeeze().copy_(a.t() if factorization["A_flipped"] else a)
+        factorization["B"].data.squeeze().copy_(b.t() if factorization["B_flipped"] else b)
 
 
-def _bare(layer: Any, reading: dict[str, Any], case: dict[str, Any]) -> bool:
+def _zero_biases(layer: Any, factorization: dict[str, Any], case: dict[str, Any]) -> bool:
     """Set the factors' own biases to zero, vectors that are no part of the base; returns whether there are any."""
     torch = sys.modules["torch"]
     base = _base_tensors(case)
     found = False
     with torch.no_grad():
         for tensor in torch.nn.Module.parameters(layer):
-            vector = tensor.dim() == 1 and tensor is not reading["A"] and tensor is not reading["B"]
-            if vector and not any(_kept([tensor], wanted) <= 1e-6 for wanted in base):
+            vector = tensor.dim() == 1 and tensor is not factorization["A"] and tensor is not factorization["B"]
+            if vector and not any(_base_distance([tensor], wanted) <= 1e-6 for wanted in base):
                 tensor.zero_()
                 found = True
     return found
@@ -208,54 +208,58 @@ def _fresh(layer: Any, case: dict[str, Any]) -> dict[str, Any]:
     layer.train()
     trained = [_output(layer, x) for x in case["x"]]
     saved = [t for t in torch.nn.Module.state_dict(layer).values() if isinstance(t, torch.Tensor)]
-    return {"eval": evaluated, "train": trained, "kept": [_kept(saved, wanted) for wanted in _base_tensors(case)]}
+    return {
+        "eval": evaluated,
+        "train": trained,
+        "base_distance": [_base_distance(saved, wanted) for wanted in _base_tensors(case)],
+    }
 
 
-def _norms(layer: Any, reading: dict[str, Any], case: dict[str, Any]) -> list[float | None]:
+def _norms(layer: Any, factorization: dict[str, Any], case: dict[str, Any]) -> list[float | None]:
     """Gradient norms of A, B and the input in train mode. Raises StudentRaised."""
     torch = sys.modules["torch"]
     layer.train()
-    for tensor in (reading["A"], reading["B"]):
+    for tensor in (factorization["A"], factorization["B"]):
         tensor.grad = None
     x = torch.from_numpy(case["x"][0].copy()).requires_grad_(True)
     y = guarded(layer, x)
     guarded(y.backward, torch.from_numpy(case["g"]))
-    return [_grad_norm(reading["A"]), _grad_norm(reading["B"]), _grad_norm(x)]
+    return [_grad_norm(factorization["A"]), _grad_norm(factorization["B"]), _grad_norm(x)]
 
 
 def _loaded(cls: Any, case: dict[str, Any], number: int) -> dict[str, Any]:
-    """A fresh layer with the grader's matrices in reading `number`: outputs, and gradients of A, B and the input."""
+    """A fresh layer with the grader's matrices in factorization `number`: outputs, and gradients of A, B and the input."""
     torch = sys.modules["torch"]
     layer = construct(cls, _base_layer(case), int(case["rank"]), int(case["alpha"]))
     layer.train()
-    reading = find_factors(layer, case)[number]
-    answer: dict[str, Any] = {name: reading[name] for name in ("r", "names", "registered")}
+    factorization = find_factors(layer, case)[number]
+    answer: dict[str, Any] = {name: factorization[name] for name in ("r", "names", "registered")}
     try:
-        answer["start"] = _norms(layer, reading, case)[:2]  # can the layer, as it was built, start to learn?
+        answer["start"] = _norms(layer, factorization, case)[:2]  # can the layer, as it was built, start to learn?
     except StudentRaised:
         answer["start"] = [None, None]
-    _with_matrices(layer, reading, case, answer, "")
+    _with_matrices(layer, factorization, case, answer, "")
     try:
         x = torch.from_numpy(case["x"][0].copy()).requires_grad_(True)
         y = guarded(layer, x)
         guarded(y.backward, torch.from_numpy(case["g"]))
         answer["input_gradient"] = x.grad
-        answer["gradients"] = _norms(layer, reading, case)
+        answer["gradients"] = _norms(layer, factorization, case)
     except StudentRaised as error:
         answer["gradients_raised"] = str(error)[:300]
     layer.train()
-    if _bare(layer, reading, case):
-        _with_matrices(layer, reading, case, answer, "bare_")
+    if _zero_biases(layer, factorization, case):
+        _with_matrices(layer, factorization, case, answer, "no_bias_")
     return answer
 
 
 def _with_matrices(
-    layer: Any, reading: dict[str, Any], case: dict[str, Any], answer: dict[str, Any], prefix: str
+    layer: Any, factorization: dict[str, Any], case: dict[str, Any], answer: dict[str, Any], prefix: str
 ) -> None:
     """Add the outputs in eval mode with zero matrices and with the grader's to `answer`."""
     for key, scale in (("zeroed", 0), ("outputs", 1)):
         layer.train()
-        _load(reading, case["A"] * scale, case["B"] * scale)
+        _load(factorization, case["A"] * scale, case["B"] * scale)
         layer.eval()
         answer[prefix + key] = [_output(layer, x) for x in case["x"]]
 
@@ -299,14 +303,14 @@ def lora(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     cls = _find_class(context, list(params["names"]))
     answers = []
     for case in params["cases"]:
-        answer: dict[str, Any] = {"raised": "", "fresh": None, "readings": []}
+        answer: dict[str, Any] = {"raised": "", "fresh": None, "factorizations": []}
         try:
             layer = construct(cls, _base_layer(case), int(case["rank"]), int(case["alpha"]))
             if not isinstance(layer, torch.nn.Module):
                 raise StudentRaised(f"the class made an object of type {type(layer).__name__[:60]}, not a module")
             answer["fresh"] = guarded(_fresh, layer, case)
-            readings = guarded(find_factors, layer, case)
-            answer["readings"] = [guarded(_loaded, cls, case, number) for number in range(len(readings))]
+            factorizations = guarded(find_factors, layer, case)
+            answer["factorizations"] = [guarded(_loaded, cls, case, number) for number in range(len(factorizations))]
         except StudentRaised as error:
             answer["raised"] = str(error)[:300]
         answers.append(answer)

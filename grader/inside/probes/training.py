@@ -134,7 +134,7 @@ def _run(context: Context, run: Run, body: dict[str, Any], encoded: list[list[in
         "steps": run.steps,
         "rated": run.rated,
         "peak_rate": run.peak_rate,
-        "path": run.path,
+        "lr_sum": run.lr_sum,
         "seconds": run.seconds,
         "optimizer": run.optimizer[:60],
         "layout": run.layout,
