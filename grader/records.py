@@ -316,6 +316,8 @@ class Report:
     """The rubric filled in."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """Numbers worth showing: measured accuracies, trainable parameters, training steps per method."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Heading of each group of criteria, by what stands before the `/` in their ids; the assignment's."""
     grader_version: str = ""
     """Version of the grader that judged."""
     graded_at: str = ""

@@ -68,6 +68,7 @@ def _report(
         notices=tuple(dict.fromkeys((*submission.notices, *notices))),
         score=filled,
         metrics=metrics or {},
+        groups=context.assignment.groups,
         grader_version=grader.__version__,
     )
 

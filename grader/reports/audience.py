@@ -62,7 +62,7 @@ def for_student(report: Report) -> Report:
         adaptations=tuple(_adaptation(item) for item in report.adaptations),
         notices=_notices(report.notices),
         score=replace(score, criteria=criteria, review=(REVIEW_SENTENCE,) if score.review else ()),
-        metrics=_metrics(report.metrics),
+        metrics=_metrics(report),
     )
 
 
@@ -124,15 +124,16 @@ def _criterion(result: CriterionResult) -> CriterionResult:
     )
 
 
-def _metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def _metrics(report: Report) -> dict[str, Any]:
     # Named one by one: a fact that is added later, about held-out reviews say, stays out until somebody decides otherwise.
     kept: dict[str, Any] = {}
+    metrics = report.metrics
     methods = metrics.get("methods")
     if isinstance(methods, Mapping):
         kept["methods"] = {
             name: {key: values[key] for key in _FACTS if key in values}
             for name, values in methods.items()
-            if name in ("full", "head", "lora") and isinstance(values, Mapping)
+            if name in report.groups and isinstance(values, Mapping)
         }
     if isinstance(metrics.get("runs_seen"), int):
         kept["runs_seen"] = metrics["runs_seen"]

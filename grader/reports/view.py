@@ -45,13 +45,6 @@ WORDS = {
 }
 """The same in words, for people and for screen readers."""
 
-_PARTS = {
-    "count": "Counting parameters",
-    "full": "Full fine-tuning",
-    "head": "Final layers only",
-    "layers": "Replacing layers",
-    "lora": "LoRA",
-}
 _OUTCOMES = {
     Outcome.COMPLETED: "completed",
     Outcome.TIMED_OUT: "out of time",
@@ -163,12 +156,12 @@ def parts(report: Report) -> tuple[Part, ...]:
     groups: dict[str, list[CriterionResult]] = {}
     for result in report.score.criteria:
         groups.setdefault(result.id.partition("/")[0] if "/" in result.id else "", []).append(result)
-    return tuple(Part(key, part_title(key), tuple(results)) for key, results in groups.items())
+    return tuple(Part(key, part_title(report, key), tuple(results)) for key, results in groups.items())
 
 
-def part_title(key: str) -> str:
-    """Heading of a part of the rubric."""
-    return _PARTS.get(key) or key.replace("-", " ").capitalize() or "Criteria"
+def part_title(report: Report, key: str) -> str:
+    """Heading of a part of the rubric: the assignment's, else the key itself."""
+    return report.groups.get(key) or key.replace("-", " ").capitalize() or "Criteria"
 
 
 def needs_review(report: Report) -> bool:
@@ -246,16 +239,16 @@ def methods(report: Report) -> tuple[Method, ...]:
     found = report.metrics.get("methods")
     if not isinstance(found, Mapping):
         return ()
-    known = [key for key in _PARTS if key in found]
+    known = [key for key in report.groups if key in found]
     keys = known + [key for key in found if key not in known]
-    return tuple(_method(str(key), found[key]) for key in keys if isinstance(found[key], Mapping))
+    return tuple(_method(report, str(key), found[key]) for key in keys if isinstance(found[key], Mapping))
 
 
-def _method(key: str, metrics: Mapping[str, Any]) -> Method:
+def _method(report: Report, key: str, metrics: Mapping[str, Any]) -> Method:
     trainable, steps = _number(metrics.get("trainable")), _number(metrics.get("steps"))
     return Method(
         key,
-        part_title(key),
+        part_title(report, key),
         _share(metrics.get("accuracy")),
         _share(metrics.get("threshold")),
         None if trainable is None else int(trainable),

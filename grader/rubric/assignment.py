@@ -63,13 +63,14 @@ class Assignment:
         facts: Callable[[Any, bytes], Any] | None = None,
         summary: Callable[[Mapping[str, Question], Mapping[str, Observation]], dict[str, Any]] | None = None,
         preload: Sequence[str] | None = None,
+        groups: Mapping[str, str] | None = None,
     ) -> None:
         """Declare an assignment.
 
         `facts(bundle, secret)` gives what its questions need to know of the bundle; `summary(questions, observations)`
         gives numbers worth showing in a report. `preload` names the modules that kernels have imported before the first cell:
         by default torch and all that goes with it (seconds, once per worker), with every training watched; without torch
-        among them, no training is.
+        among them, no training is. `groups` gives criteria their headings: what stands before the `/` in an id -> heading.
         """
         if not _ID.match(id):
             raise DeclarationError(f"assignment id {id!r}: use lower-case words joined by '-'")
@@ -78,6 +79,8 @@ class Assignment:
         self.questions: dict[str, Probe] = {}
         self.preload = None if preload is None else tuple(preload)
         """Modules that kernels have imported before the first cell; None stands for what fine-tuning needs."""
+        self.groups = dict(groups or {})
+        """Heading of each group of criteria, by what stands before the `/` in their ids."""
         self._facts = facts
         self._summary = summary
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+from grader.assignments.finetuning import ASSIGNMENT
 from grader.records import (
     Adaptation,
     CellError,
@@ -146,6 +147,7 @@ def report(who: Submission, filled: Score, run: Execution | None, **fields: obje
         "adaptations": (),
         "notices": (),
         "metrics": {"methods": METHODS, "runs_seen": 3} if run else {},
+        "groups": ASSIGNMENT.groups,
         "grader_version": "0.1.0",
     }
     return Report(

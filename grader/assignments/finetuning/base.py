@@ -128,4 +128,16 @@ def summary(questions: Mapping[str, Question], observations: Mapping[str, Observ
     return summarise(questions["training"], observations["training"])
 
 
-ASSIGNMENT = Assignment("finetuning", "Comparing fine-tuning methods", facts=facts, summary=summary)
+ASSIGNMENT = Assignment(
+    "finetuning",
+    "Comparing fine-tuning methods",
+    facts=facts,
+    summary=summary,
+    groups={
+        "count": "Counting parameters",
+        "full": "Full fine-tuning",
+        "head": "Final layers only",
+        "layers": "Replacing layers",
+        "lora": "LoRA",
+    },
+)
