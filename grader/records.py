@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from grader.sandbox.contract import Outcome, Usage
-
 __all__ = [
     "Adaptation",
     "Attempt",
@@ -53,6 +51,38 @@ class Attempt(StrEnum):
     MISSING = "missing"
     NOT_ASKED = "not_asked"
     FAULT = "fault"
+
+
+class Outcome(StrEnum):
+    """How a run ended. SANDBOX_FAILED is ours; all others are the submission's."""
+
+    COMPLETED = "completed"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    OUTPUT_LIMIT = "output_limit"
+    DISK_LIMIT = "disk_limit"
+    PROCESS_LIMIT = "process_limit"
+    KERNEL_DIED = "kernel_died"
+    IDLE = "asleep"  # as in evidence that was stored under the first name
+    SANDBOX_FAILED = "sandbox_failed"
+
+    @property
+    def sentence(self) -> str:
+        """What a student or a teaching assistant reads."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Outcome.COMPLETED: "The notebook ran to its end.",
+    Outcome.TIMED_OUT: "The notebook used up its CPU time, or slept for far longer than any solution needs.",
+    Outcome.OUT_OF_MEMORY: "The notebook asked for more memory than a submission may use, all its processes together.",
+    Outcome.OUTPUT_LIMIT: "The notebook printed or displayed more than a report can hold.",
+    Outcome.DISK_LIMIT: "The notebook wrote more bytes or more files than a submission may write.",
+    Outcome.PROCESS_LIMIT: "The notebook started more processes or threads than a submission may have at once.",
+    Outcome.KERNEL_DIED: "The kernel ended before the notebook did: an exit call, a crash in native code, or a signal to itself.",
+    Outcome.IDLE: "Again and again the notebook's code slept when it was called; then the kernel was ended and nothing more was asked.",
+    Outcome.SANDBOX_FAILED: "The grader's own sandbox failed; this is not the student's fault and has to be run again.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +204,25 @@ class CellRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What a submission has used so far."""
+
+    cpu_seconds: float = 0.0
+    """CPU seconds of all its processes, ended ones included as well as the host can tell."""
+    wall_seconds: float = 0.0
+    """Seconds since the kernel was started."""
+    peak_bytes: int = 0
+    """Largest memory seen, files in memory included. From the control group where there is one, else sampled."""
+    output_bytes: int = 0
+    """Bytes of messages received from its cells."""
+
+
+@dataclass(frozen=True, slots=True)
 class Execution:
     """How the run of a notebook went; written by the parent, never by the kernel."""
 
     outcome: Outcome
-    """How it ended, from the closed set of the sandbox contract."""
+    """How it ended, from a closed set."""
     cells: tuple[CellRun, ...]
     """One entry per code cell."""
     usage: Usage

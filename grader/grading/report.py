@@ -10,9 +10,8 @@ import grader
 from grader.grading.context import RunContext
 from grader.grading.fingerprint import question_digest
 from grader.records import Attempt, Evidence, Observation, Report, Status, Submission, SubmissionRun, Verdict
-from grader.rubric.judge import judge
+from grader.rubric.judge import judge, score
 from grader.rubric.questions import Question
-from grader.rubric.scoring import score
 
 __all__ = ["report_for"]
 

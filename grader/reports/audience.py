@@ -9,9 +9,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from grader.records import Adaptation, CellRun, CriterionResult, Execution, Notice, Report, Status, Submission, Verdict
+from grader.records import (
+    Adaptation,
+    CellRun,
+    CriterionResult,
+    Execution,
+    Notice,
+    Outcome,
+    Report,
+    Status,
+    Submission,
+    Verdict,
+)
 from grader.reports.sanitize import without_paths
-from grader.sandbox.contract import Outcome
 
 __all__ = ["PRIVATE_KINDS", "REVIEW_SENTENCE", "Audience", "for_student", "is_private"]
 

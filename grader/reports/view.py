@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from grader.records import CellRun, CriterionResult, Notice, Report, Status
-from grader.sandbox.contract import Outcome
+from grader.records import CellRun, CriterionResult, Notice, Outcome, Report, Status
 
 __all__ = [
     "SYMBOLS",

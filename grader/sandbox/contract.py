@@ -1,4 +1,4 @@
-"""What every sandbox promises: limits, usage, a closed set of outcomes, and the errors its methods may raise.
+"""What every sandbox promises: limits, what a box holds, and the errors its methods may raise.
 
 Trusted: records only, built by the grader's own process. Two clocks run for every submission: CPU time is the limit, wall time
 is a far higher net that only catches programs which sleep, so that a loaded machine never fails a student.
@@ -19,10 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from pathlib import Path
 
 from grader.errors import EvidenceError, GraderError
+from grader.records import Outcome, Usage
 
 __all__ = [
     "BOX",
@@ -45,38 +45,6 @@ MODES = ("warm", "cold", "none")
 """`warm`: forked from a zygote into a bubblewrap box; `cold`: a fresh interpreter in such a box; `none`: a plain subprocess."""
 
 MIB = 1 << 20
-
-
-class Outcome(StrEnum):
-    """How a run ended. SANDBOX_FAILED is ours; all others are the submission's."""
-
-    COMPLETED = "completed"
-    TIMED_OUT = "timed_out"
-    OUT_OF_MEMORY = "out_of_memory"
-    OUTPUT_LIMIT = "output_limit"
-    DISK_LIMIT = "disk_limit"
-    PROCESS_LIMIT = "process_limit"
-    KERNEL_DIED = "kernel_died"
-    IDLE = "asleep"  # as in evidence that was stored under the first name
-    SANDBOX_FAILED = "sandbox_failed"
-
-    @property
-    def sentence(self) -> str:
-        """What a student or a teaching assistant reads."""
-        return _SENTENCES[self]
-
-
-_SENTENCES = {
-    Outcome.COMPLETED: "The notebook ran to its end.",
-    Outcome.TIMED_OUT: "The notebook used up its CPU time, or slept for far longer than any solution needs.",
-    Outcome.OUT_OF_MEMORY: "The notebook asked for more memory than a submission may use, all its processes together.",
-    Outcome.OUTPUT_LIMIT: "The notebook printed or displayed more than a report can hold.",
-    Outcome.DISK_LIMIT: "The notebook wrote more bytes or more files than a submission may write.",
-    Outcome.PROCESS_LIMIT: "The notebook started more processes or threads than a submission may have at once.",
-    Outcome.KERNEL_DIED: "The kernel ended before the notebook did: an exit call, a crash in native code, or a signal to itself.",
-    Outcome.IDLE: "Again and again the notebook's code slept when it was called; then the kernel was ended and nothing more was asked.",
-    Outcome.SANDBOX_FAILED: "The grader's own sandbox failed; this is not the student's fault and has to be run again.",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,20 +79,6 @@ class Limits:
                 raise ValueError(f"limit {name} must be positive, not {getattr(self, name)!r}")
         if self.wall_seconds < self.cpu_seconds:
             raise ValueError("wall_seconds is a net above cpu_seconds and cannot be smaller")
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a submission has used so far."""
-
-    cpu_seconds: float = 0.0
-    """CPU seconds of all its processes, ended ones included as well as the host can tell."""
-    wall_seconds: float = 0.0
-    """Seconds since the kernel was started."""
-    peak_bytes: int = 0
-    """Largest memory seen, files in memory included. From the control group where there is one, else sampled."""
-    output_bytes: int = 0
-    """Bytes of messages received from its cells."""
 
 
 @dataclass(frozen=True, slots=True)

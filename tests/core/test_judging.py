@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from grader.records import Attempt, Evidence, Observation, Status, Verdict
 from grader.rubric.assignment import Assignment
 from grader.rubric.compare import close, expect, expect_close, expect_equal, expect_shape, passed
-from grader.rubric.judge import judge
+from grader.rubric.judge import judge, score
 from grader.rubric.questions import call
-from grader.rubric.scoring import score
 from tests.toy import TOY
 
 SEED = "00ff"

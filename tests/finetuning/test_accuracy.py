@@ -17,8 +17,8 @@ from grader.errors import BundleError
 from grader.grading.fingerprint import question_digest
 from grader.inside import witness
 from grader.records import Attempt, Observation, Status, Verdict
+from grader.rubric.judge import score
 from grader.rubric.questions import Draw, Question
-from grader.rubric.scoring import score
 
 REVIEWS = 2000
 LABELS = tuple(int(i % 2) for i in range(REVIEWS))
