@@ -13,9 +13,10 @@ import os
 import select
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -88,6 +89,7 @@ class Box:
     """Process id of the box's first process, as seen from here."""
     init_fd: int
     """A descriptor of that process."""
+    _ending: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def inside(self) -> Path:
@@ -100,22 +102,26 @@ class Box:
         return not select.select([self.init_fd], [], [], 0)[0]
 
     def end(self) -> None:
-        """Kill the first process of the namespace, and with it every other one; returns when they are gone. Idempotent."""
-        if self.init_fd < 0:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.init_fd, signal.SIGKILL)
-        if self.holder.stdin:
-            self.holder.stdin.close()
-        try:
-            self.holder.wait(10)
-        except subprocess.TimeoutExpired:
-            self.holder.kill()
-            self.holder.wait()
-        if self.holder.stdout:
-            self.holder.stdout.close()
-        os.close(self.init_fd)
-        self.init_fd = -1
+        """Kill the first process of the namespace, and with it every other one; returns when they are gone.
+
+        Idempotent, and callable from any thread.
+        """
+        with self._ending:
+            if self.init_fd < 0:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.init_fd, signal.SIGKILL)
+            if self.holder.stdin:
+                self.holder.stdin.close()
+            try:
+                self.holder.wait(10)
+            except subprocess.TimeoutExpired:
+                self.holder.kill()
+                self.holder.wait()
+            if self.holder.stdout:
+                self.holder.stdout.close()
+            os.close(self.init_fd)
+            self.init_fd = -1
 
 
 def build(
@@ -125,6 +131,7 @@ def build(
 ) -> Box:  # fmt: skip
     """Build a box and start `command` in it; `cat` keeps it open for a kernel that enters later.
 
+    The box dies with the thread that calls this, which therefore has to be one of the pool's (`KernelPool.in_thread`).
     `environment` and `descriptors` are handed to the command; `log` takes its standard output and error; `interpreter` and
     `devices` are shown in the box (see `box_arguments`).
     Raises SandboxError when bubblewrap fails.

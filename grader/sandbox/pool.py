@@ -6,6 +6,7 @@ waits for the end of a pipe) then removes its folder and its control groups, and
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shlex
@@ -13,10 +14,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from grader.errors import SandboxError
 from grader.inside.zygote import PRELOAD
@@ -29,8 +32,11 @@ from grader.sandbox.zygote import Zygote
 __all__ = ["KernelPool", "Running"]
 
 _LONGEST_SOCKET_PATH = 100
+_MOST_THREADS = 64
 _RESTARTS = 3
 """So many deaths without a single kernel between them, and it is not started again."""
+
+_T = TypeVar("_T")
 
 
 class Running(Protocol):
@@ -78,6 +84,8 @@ class KernelPool:
         self._privileges: PrivilegeDrop | None = None
         self._zygote: Zygote | None = None
         self._janitor: subprocess.Popen[bytes] | None = None
+        self._zygote_lock = threading.Lock()
+        self._threads: ThreadPoolExecutor | None = None
         self.running: set[Running] = set()
         """Sessions that have begun and not ended: they are ended with the pool, when a worker is told to end in the middle."""
 
@@ -99,6 +107,7 @@ class KernelPool:
         if self.mode == "warm" and (why := self._cannot_fork()):
             self.mode, self.zygote_failure = "cold", why
         self._folder = _short_folder()
+        self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="box")
         try:
             if os.name == "posix":
                 self._janitor = _start_janitor(self._folder)
@@ -138,8 +147,30 @@ class KernelPool:
         # what the zygote was started with can be read in /proc by every fork: it holds nothing but this
         self._zygote = Zygote(self.folder, self.privileges, values, self.folder / "zygote.log", self.preload)
 
+    async def in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
+        """Call a function that blocks in a thread of the pool, so that other sessions of the event loop go on.
+
+        The thread lives as long as the pool, since bubblewrap ends with the thread that started it. Who is cancelled waits for the
+        function all the same: what it has made has to be known to be removed.
+        """
+        if self._threads is None:  # closed with the session in it
+            return function(*arguments)
+        work = asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await asyncio.wait([work])
+            raise
+
     def ready_zygote(self) -> Zygote | None:
-        """The zygote, started again if it has died; None (and `zygote_failure` says why) when a session has to start cold."""
+        """The zygote, started again if it has died; None (and `zygote_failure` says why) when a session has to start cold.
+
+        Waits for one that is importing for the first time; callable from any thread.
+        """
+        with self._zygote_lock:
+            return self._ready_zygote()
+
+    def _ready_zygote(self) -> Zygote | None:
         if self.mode != "warm" or self._zygote is None:
             return None
         try:
@@ -168,12 +199,13 @@ class KernelPool:
 
     def warm_up(self) -> None:
         """Wait until the zygote is ready (seconds). Raises SandboxError when it cannot be."""
-        if self._zygote is not None:
-            try:
-                self._zygote.wait()
-            except SandboxError as error:
-                self.zygote_failure = str(error)
-                raise
+        with self._zygote_lock:
+            if self._zygote is not None:
+                try:
+                    self._zygote.wait()
+                except SandboxError as error:
+                    self.zygote_failure = str(error)
+                    raise
 
     def session_folder(self) -> Path:
         """A fresh private folder for one session."""
@@ -188,6 +220,11 @@ class KernelPool:
         for session in list(self.running):
             with contextlib.suppress(OSError):
                 session.abandon()
+        if self._zygote is not None:
+            self._zygote.kill()  # whatever thread waits for it comes back now
+        if self._threads is not None:
+            self._threads.shutdown()
+            self._threads = None
         if self._zygote is not None:
             self._zygote.stop()
             self._zygote = None

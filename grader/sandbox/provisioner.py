@@ -55,6 +55,7 @@ class BoxProvisioner(KernelProvisionerBase):
         self._watched = False
         self._log = -1
         self._words = b""
+        self._ending: asyncio.Task[None] | None = None
 
     # ---- what jupyter_client calls ----
 
@@ -90,16 +91,19 @@ class BoxProvisioner(KernelProvisionerBase):
 
     async def kill(self, restart: bool = False) -> None:  # noqa: ARG002
         """End everything at once."""
-        self.end()
+        await asyncio.shield(self.end())
 
     async def terminate(self, restart: bool = False) -> None:  # noqa: ARG002
         """End everything at once: a submission gets no say in its end."""
-        self.end()
+        await asyncio.shield(self.end())
 
     async def cleanup(self, restart: bool = False) -> None:  # noqa: ARG002
         """End everything and remove every trace."""
-        self.end()
+        await asyncio.shield(self.end())
+        await self.pool.in_thread(self._remove_traces)
         self.pool.running.discard(self)
+
+    def _remove_traces(self) -> None:
         if self.group is not None:
             self.group.remove()
         if self.folder is not None:
@@ -130,38 +134,38 @@ class BoxProvisioner(KernelProvisionerBase):
         info = {
             key: value.decode() if isinstance(value, bytes) else value for key, value in self.connection_info.items()
         }
-        listeners = self._listen(info)
-        try:
-            if self.mode == "none":
-                self._launch_plain(info, listeners)
-            else:
-                self.group = self.pool.control_group(self.limits)
-                self.folders += self.group.folders if self.group else ()
-                zygote = self.pool.ready_zygote() if self.mode == "warm" else None
-                if zygote is not None:
-                    try:
-                        self._launch_warm(info, listeners, zygote)
-                    except SandboxError:
-                        if zygote.alive:
-                            raise
-                        self.end()  # it died just now, or did not answer; the box is built anew for a cold start
-                        self.ended.clear()
-                        self.finished = False
-                        zygote = None
-                if zygote is None:
-                    self.mode = "cold"
-                    self._launch_cold(info, listeners)
-        except OSError as error:
-            raise SandboxError(f"the kernel could not be started: {error}") from error
-        finally:
-            for listener in listeners:
-                listener.close()
+        await self.pool.in_thread(self._launch, info)
         if self._pidfd >= 0:
             asyncio.get_running_loop().add_reader(self._pidfd, self._has_ended)
             self._watched = True
         return self.connection_info
 
-    # ---- the three ways ----
+    # ---- the three ways: all that follows blocks, and runs in a thread of the pool ----
+
+    def _launch(self, info: dict[str, Any]) -> None:
+        listeners = self._listen(info)
+        try:
+            if self.mode == "none":
+                self._launch_plain(info, listeners)
+                return
+            self.group = self.pool.control_group(self.limits)
+            self.folders += self.group.folders if self.group else ()
+            zygote = self.pool.ready_zygote() if self.mode == "warm" else None
+            if zygote is not None:
+                try:
+                    self._launch_warm(info, listeners, zygote)
+                    return
+                except SandboxError:
+                    if zygote.alive:
+                        raise
+                    self._kill_all()  # it died just now, or did not answer; the box is built anew for a cold start
+            self.mode = "cold"
+            self._launch_cold(info, listeners)
+        except OSError as error:
+            raise SandboxError(f"the kernel could not be started: {error}") from error
+        finally:
+            for listener in listeners:
+                listener.close()
 
     def _listen(self, info: dict[str, Any]) -> list[socket.socket]:
         listeners = []
@@ -247,6 +251,7 @@ class BoxProvisioner(KernelProvisionerBase):
 
     def _log_pipe(self) -> int:
         """The writing end of a pipe for the kernel's own standard error; whoever fills it loses the rest."""
+        self._close_log()  # of a warm start that failed
         self._log, writer = os.pipe()
         if sys.platform != "win32":
             os.set_blocking(self._log, False)
@@ -259,6 +264,11 @@ class BoxProvisioner(KernelProvisionerBase):
             with contextlib.suppress(OSError):
                 self._words = (self._words + os.read(self._log, 1 << 16))[-4000:]
         return self._words.decode(errors="replace").strip()
+
+    def _close_log(self) -> None:
+        if self._log >= 0:
+            os.close(self._log)
+            self._log = -1
 
     def _account(self, *pids: int) -> None:
         if self.group is not None:
@@ -276,29 +286,32 @@ class BoxProvisioner(KernelProvisionerBase):
             asyncio.get_running_loop().remove_reader(self._pidfd)
             self._watched = False
 
-    def end(self) -> None:
-        """Kill everything the submission has started; returns when it is gone. Idempotent."""
-        self._unwatch()
-        if self.plain is not None:
-            self.plain.end()
-        if self.box is not None:
-            self.box.end()
+    def end(self) -> asyncio.Task[None]:
+        """Begin to kill everything the submission has started, which a thread waits for; all is gone when the task is done. Idempotent."""
+        if self._ending is None:
+            self._unwatch()
+            self.finished = True
+            self.ended.set()
+            self._ending = asyncio.create_task(self._end())
+        return self._ending
+
+    async def _end(self) -> None:
+        await self.pool.in_thread(self._kill_all)
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
-        if self._log >= 0:
-            self.last_words()
-            os.close(self._log)
-            self._log = -1
-        self.finished = True
-        self.ended.set()
+        self.last_words()
+        self._close_log()
 
-    def abandon(self) -> None:
-        """Kill everything in the box and remove its control group, from whatever thread: the pool is closed with us in it."""
+    def _kill_all(self) -> None:
         if self.plain is not None:
             self.plain.end()
         if self.box is not None:
             self.box.end()
+
+    def abandon(self) -> None:
+        """Kill everything in the box and remove its control group, from whatever thread: the pool is closed with us in it."""
+        self._kill_all()
         if self.group is not None:
             self.group.remove()
 

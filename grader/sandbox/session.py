@@ -105,7 +105,7 @@ class KernelSession:
         self._closed = True
         self._sample()
         self._wall = time.monotonic() - self._started
-        self._provisioner.end()
+        await asyncio.shield(self._provisioner.end())
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

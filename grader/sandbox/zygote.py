@@ -78,9 +78,9 @@ class Zygote:
         if self.ready is None:
             assert self._process.stdout
             line = b""
-            if select.select([self._process.stdout], [], [], _START_SECONDS)[0]:
-                line = self._process.stdout.readline()
             try:
+                if select.select([self._process.stdout], [], [], _START_SECONDS)[0]:
+                    line = self._process.stdout.readline()
                 answer = json.loads(line)
                 self.refused = str(answer.get("error", ""))
             except ValueError:
@@ -127,12 +127,14 @@ class Zygote:
             raise SandboxError(f"the zygote could not fork: {answer.get('error', 'no process descriptor')}")
         return connection, int(answer["pid"]), received[0]
 
+    def kill(self) -> None:
+        """Kill it without waiting for its end."""
+        self._process.kill()
+
     def stop(self) -> None:
-        """End it; kernels that run go on."""
+        """End it; kernels that run go on. Its socket's name stays: the next zygote may have taken it over already."""
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream:
                 stream.close()
-        with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)

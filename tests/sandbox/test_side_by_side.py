@@ -1,0 +1,106 @@
+"""Many sessions in one event loop on one pool: nothing that blocks runs in the loop, and each gets its own results."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from dataclasses import replace
+
+import pytest
+
+import grader.sandbox.provisioner
+import grader.sandbox.zygote
+from grader.sandbox.bubblewrap import Box
+from grader.sandbox.cgroup import ControlGroup
+from grader.sandbox.contract import Outcome
+from grader.sandbox.pool import KernelPool
+from grader.sandbox.provisioner import PlainKernel
+from grader.sandbox.session import KernelSession
+from grader.sandbox.zygote import Zygote
+
+from .conftest import SMALL, run_in
+
+pytestmark = pytest.mark.box
+
+LOOP = "while True: pass"
+BLOCKING = ((grader.sandbox.provisioner, "build"), (Box, "end"), (ControlGroup, "remove"), (Zygote, "request"),
+            (Zygote, "wait"), (PlainKernel, "end"))  # fmt: skip
+
+
+@pytest.fixture
+def in_threads(monkeypatch):
+    """The names of what blocks and was called in a thread of its own; a call in the event loop's thread is an error."""
+    called = set()
+
+    def elsewhere(name, function):
+        def call(*arguments, **options):
+            assert threading.current_thread() is not threading.main_thread(), f"{name} blocks the event loop"
+            called.add(name)
+            return function(*arguments, **options)
+
+        return call
+
+    for owner, name in BLOCKING:
+        monkeypatch.setattr(owner, name, elsewhere(f"{owner.__name__}.{name}", getattr(owner, name)))
+    return called
+
+
+def test_eight_sessions_at_once(warm_pool, in_threads):
+    async def all_at_once():
+        cells = [[f"x = {number}", f"print(x * 2, {number})"] for number in range(6)]
+        spinning = replace(SMALL, cpu_seconds=1)
+        return await asyncio.gather(
+            *(run_in(warm_pool, each) for each in cells),
+            run_in(warm_pool, [LOOP], spinning),
+            run_in(warm_pool, ["import os; os._exit(3)"]),
+        )
+
+    *honest, endless, dead = asyncio.run(all_at_once())
+    assert [ran.text for ran in honest] == [f"{2 * number} {number}\n" for number in range(6)]
+    assert {ran.mode for ran in (*honest, endless, dead)} == {"warm"}
+    assert {ran.outcome for ran in honest} == {Outcome.COMPLETED}
+    assert (endless.outcome, dead.outcome) == (Outcome.TIMED_OUT, Outcome.KERNEL_DIED)
+    assert {"grader.sandbox.provisioner.build", "Box.end", "Zygote.request"} <= in_threads
+
+
+def test_plain_kernels_end_in_threads(in_threads):
+    async def both(pool):
+        return await asyncio.gather(run_in(pool, ["print(1)"]), run_in(pool, ["print(2)"]))
+
+    with KernelPool("none", preload=()) as pool:
+        assert [ran.text for ran in asyncio.run(both(pool))] == ["1\n", "2\n"]
+    assert in_threads == {"PlainKernel.end"}
+
+
+def test_limits_are_watched_while_a_start_hangs(monkeypatch):
+    monkeypatch.setattr(grader.sandbox.zygote, "_ANSWER_SECONDS", 6.0)
+
+    async def talk(pool):
+        async with KernelSession(pool, limits=replace(SMALL, cpu_seconds=1)) as session:
+            os.kill(pool._zygote.pid, signal.SIGSTOP)
+            hanging = asyncio.create_task(run_in(pool, ["print(1)"]))
+            cell = await session.run_cell(LOOP, 0)
+            return cell.status, session.outcome, hanging.done(), (await hanging).mode
+
+    with KernelPool("warm", preload=()) as pool:
+        pool.warm_up()
+        assert asyncio.run(talk(pool)) == ("killed", Outcome.TIMED_OUT, False, "cold")
+
+
+def test_a_cancelled_start_leaves_nothing(warm_pool):
+    async def cancel_while_starting(after):
+        session = KernelSession(warm_pool, limits=SMALL)
+        starting = asyncio.create_task(session.__aenter__())
+        await asyncio.sleep(after)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        return session
+
+    for after in (0.0, 0.01, 0.03, 0.06):
+        session = asyncio.run(cancel_while_starting(after))
+        assert not session.traces
+        assert session not in warm_pool.running
+    assert warm_pool.running == set()
