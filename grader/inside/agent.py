@@ -50,7 +50,7 @@ class Context:
     def find(
         self, names: list[str], accept: Callable[[Any], bool], plausible: Callable[[Any], bool] | None = None
     ) -> Any:
-        """Find an object by one of `names`, or the single stand-in that does what is asked.
+        """Find an object by one of `names`, or the single candidate that does what is asked.
 
         Looks at the globals, then at the last callable that once had the name, then at modules written by the student.
         Raises Missing.
@@ -59,11 +59,11 @@ class Context:
             for name in names:
                 if name in scope and accept(scope[name]):
                     return scope[name]
-        stand_ins = self.stand_ins(accept, plausible) if plausible is not None else []
-        if len(stand_ins) == 1:
-            self.renamed = str(getattr(stand_ins[0], "__name__", "?"))[:80]
-            return stand_ins[0]
-        several = ", ".join(sorted(f"`{getattr(s, '__name__', '?')}`" for s in stand_ins))[:200]
+        candidates = self.candidates(accept, plausible) if plausible is not None else []
+        if len(candidates) == 1:
+            self.renamed = str(getattr(candidates[0], "__name__", "?"))[:80]
+            return candidates[0]
+        several = ", ".join(sorted(f"`{getattr(c, '__name__', '?')}`" for c in candidates))[:200]
         more = f" Several names could stand for it: {several}." if several else ""
         raise Missing(f"`{names[0]}` is not defined in the notebook.{more}")
 
@@ -76,7 +76,7 @@ class Context:
                 found.append(vars(module))
         return found
 
-    def stand_ins(self, accept: Callable[[Any], bool], plausible: Callable[[Any], bool]) -> list[Any]:
+    def candidates(self, accept: Callable[[Any], bool], plausible: Callable[[Any], bool]) -> list[Any]:
         """Public callables of the student's own that are accepted and, on trial, do what is asked."""
         found: list[Any] = []
         for scope in (self.names, *self._modules()):
@@ -88,7 +88,7 @@ class Context:
                 try:
                     if plausible(thing):
                         found.append(thing)
-                except BaseException:  # noqa: S112 - a candidate that raises is no stand-in
+                except BaseException:  # noqa: S112 - what raises is no candidate
                     continue
         return found
 
@@ -115,7 +115,7 @@ def setup(kernel: Any, *, watched: bool = True) -> None:
 def _after_cell(*_args: Any) -> None:
     try:
         kernel, witness = _state["kernel"], _state["witness"]
-        witness.settle()
+        witness.snapshot_models()
         once = _state["once"]
         for name, thing in list(kernel.shell.user_ns.items()):
             if isinstance(thing, types.FunctionType | type):

@@ -1,4 +1,4 @@
-"""Where random numbers begin, and other ones than the last time when a notebook is run again to settle a close result.
+"""Where random numbers begin, and other ones than the last time when a notebook is run again because of a close result.
 
 Runs in the box. Seeds are shifted in reruns only: who fixes a seed gets another one, and the whole notebook the same other one;
 who fixes none begins at another state.

@@ -213,7 +213,7 @@ class Witness:
                 return run.model
         return None
 
-    def _settle_by_hand(self) -> None:
+    def _snapshot_hand_trained(self) -> None:
         """Turn what asked for gradients and moved, but belongs to no optimizer that stepped, into runs."""
         waiting, self._by_hand = self._by_hand, []
         for run in waiting:
@@ -252,7 +252,7 @@ class Witness:
             log = [dict(entry) for entry in history][-200:] if isinstance(history, list) else []
             for run in self.runs[first:]:
                 run.training_log = log
-            self.settle()
+            self.snapshot_models()
         except Exception as error:
             self._blame(error)
 
@@ -269,7 +269,7 @@ class Witness:
     def _begin(self, optimizer: Any) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         model = self._known(parameters)
-        self.settle()
+        self.snapshot_models()
         self._optimizers.append(optimizer)
         model = model or owner(parameters)
         if model is None:
@@ -304,9 +304,9 @@ class Witness:
                 rate = max(float(group["lr"]) for group in optimizer.param_groups)
                 run.rated, run.peak_rate, run.lr_sum = True, max(run.peak_rate, rate), run.lr_sum + rate
 
-    def settle(self) -> None:
+    def snapshot_models(self) -> None:
         """Copy the model of every run that has moved since it was copied last."""
-        self._settle_by_hand()
+        self._snapshot_hand_trained()
         for run in self.runs:
             if run.stepped_since_snapshot and run.model is not None:
                 run.stepped_since_snapshot = 0

@@ -176,7 +176,7 @@ def test_written_file_is_adapted_and_lies_beside_the_notebook():
     assert "'writefile', 'lora.py'" in adapted
     assert "size = 64" in adapted
     assert "m.to('cpu')" in adapted
-    assert sorted(rules) == ["device", "path", "size", "stand-in", "written-file"]
+    assert sorted(rules) == ["device", "path", "size", "stub-module", "written-file"]
     assert run("%%writefile notes.txt\nsize = 768\n")[1] == []
     assert run("%%writefile lora.py\nclass LoRA: pass\n")[1] == []
 
@@ -334,7 +334,7 @@ def test_numbers_that_are_no_size_of_the_model(source):
     assert run(source) == (source, [])
 
 
-def test_imports_of_stand_ins_are_listed_and_unchanged():
+def test_imports_of_stub_modules_are_listed_and_unchanged():
     source = (
         "from google.colab import drive, files\nimport seaborn as sns, torch\nimport plotly.express as px\nimport wandb"
     )
@@ -347,7 +347,7 @@ def test_imports_of_stand_ins_are_listed_and_unchanged():
         "import wandb",
     ]
     assert run("import seaborn\nfrom torch.utils.tensorboard import SummaryWriter", REAL)[1] == []
-    assert run("from torch.utils.tensorboard import SummaryWriter")[1] == ["stand-in"]
+    assert run("from torch.utils.tensorboard import SummaryWriter")[1] == ["stub-module"]
     assert run("import numpy, unheard_of\nfrom . import x")[1] == []
 
 

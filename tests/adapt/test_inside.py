@@ -151,7 +151,7 @@ files.download('x'); output.clear(); auth.authenticate_user(); drive.flush_and_u
     assert ("colab", "files.upload()", "the data files") in records
 
 
-def test_stand_ins_absorb_everything(box):
+def test_stub_modules_absorb_everything(box):
     records = box(
         """
 import seaborn as sns, wandb, torchinfo
@@ -210,7 +210,7 @@ for name in ('loralib', 'unheard_of'):
 
 
 @pytest.mark.slow
-def test_libraries_do_not_see_the_stand_ins(box):
+def test_libraries_do_not_see_stub_modules(box):
     box(
         """
 import transformers.utils.import_utils as utils
@@ -280,7 +280,7 @@ assert sum(tqdm(range(3))) == 3
 """
     )
     assert ("plot", "plt.style.use('seaborn-whitegrid')", "") in records
-    assert ("stand-in", "tqdm.notebook", "tqdm") in records
+    assert ("stub-module", "tqdm.notebook", "tqdm") in records
 
 
 DEVICES = """

@@ -158,7 +158,7 @@ def verdicts(case: Training, folder: Path, facts: JudgeFacts) -> dict[str, Verdi
     try:
         for cell in case.cells:
             exec(compile(cell, "<cell>", "exec"), namespace)
-            witness.settle()
+            witness.snapshot_models()
         questions = {
             name: assignment.questions[name](Draw(generator("c0ffee", name), facts)) for name in (*ASKED, "training")
         }

@@ -60,7 +60,7 @@ def test_rates_are_seen_where_there_are_any(tmp_path, step, rated, peak):
             next(moving)
             model(input_ids=ids, labels=labels).loss.backward()
             next(moving, None)
-        witness.settle()
+        witness.snapshot_models()
     finally:
         witness.uninstall()
     (run,) = witness.runs

@@ -287,7 +287,7 @@ def _find_class(context: Context, names: list[str]) -> Any:
         right = False
     if right:
         return named
-    others = [cls for cls in context.stand_ins(accept, plausible) if cls is not named]
+    others = [cls for cls in context.candidates(accept, plausible) if cls is not named]
     if len(others) != 1:
         return named
     context.renamed = str(others[0].__name__)[:80]

@@ -159,7 +159,7 @@ def training(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     """Report all runs. `params`: texts (the held-out reviews), batch (reviews at a time)."""
     from transformers import AutoTokenizer
 
-    context.witness.settle()
+    context.witness.snapshot_models()
     body = pretrained_tensors(context.checkpoint)
     tokenizer = AutoTokenizer.from_pretrained(context.checkpoint)
     encoded = tokenizer(params["texts"], truncation=True, max_length=512)["input_ids"]

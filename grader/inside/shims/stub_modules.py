@@ -1,6 +1,6 @@
-"""Stand-ins for packages that plot, log or talk to a service, and for Colab's own functions: they absorb every call.
+"""Stubs for packages that plot, log or talk to a service, and for Colab's own functions: they absorb every call.
 
-Runs in the box. A stand-in answers only imports by the student's own code: libraries that look for an optional package
+Runs in the box. A stub answers only imports by the student's own code: libraries that look for an optional package
 must go on without it.
 """
 
@@ -21,8 +21,8 @@ from grader.inside.hooks import Record, when_imported
 
 __all__ = ["Absorber", "install"]
 
-_MISSING = "This package is not part of what is graded; a stand-in that does nothing takes its place."
-_COLAB = "Colab's own functions do not exist while grading; stand-ins take their place."
+_MISSING = "This package is not part of what is graded; a stub that does nothing takes its place."
+_COLAB = "Colab's own functions do not exist while grading; stubs take their place."
 _LIBRARIES = tuple({sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
@@ -33,7 +33,7 @@ class Absorber:
         self.__dict__["_name"] = name
 
     def __repr__(self) -> str:
-        return f"<stand-in for {self._name}>"
+        return f"<stub of {self._name}>"
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith(("__", "_repr_", "_ipython_")):
@@ -103,14 +103,14 @@ class Absorber:
 
 
 def _member(name: str) -> Any:
-    """What a stand-in answers for one of its names: an exception class for exceptions, else an absorber."""
+    """What a stub answers for one of its names: an exception class for exceptions, else an absorber."""
     last = name.rsplit(".", 1)[-1]
     if last.endswith(("Error", "Exception")) and last[:1].isupper():
         return type(last, (Exception,), {})
     return Absorber(name)
 
 
-class _StandIn(types.ModuleType):
+class _StubModule(types.ModuleType):
     """A module that has every name."""
 
     __spec__: Any
@@ -155,7 +155,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return top in self.others and not _has(".", top)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
-        return _StandIn(spec.name)
+        return _StubModule(spec.name)
 
     def exec_module(self, module: types.ModuleType) -> None:
         name = module.__name__
@@ -166,7 +166,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             self.record("colab", "import google.colab", "", _COLAB)
         elif name != "google":
             shown = "torch.utils.tensorboard" if name.startswith("torch.") else name.split(".")[0]
-            self.record("stand-in", f"import {shown}", "", _MISSING)
+            self.record("stub-module", f"import {shown}", "", _MISSING)
 
 
 def _has(folder: str, name: str) -> bool:
@@ -190,7 +190,7 @@ _hooks_file = str(getattr(sys.modules[when_imported.__module__], "__file__", "")
 
 
 def install(record: Record, config: Mapping[str, Any]) -> None:
-    """Make stand-ins importable. `config`: `stand_ins`, `services`, `packages`, `data_files`, `companions`."""
+    """Make stubs importable. `config`: `stand_ins`, `services`, `packages`, `data_files`, `companions`."""
     sys.meta_path.insert(0, _Finder(record, config, _colab(record, config)))
     when_imported("tqdm.notebook", lambda module: _plain_progress(module, record))
 
@@ -201,7 +201,9 @@ def _plain_progress(module: Any, record: Record) -> None:
         plain = sys.modules["tqdm.std"]
         module.tqdm = module.tqdm_notebook = plain.__dict__["tqdm"]
         module.trange = module.tnrange = plain.__dict__["trange"]
-        record("stand-in", "tqdm.notebook", "tqdm", "There is no notebook window while grading; a plain bar is used.")
+        record(
+            "stub-module", "tqdm.notebook", "tqdm", "There is no notebook window while grading; a plain bar is used."
+        )
 
 
 def _colab(record: Record, config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
