@@ -2,39 +2,61 @@
 
 from __future__ import annotations
 
-import argparse
+from pathlib import Path
 
-from grader.bundles import calibrate, load_bundle
+import click
+
+from grader.bundles import calibrate as calibrate_bundle
+from grader.bundles import load_bundle
 from grader.bundles.calibrated_range import calibrate_range
 from grader.cli.common import bar, console, machine
-from grader.errors import UsageError
+from grader.cli.options import input_path
 
-__all__ = ["run"]
+__all__ = ["bundle"]
 
 
-def run(options: argparse.Namespace) -> int:
-    """Do what the action says."""
-    if options.action == "verify":
-        bundle = load_bundle(options.bundle)
-        bundle.verify()
-        count = len(bundle.manifest["files"])
-        state = f"all {count} files are as the manifest says" if count else "its manifest holds no hashes to compare"
-        console.print(f"Bundle {bundle.name} ({bundle.digest[:12]}): {state}.")
-        return 0
+@click.group()
+def bundle() -> None:
+    """Check and calibrate what submissions run against: a model, data and thresholds (docs/bundles.md)."""
+
+
+@bundle.command()
+@click.argument("folder", required=False, type=input_path(file=False, folder=True), metavar="[DIR]")
+def verify(folder: Path | None) -> int:
+    """Compare a bundle's files with their hashes.  [default: the stand-in that ships with the grader]"""
+    found = load_bundle(folder)
+    found.verify()
+    count = len(found.manifest["files"])
+    state = f"all {count} files are as the manifest says" if count else "its manifest holds no hashes to compare"
+    console.print(f"Bundle {found.name} ({found.digest[:12]}): {state}.")
+    return 0
+
+
+@bundle.command()
+@click.argument("folder", type=input_path(file=False, folder=True), metavar="DIR")
+@click.option(
+    "--seeds", type=click.IntRange(1), default=30, show_default=True, metavar="N", help="Trainings per method."
+)
+@click.option(
+    "--window", type=click.IntRange(1), metavar="N",
+    help="Keep the thresholds, and train N times at each of 16 other choices of learning rate, epochs and batch size: a miss"
+    " outside the window where right solutions pass then needs review and costs nothing.",
+)  # fmt: skip
+def calibrate(folder: Path, seeds: int, window: int | None) -> int:
+    """Measure the thresholds of a bundle by training with many seeds."""
+    found = load_bundle(folder)
     with bar(unit=False) as progress:
         task = progress.add_task("starting", total=1.0)
 
-        def tell(what: str, share: float) -> None:
+        def on_progress(what: str, share: float) -> None:
             progress.update(task, description=what, completed=share)
 
-        if options.window is not None:
-            if options.window < 1:
-                raise UsageError("--window needs at least one training per choice")
-            bundle = calibrate_range(load_bundle(options.bundle), range(options.window), progress=tell)
+        if window is not None:
+            found = calibrate_range(found, range(window), progress=on_progress)
         else:
-            bundle = calibrate(load_bundle(options.bundle), range(options.seeds), workers=machine()[0], progress=tell)
-    console.print(f"Bundle {bundle.name} ({bundle.digest[:12]}) in {bundle.path}", soft_wrap=True)
-    for method, threshold in bundle.thresholds.items():
+            found = calibrate_bundle(found, range(seeds), workers=machine()[0], progress=on_progress)
+    console.print(f"Bundle {found.name} ({found.digest[:12]}) in {found.path}", soft_wrap=True)
+    for method, threshold in found.thresholds.items():
         chance = "unknown" if threshold.false_fail is None else f"{threshold.false_fail:.1e}"
         console.print(f"  {method}: minimum accuracy {threshold.accuracy:.2f}, probability of a false fail {chance}")
     return 0

@@ -2,28 +2,55 @@
 
 from __future__ import annotations
 
-import argparse
+from pathlib import Path
+
+import click
 
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
 from grader.cli.common import bar, console, limits_of, stderr
-from grader.errors import UsageError
+from grader.cli.options import assignment_options, input_path, limit_options, output_file
 from grader.grading.pipeline import grade
 from grader.records import Report
 from grader.reports import for_student, junit_xml, report_html, report_json, report_markdown, submission_panel
 from grader.runs.directory import write_atomically
 from grader.sandbox.host import available_modes
 
-__all__ = ["run"]
+__all__ = ["check"]
 
 
-def run(options: argparse.Namespace) -> int:
-    """Check a notebook; 0 for full marks, 1 below, 3 when a person would have to look, 4 when the sandbox failed."""
-    if not options.notebook.is_file():
-        raise UsageError(f"{options.notebook} is not a file; give the path of your notebook (.ipynb)")
-    assignment = load_assignment(options.assignment)
-    bundle = load_bundle(options.bundle)
-    sandbox = options.sandbox
+@click.command()
+@click.argument("notebook", type=input_path())
+@click.option("--html", type=output_file(), metavar="FILE", help="Also write the report as a web page.")
+@click.option("--json", type=output_file(), metavar="FILE", help="Also write the report as JSON.")
+@click.option(
+    "--markdown", type=output_file(), metavar="FILE", help="Also write the report as Markdown (for CI summaries)."
+)
+@click.option("--junit", type=output_file(), metavar="FILE", help="Also write the report as JUnit XML.")
+@assignment_options
+@limit_options
+def check(
+    notebook: Path,
+    html: Path | None,
+    json: Path | None,
+    markdown: Path | None,
+    junit: Path | None,
+    assignment: str,
+    bundle: Path | None,
+    sandbox: str,
+    cpu_seconds: float,
+    memory_gib: float,
+) -> int:
+    r"""Run your own NOTEBOOK and show what each criterion sees, the same way as it will be graded, with other random questions.
+
+    Helper modules (.py) beside it that it imports are taken along.
+
+    \b
+    Exit codes: 0 full marks, 1 below, 3 a person has to look, 4 the grader failed:
+      grader check finetuning.ipynb --html report.html
+    """
+    declared = load_assignment(assignment)
+    against = load_bundle(bundle)
     if sandbox == "auto":  # one's own code may run unprotected where no box can be had
         usable = available_modes()
         sandbox = next(mode for mode in ("warm", "cold", "none") if not usable[mode])
@@ -34,17 +61,23 @@ def run(options: argparse.Namespace) -> int:
         elif sandbox == "warm":
             sandbox = "cold"  # for a single notebook a zygote would only be one more start
     with bar(unit=False) as progress:
-        task = progress.add_task(f"checking {options.notebook.name}", total=None)
+        task = progress.add_task(f"checking {notebook.name}", total=None)
 
         def tell(stage: str) -> None:
-            progress.update(task, description=f"checking {options.notebook.name}: {_WORDS.get(stage, stage)}")
+            progress.update(task, description=f"checking {notebook.name}: {_WORDS.get(stage, stage)}")
 
-        report = grade(
-            options.notebook, assignment, bundle=bundle, sandbox=sandbox, limits=limits_of(options), progress=tell
-        )
+        limits = limits_of(cpu_seconds, memory_gib)
+        report = grade(notebook, declared, bundle=against, sandbox=sandbox, limits=limits, progress=tell)
     student = for_student(report)
-    _write(options, student)
     console.print(submission_panel(student))
+    if html:
+        write_atomically(html, report_html(student, "student"))
+    if json:
+        write_atomically(json, report_json(student))
+    if markdown:
+        write_atomically(markdown, report_markdown(student))
+    if junit:
+        write_atomically(junit, junit_xml([student]))
     return exit_code(report)
 
 
@@ -58,14 +91,3 @@ def exit_code(report: Report) -> int:
     if report.score.total is None:
         return 3
     return 0 if report.score.total == report.score.possible else 1
-
-
-def _write(options: argparse.Namespace, student: Report) -> None:
-    if options.html:
-        write_atomically(options.html, report_html(student, "student"))
-    if options.json:
-        write_atomically(options.json, report_json(student))
-    if options.markdown:
-        write_atomically(options.markdown, report_markdown(student))
-    if options.junit:
-        write_atomically(options.junit, junit_xml([student]))

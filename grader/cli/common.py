@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 import psutil
@@ -30,10 +29,10 @@ console = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
 
 
-def limits_of(options: argparse.Namespace) -> Limits:
+def limits_of(cpu_seconds: float, memory_gib: float) -> Limits:
     """Limits from the command line; the wall net is eight times the CPU time."""
-    cpu = float(options.cpu_seconds)
-    return Limits(cpu_seconds=cpu, wall_seconds=8 * cpu + 600, memory_bytes=int(options.memory_gib * (1 << 30)))
+    memory = int(memory_gib * (1 << 30))
+    return Limits(cpu_seconds=cpu_seconds, wall_seconds=8 * cpu_seconds + 600, memory_bytes=memory)
 
 
 def machine() -> tuple[int, int]:

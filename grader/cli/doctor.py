@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
-
+import click
 from rich.table import Table
 
 from grader.cli.common import bar, console
 from grader.sandbox.conformance import CHECKS, Finding, conform, host_facts
 from grader.sandbox.host import available_modes
 
-__all__ = ["run"]
+__all__ = ["doctor"]
 
 
-def run(_options: argparse.Namespace) -> int:
-    """Print the findings; 0 when everything holds, 1 otherwise."""
+@click.command()
+def doctor() -> int:
+    """Try the box and show the versions on this machine, and say what to install. Exit code 1 when a promise does not hold."""
     facts = Table(title="What results depend on", title_justify="left", show_header=False, box=None)
     for name, value in host_facts().items():
         facts.add_row(f"[dim]{name}[/dim]", value)

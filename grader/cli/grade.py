@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
 
 import grader
 from grader import serialization
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
 from grader.cli.common import console, finish, limits_of, machine, stderr
+from grader.cli.options import assignment_options, input_path, limit_options, output_folder
 from grader.cli.progress import ClassProgress, stage_folder
 from grader.errors import UsageError
 from grader.grading.context import RunContext, load_context
@@ -31,10 +35,67 @@ from grader.runs.index import Index, mark_sources, publish_changed, read_index
 from grader.runs.plan import Plan, Wish, make_plan
 from grader.sandbox.host import choose
 
-__all__ = ["run"]
+__all__ = ["grade"]
 
 
-def run(options: argparse.Namespace) -> int:
+@click.command()
+@click.argument("sources", nargs=-1, required=True, metavar="PATH...", type=input_path(folder=True))
+@click.option(
+    "--out", required=True, metavar="RUN", type=output_folder(), help="Folder of the run; made when it is not there."
+)
+@click.option(
+    "--roster", type=input_path(), metavar="CSV", help="Canvas gradebook export (or a CSV with columns id,name)."
+)
+@click.option("--column", default="", metavar="TEXT", help="Gradebook column to fill, when there are several.")
+@click.option("--title", default="", metavar="TEXT", help="Title of the class report.")
+@click.option(
+    "--workers", type=click.IntRange(1), metavar="N", help="Submissions side by side.  [default: by cores and memory]"
+)
+@click.option(
+    "--executor",
+    default="local",
+    show_default=True,
+    metavar="ENGINE",
+    help="Where to run: local[:N], dask:ADDRESS, slurm:PROFILE.yaml, MODULE:FACTORY (docs/clusters.md).",
+)
+@click.option(
+    "--tls",
+    type=input_path(file=False, folder=True),
+    metavar="DIR",
+    help="Folder with cert.pem and key.pem for dask:tls://HOST:PORT.",
+)
+@click.option("--insecure-tcp", is_flag=True, help="Allow dask:tcp://HOST:PORT beyond this machine, unencrypted.")
+@click.option(
+    "--secret-file",
+    type=input_path(),
+    metavar="FILE",
+    help="Draw questions from this file's bytes instead of new ones.",
+)
+@click.option("--only", multiple=True, metavar="ID", help="Run only this submission (repeatable).")
+@click.option(
+    "--failed", is_flag=True, help="Run again those that need review or whose run did not complete, nothing else."
+)
+@click.option(
+    "--changed", is_flag=True, help="Run only new and changed files, also when the grader itself has changed."
+)
+@click.option("--force", is_flag=True, help="Run everything again, changed or not.")
+@click.option("--verbose", is_flag=True, help="Name every submission that is run, and why.")
+@assignment_options
+@limit_options
+def grade(**options: Any) -> int:
+    r"""Grade a Canvas archive (.zip), a folder or single notebooks.
+
+    Run it again with the same --out to continue: what is finished and has not changed is not run again. --only, --failed and
+    --changed narrow down what is run; reports and tables are always written for all.
+
+    \b
+    Exit codes: 0 done, 3 some submissions need review, 4 the sandbox failed for some:
+      grader grade submissions.zip --roster gradebook.csv --out run
+    """
+    return run(SimpleNamespace(**options))
+
+
+def run(options: SimpleNamespace) -> int:
     """Grade; 0 done, 3 when some submissions need review, 4 when the sandbox failed for some."""
     assignment = load_assignment(options.assignment)
     bundle = load_bundle(options.bundle)
@@ -63,7 +124,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _grade(
-    options: argparse.Namespace,
+    options: SimpleNamespace,
     directory: RunDirectory,
     info: RunInfo,
     assignment: Assignment,
@@ -85,7 +146,13 @@ def _grade(
         plan = make_plan(directory, context, submissions, wish)
     _say_plan(submissions, plan, verbose=options.verbose)
     if jobs := plan.jobs:
-        setting = Setting(info.assignment, info.bundle_path, directory.secret(), info.sandbox, limits_of(options))
+        setting = Setting(
+            info.assignment,
+            info.bundle_path,
+            directory.secret(),
+            info.sandbox,
+            limits_of(options.cpu_seconds, options.memory_gib),
+        )
         slots = _side_by_side(options, context)
         engine = _engine(options, min(slots, len(jobs)))
         started = time.monotonic()
@@ -97,13 +164,13 @@ def _grade(
     return finish(directory, published.reports, published.messages)
 
 
-def _side_by_side(options: argparse.Namespace, context: RunContext) -> int:
-    if options.workers > 0:
+def _side_by_side(options: SimpleNamespace, context: RunContext) -> int:
+    if options.workers:
         return int(options.workers)
     return workers_for(*machine(), context.bundle.model_bytes)
 
 
-def _engine(options: argparse.Namespace, workers: int) -> Engine:
+def _engine(options: SimpleNamespace, workers: int) -> Engine:
     return choose_engine(options.executor, workers=workers, tls=options.tls, insecure_tcp=options.insecure_tcp)
 
 
@@ -119,7 +186,7 @@ def _secret(path: Path | None) -> bytes | None:
     return secret
 
 
-def _asked(options: argparse.Namespace, info: RunInfo, directory: RunDirectory) -> str:
+def _asked(options: SimpleNamespace, info: RunInfo, directory: RunDirectory) -> str:
     """Digest of what a run is asked for and of what it runs on, files of submissions and code excepted."""
     files = [*_starters(), *([options.roster] if options.roster else [])]
     return digest_of(
@@ -135,7 +202,7 @@ def _asked(options: argparse.Namespace, info: RunInfo, directory: RunDirectory) 
 
 
 def _submissions(
-    options: argparse.Namespace, roster: Roster | None, before: Index | None, now: Index
+    options: SimpleNamespace, roster: Roster | None, before: Index | None, now: Index
 ) -> tuple[Submission, ...]:
     """Take the class in, unless sources and files are as they were."""
     if before is not None and before.intake_holds(now.sources):

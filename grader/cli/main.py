@@ -1,236 +1,95 @@
-"""The command line: arguments in, exit code out, no logic. Nothing heavy is imported before a command is chosen.
+"""The command line: arguments in, exit code out. A command's module is imported when the command is chosen, so that help is quick.
 
-Exit codes: 0 done; 1 below full marks (`check`, `verify`); 2 usage; 3 some submissions need review; 4 the grader failed.
+Exit codes: 0 done; 1 below full marks (`check`), not as it should be (`verify`, `template`, `doctor`); 2 wrong usage; 3 some
+submissions need review; 4 the grader or its machine failed; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem, shell_complete
 
 import grader
+from grader.cli.streams import claim_streams
+from grader.errors import DeclarationError, GraderError, UsageError
 
-__all__ = ["main"]
+__all__ = ["commands", "main"]
 
-_EXIT_CODES = """exit codes:
-  0  done
-  1  below full marks (check), or not as it should be (verify, doctor)
-  2  wrong usage: the message says what to change
-  3  done, but some submissions need review: see needs_review.csv
-  4  the grader or its sandbox failed; nothing was charged to a student
-
-A class, start to finish:
-  grader grade submissions.zip --roster gradebook.csv --out run
-  open run/class.html, settle what needs review:
-  grader override run STUDENT-ID CRITERION POINTS --reason "..."
-  upload run/gradebook.csv in Canvas (Gradebook > Import)
-"""
-
-
-class _Help(argparse.RawDescriptionHelpFormatter):
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=32, width=100)
+COMMANDS = {
+    "check": ("check", "Check your own notebook."),
+    "grade": ("grade", "Grade a class."),
+    "override": ("runs", "Settle the points of one criterion by hand."),
+    "rejudge": ("runs", "Judge a run again without running any notebook."),
+    "report": ("runs", "Write the reports of a run in other formats."),
+    "doctor": ("doctor", "Say what this machine can do, and what to install."),
+    "verify": ("verify", "Prove that the reference gets full marks and the template none."),
+    "template": ("template", "Make the student template from the reference solution."),
+    "bundle": ("bundle", "Check and calibrate what submissions run against."),
+    "completion": ("completion", "Print what makes your shell complete commands and options."),
+}
+"""Name -> (module below `grader.cli` that holds the command by this name, its line in the help)."""
 
 
-def _limits(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("limits of one submission")
-    group.add_argument(
-        "--cpu-seconds", type=float, default=900.0, metavar="S", help="CPU time for all cells together (default: 900)"
-    )
-    group.add_argument(
-        "--memory-gib", type=float, default=6.0, metavar="G", help="memory of all processes (default: 6)"
-    )
+class _Commands(click.Group):
+    """The commands, none of which is imported to be listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """All names, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the module of a command."""
+        if name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"grader.cli.{COMMANDS[name][0]}"), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list of commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_module, text) in COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
+        """Complete the name of a command."""
+        known = {name: text for name, (_module, text) in COMMANDS.items() if name.startswith(incomplete)}
+        return [CompletionItem(name, help=text) for name, text in known.items()]
 
 
-def _common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--assignment",
-        default="finetuning",
-        metavar="NAME",
-        help="assignment, or module:attribute (default: finetuning)",
-    )
-    parser.add_argument(
-        "--bundle",
-        type=Path,
-        metavar="DIR",
-        help="model, data and thresholds to run against (default: the small stand-in)",
-    )
-    parser.add_argument(
-        "--sandbox",
-        choices=("auto", "warm", "cold", "none"),
-        default="auto",
-        help="isolation: auto takes the best this machine has; none runs the code unprotected",
-    )
+@click.group(cls=_Commands, context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
+@click.version_option(grader.__version__, prog_name="grader", message="%(prog)s %(version)s")
+def commands() -> None:
+    r"""Autograder for notebooks that fine-tune DistilBERT three ways.
 
+    \b
+    A class, start to finish:
+      grader grade submissions.zip --roster gradebook.csv --out run
+      open run/class.html, and settle what run/needs_review.csv lists:
+      grader override run STUDENT-ID CRITERION POINTS --reason "..."
+      upload run/gradebook.csv in Canvas (Gradebook > Import)
 
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of all commands."""
-    parser = argparse.ArgumentParser(
-        prog="grader",
-        description="Autograder for notebooks that fine-tune DistilBERT three ways.",
-        epilog=_EXIT_CODES,
-        formatter_class=_Help,
-    )
-    parser.add_argument("--version", action="version", version=f"grader {grader.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    \b
+    Your own notebook:
+      grader check finetuning.ipynb
 
-    def add(name: str, text: str, description: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=text, description=description, formatter_class=_Help)
-
-    check = add(
-        "check",
-        "check your own notebook",
-        "Run one notebook and show what each criterion sees. Exit code 1 below full marks.",
-    )
-    check.add_argument("notebook", type=Path, help="the notebook (.ipynb); helper modules beside it are taken along")
-    check.add_argument("--html", type=Path, metavar="FILE", help="also write the report as a web page")
-    check.add_argument("--json", type=Path, metavar="FILE", help="also write the report as JSON")
-    check.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="also write the report as Markdown (for CI summaries)"
-    )
-    check.add_argument("--junit", type=Path, metavar="FILE", help="also write the report as JUnit XML")
-    _common(check)
-    _limits(check)
-
-    grade = add(
-        "grade",
-        "grade a class",
-        "Grade a Canvas archive, a folder or single notebooks. Run it again on the same --out to continue: what is finished\n"
-        "and has not changed is not run again. --only, --failed and --changed narrow down what is run; reports and tables\n"
-        "are always written for all.",
-    )
-    grade.add_argument(
-        "sources", nargs="+", type=Path, metavar="PATH", help="Canvas archive (.zip), folder, or notebook"
-    )
-    grade.add_argument(
-        "--out", required=True, type=Path, metavar="RUN", help="folder of the run; made when it is not there"
-    )
-    grade.add_argument(
-        "--roster", type=Path, metavar="CSV", help="Canvas gradebook export (or a CSV with columns id,name)"
-    )
-    grade.add_argument("--column", default="", metavar="TEXT", help="gradebook column to fill, when there are several")
-    grade.add_argument("--title", default="", metavar="TEXT", help="title of the class report")
-    grade.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="submissions side by side (default: by cores and memory)"
-    )
-    grade.add_argument(
-        "--executor",
-        default="local",
-        metavar="ENGINE",
-        help="where to run: local[:N], dask:ADDRESS, slurm:PROFILE.yaml, MODULE:FACTORY (default: local)",
-    )
-    grade.add_argument(
-        "--tls", type=Path, metavar="DIR", help="folder with cert.pem and key.pem for dask:tls://HOST:PORT"
-    )
-    grade.add_argument(
-        "--insecure-tcp", action="store_true", help="allow dask:tcp://HOST:PORT beyond this machine, unencrypted"
-    )
-    grade.add_argument(
-        "--secret-file", type=Path, metavar="FILE", help="draw questions from this file's bytes instead of new ones"
-    )
-    grade.add_argument(
-        "--only", action="append", default=[], metavar="ID", help="run only this submission (repeatable)"
-    )
-    grade.add_argument(
-        "--failed",
-        action="store_true",
-        help="run again those that need review or whose run did not complete, nothing else",
-    )
-    grade.add_argument(
-        "--changed", action="store_true", help="run only new and changed files, also when the grader itself has changed"
-    )
-    grade.add_argument("--force", action="store_true", help="run everything again, changed or not")
-    grade.add_argument("--verbose", action="store_true", help="name every submission that is run, and why")
-    _common(grade)
-    _limits(grade)
-
-    rejudge = add(
-        "rejudge",
-        "judge a run again without running any notebook",
-        "Verdicts, scores and reports again from stored evidence; says what changed.",
-    )
-    rejudge.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
-
-    override = add(
-        "override",
-        "settle the points of one criterion by hand",
-        "Set the points of a criterion; kept with the run, survives rejudge and always wins.",
-    )
-    override.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
-    override.add_argument("submission", metavar="ID", help="id of the submission, as in scores.csv")
-    override.add_argument("criterion", metavar="CRITERION", help="e.g. lora/forward")
-    override.add_argument("points", type=int, metavar="POINTS", help="points to give")
-    override.add_argument("--reason", required=True, metavar="TEXT", help="why; the student reads it")
-
-    report = add(
-        "report",
-        "write reports of a run in other formats",
-        "Write the reports of a run again, in the formats asked for.",
-    )
-    report.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
-    report.add_argument(
-        "--format", default="html,json,csv", metavar="LIST", help="of html,json,csv,junit,md (default: html,json,csv)"
-    )
-
-    verify = add(
-        "verify",
-        "prove that the reference gets full marks and the template none",
-        "Grade the reference solution and the empty template. Exit code 1 when either is not as it should be.",
-    )
-    verify.add_argument("--reference", type=Path, metavar="FILE", help="notebook that must get full marks")
-    verify.add_argument("--template", type=Path, metavar="FILE", help="notebook that must get nothing")
-    verify.add_argument(
-        "--corpus",
-        type=Path,
-        metavar="FOLDER",
-        help="labelled submissions to judge: a Python package with a function judged() (default: tests/corpus of a checkout)",
-    )
-    verify.add_argument("--no-corpus", action="store_true", help="only the two notebooks")
-    verify.add_argument("--markdown", type=Path, metavar="FILE", help="also write a summary as Markdown (for CI)")
-    _common(verify)
-
-    template = add(
-        "template",
-        "make the student template from the reference solution",
-        "Write the student template from the reference solution.",
-    )
-    template.add_argument(
-        "reference", type=Path, nargs="?", metavar="REFERENCE", help="default: the bundled reference solution"
-    )
-    template.add_argument(
-        "template", type=Path, nargs="?", metavar="TEMPLATE", help="default: the bundled student template"
-    )
-    template.add_argument("--check", action="store_true", help="write nothing; exit code 1 when they are out of step")
-
-    add(
-        "doctor",
-        "say what this machine can do",
-        "Check the sandbox and the versions on this machine, and say what to install.",
-    )
-
-    bundle = add("bundle", "check and calibrate what submissions run against", "What submissions are run against.")
-    actions = bundle.add_subparsers(dest="action", metavar="ACTION", required=True)
-    calibrate = actions.add_parser(
-        "calibrate", help="measure thresholds by training with many seeds", formatter_class=_Help
-    )
-    calibrate.add_argument("bundle", type=Path, metavar="DIR", help="folder of the bundle")
-    calibrate.add_argument("--seeds", type=int, default=30, metavar="N", help="trainings per method (default: 30)")
-    calibrate.add_argument(
-        "--window", type=int, metavar="N",
-        help="keep the thresholds, and train N times at each of 16 other choices of learning rate, epochs and batch size:"
-        " a miss outside the window where right solutions pass then needs review and costs nothing",
-    )  # fmt: skip
-    verify_bundle = actions.add_parser(
-        "verify", help="compare a bundle's files with their hashes", formatter_class=_Help
-    )
-    verify_bundle.add_argument(
-        "bundle", type=Path, nargs="?", metavar="DIR", help="default: the stand-in that ships with the grader"
-    )
-    return parser
+    \b
+    Exit codes:
+      0  done
+      1  below full marks (check), or not as it should be (verify, template, doctor)
+      2  wrong usage: the message says what to change
+      3  done, but some submissions need review: see needs_review.csv
+      4  the grader or its sandbox failed; nothing was charged to a student
+    """
+    encoding = sys.getfilesystemencoding()
+    if encoding.lower().replace("-", "") != "utf8":
+        raise UsageError(
+            f"file names are {encoding} here, and students' names need UTF-8; set PYTHONUTF8=1 and try again"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -238,24 +97,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # numpy reads this once, when it is imported. The grader multiplies small matrices only: a second thread would spin beside
     # the notebooks and bring nothing. A kernel's threads are set on their own.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    options = build_parser().parse_args(arguments)
-    from grader.errors import DeclarationError, GraderError, UsageError
-
+    if asked := os.environ.get("_GRADER_COMPLETE"):  # a shell asks, see `grader.cli.completion`
+        return shell_complete(commands, {}, "grader", "_GRADER_COMPLETE", asked)
     try:
-        code = import_module(f"grader.cli.{options.command}").run(options)
-    except UsageError as error:
-        print(f"grader: {error}", file=sys.stderr)
-        return 2
-    except DeclarationError as error:
-        print(f"grader: the assignment is declared wrongly: {error}", file=sys.stderr)
-        return 4
+        output = claim_streams()
     except GraderError as error:
         print(f"grader: {error}", file=sys.stderr)
-        return 4
+        return 2 if isinstance(error, UsageError) else 4
+    with contextlib.redirect_stdout(output):
+        code = _run(sys.argv[1:] if arguments is None else list(arguments))
+    return output.exit_code(code)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command; what goes wrong becomes one sentence and an exit code."""
+    try:
+        with commands.make_context("grader", arguments) as context:
+            return int(commands.invoke(context))
+    except click.exceptions.Exit as ended:  # of --help and --version
+        return ended.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        code, message = 2, error.format_message()
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "grader"
+        code, message = 2, f"{command}: {error.format_message()} (see `{command} --help`)"
+    except UsageError as error:
+        code, message = 2, f"grader: {error}"
+    except DeclarationError as error:
+        code, message = 4, f"grader: the assignment is declared wrongly: {error}"
+    except GraderError as error:
+        code, message = 4, f"grader: {error}"
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        code, message = 4, f"grader: {where}{error.strerror or error}"
     except KeyboardInterrupt:
-        print("\ngrader: stopped; run the same command again to continue where it stopped.", file=sys.stderr)
-        return 130
-    return int(code)
+        code, message = 130, "\ngrader: stopped; run the same command again to continue where it stopped."
+    print(message, file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 
+import click
+
 from grader.authoring import write_template
 from grader.cli.common import console
+from grader.cli.options import input_path, output_file
 from grader.cli.resources import reference_path, template_path
-from grader.errors import UsageError
 
-__all__ = ["run"]
+__all__ = ["template"]
 
 
-def run(options: argparse.Namespace) -> int:
-    """Write the template, or with --check only say whether it is in step."""
-    reference = options.reference or reference_path()
-    template = options.template or template_path() or reference.parents[1] / "student_template" / reference.name
-    if not reference.is_file():
-        raise UsageError(f"{reference} is not a file")
-    if options.check:
-        with tempfile.TemporaryDirectory() as folder:
-            fresh = Path(folder) / "template.ipynb"
-            write_template(reference, fresh)
-            same = template.is_file() and fresh.read_bytes() == template.read_bytes()
-        console.print(
-            "The template is in step." if same else f"{template} is out of step; run `grader template`.", soft_wrap=True
-        )
-        return 0 if same else 1
-    changed = write_template(reference, template)
-    console.print(f"{'Wrote' if changed else 'Nothing to change in'} {template}", soft_wrap=True)
-    return 0
+@click.command()
+@click.argument("reference", required=False, type=input_path())
+@click.argument("target", required=False, type=output_file(), metavar="[TEMPLATE]")
+@click.option("--check", is_flag=True, help="Write nothing; exit code 1 when a notebook is out of step.")
+def template(reference: Path | None, target: Path | None, check: bool) -> int:
+    """Write the student template from the reference solution, which is brought into its canonical form.
+
+    Without arguments these are the notebooks that ship with the grader.
+    """
+    reference = reference or reference_path()
+    target = target or template_path() or reference.parents[1] / "student_template" / reference.name
+    if not check:
+        changed = write_template(reference, target)
+        console.print(f"{'Wrote' if changed else 'Nothing to change in'} {target}", soft_wrap=True)
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        made = [(Path(folder) / "reference.ipynb", reference), (Path(folder) / "template.ipynb", target)]
+        made[0][0].write_bytes(reference.read_bytes())
+        write_template(made[0][0], made[1][0])
+        stale = [path for new, path in made if not path.is_file() or path.read_bytes() != new.read_bytes()]
+    for path in stale:
+        console.print(f"{path} is out of step; run `grader template`.", soft_wrap=True)
+    if not stale:
+        console.print("The template is in step.")
+    return 1 if stale else 0

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import contextlib
 import importlib
 import io
-import secrets
 import sys
 import time
 from collections.abc import Iterator
@@ -15,73 +12,87 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import click
 from rich.table import Table
 
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
 from grader.cli.common import bar, console
+from grader.cli.options import assignment_options, input_path, output_file
 from grader.cli.resources import corpus_path, reference_path, template_path
 from grader.errors import UsageError
-from grader.grading.context import RunContext
-from grader.grading.pipeline import Grader, single_submission
-from grader.grading.report import report_for
+from grader.grading.pipeline import grade
 from grader.records import Report, Status
 from grader.reports import report_markdown
 from grader.runs.directory import write_atomically
 
-__all__ = ["run"]
+__all__ = ["verify"]
 
 ASSIGNMENT = "finetuning"
 """The assignment that the corpus of a checkout belongs to."""
 
 
-def run(options: argparse.Namespace) -> int:
-    """Grade both notebooks and judge the corpus; 0 when all are as they should be."""
-    tables, wrong = _notebooks(options)
-    own = corpus_path() if options.assignment == ASSIGNMENT else None
-    folder = None if options.no_corpus else options.corpus or own
+@click.command()
+@click.option("--reference", type=input_path(), metavar="FILE", help="Notebook that must get full marks.")
+@click.option("--template", type=input_path(), metavar="FILE", help="Notebook that must get nothing.")
+@click.option(
+    "--corpus", type=input_path(file=False, folder=True), metavar="FOLDER",
+    help="Labelled submissions to judge: a Python package (docs/judging.md).  [default: tests/corpus of a checkout]",
+)  # fmt: skip
+@click.option("--no-corpus", is_flag=True, help="Only the two notebooks.")
+@click.option("--markdown", type=output_file(), metavar="FILE", help="Also write a summary as Markdown (for CI).")
+@assignment_options
+def verify(
+    reference: Path | None,
+    template: Path | None,
+    corpus: Path | None,
+    no_corpus: bool,
+    markdown: Path | None,
+    assignment: str,
+    bundle: Path | None,
+    sandbox: str,
+) -> int:
+    """Grade the reference solution and the empty template, and judge the labelled corpus.
+
+    Exit code 1 when one of them is not as it should be.
+    """
+    declared = load_assignment(assignment)
+    reference = reference or reference_path()
+    template = template or template_path()
+    if template is None:
+        raise UsageError("this installation has no student template; give one with --template")
+    found = load_bundle(bundle)
+    summaries: list[str] = []
+    wrong = 0
+    for name, path, wanted in (("reference", reference, declared.possible), ("template", template, 0)):
+        with bar(unit=False) as progress:
+            progress.add_task(f"running the {name}", total=None)
+            report = grade(path, declared, bundle=found, sandbox=sandbox)
+        wrong += not _is_right(name, report, wanted)
+        summaries.append(report_markdown(report))
+    own = corpus_path() if assignment == ASSIGNMENT else None
+    folder = None if no_corpus else corpus or own
     if folder is not None:
-        corpus = _load_corpus(folder)
-        cases, seconds = _judge(corpus)
-        matrix = corpus.matrix(cases)
-        tables.append(_show(matrix, seconds))
+        package = _load_corpus(folder)
+        cases, seconds = _judge(package)
+        matrix = package.matrix(cases)
+        summaries.append(_show(matrix, seconds))
         wrong += len(matrix.wrong)
-    if options.markdown:
-        write_atomically(options.markdown, "\n\n".join(tables))
+    if markdown:
+        write_atomically(markdown, "\n\n".join(summaries))
     return 1 if wrong else 0
 
 
-def _notebooks(options: argparse.Namespace) -> tuple[list[str], int]:
-    """Grade the reference and the template; returns their reports as Markdown and how many are not as they should be."""
-    reference = options.reference or reference_path()
-    template = options.template or template_path()
-    if template is None:
-        raise UsageError("this installation has no student template; give one with --template")
-    assignment = load_assignment(options.assignment)
-    context = RunContext.create(assignment, load_bundle(options.bundle), secrets.token_bytes(32))
-    reports: list[tuple[str, Report, int]] = []
-    with Grader(context, sandbox=options.sandbox) as grader, bar(unit=False) as progress:
-        for name, path, wanted in (("reference", reference, assignment.possible), ("template", template, 0)):
-            progress.add_task(f"running the {name}", total=None)
-            reports.append((name, _graded(grader, path), wanted))
-    wrong = 0
-    for name, report, wanted in reports:
-        total = report.score.total
-        right = total == wanted
-        wrong += not right
-        shown = "needs review" if total is None else f"{total} of {report.score.possible}"
-        console.print(f"{'ok ' if right else 'BAD'} {name}: {shown}, {wanted} is right")
-        if not right:
-            for result in report.score.criteria:
-                if (result.verdict.status is Status.PASSED) != (wanted > 0):
-                    console.print(f"    {result.id}: {result.verdict.status}: {result.verdict.message}", markup=False)
-    return [report_markdown(report) for _, report, _ in reports], wrong
-
-
-def _graded(grader: Grader, path: Path) -> Report:
-    submission, data = single_submission(path)
-    result = asyncio.run(grader.run(submission, data))
-    return report_for(grader.context, submission, result)
+def _is_right(name: str, report: Report, wanted: int) -> bool:
+    """Print what a notebook got, and what is not as `wanted`."""
+    total = report.score.total
+    shown = "needs review" if total is None else f"{total} of {report.score.possible}"
+    console.print(f"{'ok ' if total == wanted else 'BAD'} {name}: {shown}, {wanted} is right")
+    if total != wanted:
+        for result in report.score.criteria:
+            if (result.verdict.status is Status.PASSED) != (wanted > 0):
+                console.print(f"    {result.id}: {result.verdict.status}: {result.verdict.message}", markup=False)
+    return total == wanted
 
 
 def _load_corpus(folder: Path) -> ModuleType:

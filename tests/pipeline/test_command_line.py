@@ -185,13 +185,13 @@ def test_an_override_wins_and_survives(graded, capsys) -> None:
     (["override", "RUN", "999", "add/sum", "1", "--reason", "x"], "no submission"),
     (["override", "RUN", "101", "nothing", "1", "--reason", "x"], "there are add/sum"),
     (["override", "RUN", "101", "add/sum", "5", "--reason", "x"], "out of range"),
-    (["rejudge", "NOWHERE"], "holds no run"),
+    (["rejudge", "NOWHERE"], "does not exist"),
     (["report", "RUN", "--format", "pdf"], "unknown format pdf"),
-    (["grade", "NOWHERE", "--out", "NEW", *TOY], "No such file"),
+    (["grade", "NOWHERE", "--out", "NEW", *TOY], "does not exist"),
     (["grade", "IN", "--out", "RUN", "--only", "999", *TOY], "no submission 999"),
     (["grade", "IN", "--out", "IN", *TOY], "not empty"),
     (["grade", "IN", "--out", "RUN"], "Choose another folder"),
-    (["check", "NOWHERE"], "is not a file"),
+    (["check", "NOWHERE"], "does not exist"),
     (["grade", "IN", "--out", "NEW", "--assignment", "nothing"], "known are finetuning"),
 ])  # fmt: skip
 def test_wrong_usage_exits_with_2_and_says_what_to_do(graded, capsys, tmp_path, arguments, message) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from grader.cli.main import build_parser, main
+from grader.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,21 +47,16 @@ def test_every_file_and_command_the_readme_names_exists() -> None:
         assert (ROOT / target).exists(), target
     for script in re.findall(r"bash (scripts/\S+)", README):
         assert (ROOT / script).is_file(), script
-    known = set(build_parser()._subparsers._group_actions[0].choices)
     for command in re.findall(r"grader ([a-z]+)\b", "\n".join(re.findall(r"```sh\n(.*?)```", README, re.S))):
-        assert command in known, command
+        assert command in COMMANDS, command
     for name in ("docs/ci/github-actions.yml", "docs/ci/gitlab-ci.yml"):
         assert name in README
         assert "grader verify" in (ROOT / name).read_text(encoding="utf-8")
 
 
 def test_help_teaches(capsys) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["--help"])
-    assert ended.value.code == 0
-    output = capsys.readouterr().out
-    assert "exit codes" in output
-    assert "needs_review.csv" in output
-    with pytest.raises(SystemExit) as wrong:
-        main(["nonsense"])
-    assert wrong.value.code == 2
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "Exit codes" in shown
+    assert "needs_review.csv" in shown
+    assert main(["nonsense"]) == 2

@@ -1,0 +1,127 @@
+"""Arguments and options that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+__all__ = [
+    "Number",
+    "assignment_options",
+    "input_path",
+    "limit_options",
+    "output_file",
+    "output_folder",
+    "run_argument",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Number(click.ParamType[float]):
+    """A number above 0."""
+
+    name = "number"
+
+    def __init__(self, most: float) -> None:
+        """Take numbers up to `most`."""
+        self.most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Convert a text; NaN is refused as well, because it is not above 0."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = 0.0
+        if not 0 < number <= self.most:
+            self.fail(f"{value} is not a number above 0 and up to {self.most:,.0f}", param, ctx)
+        return number
+
+
+class _Path(click.Path):
+    """A path; what the system cannot even look at (empty, too long, below a file) is named here and not when it is used."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Convert as click does, after a look of our own."""
+        text = os.fspath(value)
+        try:
+            if not text:
+                self.fail("it is empty; give a path", param, ctx)
+            Path(text).stat()
+        except FileNotFoundError:
+            pass  # click says so where it matters
+        except (OSError, ValueError) as error:
+            why = (isinstance(error, OSError) and error.strerror) or error
+            self.fail(f"{text if len(text) < 200 else text[:200] + '...'}: {why}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class _OutputFile(_Path):
+    """A file to be written when the work is done, so that what would prevent it is better known before."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Convert as click does, and look whether the nearest folder that is there can be written."""
+        path: Path = super().convert(value, param, ctx)
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            self.fail(f"{folder} is not a folder that you may write in", param, ctx)
+        return path
+
+
+def input_path(*, file: bool = True, folder: bool = False) -> click.ParamType[Any]:
+    """A path that has to be there and to be readable."""
+    return _Path(exists=True, file_okay=file, dir_okay=folder, path_type=Path)
+
+
+def output_file() -> click.ParamType[Any]:
+    """A file that will be written."""
+    return _OutputFile(dir_okay=False, writable=True, path_type=Path)
+
+
+def output_folder() -> click.ParamType[Any]:
+    """A folder that is made when it is not there."""
+    return _Path(file_okay=False, path_type=Path)
+
+
+def run_argument(command: F) -> F:
+    """Add the folder of a run."""
+    return click.argument("run", type=input_path(file=False, folder=True))(command)
+
+
+def assignment_options(command: F) -> F:
+    """Add what is graded, against what, and how it is kept apart."""
+    for option in (
+        click.option(
+            "--sandbox", type=click.Choice(["auto", "warm", "cold", "none"]), default="auto", show_default=True,
+            help="Isolation: auto takes the best this machine has; none runs the code unprotected.",
+        ),
+        click.option(
+            "--bundle", type=input_path(file=False, folder=True), metavar="DIR",
+            help="Model, data and thresholds to run against.  [default: the small stand-in]",
+        ),
+        click.option(
+            "--assignment", default="finetuning", show_default=True, metavar="NAME", help="Assignment, or module:attribute.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def limit_options(command: F) -> F:
+    """Add the limits of one submission."""
+    for option in (
+        click.option(
+            "--memory-gib", type=Number(1e6), default=6, show_default=True, metavar="G",
+            help="Memory of all processes of one submission, in GiB.",
+        ),
+        click.option(
+            "--cpu-seconds", type=Number(1e7), default=900, show_default=True, metavar="S",
+            help="CPU time for all cells of one submission together, in seconds.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
