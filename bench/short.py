@@ -115,7 +115,12 @@ CELLS: tuple[tuple[str, ...], ...] = (
 )
 """(kind, id, source) or (`test`, id, shown source, hidden source, points)."""
 
-SHORT = Assignment("short", "Fine-tuning three ways, in short")
+SHORT = Assignment(
+    "short",
+    "Fine-tuning three ways, in short",
+    data_files=("train.csv", "eval.csv"),
+    watch="grader.inside.distilbert:watch",
+)
 
 
 @SHORT.question("count")

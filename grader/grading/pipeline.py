@@ -47,7 +47,6 @@ from grader.sandbox.pool import KernelPool
 
 __all__ = ["Grader", "RunContext", "grade", "report_for", "single_submission", "versions"]
 
-_SHIMS = ("grader.inside.shims.colab",)
 _COPIED_BYTES = 64 << 20
 
 Progress = Callable[[str], None]
@@ -78,8 +77,10 @@ class Grader:
         try:
             home.chmod(0o755)
             prepare_home(self.context.bundle, home / "hf")
-            preload = self.context.assignment.preload
-            self.pool = KernelPool(self._sandbox, threads=self.threads, readable=(home,), preload=preload)
+            wanted = self.context.assignment
+            self.pool = KernelPool(
+                self._sandbox, threads=self.threads, readable=(home,), preload=wanted.preload, watch=wanted.watch
+            )
             self.pool.__enter__()
         except BaseException:
             self._home.remove()
@@ -95,10 +96,14 @@ class Grader:
         finally:
             self._home.remove()
 
+    def _data_files(self) -> dict[str, Path]:
+        """Base name of each data file -> where it lies in the bundle."""
+        return {Path(name).name: self.context.bundle.path / name for name in self.context.assignment.data_files}
+
     def environment(self, companions: Mapping[str, bytes]) -> Environment:
         """What notebooks are adapted to."""
         return Environment(
-            data_files={"train.csv": "train.csv", "eval.csv": "eval.csv"},
+            data_files={name: name for name in self._data_files()},
             companions=tuple(companions),
             gpu=False,
             sizes=dict(self.context.bundle.sizes),
@@ -109,7 +114,7 @@ class Grader:
     def spec(self, companions: Mapping[str, bytes], seed: str = "") -> BoxSpec:
         """What a submission finds in its box; a `seed`, which nothing there tells, makes it train the same whenever it is run."""
         bundle = self.context.bundle
-        own: dict[str, Path | bytes] = {"train.csv": bundle.train_csv, "eval.csv": bundle.eval_csv}
+        own: dict[str, Path | bytes] = dict(self._data_files())
         cache = self._home.path / "hf"
         hub = cache / "hub"
         binds: dict[str, Path] = {}
@@ -141,7 +146,7 @@ class Grader:
         except SubmissionError as error:
             return self._nothing(seed, str(error))
         try:
-            shims = (_SHIMS, shim_config(environment))
+            shims = (self.context.assignment.shims, shim_config(environment))
             run = functools.partial(run_notebook, self.pool, self.spec(helpers, seed), self.limits, notebook)
             ran = await run(questions, shims, progress)
             ran = await rerun_close_results(self.context.assignment, ran, run, questions, shims, progress)

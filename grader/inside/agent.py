@@ -93,21 +93,14 @@ class Context:
         return found
 
 
-def setup(kernel: Any, *, watched: bool = True) -> None:
-    """Install the witness (where trainings are watched) and the shims before the first cell; called once by the kernel."""
+def setup(kernel: Any, watch: str = "") -> None:
+    """Begin to watch trainings, where `watch` names a `module:function` that gives the witness; called once by the kernel."""
     import os
     from pathlib import Path
 
-    from grader.inside.distilbert import layout
-
-    witness = Witness(layout)
-    if watched:
-        from grader.inside import padding
-
-        padding.install()
-        witness.install()
-    hub = Path(os.environ.get("HF_HOME", ".")) / "hub" / "models--distilbert-base-uncased" / "snapshots"
-    checkpoint = next((str(path) for path in sorted(hub.glob("*"))), "")
+    witness: Witness = _named(watch)() if watch else Witness()
+    hub = Path(os.environ.get("HF_HOME", ".")) / "hub"
+    checkpoint = next((str(path) for path in sorted(hub.glob("models--*/snapshots/*"))), "")
     _state.update(kernel=kernel, witness=witness, once={}, adapted=[], home=str(Path.cwd()), checkpoint=checkpoint)
     kernel.shell.events.register("post_run_cell", _after_cell)
 
@@ -161,9 +154,14 @@ def _operation(op: str) -> Callable[[Context, Any], Any]:
     }
     if op in own:
         return own[op]
-    module, _, function = op.partition(":")
-    found: Callable[[Context, Any], Any] = getattr(importlib.import_module(module), function)
+    found: Callable[[Context, Any], Any] = _named(op)
     return found
+
+
+def _named(name: str) -> Any:
+    """What `module:function` names."""
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)
 
 
 def describe_error(error: BaseException) -> str:

@@ -10,6 +10,8 @@ import functools
 import sys
 from typing import Any
 
+from grader.inside.witness import Witness
+
 BLOCKS = 6
 ROLES = ("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "ffn.lin1", "ffn.lin2")
 ADAPTED = ("attention.q_lin", "attention.v_lin")
@@ -52,6 +54,16 @@ def layout(model: Any) -> dict[str, Any]:
         plain = type(module) is torch.nn.Linear and {t[0] for t in tensors} <= {"weight", "bias"}
         found[position] = {"plain": plain, "type": type(module).__name__[:80], "tensors": tensors[:40]}
     return {"root": root_name, "at": found}
+
+
+def watch() -> Witness:
+    """Watch every training of this process from now on, and compute no column that is padding in a whole batch."""
+    from grader.inside import padding
+
+    padding.install()
+    witness = Witness(layout)
+    witness.install()
+    return witness
 
 
 def small_model() -> Any:

@@ -49,7 +49,7 @@ class BoxKernel(IPythonKernel):
         if importlib.util.find_spec("grader.inside.agent"):
             setup = getattr(_agent(), "setup", None)
             if setup is not None:
-                setup(self, watched=self.parent.watched)
+                setup(self, self.parent.watch)
 
     def start(self) -> None:
         """Start without the debugger's machinery."""
@@ -128,8 +128,8 @@ class BoxKernelApp(IPKernelApp):
 
     info: dict[str, Any]
     descriptors: dict[str, int]
-    watched = True
-    """Whether trainings are watched."""
+    watch = ""
+    """What gives the witness of trainings; empty where none is watched."""
     kernel_class = BoxKernel
     outstream_class = "grader.inside.kernel.BoxOutStream"
 
@@ -182,7 +182,7 @@ def become_kernel(request: dict[str, Any]) -> None:
     """Turn this process into the kernel and serve until it ends.
 
     `request`: `info` (connection), `descriptors` (channel -> listening socket, may be empty), `environment`, `cwd`, `seed`, `threads`,
-    `preload`.
+    `preload`, `watch`.
     """
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -199,7 +199,7 @@ def become_kernel(request: dict[str, Any]) -> None:
     config.BaseIPythonApplication.ipython_dir = str(folder)
     app = BoxKernelApp.instance(config=config)
     app.info, app.descriptors = request["info"], request["descriptors"]
-    app.watched = "torch" in request["preload"]
+    app.watch = request["watch"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         app.initialize([])

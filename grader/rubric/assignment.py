@@ -62,25 +62,41 @@ class Assignment:
         *,
         facts: Callable[[Any, bytes], Any] | None = None,
         summary: Callable[[Mapping[str, Question], Mapping[str, Observation]], dict[str, Any]] | None = None,
-        preload: Sequence[str] | None = None,
         groups: Mapping[str, str] | None = None,
+        data_files: Sequence[str] = (),
+        preload: Sequence[str] | None = None,
+        shims: Sequence[str] = ("grader.inside.shims.colab",),
+        watch: str = "",
     ) -> None:
         """Declare an assignment.
 
-        `facts(bundle, secret)` gives what its questions need to know of the bundle; `summary(questions, observations)`
-        gives numbers worth showing in a report. `preload` names the modules that kernels have imported before the first cell:
-        by default torch and all that goes with it (seconds, once per worker), with every training watched; without torch
-        among them, no training is. `groups` gives criteria their headings: what stands before the `/` in an id -> heading.
+        - `id`, `title`: a stable word, and the title for people.
+        - `facts(bundle, secret)`: gives what its questions need to know of the bundle.
+        - `summary(questions, observations)`: gives numbers worth showing in a report.
+        - `groups`: headings of the criteria, by what stands before the `/` in their ids; shown in this order.
+        - `data_files`: files of the bundle that lie in the work folder, by their path in the bundle; found there by base name.
+        - `preload`: modules that kernels have imported before the first cell; left out, it is torch and all that goes with it
+          (seconds, once per run).
+        - `shims`: modules inside the box whose `install` is called before the first cell; they list what they adapt.
+        - `watch`: `module:function` that gives the witness of trainings inside the box; empty where none is watched.
+
+        Raises DeclarationError for an id that is none.
         """
         if not _ID.match(id):
             raise DeclarationError(f"assignment id {id!r}: use lower-case words joined by '-'")
         self.id, self.title = id, title
         self.checks: dict[str, Check] = {}
         self.questions: dict[str, Probe] = {}
-        self.preload = None if preload is None else tuple(preload)
-        """Modules that kernels have imported before the first cell; None stands for what fine-tuning needs."""
         self.groups = dict(groups or {})
         """Heading of each group of criteria, by what stands before the `/` in their ids."""
+        self.data_files = tuple(data_files)
+        """Paths in the bundle of the files that lie in the work folder under their base names."""
+        self.preload = None if preload is None else tuple(preload)
+        """Modules that kernels have imported before the first cell; None stands for torch and all that goes with it."""
+        self.shims = tuple(shims)
+        """Modules inside the box that are installed before the first cell."""
+        self.watch = watch
+        """`module:function` that gives the witness of trainings inside the box; empty where none is watched."""
         self._facts = facts
         self._summary = summary
 

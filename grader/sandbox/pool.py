@@ -54,14 +54,15 @@ class KernelPool:
     `environment`: added to the clean environment already when the zygote imports (see `BoxSpec.environment`);
     `control_groups`: False keeps to the watchdog; `python`: another interpreter for the kernels; `devices`: device files of the
     host that boxes show, such as a GPU's. Neither can be had from a fork of the zygote: such kernels start cold, and
-    `zygote_failure` says why. `preload`: the modules that kernels have imported before their first cell (by default what
-    fine-tuning needs); without torch among them no training is watched. Entering may raise SandboxError or UsageError.
+    `zygote_failure` says why. `preload`: the modules that kernels have imported before their first cell (by default torch
+    and all that goes with it); `watch`: what gives the witness of trainings inside (see
+    `Assignment`). Entering may raise SandboxError or UsageError.
     """
 
     def __init__(
         self, mode: str = "auto", *, readable: Sequence[Path] = (), environment: Mapping[str, str] | None = None,
         threads: int = 1, control_groups: bool = True, python: Path | None = None, devices: Sequence[Path] = (),
-        preload: Sequence[str] | None = None,
+        preload: Sequence[str] | None = None, watch: str = "",
     ) -> None:  # fmt: skip
         self.requested = mode
         self.mode = mode
@@ -69,6 +70,8 @@ class KernelPool:
         self.threads = threads
         self.preload = tuple(PRELOAD if preload is None else preload)
         """Modules that are imported before a box is entered."""
+        self.watch = watch
+        """`module:function` that gives the witness of trainings; empty where none is watched."""
         self.zygote_failure = ""
         """Why the warm start does not work just now; sessions start cold meanwhile. Empty when it does, or was not asked for."""
         self.python = str(python or sys.executable)

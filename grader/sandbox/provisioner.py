@@ -189,6 +189,7 @@ class BoxProvisioner(KernelProvisionerBase):
             "seed": self.spec.seed,
             "threads": self.spec.threads,
             "preload": self.pool.preload,
+            "watch": self.pool.watch,
             "limits": {
                 "core": 0,
                 # where a control group counts them, a refusal by it leaves a trace that can be told in the report

@@ -140,4 +140,6 @@ ASSIGNMENT = Assignment(
         "layers": "Replacing layers",
         "lora": "LoRA",
     },
+    data_files=("train.csv", "eval.csv"),
+    watch="grader.inside.distilbert:watch",
 )
