@@ -220,7 +220,6 @@ def _take_in(sources: Sequence[Path], directory: RunDirectory, roster: Roster | 
         )
     missing = tuple(entry.name for entry in intake.missing)
     directory.write("intake.json", IntakeRecord(intake.submissions, intake.notices, missing))
-    directory.write("intake-ledger.json", list(intake.ledger))
     return intake.submissions
 
 

@@ -3,14 +3,13 @@
 from grader.intake.archive import IntakeLimits
 from grader.intake.names import EntryName, parse_canvas_name, parse_moodle_path
 from grader.intake.roster import AssignmentColumn, Roster, RosterEntry, read_roster
-from grader.intake.take import Intake, LedgerLine, take_in
+from grader.intake.take import Intake, take_in
 
 __all__ = [
     "AssignmentColumn",
     "EntryName",
     "Intake",
     "IntakeLimits",
-    "LedgerLine",
     "Roster",
     "RosterEntry",
     "parse_canvas_name",

@@ -6,31 +6,25 @@ goes to a numbered file in a staging folder, within limits that hold while it st
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import io
+import os
 import shutil
 import stat
 import struct
+import sys
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO
 
 from grader.errors import StoreError, SubmissionError, UsageError
 from grader.intake.names import is_noise, repaired
 
-__all__ = [
-    "ArchiveEntry",
-    "IntakeLimits",
-    "Stage",
-    "looks_like_zip",
-    "read_file",
-    "read_folder",
-    "read_zip",
-    "unpack",
-    "walk",
-]
+__all__ = ["ArchiveEntry", "IntakeLimits", "Stage", "looks_like_zip", "read_file", "read_folder", "read_zip", "walk"]
 
 _CHUNK = 1 << 20
 _DAMAGE = (
@@ -45,8 +39,7 @@ _DAMAGE = (
     OverflowError,
 )
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_END_RECORD = struct.Struct("<4s4H2LH")
-_END_RECORD_64 = 56 + 20  # the record of archives above 4 GB, and its locator
+_DIRECTORY_BYTES = 400  # of an entry in an archive's directory: 46 and its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +64,10 @@ class IntakeLimits:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveEntry:
-    """One entry of a source: staged, or refused with a reason."""
+    """One entry of an archive or a folder: staged, or refused with a reason."""
 
-    entry: str
-    """Name as it stands in the source, repaired; for people and for the ledger."""
+    name: str
+    """Name as it stands in the source, repaired; for people."""
     parts: tuple[str, ...]
     """Its path components; never empty, never `..`."""
     staged: Path | None = None
@@ -111,27 +104,33 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def take(self, stream: BinaryIO, limit: int) -> tuple[Path, int, str]:
-        """Copy `stream` to a new file; returns its path, size and SHA-256.
+    def add(
+        self,
+        name: str,
+        parts: tuple[str, ...],
+        opened: Callable[[], IO[bytes]],
+        limit: int,
+        *,
+        unsafe: bool = False,
+    ) -> ArchiveEntry:
+        """Copy the stream that `opened` returns to a new file; refused when it cannot be read or is above `limit` bytes.
 
-        Raises SubmissionError beyond `limit` bytes (nothing stays on disk), StoreError when the disk refuses; what
-        reading `stream` raises passes through.
+        Raises StoreError when the disk refuses.
         """
         self.count += 1
         path = self.folder / str(self.count)
         digest, size = hashlib.sha256(), 0
         try:
-            with _opened_for_writing(path) as target:
-                while chunk := stream.read(_CHUNK):
-                    size += len(chunk)
-                    if size > limit:
-                        raise SubmissionError(f"it is larger than {megabytes(limit)}")
+            with path.open("xb") as target:
+                for chunk in _chunks(opened, limit):
                     digest.update(chunk)
-                    _write(target, chunk)
-        except BaseException:
+                    size += target.write(chunk)
+        except SubmissionError as error:
             path.unlink(missing_ok=True)
-            raise
-        return path, size, digest.hexdigest()
+            return ArchiveEntry(name, parts, refusal=str(error), unsafe=unsafe)
+        except OSError as error:
+            raise StoreError(f"cannot write the submissions to {self.folder.parent}: {error.strerror}") from error
+        return ArchiveEntry(name, parts, path, size, digest.hexdigest(), unsafe=unsafe)
 
 
 def looks_like_zip(path: Path) -> bool:
@@ -140,158 +139,152 @@ def looks_like_zip(path: Path) -> bool:
         return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 
 
-def read_file(path: Path, stage: Stage, limits: IntakeLimits) -> ArchiveEntry:
-    """Stage one file that a person named. Raises UsageError when it cannot be read."""
-    name = repaired(path.name)
+def read_file(path: Path, parts: tuple[str, ...], stage: Stage, limits: IntakeLimits) -> ArchiveEntry:
+    """Stage one file of a folder; links, devices, folders and what cannot be read are refused."""
+    name = "/".join(parts)
+    if is_noise(parts):
+        return ArchiveEntry(name, parts, noise=True)
     try:
-        return _staged_file(path, name, (name,), stage, limits)
+        mode = path.lstat().st_mode
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        return ArchiveEntry(name, parts, refusal=f"it cannot be read ({error.strerror})")
+    if stat.S_ISDIR(mode):
+        return ArchiveEntry(name, parts, refusal="the folder is empty or cannot be listed")
+    if not stat.S_ISREG(mode):
+        return ArchiveEntry(name, parts, refusal=f"it is {_special(mode)}, not a file")
+    return stage.add(name, parts, lambda: path.open("rb"), limits.file_bytes)
 
 
 def read_folder(root: Path, stage: Stage, limits: IntakeLimits, skip: Path) -> list[ArchiveEntry]:
-    """Stage all files below `root`, in a fixed order; links and devices are refused.
+    """Stage all files below `root`, in a fixed order, except in the folder `skip` (the run's own).
 
-    The child of `root` that is or holds `skip` (the run's own folder) is not entered. Raises
-    UsageError when the folder cannot be listed or holds more entries than a class can have.
+    Raises OSError when the folder cannot be listed, UsageError when it holds more entries than a class can have.
     """
-    try:
-        next(root.iterdir(), None)
-    except OSError as error:
-        raise UsageError(f"cannot read the folder {root}: {error.strerror}") from error
-    found: list[ArchiveEntry] = []
+    next(root.iterdir(), None)
+    entries: list[ArchiveEntry] = []
     for path in walk(root, skip.resolve()):
-        if len(found) >= limits.entries:
+        if len(entries) >= limits.entries:
             raise UsageError(f"{root} holds more than {limits.entries} files; give the folder of the submissions only")
         parts = tuple(repaired(part) for part in path.relative_to(root).parts)
-        entry = "/".join(parts)
-        if is_noise(parts):
-            found.append(ArchiveEntry(entry, parts, noise=True))
-            continue
-        try:
-            mode = path.lstat().st_mode
-            if stat.S_ISREG(mode):
-                found.append(_staged_file(path, entry, parts, stage, limits))
-            elif stat.S_ISDIR(mode):
-                found.append(ArchiveEntry(entry, parts, refusal="the folder is empty or cannot be listed"))
-            else:
-                found.append(ArchiveEntry(entry, parts, refusal=f"it is {_special(mode)}, not a file"))
-        except OSError as error:
-            found.append(ArchiveEntry(entry, parts, refusal=f"it cannot be read ({error.strerror})"))
-    return found
+        entries.append(read_file(path, parts, stage, limits))
+    return entries
 
 
-def read_zip(path: Path, stage: Stage, limits: IntakeLimits) -> list[ArchiveEntry]:
-    """Stage all entries of a class's archive.
+def walk(root: Path, skip: Path) -> Iterator[Path]:
+    """Yield files, links, devices and empty or unreadable folders below `root`, sorted, without following links.
 
-    Raises UsageError when it is no zip file, damaged as a whole, or has absurdly many entries.
+    A folder that is or holds `skip` is not entered.
     """
+    pending = [(root, True)]
+    while pending:
+        path, is_folder = pending.pop()
+        children = _children(path, skip) if is_folder else []
+        if not children and path != root:
+            yield path
+        pending += reversed(children)
+
+
+def _children(folder: Path, skip: Path) -> list[tuple[Path, bool]]:
+    """List a folder, sorted; True for folders. Empty when it cannot be listed."""
     try:
-        size = path.stat().st_size
-        return _read_zip(path, stage, limits, limits.entries, limits.total_bytes + 20 * size)
-    except SubmissionError as error:
-        raise UsageError(
-            f"cannot take in {path}: {error}. Download it again, or unpack it and give the folder."
-        ) from error
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        with os.scandir(folder) as listing:
+            children = [(Path(child), child.is_dir(follow_symlinks=False)) for child in listing]
+    except OSError:
+        return []
+    children = [child for child in children if not child[1] or child[0].resolve() not in (skip, *skip.parents)]
+    return sorted(children, key=lambda child: repaired(child[0].name))
 
 
-def unpack(path: Path, stage: Stage, limits: IntakeLimits) -> list[ArchiveEntry]:
-    """Stage all entries of a student's own zip, one level deep; SubmissionError says why that cannot be done."""
-    try:
-        return _read_zip(path, stage, limits, limits.inner_entries, limits.inner_total_bytes)
-    except OSError as error:
-        raise SubmissionError(f"it cannot be read ({error.strerror})") from error
+def read_zip(path: Path, stage: Stage, limits: IntakeLimits, most: int, total: int) -> list[ArchiveEntry]:
+    """Stage the entries of an archive, at most `most` with `total` bytes together.
+
+    Raises SubmissionError when it is no zip archive, is damaged as a whole, or has too many entries.
+    """
+    with _ZipReader(path, most) as file:
+        try:
+            archive = zipfile.ZipFile(file)
+        except _DAMAGE as error:
+            raise SubmissionError("it is not a zip file, or it is damaged") from error
+        with archive:
+            file.most = sys.maxsize
+            if len(archive.infolist()) > most:
+                raise SubmissionError(
+                    f"it has {len(archive.infolist())} entries, more than the {most} that are allowed"
+                )
+            return _staged_entries(archive, stage, limits, total)
 
 
-def megabytes(size: int) -> str:
-    """Write a size for people, in MB of a million bytes."""
-    return f"{size / 1e6:.0f} MB" if size >= 1_000_000 else f"{size} bytes"
-
-
-def _read_zip(path: Path, stage: Stage, limits: IntakeLimits, entries: int, total: int) -> list[ArchiveEntry]:
-    _check_directory(path, entries)
+def _staged_entries(archive: zipfile.ZipFile, stage: Stage, limits: IntakeLimits, total: int) -> list[ArchiveEntry]:
     found: list[ArchiveEntry] = []
-    try:
-        archive = zipfile.ZipFile(path)
-    except _DAMAGE as error:
-        raise SubmissionError("it is not a zip file, or it is damaged") from error
-    with archive:
-        infos = archive.infolist()
-        if len(infos) > entries:
-            raise SubmissionError(f"it has {len(infos)} entries, more than the {entries} that are allowed")
-        for info in infos:
-            parts, unsafe = _parts(info.filename)
-            entry = repaired(info.filename) or "(no name)"
-            if info.filename.endswith("/"):  # is_dir() fails on an empty name
-                if info.file_size:
-                    found.append(
-                        ArchiveEntry(entry, parts, refusal="it calls itself a folder but holds bytes", unsafe=unsafe)
-                    )
-                continue  # what is in a folder has entries of its own
-            if is_noise(parts):
-                found.append(ArchiveEntry(entry, parts, noise=True))
-                continue
-            refusal = _refusal(info, limits, total)
-            if refusal:
-                found.append(ArchiveEntry(entry, parts, refusal=refusal, unsafe=unsafe))
-                continue
-            try:
-                with archive.open(info) as stream:
-                    staged, size, digest = stage.take(stream, min(limits.file_bytes, total))  # type: ignore[arg-type]
-            except SubmissionError as error:
-                found.append(ArchiveEntry(entry, parts, refusal=str(error), unsafe=unsafe))
-            except _DAMAGE:
-                found.append(ArchiveEntry(entry, parts, refusal="its bytes in the archive are damaged", unsafe=unsafe))
-            else:
-                total -= size
-                found.append(ArchiveEntry(entry, parts, staged, size, digest, unsafe=unsafe))
+    for info in archive.infolist():
+        name = repaired(info.filename) or "(no name)"
+        parts, unsafe = _parts(info.filename)
+        if info.filename.endswith("/") and not info.file_size:
+            continue  # what is in a folder has entries of its own
+        if is_noise(parts):
+            entry = ArchiveEntry(name, parts, noise=True)
+        elif refusal := _refusal(info, limits, total):
+            entry = ArchiveEntry(name, parts, refusal=refusal, unsafe=unsafe)
+        else:
+            opened = functools.partial(archive.open, info)
+            entry = stage.add(name, parts, opened, min(limits.file_bytes, total), unsafe=unsafe)
+            total -= entry.size
+        found.append(entry)
     return found
 
 
-def _check_directory(path: Path, entries: int) -> None:
-    """Refuse a directory of millions of entries before zipfile builds an object for each."""
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - (1 << 16) - _END_RECORD.size - _END_RECORD_64))
-        tail = file.read()
-    # As zipfile looks for it: at the very end, else the last one that a comment may follow.
-    start = len(tail) - _END_RECORD.size
-    if start < 0 or tail[start : start + 4] != b"PK\x05\x06" or tail[-2:] != b"\0\0":
-        start = tail.rfind(b"PK\x05\x06")
-    if start < 0 or len(tail) - start < _END_RECORD.size:
-        raise SubmissionError("it is not a zip file, or it is damaged")
-    directory_bytes = _END_RECORD.unpack_from(tail, start)[5]
-    record = start - _END_RECORD_64
-    if record >= 0 and tail[record : record + 4] == b"PK\x06\x06":
-        directory_bytes = struct.unpack_from("<Q", tail, record + 40)[0]
-    # An entry takes 46 bytes and its name.
-    if min(directory_bytes, size) > entries * 400:
-        raise SubmissionError(f"it lists more than the {entries} entries that are allowed")
+class _ZipReader(io.BufferedReader):
+    """An archive whose directory is refused when it is too long, before zipfile makes an object of each entry."""
+
+    def __init__(self, path: Path, most: int) -> None:
+        super().__init__(io.FileIO(path))
+        self.most = most
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read; zipfile reads the whole directory at once."""
+        if size is not None and size > self.most * _DIRECTORY_BYTES:
+            raise SubmissionError(f"it lists more than the {self.most} entries that are allowed")
+        return super().read(size)
+
+
+def _chunks(opened: Callable[[], IO[bytes]], limit: int) -> Iterator[bytes]:
+    """Read a stream piece by piece; SubmissionError says why it cannot be read, as a reason to leave it out."""
+    size = 0
+    try:
+        with opened() as stream:
+            while chunk := stream.read(_CHUNK):
+                size += len(chunk)
+                if size > limit:
+                    raise SubmissionError(f"it is larger than {_megabytes(limit)}")
+                yield chunk
+    except OSError as error:
+        raise SubmissionError(f"it cannot be read ({error.strerror or error})") from error
+    except _DAMAGE as error:
+        raise SubmissionError("its bytes in the archive are damaged") from error
 
 
 def _refusal(info: zipfile.ZipInfo, limits: IntakeLimits, total: int) -> str:
     mode = info.external_attr >> 16
+    if info.filename.endswith("/"):
+        return "it calls itself a folder but holds bytes"
     if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
         return f"it is {_special(mode)}, not a file"
     if info.flag_bits & 0x1:
         return "it is encrypted"
     if info.compress_type not in _METHODS:
         return "it is compressed in a way that is not supported (only stored and deflate are)"
+    size = _megabytes(info.file_size)
     if info.file_size > limits.file_bytes:
-        return (
-            f"it unpacks to {megabytes(info.file_size)}, more than the {megabytes(limits.file_bytes)} that are allowed"
-        )
+        return f"it unpacks to {size}, more than the {_megabytes(limits.file_bytes)} that are allowed"
     if info.file_size > limits.ratio_from and info.file_size > limits.ratio * info.compress_size:
-        return f"it unpacks to {megabytes(info.file_size)}, over {limits.ratio} times its packed size, as zip bombs do"
+        return f"it unpacks to {size}, over {limits.ratio} times its packed size, as zip bombs do"
     if info.file_size > total:
         return "the archive as a whole unpacks to more than is allowed"
     return ""
 
 
 def _parts(name: str) -> tuple[tuple[str, ...], bool]:
-    """Split an entry's name; the flag tells that it pointed outside of the archive (such components are dropped)."""
+    """Split an entry's name; True when it pointed outside of the archive (such components are dropped)."""
     path = PurePosixPath(repaired(name).replace("\\", "/"))
     parts = [part for part in path.parts if part not in ("/", "//", "..", ".")]
     unsafe = path.is_absolute() or ".." in path.parts
@@ -300,52 +293,9 @@ def _parts(name: str) -> tuple[tuple[str, ...], bool]:
     return tuple(parts) or ("(no name)",), unsafe
 
 
-def walk(root: Path, skip: Path) -> Iterator[Path]:
-    """Yield files, links, devices and empty folders below `root`, sorted, without following links."""
-    try:
-        children = sorted(root.iterdir(), key=lambda path: repaired(path.name))
-    except OSError:
-        yield root
-        return
-    for child in children:
-        if not child.is_symlink() and child.is_dir():
-            # The run's own folder may lie among the submissions; it is not one of them.
-            if skip == child.resolve() or child.resolve() in skip.parents:
-                continue
-            yielded = False
-            for path in walk(child, skip):
-                yielded = True
-                yield path
-            if not yielded:
-                yield child
-        else:
-            yield child
-
-
-def _staged_file(path: Path, entry: str, parts: tuple[str, ...], stage: Stage, limits: IntakeLimits) -> ArchiveEntry:
-    try:
-        with path.open("rb") as stream:
-            if path.stat().st_size > limits.file_bytes:
-                raise SubmissionError(f"it is larger than {megabytes(limits.file_bytes)}")
-            staged, size, digest = stage.take(stream, limits.file_bytes)
-    except SubmissionError as error:
-        return ArchiveEntry(entry, parts, refusal=str(error))
-    return ArchiveEntry(entry, parts, staged, size, digest)
-
-
 def _special(mode: int) -> str:
     return "a symbolic link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
 
 
-def _opened_for_writing(path: Path) -> BinaryIO:
-    try:
-        return path.open("xb")
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _write(target: BinaryIO, chunk: bytes) -> None:
-    try:
-        target.write(chunk)
-    except OSError as error:
-        raise StoreError(f"cannot write the submissions to disk: {error.strerror}") from error
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.0f} MB" if size >= 1_000_000 else f"{size} bytes"

@@ -1,29 +1,30 @@
-"""What file names say: whose a file is, when Canvas or Moodle named it, and how a name is made safe to use or to show.
+"""What file names say: whose a file is, when Canvas or Moodle named it, and how a name is made safe to show.
 
-Trusted code over untrusted text: every name here was chosen by a student or stands in an archive. No name leaves this
-module for the file system except through `safe_file_name` and `slug`, and none for people except through `shown`.
+Trusted code over untrusted text: every name here was chosen by a student or stands in an archive. Names on disk are made
+in `grader.intake.storage`; for people they are written by `shown`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
+import sys
 import unicodedata
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from grader.errors import UsageError
 
 __all__ = [
     "EntryName",
     "compact",
     "is_noise",
+    "is_notebook_name",
     "parse_canvas_name",
     "parse_moodle_path",
     "printable",
     "repaired",
-    "safe_file_name",
     "shown",
-    "slug",
     "without_resubmission_suffix",
 ]
 
@@ -41,8 +42,6 @@ _SUFFIX = re.compile(
 _HTML_KINDS = {"text.html": "text", "link.html": "link"}
 _NOISE_FOLDERS = frozenset({"__macosx", ".ipynb_checkpoints", "__pycache__", ".git", ".idea", ".vscode", ".venv"})
 _NOISE_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini", ".gitignore", ".gitkeep"})
-_RESERVED = frozenset({"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(10)})
-_MAX_NAME_BYTES = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +69,16 @@ class EntryName:
 
 
 def repaired(name: str) -> str:
-    """Return the name in NFC, with UTF-8 that an unzipper took for code page 437 put right."""
+    """Return the name in NFC, with UTF-8 that an unzipper took for code page 437 put right.
+
+    Raises UsageError when file names are not UTF-8 in this process: other names than ASCII could not be stored.
+    """
     if not name.isascii():
+        if sys.getfilesystemencoding() != "utf-8":
+            raise UsageError(
+                f"file names are {sys.getfilesystemencoding()} in this locale, which cannot hold {shown(name)}; "
+                "set the environment variable PYTHONUTF8=1, or a UTF-8 locale such as LC_ALL=C.UTF-8"
+            )
         with contextlib.suppress(UnicodeError):  # raised when it was no mojibake
             name = name.encode("cp437").decode("utf-8")
     return unicodedata.normalize("NFC", name)
@@ -115,9 +122,7 @@ def parse_canvas_name(name: str, roster_ids: Container[str] = frozenset()) -> En
     if known or marked:
         return chosen
     others = tuple(dict.fromkeys(r.user_id for r in readings[1:] if r.user_id and r.user_id != chosen.user_id))
-    return EntryName(
-        chosen.owner, chosen.user_id, chosen.attachment_id, chosen.original, chosen.kind, chosen.late, others=others
-    )
+    return replace(chosen, others=others)
 
 
 def parse_moodle_path(parts: Sequence[str]) -> EntryName | None:
@@ -151,6 +156,11 @@ def is_noise(parts: Sequence[str]) -> bool:
     return last in _NOISE_FILES or last.startswith("._") or last in _NOISE_FOLDERS
 
 
+def is_notebook_name(name: str) -> bool:
+    """True for `lab.ipynb`, `lab.ipynb.txt`, `lab.ipynb (1)`, ..."""
+    return ".ipynb" in name.casefold()
+
+
 def compact(name: str) -> str:
     """Write a name as Canvas does in file names: `Svensson, Åsa` gives `svenssonåsa`."""
     return re.sub(r"\W", "", unicodedata.normalize("NFC", name).lower())
@@ -170,43 +180,6 @@ def shown(name: str, limit: int = 80) -> str:
         half = (limit - 1) // 2
         text = f"{text[:half]}…{text[-half:]}"
     return f"“{text}”"
-
-
-def safe_file_name(name: str) -> str:
-    """Return a name that is one path component on every common file system, at most 120 bytes long, never empty.
-
-    Letters of any script stay; separators, wildcards, control and direction characters become `_`.
-    """
-    name = unicodedata.normalize("NFC", name.encode("utf-8", "replace").decode("utf-8"))
-    name = "".join("_" if c in '/\\:*?"<>|' or not c.isprintable() else c for c in name).rstrip(". ")
-    if name.startswith((".", " ")):
-        name = f"_{name[1:]}"
-    stem, dot, extension = name.rpartition(".")
-    if not dot or len(extension) > 12:
-        stem, dot, extension = name, "", ""
-    room = _MAX_NAME_BYTES - len((dot + extension).encode())
-    stem = stem.encode()[:room].decode("utf-8", "ignore").rstrip()
-    if not stem or stem.split(".")[0].strip().casefold() in _RESERVED:
-        stem = f"_{stem}"
-    return stem + dot + extension
-
-
-def slug(name: str) -> str:
-    """Return a short ASCII name, safe as an id and a file name; it ends in a digest when letters were lost."""
-    plain = unicodedata.normalize("NFKD", name.encode("utf-8", "replace").decode("utf-8"))
-    lost = any(not c.isascii() and not unicodedata.combining(c) for c in plain)
-    words = re.findall(r"[a-z0-9]+", plain.encode("ascii", "ignore").decode().lower())
-    text = "-".join(words)
-    if len(text) > 48:
-        text, lost = text[:48].rstrip("-"), True
-    if not text or text in _RESERVED:
-        text, lost = text or "submission", True
-    return f"{text}-{short_digest(name)}" if lost else text
-
-
-def short_digest(text: str) -> str:
-    """Return six hex digits that depend on `text` only."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
 
 
 def _is_number(token: str) -> bool:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grader.errors import UsageError
-from grader.intake.names import printable, safe_file_name, slug
+from grader.intake.names import printable
 from grader.intake.roster import AssignmentColumn, Roster
+from grader.intake.storage import safe_file_name, slug
 from grader.records import Notice, Submission
 
 __all__ = [

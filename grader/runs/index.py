@@ -31,7 +31,7 @@ __all__ = ["Index", "mark_sources", "publish_changed", "read_index"]
 
 NAME = "index"
 _RECORDS = ("notebook.json", "execution.json", "evidence.json", "done.json")
-_INTAKE = ("intake.json", "intake-ledger.json")
+_INTAKE = ("intake.json",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,10 @@ from grader.intake.names import (
     parse_moodle_path,
     printable,
     repaired,
-    safe_file_name,
     shown,
-    slug,
     without_resubmission_suffix,
 )
+from grader.intake.storage import safe_file_name, slug
 
 LAB = "lab2.ipynb"
 

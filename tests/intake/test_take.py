@@ -373,8 +373,6 @@ def test_of_two_archives_the_later_one_counts(make_zip: Make, into: Path) -> Non
     for submission in found.values():
         assert "duplicate-student" in kinds(submission)
         assert str(into.parent) not in submission.notices[0].text, "reports show no path of this machine"
-    left = [line for line in intake.ledger if line.fate == "left out"]
-    assert len(left) == 2 and all(line.submission in found and line.reason for line in left)
 
 
 def test_the_same_source_twice_is_read_once(make_zip: Make, into: Path) -> None:
@@ -397,14 +395,11 @@ def test_taking_in_again_replaces_what_was_there(make_zip: Make, into: Path) -> 
 
 
 @pytest.mark.parametrize("spoil", ["nothing", "bytes", "more", "less", "link"])
-def test_taking_in_the_same_again_keeps_files_in_place_and_mends_others(
-    make_zip: Make, into: Path, tmp_path: Path, spoil: str
-) -> None:
+def test_taking_in_again_mends_what_was_changed(make_zip: Make, into: Path, tmp_path: Path, spoil: str) -> None:
     files = {"1_lab.ipynb": nb("1"), "2_mine.py": b"x = 1"}
     submission = one(files, make_zip, into)
     folder = into / "12346" / "handed-in"
     mine = folder / "mine.py"
-    number = mine.stat().st_ino
     if spoil == "bytes":
         mine.write_bytes(b"x = 2")
     elif spoil == "more":
@@ -417,7 +412,6 @@ def test_taking_in_the_same_again_keeps_files_in_place_and_mends_others(
     assert one(files, make_zip, into) == submission
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == {"lab.ipynb": nb("1"), "mine.py": b"x = 1"}
     assert not mine.is_symlink()
-    assert (mine.stat().st_ino == number) is (spoil == "nothing")
 
 
 def test_the_run_folder_inside_the_source_is_not_taken_in(make_folder: Make) -> None:
