@@ -22,28 +22,7 @@ from grader.records import (
     Verdict,
 )
 
-RUBRIC = (
-    ("count/distilbert", 8, "`count_trainable_parameters` gives 66955010 for DistilBERT with a two-label head."),
-    ("count/frozen", 6, "Frozen parameters are not counted: 592130 when the body is frozen."),
-    ("count/any-module", 6, "It works for any module, and counts numbers, not tensors."),
-    ("full/trained", 5, "A full fine-tuning run moved body and head."),
-    ("full/accuracy", 10, "The fully fine-tuned model reaches the minimum accuracy."),
-    ("head/frozen", 10, "Only the head is trainable, and the body is unchanged by the run."),
-    ("head/trained", 5, "Both layers of the head are trainable, and moved."),
-    ("head/accuracy", 8, "The model with tuned final layers reaches the minimum accuracy."),
-    ("layers/extract", 6, "`extract_qv_layers` returns the 12 query and value layers, by name."),
-    ("layers/replace", 6, "`replace_layers` puts layers in place by dotted name and touches nothing else."),
-    ("lora/identity", 4, "A fresh LoRA layer equals the layer it wraps, and keeps its weights."),
-    ("lora/forward", 6, "The layer computes `W x + b + c · B(A x)` for any layer and input shape."),
-    ("lora/rank-scaling", 4, "The rank is the inner size, and `c = alpha / rank`."),
-    ("lora/gradients", 2, "A, B and the input get gradients."),
-    (
-        "lora/model",
-        8,
-        "12 layers are replaced and nothing else; adapters and head are trainable, the rest is frozen and unchanged.",
-    ),
-    ("lora/accuracy", 6, "The LoRA model reaches the minimum accuracy."),
-)
+RUBRIC = tuple((check.id, check.points, check.title) for check in ASSIGNMENT.checks.values())
 PASSED_MESSAGES = {
     "count/distilbert": "Got 66955010, as it should be.",
     "full/accuracy": "0.947 of 2,560 held-out reviews; 0.800 is the minimum.",
@@ -215,7 +194,7 @@ def mistakes() -> Report:
             "Two notebooks were handed in; `PA4 final (2).ipynb` is the one with more solution code and was judged.",
         ),
         Notice("rerun", "The run was repeated once, since the first kernel was stopped by the machine."),
-        Notice("identical", "The very same file was handed in by Oskar Lindqvist (20031)."),
+        Notice("several-submissions", "Oskar Lindqvist (20031) handed in for the same group."),
     )
     who = submission(
         "José Núñez-Ångström",
