@@ -6,54 +6,30 @@ Trusted. Works on records, so every renderer and every upload that starts from `
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, Literal
+from dataclasses import fields, is_dataclass, replace
+from enum import Enum
+from typing import Any, Literal, TypeVar
 
-from grader.records import (
-    Adaptation,
-    CellRun,
-    CriterionResult,
-    Execution,
-    Notice,
-    Outcome,
-    Report,
-    Status,
-    Submission,
-    Verdict,
-)
+from grader.records import CriterionResult, Notice, Outcome, Report, Status, Submission, Verdict
 from grader.reports.sanitize import without_paths
 
 __all__ = ["PRIVATE_KINDS", "REVIEW_SENTENCE", "Audience", "for_student", "is_private"]
 
+T = TypeVar("T")
 Audience = Literal["instructor", "student"]
 
-PRIVATE_KINDS = frozenset(
-    {
-        "ambiguous-name",
-        "duplicate",
-        "duplicate-student",
-        "identical",
-        "integrity",
-        "not-in-roster",
-        "roster",
-        "roster-row",
-        "several-submissions",
-        "similar",
-        "suspicious",
-    }
-)
+PRIVATE_KINDS = frozenset({"ambiguous-name", "duplicate-student", "not-in-roster", "roster-row", "several-submissions"})
 """Kinds of notices that only staff sees, as is every kind that starts with `staff-`: they may name other students."""
 
-_ROUTINE = frozenset(
-    {"cold-start", "matched-by-name", "no-feedback-file", "same-source"}
-)  # of no interest to a student, and no suspicion
+_ROUTINE = frozenset({"cold-start", "matched-by-name", "same-source"})  # of no interest to a student, and no suspicion
 
 REVIEW_SENTENCE = (
     "A person has to look at a part of this submission before it gets a final score. This costs no points."
 )
 """What a student reads in place of the reasons for a review, which speak of the grader's inside."""
 
-_FACTS = ("accuracy", "threshold", "trainable", "steps", "seconds")
+_METRICS = ("accuracy", "threshold", "trainable", "steps", "seconds")
+_OWN_TEXT = frozenset({"before", "file_name"})  # fields with the student's own text, shown as it was written
 
 
 def is_private(notice: Notice) -> bool:
@@ -63,58 +39,43 @@ def is_private(notice: Notice) -> bool:
 
 def for_student(report: Report) -> Report:
     """Return the report as its student may see it. Applying it twice changes nothing more."""
-    score = report.score
-    criteria = tuple(_criterion(result) for result in score.criteria)
-    return replace(
+    score, execution = report.score, report.execution
+    if execution is not None:
+        failed = execution.outcome is Outcome.SANDBOX_FAILED
+        execution = replace(execution, notices=() if failed else _notices(execution.notices))
+    shown = replace(
         report,
         submission=_submission(report.submission),
-        execution=_execution(report.execution) if report.execution else None,
-        adaptations=tuple(_adaptation(item) for item in report.adaptations),
+        execution=execution,
         notices=_notices(report.notices),
-        score=replace(score, criteria=criteria, review=(REVIEW_SENTENCE,) if score.review else ()),
+        score=replace(
+            score,
+            criteria=tuple(map(_criterion, score.criteria)),
+            review=(REVIEW_SENTENCE,) if score.review else (),
+        ),
         metrics=_metrics(report),
     )
+    return _pathless(shown)
 
 
 def _submission(submission: Submission) -> Submission:
+    alone = len(submission.student_ids) == 1
     return replace(
         submission,
         # A group's entry carries the id of whichever member handed in.
         id="group" if len(submission.student_ids) > 1 else submission.id,
-        student_ids=submission.student_ids if len(submission.student_ids) == 1 else (),
+        student_ids=submission.student_ids if alone else (),
         path="",
         anonymous_id=None,
         attachment_id=None,
         section=None,
         companions=tuple(name.replace("\\", "/").rsplit("/", 1)[-1] for name in submission.companions),
         notices=_notices(submission.notices),
-        problem=without_paths(submission.problem) if submission.problem else submission.problem,
     )
 
 
-def _execution(execution: Execution) -> Execution:
-    bundle = without_paths(execution.bundle)
-    cells = tuple(_cell(cell) for cell in execution.cells)
-    if execution.outcome is Outcome.SANDBOX_FAILED:
-        return replace(execution, bundle=bundle, cells=cells, notices=())
-    return replace(execution, bundle=bundle, cells=cells, notices=_notices(execution.notices))
-
-
-def _cell(cell: CellRun) -> CellRun:
-    error = cell.error
-    if error is not None:
-        error = replace(error, message=without_paths(error.message), traceback=without_paths(error.traceback))
-    return replace(cell, error=error, output=without_paths(cell.output))
-
-
-def _adaptation(item: Adaptation) -> Adaptation:
-    # `before` is the student's own text; what we put in its place may name a folder of ours.
-    return replace(item, after=without_paths(item.after), reason=without_paths(item.reason))
-
-
 def _notices(notices: tuple[Notice, ...]) -> tuple[Notice, ...]:
-    shown = (n for n in notices if n.kind not in _ROUTINE and not is_private(n))
-    return tuple(replace(notice, text=without_paths(notice.text)) for notice in shown)
+    return tuple(notice for notice in notices if notice.kind not in _ROUTINE and not is_private(notice))
 
 
 def _criterion(result: CriterionResult) -> CriterionResult:
@@ -122,29 +83,35 @@ def _criterion(result: CriterionResult) -> CriterionResult:
     if verdict.status is Status.ERROR:
         message = "The grader could not judge this by itself; a person will look at it."
         # the message may speak of the grader's inside; a hint is always written for students
-        return replace(result, verdict=Verdict(Status.ERROR, message, without_paths(verdict.hint)))
-    return replace(
-        result,
-        verdict=replace(
-            verdict,
-            message=without_paths(verdict.message),
-            hint=without_paths(verdict.hint),
-            notices=_notices(verdict.notices),
-        ),
-    )
+        return replace(result, verdict=Verdict(Status.ERROR, message, verdict.hint))
+    return replace(result, verdict=replace(verdict, notices=_notices(verdict.notices)))
 
 
 def _metrics(report: Report) -> dict[str, Any]:
-    # Named one by one: a fact that is added later, about held-out reviews say, stays out until somebody decides otherwise.
+    # Named one by one: a number that is added later, about held-out reviews say, stays out until somebody decides otherwise.
     kept: dict[str, Any] = {}
-    metrics = report.metrics
-    methods = metrics.get("methods")
+    methods = report.metrics.get("methods")
     if isinstance(methods, Mapping):
         kept["methods"] = {
-            name: {key: values[key] for key in _FACTS if key in values}
+            name: {key: values[key] for key in _METRICS if key in values}
             for name, values in methods.items()
             if name in report.groups and isinstance(values, Mapping)
         }
-    if isinstance(metrics.get("runs_seen"), int):
-        kept["runs_seen"] = metrics["runs_seen"]
+    if isinstance(report.metrics.get("runs_seen"), int):
+        kept["runs_seen"] = report.metrics["runs_seen"]
     return kept
+
+
+def _pathless(value: T) -> T:
+    """The same record with no folder of this machine in any text, but for what the student wrote."""
+    found: Any = value
+    if isinstance(value, str) and not isinstance(value, Enum):
+        found = without_paths(value)
+    elif isinstance(value, tuple):
+        found = tuple(map(_pathless, value))
+    elif isinstance(value, Mapping):
+        found = {key: _pathless(item) for key, item in value.items()}
+    elif is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in fields(value) if field.name not in _OWN_TEXT]
+        found = replace(value, **{name: _pathless(getattr(value, name)) for name in names})
+    return found  # type: ignore[no-any-return]

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from grader.records import Report
+from grader.reports import view
 from grader.reports.sanitize import csv_text
-from grader.reports.view import cpu_seconds, outcome_word, review_reasons
 
 __all__ = ["needs_review_csv", "scores_csv"]
 
@@ -27,65 +27,62 @@ _SCORE_COLUMNS = (
     "certain",
     "needs_review",
 )
+_REVIEW_COLUMNS = ("submission", "name", "file", "criteria", "points", "reason", "certain", "possible")
 
 
 def scores_csv(reports: Sequence[Report]) -> str:
     """One row per submission, a column per criterion. What needs review has an empty `total` and empty criteria."""
-    ids = list(dict.fromkeys(result.id for report in reports for result in report.score.criteria))
-    rows: list[list[str]] = [[*_SCORE_COLUMNS, *ids, "ended", "cpu_seconds", "sha256"]]
-    for report in reports:
-        submission, score = report.submission, report.score
-        earned = {result.id: result.earned for result in score.criteria}
-        cpu = cpu_seconds(report)
-        rows.append(
-            [
-                submission.id,
-                submission.display_name,
-                " ".join(submission.student_ids),
-                submission.section or "",
-                submission.file_name,
-                "yes" if submission.late else "",
-                _points(score.total),
-                str(score.possible),
-                str(score.earned),
-                "yes" if score.total is None else "",
-                *(_points(earned.get(id_)) for id_ in ids),
-                outcome_word(report),
-                "" if cpu is None else f"{cpu:.1f}",
-                submission.sha256,
-            ]
-        )
-    return _csv(rows)
+    ids = dict.fromkeys(result.id for report in reports for result in report.score.criteria)
+    return _csv([*_SCORE_COLUMNS, *ids, "ended", "cpu_seconds", "sha256"], [_scores(report) for report in reports])
+
+
+def _scores(report: Report) -> dict[str, object]:
+    submission, score, cpu = report.submission, report.score, view.cpu_seconds(report)
+    return {
+        "submission": submission.id,
+        "name": submission.display_name,
+        "student_ids": " ".join(submission.student_ids),
+        "section": submission.section,
+        "file": submission.file_name,
+        "late": "yes" if submission.late else "",
+        "total": score.total,
+        "possible": score.possible,
+        "certain": score.earned,
+        "needs_review": "yes" if score.total is None else "",
+        **{result.id: result.earned for result in score.criteria},
+        "ended": view.outcome_word(report),
+        "cpu_seconds": None if cpu is None else f"{cpu:.1f}",
+        "sha256": submission.sha256,
+    }
 
 
 def needs_review_csv(reports: Sequence[Report]) -> str:
     """One row per reason; `criteria` is empty where the whole submission is meant, `points` is what they are worth."""
-    rows: list[list[str]] = [["submission", "name", "file", "criteria", "points", "reason", "certain", "possible"]]
-    for report in reports:
-        submission, score = report.submission, report.score
-        rows += (
-            [
-                submission.id,
-                submission.display_name,
-                submission.file_name,
-                " ".join(result.id for result in reason.criteria),
-                str(sum(result.points for result in reason.criteria)) if reason.criteria else "",
-                reason.text,
-                str(score.earned),
-                str(score.possible),
-            ]
-            for reason in review_reasons(report)
-        )
-    return _csv(rows)
+    rows: list[dict[str, object]] = [
+        {
+            "submission": report.submission.id,
+            "name": report.submission.display_name,
+            "file": report.submission.file_name,
+            "criteria": " ".join(result.id for result in reason.criteria),
+            "points": sum(result.points for result in reason.criteria) or None,
+            "reason": reason.text,
+            "certain": report.score.earned,
+            "possible": report.score.possible,
+        }
+        for report in reports
+        for reason in view.review_reasons(report)
+    ]
+    return _csv(_REVIEW_COLUMNS, rows)
 
 
-def _points(points: int | None) -> str:
-    return "" if points is None else str(points)
-
-
-def _csv(rows: Iterable[Iterable[str]]) -> str:
+def _csv(columns: Sequence[str], rows: Sequence[dict[str, object]]) -> str:
     out = io.StringIO()
     # Every cell is quoted: a spreadsheet that guesses the separator then has nothing to guess wrong.
     writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    writer.writerows([csv_text(cell) for cell in row] for row in rows)
+    writer.writerow([csv_text(column) for column in columns])
+    writer.writerows([csv_text(_cell(row.get(column))) for column in columns] for row in rows)
     return out.getvalue()
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(value)

@@ -19,31 +19,21 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from grader.records import Adaptation, CellRun, Notice, Report, Status
-from grader.reports import charts, view
+from grader.records import Notice, Report, Status
+from grader.reports import view
 from grader.reports.audience import Audience, for_student
-from grader.reports.sanitize import clean, line
+from grader.reports.sanitize import clean, code_spans, line
 from grader.reports.summary import GRADER_FAULT_SHARE, summarize
 
 __all__ = ["class_html", "report_html"]
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(Z|[+-]\d\d:?\d\d)?")
-_CODE = re.compile(r"`([^`\n]+)`")
 
 
 def report_html(report: Report, audience: Audience = "instructor") -> str:
     """Render one submission as a self-contained page. For the audience `student`, `for_student` is applied here."""
     shown = for_student(report) if audience == "student" else report
-    return _page(
-        "report.html.j2",
-        report=shown,
-        audience=audience,
-        parts=view.parts(shown),
-        failing=view.failing_cells(shown),
-        methods=view.methods(shown),
-        notices=view.all_notices(shown),
-        longest=max((cell.seconds for cell in shown.execution.cells), default=0.0) if shown.execution else 0.0,
-    )
+    return _environment().get_template("report.html.j2").render(report=shown, audience=audience)
 
 
 def class_html(
@@ -54,22 +44,25 @@ def class_html(
     Links lead to `submissions/<id>/instructor.html`, relative to the page.
     """
     summary = summarize(reports)
-    heading = title or (reports[0].assignment_title if reports else "No submissions")
     ids = [criterion.id for criterion in summary.criteria]
-    return _page(
-        "class.html.j2",
-        title=heading,
-        summary=summary,
-        missing=sorted(roster_missing, key=str.casefold),
-        notices=notices,
-        ids=ids,
-        starts={id_ for before, id_ in pairwise(["", *ids]) if before.partition("/")[0] != id_.partition("/")[0]},
-        fault_share=GRADER_FAULT_SHARE,
-        results=[{result.id: result for result in report.score.criteria} for report in summary.reports],
-        versions=sorted({report.grader_version for report in reports if report.grader_version}),
-        script=_script(),
-        # Nothing but this very script may run, whatever a page might come to contain.
-        script_hash="sha256-" + base64.b64encode(hashlib.sha256(_script().encode()).digest()).decode(),
+    script = _script()
+    return (
+        _environment()
+        .get_template("class.html.j2")
+        .render(
+            title=title or (reports[0].assignment_title if reports else "No submissions"),
+            summary=summary,
+            missing=sorted(roster_missing, key=str.casefold),
+            notices=notices,
+            ids=ids,
+            starts={id_ for before, id_ in pairwise(["", *ids]) if before.partition("/")[0] != id_.partition("/")[0]},
+            fault_share=GRADER_FAULT_SHARE,
+            results=[{result.id: result for result in report.score.criteria} for report in summary.reports],
+            versions=sorted({report.grader_version for report in reports if report.grader_version}),
+            script=script,
+            # Nothing but this very script may run, whatever a page might come to contain.
+            script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
     )
 
 
@@ -89,35 +82,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "code": _code,
-        "line": line,
-        "seconds": _seconds,
-        "link": _link,
-        "cell": _cell,
-        "count": _count,
-        "time": _time,
-    }
-    environment.globals |= {
-        "Status": Status,
-        "SYMBOLS": view.SYMBOLS,
-        "WORDS": view.WORDS,
-        "charts": charts,
-        "headline": view.headline,
-        "outcome_sentence": view.outcome_sentence,
-        "outcome_word": view.outcome_word,
-        "isolation": view.isolation,
-        "needs_review": view.needs_review,
-        "review_reasons": view.review_reasons,
-        "status_of": view.status_of,
-        "counts": view.counts,
-        "height": _height,
-    }
+    environment.filters |= {"code": _code, "line": line, "link": _link, "count": _count, "time": _time}
+    environment.globals |= {"view": view, "Status": Status}
     return environment
-
-
-def _page(template: str, **context: Any) -> str:
-    return _environment().get_template(template).render(**context)
 
 
 def _finalize(value: Any) -> Any:
@@ -125,16 +92,9 @@ def _finalize(value: Any) -> Any:
 
 
 def _code(text: str) -> Markup:
-    """Escape a sentence, then show what stands between backticks as code."""
-    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(line(text)))))  # noqa: S704 - escaped just before
-
-
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return "–"
-    if value < 60:
-        return f"{value:.1f} s"
-    return f"{int(value) // 60} min {int(value) % 60:02d} s"
+    """Escape a sentence, and show what stands between backticks as code."""
+    pieces = (Markup("<code>{}</code>").format(t) if i % 2 else escape(t) for i, t in enumerate(code_spans(text)))
+    return Markup("").join(pieces)
 
 
 def _time(text: str) -> str:
@@ -146,19 +106,9 @@ def _time(text: str) -> str:
     return f"{match[1]} {match[2]}{zone}"
 
 
-def _count(number: int, noun: str, plural: str = "") -> str:
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
-def _cell(item: CellRun | Adaptation) -> str:
-    index = item.index if isinstance(item, CellRun) else item.cell
-    return "whole notebook" if index is None else f"cell {index + 1}"
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _link(report: Report) -> str:
     return f"submissions/{quote(clean(report.submission.id), safe='')}/instructor.html"
-
-
-def _height(seconds: float, longest: float) -> int:
-    """Height of a cell in the timeline in per cent: the square root keeps short cells visible."""
-    return round(12 + 88 * (seconds / longest) ** 0.5) if longest > 0 and seconds > 0 else 12

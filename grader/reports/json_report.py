@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from importlib.resources import files
 from typing import Any
 
@@ -20,11 +19,6 @@ __all__ = ["SCHEMA_ID", "report_json", "report_schema"]
 SCHEMA_ID = "dat450-report/2"
 """Name and version of the format; a change that breaks readers gets a new number."""
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_UNSEEN = re.compile(
-    "[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff\U000e0000-\U000e007f]"
-)
-
 
 def report_json(report: Report) -> str:
     """Write a report (for whom it is: see `for_student`) as JSON. `graded_at` is left out when it is empty.
@@ -32,29 +26,17 @@ def report_json(report: Report) -> str:
     Numbers that JSON does not know (NaN, infinities) become null. Invisible characters are written as escapes.
     """
     plain = to_plain(report)
-    plain["metrics"] = _ordered(plain["metrics"])
-    if plain["execution"] is not None:
-        plain["execution"]["versions"] = _ordered(plain["execution"]["versions"])
     if not plain["graded_at"]:
         del plain["graded_at"]
     document = {"schema": SCHEMA_ID, "needs_review": report.score.total is None, **plain}
     text = json.dumps(_finite(document), ensure_ascii=False, indent=1, allow_nan=False)
-    # of what is replaced only these two are printable
-    if not is_printable(text) or "\ufffc" in text or "\ufffd" in text:
-        text = _UNSEEN.sub(_escape, _SURROGATE.sub("\ufffd", text))
-    return text + "\n"
+    return (text if is_printable(text) else "".join(map(_visible, text))) + "\n"
 
 
 def report_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of what `report_json` writes."""
     schema: dict[str, Any] = json.loads((files("grader.reports") / "report.schema.json").read_text("utf-8"))
     return schema
-
-
-def _ordered(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _ordered(value[key]) for key in sorted(value)}
-    return value
 
 
 def _finite(value: Any) -> Any:
@@ -65,5 +47,8 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _escape(match: re.Match[str]) -> str:
-    return json.dumps(match.group())[1:-1]
+def _visible(char: str) -> str:
+    """A character that cannot be printed as its escape; a lone surrogate, which is no text, as U+FFFD."""
+    if char.isprintable() or char == "\n":
+        return char
+    return "\ufffd" if "\ud800" <= char <= "\udfff" else json.dumps(char)[1:-1]

@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from grader.records import CriterionResult, Report, Status
+from grader.reports import view
 from grader.reports.sanitize import clean, line
-from grader.reports.view import cpu_seconds, failing_cells, outcome_sentence, status_of
 
 __all__ = ["junit_xml"]
+
+_TAGS = {Status.FAILED: "failure", Status.SKIPPED: "skipped", Status.ERROR: "error"}
+_TYPES = {Status.FAILED: "failed", Status.SKIPPED: "not-judged", Status.ERROR: "needs-review"}
 
 
 def junit_xml(reports: Sequence[Report]) -> str:
@@ -27,36 +30,34 @@ def junit_xml(reports: Sequence[Report]) -> str:
 
 
 def _suite(root: Element, report: Report) -> None:
-    score, found = report.score, [status_of(result) for result in report.score.criteria]
+    who, score, found = report.submission, report.score, view.counts(report)
     # A submission without a reason at any criterion still has to show up as an error.
     whole = [reason for reason in score.review if not any(reason.startswith(f"{r.id}: ") for r in score.criteria)]
     suite = SubElement(
         root,
         "testsuite",
-        name=line(report.submission.display_name or report.submission.id),
-        tests=str(len(found) + len(whole)),
-        failures=str(found.count(Status.FAILED)),
-        errors=str(found.count(Status.ERROR) + len(whole)),
-        skipped=str(found.count(Status.SKIPPED)),
-        time=f"{cpu_seconds(report) or 0:.3f}",
+        name=line(who.display_name or who.id),
+        tests=str(len(score.criteria) + len(whole)),
+        failures=str(found[Status.FAILED]),
+        errors=str(found[Status.ERROR] + len(whole)),
+        skipped=str(found[Status.SKIPPED]),
+        time=f"{view.cpu_seconds(report) or 0:.3f}",
     )
     properties = SubElement(suite, "properties")
     total = "needs review" if score.total is None else str(score.total)
-    for name, value in (("total", total), ("possible", str(score.possible)), ("file", report.submission.file_name)):
+    for name, value in (("total", total), ("possible", str(score.possible)), ("file", who.file_name)):
         SubElement(properties, "property", name=name, value=line(value))
     for result in score.criteria:
         _case(suite, report.assignment, result)
     for reason in whole:
         case = SubElement(suite, "testcase", classname=line(report.assignment), name="submission", time="0")
         SubElement(case, "error", message=line(reason), type="needs-review")
-    out = SubElement(suite, "system-out")
-    output = [outcome_sentence(report), report.submission.problem or ""]
-    output += [cell.error.traceback for cell in failing_cells(report) if cell.error]
-    out.text = clean("\n".join(text for text in output if text))
+    errors = (cell.error.traceback for cell in view.failing_cells(report) if cell.error)
+    texts = (view.outcome_sentence(report), who.problem, *errors)
+    SubElement(suite, "system-out").text = clean("\n".join(text for text in texts if text))
 
 
 def _case(suite: Element, assignment: str, result: CriterionResult) -> None:
-    verdict = result.verdict
     part, _, name = result.id.rpartition("/")
     case = SubElement(
         suite,
@@ -65,17 +66,11 @@ def _case(suite: Element, assignment: str, result: CriterionResult) -> None:
         name=f"{line(name)}: {line(result.title)}",
         time="0",
     )
-    message = line(verdict.message)
-    status = status_of(result)
-    if status is Status.FAILED:
-        SubElement(case, "failure", message=message, type="failed").text = clean(
-            f"{verdict.message}\n{verdict.hint}".strip()
-        )
-    elif status is Status.SKIPPED:
-        SubElement(case, "skipped", message=message)
-    elif status is Status.ERROR:
-        SubElement(case, "error", message=message, type="needs-review")
+    status = view.status_of(result)
+    texts = {remark.kind: remark.text for remark in view.remarks(result)}
+    if status in _TAGS:
+        seen = SubElement(case, _TAGS[status], message=line(result.verdict.message), type=_TYPES[status])
+        seen.text = clean("\n".join(text for kind, text in texts.items() if kind in ("seen", "try")))
     if result.override:
-        SubElement(case, "system-out").text = clean(
-            f"{result.earned} of {result.points} points, set by hand: {result.override}"
-        )
+        hand = f"{result.earned} of {result.points} points, set by hand: {result.override}"
+        SubElement(case, "system-out").text = clean(hand)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["clean", "csv_text", "is_printable", "line", "without_paths"]
+__all__ = ["clean", "code_spans", "csv_text", "is_printable", "line", "without_paths"]
 
 # A command that is never closed ends with its line, so that it cannot swallow what follows.
 _ANSI = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b[\]P^_X][^\n\x07\x1b]*(?:\x1b\\|\x07)?|\x1b[ -/]*[0-~]")
@@ -29,6 +29,7 @@ _MACHINE_PATH = re.compile(
     r"(?<![\w.:/~])(?:file://)?(?:/(?:home|root|Users|usr|opt|srv|mnt|var|tmp|work|workspace|builds|private|nix|box)|[A-Za-z]:\\Users)"
     r"(?:[/\\][^\s'\"<>:,;()\[\]{}|/\\]+)+"
 )
+_CODE = re.compile(r"`([^`\n]+)`")
 _LIBRARY = re.compile(r".*[/\\](?:site-packages|dist-packages|python3?\.?\d*)[/\\]")
 
 
@@ -50,6 +51,11 @@ def line(text: str, width: int = 0) -> str:
     """Cleaned text on one line, shortened to `width` characters where that is positive."""
     text = " ".join(clean(text).split())
     return text if width <= 0 or len(text) <= width else text[: width - 1].rstrip() + "\u2026"
+
+
+def code_spans(text: str) -> list[str]:
+    """Cleaned text on one line, cut at its backticks: every second piece stood between two of them."""
+    return _CODE.split(line(text))
 
 
 def csv_text(text: str) -> str:

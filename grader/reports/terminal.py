@@ -1,194 +1,164 @@
-"""The class and the single submission on a terminal, readable at 80 columns and without colour.
+"""The class and the single submission on a terminal, readable at 40 columns and without colour.
 
 Trusted code over hostile text: strings become `Text`, never rich markup, after terminal commands are taken out.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from grader.records import Adaptation, CriterionResult, Report, Status
-from grader.reports.sanitize import clean, line
+from grader.records import CriterionResult, Report, Status
+from grader.reports import view
+from grader.reports.sanitize import clean, code_spans, line
 from grader.reports.summary import ClassSummary, summarize
-from grader.reports.view import (
-    SYMBOLS,
-    Method,
-    all_notices,
-    cpu_seconds,
-    failing_cells,
-    headline,
-    methods,
-    needs_review,
-    outcome_sentence,
-    outcome_word,
-    parts,
-    review_reasons,
-    status_of,
-)
 
 __all__ = ["class_table", "submission_panel"]
 
 _STYLES = {Status.PASSED: "green", Status.FAILED: "bold red", Status.SKIPPED: "dim", Status.ERROR: "bold magenta"}
-_CODE = re.compile(r"`([^`\n]+)`")
+_REMARK_STYLES = {"skipped": "dim", "note": "yellow", "by-hand": "yellow"}
 _TRACEBACK_LINES = 12
 _MOST_ROWS = 500
+_WIDE = 70  # columns from which on there is room for how a run ended
+_TOTAL = 12  # columns of a total with the space around it
 
 
 def class_table(reports: Sequence[Report]) -> RenderableType:
     """A line per submission (the first 500) with a symbol per criterion, then what a teaching assistant has to do."""
     summary = summarize(reports)
-    table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
-    table.add_column("Submission", no_wrap=True, overflow="ellipsis", max_width=25)
-    table.add_column("Total", justify="right", no_wrap=True)
-    table.add_column(_legend(summary), no_wrap=True)
-    table.add_column("Ended", no_wrap=True, overflow="ellipsis", max_width=14)
-    table.add_column("CPU s", justify="right", no_wrap=True)
-    for report in summary.reports[:_MOST_ROWS]:
-        cpu = cpu_seconds(report)
-        table.add_row(
-            _name(report),
-            Text("review", "bold magenta") if needs_review(report) else Text(str(report.score.total)),
-            _symbols(report.score.criteria),
-            Text(outcome_word(report), "" if outcome_word(report) == "completed" else "yellow"),
-            Text("–" if cpu is None else f"{cpu:.1f}"),
-        )
     rest = len(summary.reports) - _MOST_ROWS
     more = [Text(f"… and {rest} more: all are in scores.csv and class.html.")] if rest > 0 else []
-    return Group(table, *more, Text(), *_todo(summary))
+    return Group(_Rows(summary), *more, Text(), *_attention(summary))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The table of submissions: names and symbols are shortened to the terminal's width, totals never."""
+
+    summary: ClassSummary
+    """The class."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        # Rich shortens only columns that may wrap; with no_wrap in its texts none of them really does.
+        wide, legend = options.max_width >= _WIDE, self._legend()
+        table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
+        table.add_column(_cut("Submission"), max_width=min(25, max(6, options.max_width - len(legend) - _TOTAL)))
+        table.add_column("Total", justify="right", no_wrap=True)
+        table.add_column(legend)
+        if wide:
+            table.add_column("Ended", max_width=14)
+            table.add_column("CPU s", justify="right", no_wrap=True)
+        for report in self.summary.reports[:_MOST_ROWS]:
+            review, ended, cpu = view.needs_review(report), view.outcome_word(report), view.cpu_seconds(report)
+            cells = [
+                _cut(_name(report)),
+                Text("review", "bold magenta") if review else Text(str(report.score.total)),
+                _symbols(report.score.criteria),
+                _cut(ended, "" if ended == "completed" else "yellow"),
+                Text("–" if cpu is None else f"{cpu:.1f}"),
+            ]
+            table.add_row(*(cells if wide else cells[:3]))
+        yield table
+
+    def _legend(self) -> Text:
+        # The first letters of each part, above the symbols of its criteria.
+        groups = groupby(criterion.id.partition("/")[0] for criterion in self.summary.criteria)
+        widths = ((key, sum(1 for _ in same)) for key, same in groups)
+        return _cut(" ".join(key[:width].ljust(width) for key, width in widths) or "Criteria")
+
+
+def _symbols(criteria: Sequence[CriterionResult]) -> Text:
+    text = _cut("")
+    for _, group in groupby(criteria, key=lambda result: result.id.partition("/")[0]):
+        text.append(" " if text else "")
+        for status in map(view.status_of, group):
+            text.append(view.SYMBOLS[status], _STYLES[status])
+    return text
+
+
+def _attention(summary: ClassSummary) -> Iterator[RenderableType]:
+    plural = "" if len(summary.reports) == 1 else "s"
+    median = "" if summary.median is None else f" (median {summary.median:g} of {summary.possible})"
+    text = f"{len(summary.reports)} submission{plural}, {len(summary.totals)} with a final score{median}"
+    yield Text(f"{text}, {len(summary.review)} to review.", "bold")
+    for criterion in summary.suspect:
+        text = f"{criterion.failed} of the {criterion.reached} that reached it fail {criterion.id}."
+        yield Text(f"Likely a fault of the grader: {text} Check it before scores go out.", "bold red")
+    for title, style, entries in (
+        ("Needs review", "bold magenta", summary.review),
+        ("Nothing to grade", "bold red", summary.problems),
+        ("Worth a look", "bold yellow", summary.suspicious),
+    ):
+        if entries:
+            yield Text(title, style)
+        for entry in entries:
+            first, *others = entry.reasons
+            where = f"{first.where}: " if first.where else ""
+            more = f" (and {len(others)} more)" if others else ""
+            yield _indented(_sentence(f"{_name(entry.report)}: {where}{line(first.text, 160)}{more}"))
+    slowest = ", ".join(f"{_name(report)} {view.cpu_seconds(report) or 0:.0f} s" for report in summary.slowest[:3])
+    if slowest:
+        yield Text(f"Slowest (CPU): {slowest}.", "dim")
 
 
 def submission_panel(report: Report) -> RenderableType:
     """One submission for its author: what passed in one line each, what did not with what was seen and what to try."""
-    blocks: list[RenderableType] = [Text(headline(report)), _sentence(outcome_sentence(report), "dim")]
+    colour = "green" if report.score.total == report.score.possible else "red"
+    colour = "magenta" if view.needs_review(report) else colour
+    name = line(report.submission.display_name or report.submission.file_name, 40)
+    title = Text.assemble((view.total(report), colour), "  ", (name, "bold"))
+    return Panel(Group(*_blocks(report)), title=title, title_align="left", border_style=colour, padding=(1, 2))
+
+
+def _blocks(report: Report) -> Iterator[RenderableType]:
+    yield from (Text(view.headline(report)), _sentence(view.outcome_sentence(report), "dim"))
     if report.submission.problem:
-        blocks.append(_sentence(report.submission.problem, "bold red"))
-    blocks += [_sentence(reason, "bold magenta") for reason in report.score.review[:3]]
-    for part in parts(report):
-        earned = f"{part.earned}{'+?' if part.open else ''} / {part.possible}"
-        blocks += [Text(), _row(Text(part.title, "bold"), Text(earned, "bold"))]
+        yield _sentence(report.submission.problem, "bold red")
+    yield from (_sentence(reason, "bold magenta") for reason in report.score.review[:3])
+    for part in view.parts(report):
+        yield from (Text(), _row(Text(part.title, "bold"), Text(part.points, "bold")))
         for result in part.criteria:
-            blocks += _criterion(result)
-    blocks += _errors(report)
-    measured = [_accuracy(method) for method in methods(report) if method.accuracy is not None]
+            yield from _criterion(result)
+    for cell in view.failing_cells(report)[:3]:
+        if cell.error is not None:
+            tail = clean(cell.error.traceback).strip().split("\n")[-_TRACEBACK_LINES:]
+            yield from (Text(), Text(f"{view.place(cell.index).capitalize()} failed:", "bold red"))
+            yield _indented(Text("\n".join(tail) or line(cell.error.message)))
+    measured = [_accuracy(method) for method in view.methods(report) if method.accuracy is not None]
     if measured:
-        blocks += [Text(), _sentence("Accuracy: " + ", ".join(measured))]
-    if report.adaptations:
-        blocks += [Text(), Text(f"Adapted before it ran ({len(report.adaptations)}), none of it graded:")]
-        blocks += [_indented(_sentence(f"{_where(item)}: {item.reason}", "dim")) for item in report.adaptations[:8]]
-        if len(report.adaptations) > 8:
-            blocks.append(_indented(Text(f"… and {len(report.adaptations) - 8} more", "dim")))
-    notices = all_notices(report)
+        yield from (Text(), _sentence("Accuracy: " + ", ".join(measured)))
+    adaptations = report.adaptations
+    if adaptations:
+        yield from (Text(), Text(f"Adapted before it ran ({len(adaptations)}), none of it graded:"))
+        for item in adaptations[:8]:
+            yield _indented(_sentence(f"{view.place(item.cell)}: {item.reason}", "dim"))
+        if len(adaptations) > 8:
+            yield _indented(Text(f"… and {len(adaptations) - 8} more", "dim"))
+    notices = view.all_notices(report)
     if notices:
-        blocks += [Text(), *(_sentence(f"Note: {notice.text}", "yellow") for notice in notices)]
-    score = report.score
-    title = Text.assemble((line(report.submission.display_name or report.submission.file_name, 40), "bold"), "  ")
-    title.append("needs review" if needs_review(report) else f"{score.total} / {score.possible}", _colour(report))
-    return Panel(Group(*blocks), title=title, title_align="left", border_style=_colour(report), padding=(1, 2))
+        yield from (Text(), *(_sentence(f"Note: {notice.text}", "yellow") for notice in notices))
 
 
-def _accuracy(method: Method) -> str:
-    minimum = "" if method.threshold is None else f" (minimum {method.threshold:.3f})"
-    return f"{method.title} {method.accuracy:.3f}{minimum}"
+def _criterion(result: CriterionResult) -> Iterator[RenderableType]:
+    status = view.status_of(result)
+    title = Text.assemble((view.SYMBOLS[status], _STYLES[status]), " ", _sentence(result.title))
+    yield _row(title, Text(f"{view.earned(result)} / {result.points}", _STYLES[status]))
+    for remark in view.remarks(result):
+        if remark.kind != "measured":
+            label = (f"{remark.label}: ", "bold") if remark.label else ""
+            yield _indented(Text.assemble(label, _sentence(remark.text), style=_REMARK_STYLES.get(remark.kind, "")))
 
 
-def _colour(report: Report) -> str:
-    if needs_review(report):
-        return "magenta"
-    return "green" if report.score.total == report.score.possible else "red"
-
-
-def _legend(summary: ClassSummary) -> Text:
-    # The first letters of each part, above the symbols of its criteria.
-    groups: dict[str, int] = {}
-    for criterion in summary.criteria:
-        groups[criterion.id.partition("/")[0]] = groups.get(criterion.id.partition("/")[0], 0) + 1
-    return Text(" ".join(key[:width].ljust(width) for key, width in groups.items()) or "Criteria")
-
-
-def _symbols(criteria: Sequence[CriterionResult]) -> Text:
-    text = Text()
-    for before, result in pairwise([None, *criteria]):
-        if result is None:
-            continue
-        if before is not None and before.id.partition("/")[0] != result.id.partition("/")[0]:
-            text.append(" ")
-        text.append(SYMBOLS[status_of(result)], _STYLES[status_of(result)])
-    return text
-
-
-def _todo(summary: ClassSummary) -> list[RenderableType]:
-    found: list[RenderableType] = []
-    counted = f"{len(summary.reports)} submission{'' if len(summary.reports) == 1 else 's'}, {len(summary.totals)} with a final score"
-    if summary.median is not None:
-        counted += f" (median {summary.median:g} of {summary.possible})"
-    found.append(Text(counted + f", {len(summary.review)} to review.", "bold"))
-    found += [
-        Text(
-            f"Likely a fault of the grader: {c.failed} of the {c.passed + c.failed} that reached it fail {c.id}."
-            " Check it before scores go out.",
-            "bold red",
-        )
-        for c in summary.suspect
-    ]
-    if summary.review:
-        found.append(Text("Needs review", "bold magenta"))
-        for report in summary.review:
-            reasons = review_reasons(report)
-            more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-            where = f"{reasons[0].where}: " if reasons[0].where else ""
-            found.append(_indented(_sentence(f"{_name(report)}: {where}{line(reasons[0].text, 160)}{more}")))
-    if summary.problems:
-        found.append(Text("Nothing to grade", "bold red"))
-        found += [
-            _indented(_sentence(f"{_name(r)}: {line(r.submission.problem or '', 160)}")) for r in summary.problems
-        ]
-    if summary.suspicious:
-        found.append(Text("Worth a look", "bold yellow"))
-        found += [_indented(_sentence(f"{_name(r)}: {line(why, 160)}")) for r, why in summary.suspicious]
-    slowest = ", ".join(f"{_name(r)} {r.execution.usage.cpu_seconds:.0f} s" for r in summary.slowest[:3] if r.execution)
-    if slowest:
-        found.append(Text(f"Slowest (CPU): {slowest}.", "dim"))
-    return found
-
-
-def _criterion(result: CriterionResult) -> list[RenderableType]:
-    verdict = result.verdict
-    status = status_of(result)
-    style = _STYLES[status]
-    title = Text.assemble((SYMBOLS[status], style), " ")
-    title.append_text(_sentence(result.title))
-    earned = "?" if result.earned is None else str(result.earned)
-    found: list[RenderableType] = [_row(title, Text(f"{earned} / {result.points}", style))]
-    if verdict.message and verdict.status is not Status.PASSED:
-        found.append(_indented(_sentence(verdict.message, "dim" if verdict.status is Status.SKIPPED else "")))
-    if verdict.hint and verdict.status in (Status.FAILED, Status.ERROR):
-        found.append(_indented(Text.assemble(("Try: ", "bold"), _sentence(verdict.hint))))
-    found += [_indented(_sentence(f"Note: {notice.text}", "yellow")) for notice in verdict.notices]
-    if result.override:
-        found.append(_indented(_sentence(f"Points set by hand: {result.override}", "yellow")))
-    return found
-
-
-def _errors(report: Report) -> list[RenderableType]:
-    found: list[RenderableType] = []
-    for cell in failing_cells(report)[:3]:
-        if cell.error is None:
-            continue
-        tail = clean(cell.error.traceback).strip().split("\n")[-_TRACEBACK_LINES:]
-        found += [
-            Text(),
-            Text(f"Cell {cell.index + 1} failed:", "bold red"),
-            _indented(Text("\n".join(tail) or line(cell.error.message))),
-        ]
-    return found
+def _accuracy(method: view.Method) -> str:
+    minimum = "" if method.threshold is None else f" (minimum {method.columns['Minimum']})"
+    return f"{method.title} {method.columns['Accuracy']}{minimum}"
 
 
 def _row(left: Text, right: Text) -> Table:
@@ -205,14 +175,15 @@ def _indented(text: Text) -> Padding:
 
 def _sentence(text: str, style: str = "") -> Text:
     found = Text(style=style)
-    for index, piece in enumerate(_CODE.split(line(text))):
+    for index, piece in enumerate(code_spans(text)):
         found.append(piece, "cyan" if index % 2 else None)
     return found
 
 
-def _name(report: Report) -> Text:
-    return Text(line(report.submission.display_name or report.submission.id, 40))
+def _cut(text: str, style: str = "") -> Text:
+    """Text on one line that is shortened where its column is narrow."""
+    return Text(text, style, no_wrap=True, overflow="ellipsis")
 
 
-def _where(item: Adaptation) -> str:
-    return "whole notebook" if item.cell is None else f"cell {item.cell + 1}"
+def _name(report: Report) -> str:
+    return line(report.submission.display_name or report.submission.id, 40)

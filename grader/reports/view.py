@@ -1,4 +1,4 @@
-"""A report in the words and groups that every renderer shows: parts of the rubric, symbols, sentences, measured numbers.
+"""A report in the words and groups that every renderer shows: parts of the rubric, remarks, sentences, measured numbers.
 
 Trusted code; the texts it passes on may be a student's and are cleaned and escaped by the renderer.
 """
@@ -6,7 +6,7 @@ Trusted code; the texts it passes on may be a student's and are cleaned and esca
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,12 @@ __all__ = [
     "Method",
     "Part",
     "Reason",
+    "Remark",
     "all_notices",
     "counts",
     "cpu_seconds",
+    "duration",
+    "earned",
     "failing_cells",
     "headline",
     "isolation",
@@ -29,8 +32,11 @@ __all__ = [
     "outcome_sentence",
     "outcome_word",
     "parts",
+    "place",
+    "remarks",
     "review_reasons",
     "status_of",
+    "total",
 ]
 
 SYMBOLS = {Status.PASSED: "✓", Status.FAILED: "✗", Status.SKIPPED: "–", Status.ERROR: "?"}
@@ -66,47 +72,43 @@ _ISOLATION = {
 class Part:
     """The criteria of one part of the assignment, in the order of the rubric."""
 
-    key: str
-    """What their ids start with, e.g. `lora`."""
     title: str
     """Heading for people."""
     criteria: tuple[CriterionResult, ...]
     """The results."""
 
     @property
-    def possible(self) -> int:
-        """Points possible."""
-        return sum(result.points for result in self.criteria)
+    def points(self) -> str:
+        """Points certain so far and points possible, e.g. `8+? / 20`."""
+        certain = sum(result.earned or 0 for result in self.criteria)
+        more = "+?" if any(result.earned is None for result in self.criteria) else ""
+        return f"{certain}{more} / {sum(result.points for result in self.criteria)}"
 
-    @property
-    def earned(self) -> int:
-        """Points certain so far."""
-        return sum(result.earned or 0 for result in self.criteria)
 
-    @property
-    def open(self) -> bool:
-        """Whether a criterion still has no points."""
-        return any(result.earned is None for result in self.criteria)
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """A sentence that stands below a criterion."""
+
+    kind: str
+    """`measured` (of a passed one), `seen`, `skipped`, `try`, `note` or `by-hand`."""
+    label: str
+    """Word to put before it, without a colon; may be empty."""
+    text: str
+    """The sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """The measured numbers of one way of fine-tuning; None where a fact is absent or not a number."""
+    """The measured numbers of one way of fine-tuning."""
 
-    key: str
-    """`full`, `head`, `lora`, or what else was measured."""
     title: str
     """Name for people."""
     accuracy: float | None
-    """Share of held-out reviews classified rightly, 0 to 1."""
+    """Share of held-out reviews classified rightly, 0 to 1; None where it was not measured."""
     threshold: float | None
-    """The minimum accuracy, 0 to 1."""
-    trainable: int | None
-    """Number of trainable parameters when the training began."""
-    steps: int | None
-    """Optimizer steps."""
-    seconds: float | None
-    """CPU seconds of the training."""
+    """The minimum accuracy, 0 to 1; None where there is none."""
+    columns: Mapping[str, str]
+    """Heading -> number as text, `–` where a number is absent; `Accuracy` and `Minimum` among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +127,19 @@ class Reason:
         return ", ".join(ids) if len(ids) <= 4 else f"{', '.join(ids[:3])} and {len(ids) - 3} more"
 
 
+def needs_review(report: Report) -> bool:
+    """Whether the report has no final number."""
+    return report.score.total is None
+
+
+def total(report: Report) -> str:
+    """The final number and the possible one; `needs review` when there is no final one."""
+    return "needs review" if needs_review(report) else f"{report.score.total} / {report.score.possible}"
+
+
 def review_reasons(report: Report) -> tuple[Reason, ...]:
     """Why a report needs review: what concerns the whole first, then each different reason with all of its criteria."""
-    if report.score.total is not None:
+    if not needs_review(report):
         return ()
     unsettled = [r for r in report.score.criteria if r.earned is None and r.verdict.status is Status.ERROR]
     known = {f"{result.id}: {result.verdict.message}" for result in unsettled}
@@ -150,22 +162,35 @@ def status_of(result: CriterionResult) -> Status:
     return result.verdict.status
 
 
+def earned(result: CriterionResult) -> str:
+    """Points earned, `?` while they are open."""
+    return "?" if result.earned is None else str(result.earned)
+
+
+def remarks(result: CriterionResult) -> tuple[Remark, ...]:
+    """What stands below a criterion: what was seen, what to try, notes, and the reason for points set by hand."""
+    verdict = result.verdict
+    open_ = verdict.status in (Status.FAILED, Status.ERROR)
+    kind = {Status.PASSED: "measured", Status.SKIPPED: "skipped"}.get(verdict.status, "seen")
+    found = (
+        Remark(kind, "Seen" if verdict.status is Status.FAILED else "", verdict.message),
+        Remark("try", "Try", verdict.hint if open_ else ""),
+        *(Remark("note", "Note", notice.text) for notice in verdict.notices),
+        Remark("by-hand", "Points set by hand", result.override),
+    )
+    return tuple(remark for remark in found if remark.text)
+
+
 def parts(report: Report) -> tuple[Part, ...]:
     """The rubric by part: criteria are grouped by what stands before the `/` in their id."""
     groups: dict[str, list[CriterionResult]] = {}
     for result in report.score.criteria:
         groups.setdefault(result.id.partition("/")[0] if "/" in result.id else "", []).append(result)
-    return tuple(Part(key, part_title(report, key), tuple(results)) for key, results in groups.items())
+    return tuple(Part(_title(report, key), tuple(results)) for key, results in groups.items())
 
 
-def part_title(report: Report, key: str) -> str:
-    """Heading of a part of the rubric: the assignment's, else the key itself."""
-    return report.groups.get(key) or key.replace("-", " ").capitalize() or "Criteria"
-
-
-def needs_review(report: Report) -> bool:
-    """Whether the report has no final number."""
-    return report.score.total is None
+def _title(report: Report, group: str) -> str:
+    return report.groups.get(group) or group.replace("-", " ").capitalize() or "Criteria"
 
 
 def counts(report: Report) -> dict[Status, int]:
@@ -223,6 +248,11 @@ def failing_cells(report: Report) -> tuple[CellRun, ...]:
     return tuple(cell for cell in cells if cell.status in ("error", "killed"))
 
 
+def place(cell: int | None) -> str:
+    """Where in the notebook, for people: cells are counted from 1 at the top, text cells included."""
+    return "whole notebook" if cell is None else f"cell {cell + 1}"
+
+
 def isolation(mode: str) -> str:
     """How a run was isolated, as the end of the sentence `The notebook ran ...`."""
     return _ISOLATION.get(mode, f"in the mode “{mode}”")
@@ -233,46 +263,43 @@ def cpu_seconds(report: Report) -> float | None:
     return report.execution.usage.cpu_seconds if report.execution else None
 
 
+def duration(seconds: float | None) -> str:
+    """A time for people: `7.1 s`, `15 min 09 s`; a dash for None."""
+    if seconds is None:
+        return "–"
+    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+
+
 def methods(report: Report) -> tuple[Method, ...]:
     """The measured numbers per method, known ones first; whatever is not a finite number is left out."""
     found = report.metrics.get("methods")
     if not isinstance(found, Mapping):
         return ()
-    known = [key for key in report.groups if key in found]
-    keys = known + [key for key in found if key not in known]
-    return tuple(_method(report, str(key), found[key]) for key in keys if isinstance(found[key], Mapping))
+    keys = dict.fromkeys([*(key for key in report.groups if key in found), *found])
+    return tuple(_method(_title(report, str(key)), found[key]) for key in keys if isinstance(found[key], Mapping))
 
 
-def _method(report: Report, key: str, metrics: Mapping[str, Any]) -> Method:
-    trainable, steps = _number(metrics.get("trainable")), _number(metrics.get("steps"))
-    return Method(
-        key,
-        part_title(report, key),
-        _share(metrics.get("accuracy")),
-        _share(metrics.get("threshold")),
-        None if trainable is None else int(trainable),
-        None if steps is None else int(steps),
-        _number(metrics.get("seconds")),
+def _method(title: str, metrics: Mapping[str, Any]) -> Method:
+    numbers = {key: value for key, value in metrics.items() if _is_number(value)}
+    accuracy, threshold = (
+        value if value is not None and 0 <= value <= 1 else None
+        for value in (numbers.get("accuracy"), numbers.get("threshold"))
     )
+    columns = {
+        "Accuracy": "–" if accuracy is None else f"{accuracy:.3f}",
+        "Minimum": "–" if threshold is None else f"{threshold:.3f}",
+        "Trainable": f"{int(numbers['trainable']):,}" if "trainable" in numbers else "–",
+        "Steps": f"{int(numbers['steps']):,}" if "steps" in numbers else "–",
+        "CPU time": duration(numbers.get("seconds")),
+    }
+    return Method(title, accuracy, threshold, columns)
 
 
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return value
-
-
-def _share(value: object) -> float | None:
-    number = _number(value)
-    return number if number is not None and 0 <= number <= 1 else None
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def all_notices(report: Report) -> tuple[Notice, ...]:
     """Every notice of the report once, from intake to judging, without those that stand at a criterion."""
     execution = report.execution.notices if report.execution else ()
-    return tuple(dict.fromkeys(_chain((report.submission.notices, report.notices, execution))))
-
-
-def _chain(groups: Iterable[tuple[Notice, ...]]) -> Iterable[Notice]:
-    for group in groups:
-        yield from group
+    return tuple(dict.fromkeys((*report.submission.notices, *report.notices, *execution)))

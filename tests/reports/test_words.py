@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
+from rich.cells import cell_len
 
-from grader.records import CriterionResult, Notice, Outcome, Report, Status, Verdict
+from grader.records import CriterionResult, Notice, Outcome, Status, Verdict
 from grader.reports import (
     brief,
     class_html,
     class_table,
     for_student,
-    junit_xml,
     needs_review_csv,
     report_html,
     report_json,
@@ -28,41 +26,17 @@ from grader.reports import (
 from grader.reports.sanitize import line
 from grader.reports.view import headline, outcome_sentence, outcome_word, review_reasons, status_of
 from tests.reports import samples
-from tests.reports.test_reports import Shape
-
-WIDTH = 80
-
-
-def on_terminal(renderable: object) -> str:
-    out = io.StringIO()
-    Console(file=out, width=WIDTH).print(renderable)  # type: ignore[arg-type]
-    return out.getvalue()
-
-
-def flat(text: str) -> str:
-    """Words only: without the frame of a panel and the line breaks a format adds."""
-    return " ".join(re.sub(r"[│╭╮╰╯─\\`]", " ", text).split())
-
-
-def in_every_format(report: Report) -> dict[str, str]:
-    """What each format for one submission says, as words."""
-    return {
-        "html": flat(Shape(report_html(report)).text),
-        "student": flat(Shape(report_html(report, "student")).text),
-        "markdown": flat(report_markdown(report)),
-        "terminal": flat(on_terminal(submission_panel(report))),
-        "junit": flat(junit_xml([report])),
-    }
+from tests.reports.helpers import Shape, flat, in_every_format, printed
 
 
 @pytest.mark.parametrize("outcome", Outcome)
-def test_every_outcome_is_told_in_its_sentence(outcome: Outcome) -> None:
+def test_every_format_has_the_outcome(outcome: Outcome) -> None:
     report = replace(samples.perfect(), execution=samples.execution(outcome=outcome))
     assert outcome_sentence(report) == outcome.sentence
     for name, text in in_every_format(report).items():
         assert outcome.sentence in text.replace("&apos;", "'"), name
     assert json.loads(report_json(report))["execution"]["outcome"] == outcome.value
-    for text in (Shape(class_html([report])).text, flat(on_terminal(class_table([report])))):
+    for text in (Shape(class_html([report])).text, flat(printed(class_table([report])))):
         assert outcome_word(report)[:13] in text
 
 
@@ -72,7 +46,7 @@ def test_no_two_outcomes_read_the_same() -> None:
     assert len({outcome_sentence(report) for report in reports}) == len(Outcome)
 
 
-def test_points_set_by_hand_overrule_the_verdict_that_is_shown_and_give_their_reason() -> None:
+def test_points_set_by_hand_overrule_the_verdict() -> None:
     report = samples.group()
     (by_hand,) = (result for result in report.score.criteria if result.override)
     assert by_hand.verdict.status is Status.FAILED and status_of(by_hand) is Status.PASSED
@@ -88,7 +62,7 @@ def test_points_set_by_hand_overrule_the_verdict_that_is_shown_and_give_their_re
     assert status_of(lowered) is Status.FAILED
 
 
-def test_what_was_skipped_names_the_criterion_that_cost_the_points() -> None:
+def test_skipped_names_the_root_cause() -> None:
     report = samples.mistakes()
     skipped = [result for result in report.score.criteria if result.verdict.status is Status.SKIPPED]
     assert {result.id for result in skipped} == {"head/trained", "head/accuracy"}
@@ -99,7 +73,7 @@ def test_what_was_skipped_names_the_criterion_that_cost_the_points() -> None:
     assert json.loads(report_json(report))["score"]["criteria"][6]["verdict"]["because"] == "head/frozen"
 
 
-def test_a_reason_for_a_review_is_told_once_with_all_its_criteria() -> None:
+def test_review_reason_appears_once_with_its_criteria() -> None:
     whole = "The grader or its machine failed: the kernel could not be started"
     unseen = Verdict(Status.ERROR, "the kernel could not be started")
     report = replace(
@@ -113,32 +87,31 @@ def test_a_reason_for_a_review_is_told_once_with_all_its_criteria() -> None:
     for page in (report_html(report), class_html([report])):
         assert Shape(page).text.count("The grader or its machine failed") == 1
     assert needs_review_csv([report]).count("could not be started") == 1
-    assert "and 13 more: The grader or its machine failed" in flat(on_terminal(class_table([report])))
+    assert "and 13 more: The grader or its machine failed" in flat(printed(class_table([report])))
 
 
-def test_a_review_without_a_reason_still_shows_up() -> None:
+def test_review_without_a_reason_shows_up() -> None:
     score = replace(samples.score(), total=None)
     report = replace(samples.perfect(), score=score)
     assert "No reason was given." in needs_review_csv([report])
     assert "No reason was given." in Shape(class_html([report])).text
 
 
-def test_the_terminal_tells_a_student_that_a_person_will_look() -> None:
-    text = flat(on_terminal(submission_panel(for_student(samples.review()))))
+def test_terminal_announces_a_review_to_the_student() -> None:
+    text = flat(printed(submission_panel(for_student(samples.review()))))
     assert "A person has to look at a part of this submission" in text and "IndexError" not in text
 
 
 @pytest.mark.parametrize("name", samples.SAMPLES)
-def test_no_line_on_the_terminal_is_wider_than_the_terminal(name: str) -> None:
-    from rich.cells import cell_len
-
+@pytest.mark.parametrize("width", [40, 80])
+def test_no_line_is_wider_than_the_terminal(name: str, width: int) -> None:
     report = samples.SAMPLES[name]()
-    for text in (on_terminal(submission_panel(report)), on_terminal(class_table([report, *samples.a_class(12)]))):
-        assert max(cell_len(row) for row in text.split("\n")) <= WIDTH
+    for shown in (submission_panel(report), class_table([report, *samples.a_class(12)])):
+        assert max(cell_len(row) for row in printed(shown, width).split("\n")) <= width
 
 
-def test_no_symbol_of_the_class_table_is_cut_off() -> None:
-    text = on_terminal(class_table(samples.a_class(40)))
+def test_class_table_shows_every_symbol() -> None:
+    text = printed(class_table(samples.a_class(40)))
     for report in samples.a_class(40):
         assert line(report.submission.display_name)[:20] in text
     assert text.count("✓✓✓ ✓✓ ✓✓✓ ✓✓ ✓✓✗✓✓✓") >= 5
@@ -151,7 +124,7 @@ def test_pages_lead_to_each_other() -> None:
     assert "../../class.html" not in Shape(report_html(report, "student")).links
 
 
-def test_the_class_page_says_how_runs_ended_and_who_was_slowest() -> None:
+def test_class_page_counts_endings_and_slowest() -> None:
     reports = samples.a_class(30)
     summary = summarize(reports)
     assert summary.endings[0][0] == "completed" and sum(number for _, number in summary.endings) == 30
@@ -162,7 +135,7 @@ def test_the_class_page_says_how_runs_ended_and_who_was_slowest() -> None:
 
 
 @pytest.mark.parametrize("kind", ["not-in-roster", "ambiguous-name", "duplicate-student", "staff-anything"])
-def test_a_notice_for_staff_is_worth_a_look_and_hidden_from_the_student_wherever_it_stands(kind: str) -> None:
+def test_staff_notice_is_flagged_and_hidden_from_student(kind: str) -> None:
     notice = (Notice(kind, "Probably Oskar (20031)."),)
     report = samples.perfect()
     first = report.score.criteria[0]
@@ -176,10 +149,10 @@ def test_a_notice_for_staff_is_worth_a_look_and_hidden_from_the_student_wherever
     )
     assert report_json(report).count("20031") == 4
     assert "20031" not in report_json(for_student(report))
-    assert [why for _, why in summarize([report]).suspicious] == ["Probably Oskar (20031)."]
+    assert [entry.reasons[0].text for entry in summarize([report]).suspicious] == ["Probably Oskar (20031)."]
 
 
-def test_how_a_name_was_matched_is_told_to_staff_only_and_raises_no_suspicion() -> None:
+def test_name_match_is_for_staff_and_not_suspicious() -> None:
     report = replace(samples.perfect(), notices=(Notice("matched-by-name", "Matched to Oskar (20031)."),))
     assert "20031" in report_html(report) and "20031" not in report_html(report, "student")
     assert not summarize([report]).suspicious
@@ -199,18 +172,18 @@ def test_times_are_shown_to_the_minute(given: str, shown: str) -> None:
     assert f"handed in {shown}" in Shape(report_html(report)).text
 
 
-def test_a_long_class_scrolls_inside_its_card_with_names_and_headings_in_view() -> None:
+def test_long_class_scrolls_inside_its_card() -> None:
     short, long = (class_html(samples.a_class(size)) for size in (20, 60))
     assert '<div class="scroll"' in short and '<div class="scroll tall"' in long
     assert re.search(r"\.scroll \{ overflow-x: auto", long) and re.search(r"\.grid \.name \{ position: sticky", long)
 
 
-def test_a_student_reads_what_would_settle_a_review() -> None:
+def test_student_reads_the_hint_of_a_review() -> None:
     """The message of a review is for staff; its hint is for the student, wherever it is read."""
     verdict = Verdict(Status.ERROR, "the inside of the grader", "Train for three epochs.")
     score = samples.score({"lora/accuracy": verdict}, ("lora/accuracy: the inside of the grader",))
     report = for_student(replace(samples.perfect(), score=score))
-    for text in (report_markdown(report), report_html(report), flat(on_terminal(submission_panel(report)))):
+    for text in (report_markdown(report), report_html(report), flat(printed(submission_panel(report)))):
         assert "Train for three epochs." in text
         assert "the inside of the grader" not in text
 
@@ -232,16 +205,16 @@ def test_brief_reports_tell_a_class_the_same() -> None:
     assert class_html(short, ["Ebba"], "A class") == class_html(reports, ["Ebba"], "A class")
     assert scores_csv(short) == scores_csv(reports)
     assert needs_review_csv(short) == needs_review_csv(reports)
-    assert on_terminal(class_table(short)) == on_terminal(class_table(reports))
+    assert printed(class_table(short)) == printed(class_table(reports))
     assert "integrity" in str(short), "a notice for staff is kept"
     assert all(not cell.output and not cell.error for r in short if r.execution for cell in r.execution.cells)
     assert not any(report.adaptations or report.metrics for report in short)
     assert len(alike) < sum(len(report.score.criteria) for report in reports) / 4
 
 
-def test_a_terminal_shows_so_many_rows_of_a_large_class_and_says_where_the_others_are() -> None:
-    shown = on_terminal(class_table(samples.a_class(505)))
+def test_class_table_is_cut_at_500_rows() -> None:
+    shown = printed(class_table(samples.a_class(505)))
     assert "… and 5 more: all are in scores.csv and class.html." in shown
     assert "505 submissions" in shown
     assert shown.index("… and 5") - shown.index("Submission") > 500 * 20
-    assert "more: all" not in on_terminal(class_table(samples.a_class(500)))
+    assert "more: all" not in printed(class_table(samples.a_class(500)))
