@@ -5,18 +5,18 @@ Trusted. Torch runs in processes of its own, never in the one that imports this 
 
 from __future__ import annotations
 
-from grader.bundles.bundle import METHODS, Bundle, Threshold, load_bundle
-from grader.bundles.calibrate import calibrate
+from grader.bundles.bundle import Bundle, Calibration, load_bundle
+from grader.bundles.calibration import calibrate, calibrate_range
 from grader.bundles.heldout import DEFAULT_SECRET, HeldOut
 from grader.bundles.hf_cache import prepare_home
 
 __all__ = [
     "DEFAULT_SECRET",
-    "METHODS",
     "Bundle",
+    "Calibration",
     "HeldOut",
-    "Threshold",
     "calibrate",
+    "calibrate_range",
     "load_bundle",
     "prepare_home",
 ]

@@ -8,8 +8,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -20,8 +20,9 @@ from grader.errors import BundleError
 
 FORMAT: Final = 1
 MANIFEST: Final = "bundle.json"
+RUNS_FILE: Final = "calibration.jsonl"
+THRESHOLDS_FILE: Final = "thresholds.json"
 RANGE_FILE: Final = "calibrated-range.json"
-METHODS: Final = ("full", "head", "lora")
 MODEL_NAMES: Final = ("distilbert-base-uncased", "distilbert/distilbert-base-uncased")
 REQUIRED: Final = ("model/config.json", "train.csv", "eval.csv")
 _METRIC: Final = Path("metric/accuracy.py")
@@ -32,8 +33,8 @@ _SHIPPED: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Threshold:
-    """What a method's trained model must reach on the held-out reviews."""
+class Calibration:
+    """What a method's trained model must reach on the held-out reviews, and where right solutions were seen to reach it."""
 
     accuracy: float
     """Lowest accuracy that passes, 0 to 1."""
@@ -41,20 +42,12 @@ class Threshold:
     """Highest mean cross-entropy (in nats) that passes; None where it is not looked at."""
     false_fail: float | None = None
     """Estimated probability that a right solution misses; None where nobody measured."""
-
-    def passes(self, accuracy: float, loss: float) -> bool:
-        """Whether both measures are good enough; NaN never is."""
-        return accuracy >= self.accuracy and (self.loss is None or loss <= self.loss)
-
-
-@dataclass(frozen=True, slots=True)
-class CalibratedRange:
-    """Hyperparameters within which a right solution was seen to reach its threshold."""
-
-    max_lr: float
-    """Highest learning rate."""
-    min_lr_sum: float
-    """Least sum of the learning rates of all steps; 3 epochs of 2,000 reviews at the library's defaults have 0.019."""
+    seed_std: float = 0.0
+    """Standard deviation of the accuracy over seeds, of the noisiest right variant; 0 where nobody measured."""
+    max_lr: float | None = None
+    """Highest learning rate of the calibrated range; None where no range was calibrated."""
+    min_lr_sum: float = 0.0
+    """Least sum of the learning rates of all steps in that range; 3 epochs of 2,000 reviews at the library's defaults have 0.019."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +60,10 @@ class Bundle:
     """Short name, as reports show it."""
     manifest: Mapping[str, Any]
     """`bundle.json`, read-only, with defaults filled in."""
-    thresholds: Mapping[str, Threshold]
-    """Per method (`full`, `head`, `lora`); empty where accuracy cannot be judged without review."""
+    calibrations: Mapping[str, Calibration]
+    """Per method (`full`, `head`, `lora`); one that is missing cannot be judged by accuracy without review."""
+    linear_range: float
+    """How far below the minimum accuracy points fall linearly to none; 0 for a hard threshold."""
 
     @property
     def model_dir(self) -> Path:
@@ -105,49 +100,6 @@ class Bundle:
     def sizes(self) -> Mapping[int, int]:
         """Literal of the real DistilBERT -> literal of this model; empty for the real one."""
         return MappingProxyType({int(real): int(here) for real, here in self.manifest["sizes"].items()})
-
-    def minimum_accuracy(self, method: str) -> float | None:
-        """The lowest accuracy that passes for `full`, `head` or `lora`; None where nobody calibrated it."""
-        threshold = self.thresholds.get(method)
-        return threshold.accuracy if threshold else None
-
-    def maximum_loss(self, method: str) -> float | None:
-        """The highest held-out loss that passes for a method; None where the loss is not looked at."""
-        threshold = self.thresholds.get(method)
-        return threshold.loss if threshold else None
-
-    def seed_std(self, method: str) -> float:
-        """Standard deviation of a method's accuracy over seeds, of its noisiest variant; 0 where nobody measured."""
-        file = self.path / "thresholds.json"
-        entry = _read_object(file)["methods"].get(method, {}) if file.is_file() else {}
-        return max((float(run["accuracy"]["sd"]) for run in entry.get("runs", {}).values()), default=0.0)
-
-    @property
-    def linear_range(self) -> float:
-        """How far below the minimum accuracy points fall linearly to none; 0 for a hard threshold.
-
-        Raises BundleError where the manifest says something else than a number from 0 to 0.5.
-        """
-        width = self.manifest["linear_range"]
-        if isinstance(width, bool) or not isinstance(width, int | float) or not 0 <= width <= 0.5:
-            raise BundleError(f'{self.path / MANIFEST}: "linear_range" must be a number from 0 to 0.5, not {width!r}.')
-        return float(width)
-
-    @cached_property
-    def calibrated_ranges(self) -> Mapping[str, CalibratedRange]:
-        """Method -> its calibrated range; empty where none was calibrated. Raises BundleError for a damaged file."""
-        file = self.path / RANGE_FILE
-        if not file.is_file():
-            return MappingProxyType({})
-        try:
-            return MappingProxyType(
-                {
-                    method: CalibratedRange(float(entry["max_lr"]), float(entry["min_lr_sum"]))
-                    for method, entry in _read_object(file)["methods"].items()
-                }
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BundleError(f"{file}: every method needs max_lr and min_lr_sum; {error!r}") from error
 
     @cached_property
     def train_reviews(self) -> int:
@@ -216,7 +168,8 @@ def load_bundle(path: Path | None = None) -> Bundle:
     for name in REQUIRED:
         if not (path / name).is_file():
             raise BundleError(f"{path} is not a complete bundle: {name} is missing (see docs/bundles.md).")
-    return Bundle(path, manifest["name"], MappingProxyType(manifest), MappingProxyType(_read_thresholds(path)))
+    calibrations = MappingProxyType(_read_calibrations(path))
+    return Bundle(path, manifest["name"], MappingProxyType(manifest), calibrations, float(manifest["linear_range"]))
 
 
 def _shipped() -> Path:
@@ -256,6 +209,9 @@ def _complete(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
         **manifest,
     }
     filled["columns"] = {"text": "review", "label": "label", **filled.get("columns", {})}
+    width = filled["linear_range"]
+    if isinstance(width, bool) or not isinstance(width, int | float) or not 0 <= width <= 0.5:
+        raise BundleError(f'{path / MANIFEST}: "linear_range" must be a number from 0 to 0.5, not {width!r}.')
     source = filled["heldout"].get("source")
     match source:
         case "file" if not (path / filled["heldout"].get("path", "")).is_file():
@@ -269,18 +225,33 @@ def _complete(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
     raise BundleError(f'{path / MANIFEST}: heldout.source must be "file" or "generator", not {source!r}.')
 
 
-def _read_thresholds(path: Path) -> dict[str, Threshold]:
-    file = path / "thresholds.json"
+def _read_calibrations(path: Path) -> dict[str, Calibration]:
+    """The thresholds of thresholds.json with the ranges of calibrated-range.json; either file may be missing."""
+    calibrations = _by_method(path / THRESHOLDS_FILE, 'a number "accuracy"', _read_threshold)
+    ranges = _by_method(path / RANGE_FILE, "max_lr and min_lr_sum", _read_range)
+    return {method: replace(found, **ranges.get(method, {})) for method, found in calibrations.items()}
+
+
+def _by_method(file: Path, needed: str, read: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    """What `read` makes of each method's entry; empty without the file. Raises BundleError where an entry is malformed."""
     if not file.is_file():
         return {}
     content = _read_object(file)
     try:
-        return {
-            method: Threshold(float(entry["accuracy"]), entry.get("loss"), entry.get("false_fail"))
-            for method, entry in content["methods"].items()
-        }
+        return {method: read(entry) for method, entry in content["methods"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BundleError(f'{file}: every method needs a number "accuracy" (see docs/bundles.md); {error!r}') from error
+        raise BundleError(f"{file}: every method needs {needed} (see docs/bundles.md); {error!r}") from error
+
+
+def _read_threshold(entry: dict[str, Any]) -> Calibration:
+    variants = entry.get("runs", {}).values()
+    deviations = [float(variant["accuracy"]["sd"] or 0.0) for variant in variants]
+    accuracy, loss, false_fail = float(entry["accuracy"]), entry.get("loss"), entry.get("false_fail")
+    return Calibration(accuracy, loss, false_fail, seed_std=max(deviations, default=0.0))
+
+
+def _read_range(entry: dict[str, Any]) -> dict[str, float]:
+    return {name: float(entry[name]) for name in ("max_lr", "min_lr_sum")}
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -1,15 +1,17 @@
 """Trains the stand-in as a student would, and its broken variants, and prints what came out. Trusted; imports torch.
 
-Runs as its own process: `python -m grader.bundles.training BUNDLE`, with `HF_HOME` prepared, so the real names are loaded.
+Runs as its own process, with `HF_HOME` prepared, so the real names are loaded: `python -m grader.bundles.training BUNDLE JOB`. JOB
+is a JSON object: `secret` (what the held-out reviews are drawn from), `trainings` (objects of the fields of
+`grader.bundles.calibration.Training`) and `draws` (how many cheap models that learnt nothing).
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +51,17 @@ class LoRA(nn.Module):
 class Workbench:
     """The data in tokens, and one method after the other."""
 
-    def __init__(self, bundle: Bundle, secret: bytes, columns: int | None) -> None:
+    def __init__(self, bundle: Bundle, secret: bytes) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(NAME)
-        padded: dict[str, Any] = (
-            {"padding": True} if columns is None else {"padding": "max_length", "max_length": columns}
-        )
         files = {"train": str(bundle.train_csv), "eval": str(bundle.eval_csv)}
         data = datasets.load_dataset("csv", data_files=files)
-        self.data = data.map(lambda rows: self.tokenizer(rows["review"], truncation=True, **padded), batched=True)
+        self.data = data.map(lambda rows: self.tokenizer(rows["review"], padding=True, truncation=True), batched=True)
         self.heldout = bundle.heldout(secret)
         self.labels = np.array(self.heldout.labels)
 
-    def run(self, method: str, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
-        """Trains once; returns held-out accuracy, mean cross-entropy, the eval accuracy a student sees, CPU seconds."""
+    def run(self, training: dict[str, Any]) -> dict[str, Any]:
+        """Trains once; adds held-out accuracy, mean cross-entropy, the eval accuracy a student sees, CPU seconds."""
+        method, seed = training["method"], training["seed"]
         set_seed(seed)
         began = time.process_time()
         model = self.model(method)
@@ -78,9 +78,9 @@ class Workbench:
                 report_to=[],
                 disable_tqdm=True,
                 seed=seed,
-                learning_rate=settings["lr"],
-                num_train_epochs=settings["epochs"],
-                per_device_train_batch_size=settings["batch"],
+                learning_rate=training["lr"],
+                num_train_epochs=training["epochs"],
+                per_device_train_batch_size=training["batch"],
             )
             trainer = Trainer(
                 model=model,
@@ -97,20 +97,14 @@ class Workbench:
         seconds = time.process_time() - began
         accuracy, loss = measure(self.logits(model), self.labels)
         seen = [entry["eval_accuracy"] for entry in trainer.state.log_history if "eval_accuracy" in entry]
-        result = {"method": method, "seed": seed, **settings, "accuracy": round(accuracy, 4), "loss": round(loss, 4)}
+        result = {**training, "accuracy": round(accuracy, 4), "loss": round(loss, 4)}
         return {**result, "eval_accuracy": round(seen[-1], 4), "cpu_seconds": round(seconds, 1)}
 
     def model(self, method: str) -> Any:
-        """The model as a student sets it up for `full`, `head` or `lora`, `lora` by the library `peft`, or a broken variant."""
+        """The model as a student sets it up for `full`, `head` or `lora`, or a broken variant."""
         model = AutoModelForSequenceClassification.from_pretrained(NAME, num_labels=2)
         if method == "not-pretrained":
             return type(model)(model.config)
-        if method == "peft":
-            import peft  # beside the others it would cost every calibration its import
-
-            head, adapted = ["pre_classifier", "classifier"], ["q_lin", "v_lin"]
-            wanted = peft.LoraConfig(r=12, lora_alpha=24, target_modules=adapted, modules_to_save=head)
-            return peft.get_peft_model(model, wanted)
         if method.startswith(("head", "lora")):
             model.distilbert.requires_grad_(False)
         if method.startswith("lora"):
@@ -120,37 +114,31 @@ class Workbench:
                     setattr(block.attention, name, LoRA(getattr(block.attention, name), initial=initial))
         return model
 
+    def tokens(self, texts: Sequence[str]) -> Iterator[Any]:
+        """The texts in batches of a hundred, each padded to its own longest."""
+        for first in range(0, len(texts), 100):
+            batch = list(texts[first : first + 100])
+            yield self.tokenizer(batch, padding=True, truncation=True, return_tensors="pt")
+
     def logits(self, model: Any) -> NDArray[np.float32]:
         """Logits (reviews, 2) of the held-out reviews."""
         model.eval()
-        rows = []
         with torch.inference_mode():
-            for first in range(0, len(self.labels), 100):
-                batch = self.tokenizer(
-                    list(self.heldout.texts[first : first + 100]), padding=True, truncation=True, return_tensors="pt"
-                )
-                rows.append(model(**batch).logits.numpy())
-        return np.concatenate(rows)
+            return np.concatenate([model(**batch).logits.numpy() for batch in self.tokens(self.heldout.texts)])
 
-    def cheap_draws(self, count: int) -> list[dict[str, Any]]:
+    def cheap_draws(self, count: int) -> Iterator[dict[str, Any]]:
         """Draws `count` models that learnt nothing real: untrained (so nothing trainable), and heads on shuffled labels.
 
         The body is the same in all of them, so its features are computed once.
         """
-        model = self.model("head").eval()
-        train = self.data["train"]
-        summaries = {}
-        for name, texts in (("train", list(train["review"])), ("heldout", list(self.heldout.texts))):
-            rows = []
-            with torch.inference_mode():
-                for first in range(0, len(texts), 100):
-                    batch = self.tokenizer(
-                        texts[first : first + 100], padding=True, truncation=True, return_tensors="pt"
-                    )
-                    rows.append(model.distilbert(**batch).last_hidden_state[:, 0])
-            summaries[name] = torch.cat(rows).clone()
+        model, train = self.model("head").eval(), self.data["train"]
+        with torch.inference_mode():
+            features, heldout = (
+                torch.cat([model.distilbert(**batch).last_hidden_state[:, 0] for batch in self.tokens(texts)])
+                for texts in (train["review"], self.heldout.texts)
+            )
+        features = features.clone()  # of an inference tensor nothing can be learnt
         labels = torch.tensor(train["label"])
-        results = []
         for seed in range(count):
             for method in ("untrained", "head-shuffled"):
                 set_seed(seed)
@@ -160,12 +148,11 @@ class Workbench:
                     nn.init.normal_(layer.weight, std=model.config.initializer_range)
                     nn.init.zeros_(layer.bias)
                 if method == "head-shuffled":
-                    _train_head(head, summaries["train"], labels[torch.randperm(len(labels))])
+                    _train_head(head, features, labels[torch.randperm(len(labels))])
                 head.eval()
                 with torch.inference_mode():
-                    accuracy, loss = measure(head(summaries["heldout"]).numpy(), self.labels)
-                results.append({"method": method, "seed": seed, "accuracy": round(accuracy, 4), "loss": round(loss, 4)})
-        return results
+                    accuracy, loss = measure(head(heldout).numpy(), self.labels)
+                yield {"method": method, "seed": seed, "accuracy": round(accuracy, 4), "loss": round(loss, 4)}
 
 
 def measure(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
@@ -191,37 +178,18 @@ def _train_head(head: nn.Sequential, features: Tensor, labels: Tensor) -> None:
         optimizer.step()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints one JSON object per run."""
-    parser = argparse.ArgumentParser(prog="python -m grader.bundles.training", description=__doc__)
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("--secret", default="calibration", help="what the held-out reviews are drawn from")
-    parser.add_argument("--methods", default="full,head,lora")
-    parser.add_argument("--seeds", default="0")
-    parser.add_argument("--lr", type=float, default=5e-5)
-    parser.add_argument("--epochs", type=float, default=3)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument(
-        "--settings", help="lr:epochs:batch of several trainings, with commas; instead of the three above"
-    )
-    parser.add_argument("--columns", type=int, help="pad every review to this many tokens")
-    parser.add_argument("--draws", type=int, default=0, help="cheap draws of models that learnt nothing")
-    options = parser.parse_args(arguments)
+def main() -> None:
+    """Prints one JSON object per model."""
+    bundle, job = Path(sys.argv[1]), json.loads(sys.argv[2])
     torch.set_num_threads(1)
     datasets.disable_progress_bars()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     padding.install()
-    bench = Workbench(load_bundle(options.bundle), options.secret.encode(), options.columns)
-    chosen = [{"lr": options.lr, "epochs": options.epochs, "batch": options.batch}]
-    if options.settings:
-        rows = [entry.split(":") for entry in options.settings.split(",")]
-        chosen = [{"lr": float(lr), "epochs": float(epochs), "batch": int(batch)} for lr, epochs, batch in rows]
-    for settings in chosen:
-        for seed in filter(None, options.seeds.split(",")):
-            for method in filter(None, options.methods.split(",")):
-                print(json.dumps(bench.run(method, int(seed), settings)), flush=True)
-    for result in bench.cheap_draws(options.draws) if options.draws else ():
+    bench = Workbench(load_bundle(bundle), job["secret"].encode())
+    for training in job["trainings"]:
+        print(json.dumps(bench.run(training)), flush=True)
+    for result in bench.cheap_draws(job["draws"]) if job["draws"] else ():
         print(json.dumps(result), flush=True)
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from grader.bundles import calibrate as calibrate_bundle
-from grader.bundles import load_bundle
-from grader.bundles.calibrated_range import calibrate_range
+from grader.bundles import calibrate_range, load_bundle
 from grader.cli.common import bar, console, machine
 from grader.cli.options import input_path
 
@@ -38,11 +37,11 @@ def verify(folder: Path | None) -> int:
     "--seeds", type=click.IntRange(1), default=30, show_default=True, metavar="N", help="Trainings per method."
 )
 @click.option(
-    "--window", type=click.IntRange(1), metavar="N",
+    "--range", "grid_seeds", type=click.IntRange(1), metavar="N",
     help="Keep the thresholds, and train N times at each of 16 other choices of learning rate, epochs and batch size: a miss"
-    " outside the window where right solutions pass then needs review and costs nothing.",
+    " outside the range where right solutions pass then needs review and costs nothing.",
 )  # fmt: skip
-def calibrate(folder: Path, seeds: int, window: int | None) -> int:
+def calibrate(folder: Path, seeds: int, grid_seeds: int | None) -> int:
     """Measure the thresholds of a bundle by training with many seeds."""
     found = load_bundle(folder)
     with bar(unit=False) as progress:
@@ -51,12 +50,12 @@ def calibrate(folder: Path, seeds: int, window: int | None) -> int:
         def on_progress(what: str, share: float) -> None:
             progress.update(task, description=what, completed=share)
 
-        if window is not None:
-            found = calibrate_range(found, range(window), progress=on_progress)
+        if grid_seeds is not None:
+            found = calibrate_range(found, range(grid_seeds), workers=machine()[0], progress=on_progress)
         else:
             found = calibrate_bundle(found, range(seeds), workers=machine()[0], progress=on_progress)
     console.print(f"Bundle {found.name} ({found.digest[:12]}) in {found.path}", soft_wrap=True)
-    for method, threshold in found.thresholds.items():
-        chance = "unknown" if threshold.false_fail is None else f"{threshold.false_fail:.1e}"
-        console.print(f"  {method}: minimum accuracy {threshold.accuracy:.2f}, probability of a false fail {chance}")
+    for method, calibration in found.calibrations.items():
+        chance = "unknown" if calibration.false_fail is None else f"{calibration.false_fail:.1e}"
+        console.print(f"  {method}: minimum accuracy {calibration.accuracy:.2f}, probability of a false fail {chance}")
     return 0

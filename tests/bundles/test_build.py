@@ -30,7 +30,7 @@ def test_the_same_seed_builds_the_same_bytes(tmp_path: Path, standin: Bundle) ->
     assert other.manifest["files"]["train.csv"] != first.manifest["files"]["train.csv"]
     first.verify()
     # Thresholds belong to the model they were calibrated on, so this one has none.
-    assert first.thresholds == {}
+    assert first.calibrations == {}
     assert shares[-1] == 1.0
     assert {path.name for path in tmp_path.iterdir()} == {"first", "second", "other"}
     assert first.sizes == standin.sizes

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from grader.bundles import DEFAULT_SECRET, METHODS, Bundle, Threshold, load_bundle
+from grader.bundles import DEFAULT_SECRET, Bundle, Calibration, load_bundle
 from grader.bundles.bundle import hash_files
 from grader.errors import BundleError
 
@@ -22,7 +22,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_the_shipped_bundle_is_whole_and_small(standin: Bundle) -> None:
     standin.verify()
     assert sum(file.stat().st_size for file in standin.path.rglob("*") if file.is_file()) < 1_000_000
-    assert set(standin.thresholds) == set(METHODS)
+    assert set(standin.calibrations) == {"full", "head", "lora"}
 
 
 def test_the_shipped_reviews_have_the_columns_of_the_course(standin: Bundle) -> None:
@@ -85,7 +85,7 @@ def test_a_bundle_by_hand_needs_little(handwritten: Path, standin: Bundle) -> No
     bundle.verify()
     assert (bundle.name, bundle.sizes, bundle.metric) == ("mine", {}, standin.metric)
     assert bundle.model_names == ("distilbert-base-uncased", "distilbert/distilbert-base-uncased")
-    assert bundle.minimum_accuracy("full") is None
+    assert bundle.calibrations == {}
     assert bundle.heldout(b"not used").texts == ("Lovely, really.", "Dull.")
     assert bundle.heldout(b"not used").labels == (1, 0)
     before = bundle.digest
@@ -97,19 +97,16 @@ def test_thresholds_by_hand(handwritten: Path) -> None:
     content = {"methods": {"full": {"accuracy": 0.8}, "head": {"accuracy": 0.7, "loss": 0.6}}}
     (handwritten / "thresholds.json").write_text(json.dumps(content))
     bundle = load_bundle(handwritten)
-    assert bundle.thresholds["full"] == Threshold(0.8)
-    assert (bundle.minimum_accuracy("head"), bundle.maximum_loss("head")) == (0.7, 0.6)
-    assert (bundle.minimum_accuracy("lora"), bundle.maximum_loss("full")) == (None, None)
+    assert bundle.calibrations == {"full": Calibration(0.8), "head": Calibration(0.7, loss=0.6)}
 
 
-def test_a_threshold_looks_at_both_measures_and_nan_never_passes() -> None:
-    threshold = Threshold(0.8, loss=0.5)
-    assert threshold.passes(0.8, 0.5)
-    assert not threshold.passes(0.79, 0.1)
-    assert not threshold.passes(0.9, 0.51)
-    assert not threshold.passes(float("nan"), 0.1)
-    assert not threshold.passes(0.9, float("nan"))
-    assert Threshold(0.8).passes(0.9, 99.0)
+def test_a_range_by_hand_belongs_to_its_threshold(handwritten: Path) -> None:
+    methods = {"full": {"accuracy": 0.8, "runs": {"a": {"accuracy": {"sd": 0.02}}, "b": {"accuracy": {"sd": None}}}}}
+    (handwritten / "thresholds.json").write_text(json.dumps({"methods": methods}))
+    limits = {"full": {"max_lr": 1e-3, "min_lr_sum": 0.01}, "head": {"max_lr": 1e-3, "min_lr_sum": 0.01}}
+    (handwritten / "calibrated-range.json").write_text(json.dumps({"methods": limits}))
+    found = load_bundle(handwritten).calibrations
+    assert found == {"full": Calibration(0.8, seed_std=0.02, max_lr=1e-3, min_lr_sum=0.01)}
 
 
 @pytest.mark.parametrize(
@@ -124,6 +121,13 @@ def test_a_threshold_looks_at_both_measures_and_nan_never_passes() -> None:
         ("heldout.csv", None, "no held-out reviews"),
         ("model/config.json", None, "model/config.json is missing"),
         ("train.csv", None, "train.csv is missing"),
+        ("bundle.json", '{"format": 1, "linear_range": -0.1}', "from 0 to 0.5, not -0.1"),
+        ("bundle.json", '{"format": 1, "linear_range": 0.6}', "from 0 to 0.5, not 0.6"),
+        ("bundle.json", '{"format": 1, "linear_range": "0.1"}', "from 0 to 0.5, not '0.1'"),
+        ("bundle.json", '{"format": 1, "linear_range": true}', "from 0 to 0.5, not True"),
+        ("calibrated-range.json", '{"methods": {"full": {"max_lr": 1}}}', "needs max_lr and min_lr_sum"),
+        ("calibrated-range.json", '{"methods": []}', "needs max_lr and min_lr_sum"),
+        ("thresholds.json", "{}", 'needs a number "accuracy"'),
         ("thresholds.json", '{"methods": {"full": {}}}', 'needs a number "accuracy"'),
         ("thresholds.json", '{"methods": {"full": {"accuracy": "high"}}}', 'needs a number "accuracy"'),
     ],

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from grader.assignments import load_assignment
-from grader.assignments.finetuning.base import JudgeFacts, digest, read_checkpoint
+from grader.assignments.finetuning.facts import JudgeFacts, digest, read_checkpoint
+from grader.bundles import Calibration
 from grader.inside import agent
 from grader.inside.distilbert import BLOCKS, layout
 from grader.inside.witness import Witness
@@ -115,7 +116,7 @@ def tiny_checkpoint(folder: Path) -> JudgeFacts:
         largest={name: float(np.abs(array).max(initial=0.0)) for name, array in tensors.items()},
         texts=("the film was good", "a bad plot"),
         labels=(1, 0),
-        thresholds=dict.fromkeys(("full", "head", "lora"), 0.0),
+        calibrations=dict.fromkeys(("full", "head", "lora"), Calibration(0.0)),
     )
 
 

@@ -1,6 +1,5 @@
 """Minimum accuracy: what costs points, what a person has to look at, and what nobody gets away with."""
 
-import json
 import math
 from dataclasses import replace
 
@@ -9,11 +8,9 @@ import pytest
 
 from grader.assignments.finetuning import ASSIGNMENT
 from grader.assignments.finetuning.accuracy import SAMPLE, SAMPLE_Z, judge_accuracy
-from grader.assignments.finetuning.base import Calibration, JudgeFacts
+from grader.assignments.finetuning.facts import JudgeFacts
 from grader.assignments.finetuning.runs import MAX_RUNS, read_runs
-from grader.bundles import load_bundle
-from grader.bundles.calibrated_range import derive_range
-from grader.errors import BundleError
+from grader.bundles import Calibration
 from grader.grading.fingerprint import question_digest
 from grader.inside import witness
 from grader.records import Attempt, Observation, Status, Verdict
@@ -22,10 +19,10 @@ from grader.rubric.questions import Draw, Question
 
 REVIEWS = 2000
 LABELS = tuple(int(i % 2) for i in range(REVIEWS))
-CALIBRATION = Calibration(seed_std=0.01, max_lr=1e-3, min_lr_sum=0.0125)
+CALIBRATION = Calibration(0.76, seed_std=0.01, max_lr=1e-3, min_lr_sum=0.0125)
 FACTS = JudgeFacts(
     dim=16, digests=frozenset(), largest={}, texts=(), labels=LABELS,
-    thresholds=dict.fromkeys(("full", "head", "lora"), 0.76), calibrations=dict.fromkeys(("full", "head", "lora"), CALIBRATION),
+    calibrations=dict.fromkeys(("full", "head", "lora"), CALIBRATION),
 )  # fmt: skip
 STRUCTURE = {"head/frozen": Verdict(Status.PASSED, ""), "head/trained": Verdict(Status.PASSED, "")}
 USUAL = {"steps": 750, "peak_rate": 5e-5, "lr_sum": 0.019, "optimizer": "AdamW"}
@@ -149,8 +146,7 @@ def test_a_further_run_that_cannot_be_read_settles_nothing(broken):
 
 
 def ranged(width):
-    calibrations = dict.fromkeys(("full", "head", "lora"), replace(CALIBRATION, linear_range=width))
-    return replace(FACTS, calibrations=calibrations)
+    return replace(FACTS, linear_range=width)
 
 
 def test_points_fall_linearly_where_the_bundle_says_so():
@@ -176,25 +172,14 @@ def test_a_share_earns_whole_points_and_never_all():
     assert {c.id: c.earned for c in skipped.criteria}["head/accuracy"] == 0
 
 
-@pytest.mark.parametrize("width", [-0.1, 0.6, "0.1", True])
-def test_a_linear_range_that_makes_no_sense_is_refused(width):
-    bundle = load_bundle()
-    with pytest.raises(BundleError, match="linear_range"):
-        _ = replace(bundle, manifest={**bundle.manifest, "linear_range": width}).linear_range
-    assert replace(bundle, manifest={**bundle.manifest, "linear_range": 0.05}).linear_range == 0.05
-
-
 def test_a_bundle_without_a_range_judges_by_the_threshold():
-    bare = JudgeFacts(**{name: getattr(FACTS, name) for name in JudgeFacts.__slots__ if name != "calibrations"})
+    bare = replace(FACTS, calibrations={"head": Calibration(0.76)})
     assert verdict(0.60, facts=bare, steps=250, lr_sum=0.0063).status is Status.FAILED
     assert verdict(0.77, facts=bare).status is Status.PASSED
 
 
 def test_the_loss_is_judged_where_the_bundle_has_one():
-    strict = {"head": Calibration(loss=0.5, seed_std=0.01)}
-    facts = JudgeFacts(
-        **{name: getattr(FACTS, name) for name in JudgeFacts.__slots__ if name != "calibrations"}, calibrations=strict
-    )
+    facts = replace(FACTS, calibrations={"head": Calibration(0.76, loss=0.5, seed_std=0.01)})
     assert verdict(0.9, facts=facts, margin=3.0).status is Status.PASSED
     high = verdict(0.9, facts=facts, margin=0.01)  # a mean loss of almost ln 2
     assert high.status is Status.FAILED
@@ -204,22 +189,6 @@ def test_the_loss_is_judged_where_the_bundle_has_one():
 def test_logits_that_are_malformed_never_pass():
     assert verdict(0.9, logits=np.full((REVIEWS, 2), np.nan, np.float32)).status is Status.FAILED
     assert verdict(0.9, logits=[[0.0, 1.0]]).status is Status.FAILED
-
-
-def test_the_shipped_ranges_follow_from_the_shipped_runs():
-    bundle = load_bundle()
-    shipped = json.loads((bundle.path / "calibrated-range.json").read_text(encoding="utf-8"))
-    known = [json.loads(line) for line in (bundle.path / "calibration.jsonl").read_text(encoding="utf-8").splitlines()]
-    for method, shipped_range in shipped["methods"].items():
-        assert derive_range(method, [*known, *shipped["runs"]], bundle) == shipped_range
-        assert bundle.calibrated_ranges[method].min_lr_sum == shipped_range["min_lr_sum"]
-
-
-def test_a_range_that_does_not_hold_the_defaults_is_refused():
-    bundle = load_bundle()
-    runs = [{"method": "head", "lr": 5e-5, "epochs": 3, "batch": 8, "accuracy": 0.5}]
-    with pytest.raises(BundleError, match="defaults"):
-        derive_range("head", runs, bundle)
 
 
 # ---------------------------------------------------------------- a sample first
@@ -295,9 +264,9 @@ def test_a_sample_settles_at_a_distance_of_its_own_noise():
 
 
 def test_a_sample_settles_no_mean_loss_and_needs_no_minimum():
-    strict = drawn(replace(MANY, calibrations={"head": Calibration(loss=0.5, seed_std=0.01)}))
+    strict = drawn(replace(MANY, calibrations={"head": Calibration(0.76, loss=0.5, seed_std=0.01)}))
     assert strict.followup.wanted(answered(strict, 0.99))
-    free = drawn(replace(MANY, thresholds={}))
+    free = drawn(replace(MANY, calibrations={}))
     assert not free.followup.wanted(answered(free, 0.10))
 
 

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     print(f"Bundle {bundle.name} ({bundle.digest[:12]}) in {bundle.path}")
-    if not bundle.thresholds:
+    if not bundle.calibrations:
         print("It has no thresholds yet: run `grader bundle calibrate` on it.")
     return 0
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from grader.bundles.bundle import FORMAT, MODEL_NAMES, Bundle, hash_files, load_bundle, seal
-from grader.bundles.calibrate import machine_kind
+from grader.bundles.calibration import machine_kind
 from grader.bundles.process import Progress, run_module, silent
 from grader.bundles.reviews import Review, draw_balanced
 from grader.errors import BundleError, UsageError

@@ -6,6 +6,6 @@ The order of the imports is the order of the rubric: a criterion may only build 
 from __future__ import annotations
 
 from grader.assignments.finetuning import counting, full, head, layers, lora_layer, lora_model  # noqa: F401
-from grader.assignments.finetuning.base import ASSIGNMENT
+from grader.assignments.finetuning.rubric import ASSIGNMENT
 
 __all__ = ["ASSIGNMENT"]

@@ -17,8 +17,10 @@ from statistics import fmean
 
 import numpy as np
 
-from grader.assignments.finetuning.base import ASSIGNMENT, Calibration, JudgeFacts
+from grader.assignments.finetuning.facts import JudgeFacts
+from grader.assignments.finetuning.rubric import ASSIGNMENT
 from grader.assignments.finetuning.runs import TrainingRun, assign, read_runs, runs_by_method
+from grader.bundles import Calibration
 from grader.records import Observation, Status, Verdict
 from grader.rubric.compare import failed, passed, skipped
 from grader.rubric.questions import Draw, Followup, Question
@@ -79,11 +81,11 @@ def _is_inconclusive(asked: Question, seen: Observation) -> bool:
 
 def is_conclusive(method: str, run: TrainingRun, facts: JudgeFacts) -> bool:
     """Whether more held-out reviews could not change a method's verdict: all were asked, or its accuracy is high above the minimum."""
-    threshold = facts.thresholds.get(method)
-    if run.accuracy is None or threshold is None or run.reviews >= len(facts.labels):
+    calibration = facts.calibrations.get(method)
+    if run.accuracy is None or calibration is None or run.reviews >= len(facts.labels):
         return True
-    judged_by_loss = facts.calibrations.get(method, Calibration()).loss is not None
-    return not judged_by_loss and run.accuracy >= threshold + SAMPLE_Z * review_noise(threshold, run.reviews)
+    clearly = calibration.accuracy + SAMPLE_Z * review_noise(calibration.accuracy, run.reviews)
+    return calibration.loss is None and run.accuracy >= clearly
 
 
 def run_for(method: str, asked: Question, seen: Observation) -> TrainingRun | None:
@@ -103,24 +105,24 @@ def judge_accuracy(
     if run is None:
         return skipped(root, NO_RUN)
     facts: JudgeFacts = asked.secret["facts"]
-    threshold = facts.thresholds.get(method)
+    calibration = facts.calibrations.get(method)
     if run.accuracy is None or run.loss is None:
         return failed(
             f"No accuracy could be measured: {run.problem}.",
             "Train the model that `from_pretrained` gives, or one that is called like it.",
         )
-    if threshold is None:
+    if calibration is None:
         return Verdict(
             Status.ERROR,
             f"Accuracy {run.accuracy:.3f}, but this bundle has no calibrated threshold to compare it with.",
         )
+    threshold = calibration.accuracy
     if not is_conclusive(method, run, facts):
         return Verdict(
             Status.ERROR,
             f"Accuracy {run.accuracy:.3f} on {run.reviews} of {len(facts.labels)} held-out reviews, with {threshold:.2f} as the"
             " minimum: that is too close for so few, so the submission has to be run again.",
         )
-    calibration = facts.calibrations.get(method, Calibration())
     measured = f"Accuracy {run.accuracy:.3f} on {run.reviews} held-out reviews after {run.steps} steps"
     measured += f"; at least {threshold:.2f} is needed"
     loss_too_high = calibration.loss is not None and not run.loss <= calibration.loss
@@ -148,7 +150,7 @@ def judge_accuracy(
         f"{measured}.",
         "Does the loss go down? Look at the learning rate, the number of epochs, and whether the labels reach the model.",
     )
-    return miss if loss_too_high else in_linear_range(miss, reached, threshold, calibration.linear_range)
+    return miss if loss_too_high else in_linear_range(miss, reached, threshold, facts.linear_range)
 
 
 def other_seeds(method: str, asked: Question, seen: Observation) -> list[float]:
@@ -208,5 +210,5 @@ def noise_band(threshold: float, reviews: int, seed_std: float) -> float:
 
 
 def review_noise(accuracy: float, reviews: int) -> float:
-    """Calibration deviation of an accuracy over draws of so many reviews (binomial)."""
+    """Standard deviation of an accuracy over draws of so many reviews (binomial)."""
     return math.sqrt(accuracy * (1 - accuracy) / reviews)

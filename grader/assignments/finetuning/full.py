@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from grader.assignments.finetuning.accuracy import NO_RUN, judge_accuracy, run_for
-from grader.assignments.finetuning.base import ASSIGNMENT, BLOCKS
+from grader.assignments.finetuning.facts import BLOCKS
+from grader.assignments.finetuning.rubric import ASSIGNMENT
 from grader.records import Observation, Verdict
 from grader.rubric.compare import failed, passed
 from grader.rubric.questions import Question

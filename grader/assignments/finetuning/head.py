@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grader.assignments.finetuning.accuracy import NO_RUN, judge_accuracy, run_for
-from grader.assignments.finetuning.base import ASSIGNMENT
+from grader.assignments.finetuning.rubric import ASSIGNMENT
 from grader.assignments.finetuning.runs import HEAD_TENSORS
 from grader.records import Observation, Verdict
 from grader.rubric.compare import failed, passed, skipped

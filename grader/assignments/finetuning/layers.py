@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from grader.assignments.finetuning.base import ASSIGNMENT, QV_LAYERS
+from grader.assignments.finetuning.facts import QV_LAYERS
+from grader.assignments.finetuning.rubric import ASSIGNMENT
 from grader.records import Observation, Verdict
 from grader.rubric.compare import failed, passed
 from grader.rubric.questions import Draw, Question

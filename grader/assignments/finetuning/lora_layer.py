@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from grader.assignments.finetuning.base import ASSIGNMENT
 from grader.assignments.finetuning.lora_case import Case, ask_lora
+from grader.assignments.finetuning.rubric import ASSIGNMENT
 from grader.records import Observation, Verdict
 from grader.rubric.compare import close, failed, passed, skipped
 from grader.rubric.questions import Draw, Question

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from grader.assignments.finetuning.accuracy import NO_RUN, judge_accuracy, run_for
-from grader.assignments.finetuning.base import ASSIGNMENT, QV_LAYERS
+from grader.assignments.finetuning.facts import QV_LAYERS
+from grader.assignments.finetuning.rubric import ASSIGNMENT
 from grader.records import Observation, Status, Verdict
 from grader.rubric.compare import failed, passed, skipped
 from grader.rubric.questions import Question

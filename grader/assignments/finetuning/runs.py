@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from grader.assignments.finetuning.base import METHODS, QV_LAYERS, JudgeFacts
+from grader.assignments.finetuning.facts import METHODS, QV_LAYERS, JudgeFacts
 from grader.records import Attempt, Observation
 from grader.rubric.questions import Question
 
@@ -302,7 +302,7 @@ def summarise(question: Question, seen: Observation) -> dict[str, Any]:
         method: {
             "accuracy": run.accuracy,
             "reviews": run.reviews,
-            "threshold": facts.thresholds.get(method),
+            "threshold": facts.calibrations[method].accuracy if method in facts.calibrations else None,
             "trainable": run.trainable,
             "steps": run.steps,
             "seconds": round(run.seconds, 1),
