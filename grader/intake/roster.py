@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +23,6 @@ _NAME = ("student", "name", "student name", "full name", "display name", "displa
 _LAST = ("lastname", "last name", "last_name")
 _FIRST = ("firstname", "first name", "first_name")
 _LOGIN = ("sis login id", "login_id", "login", "username")
-_SIS = ("sis user id", "sis_user_id")
 _SECTION = ("section", "sections")
 _GROUP = ("group_name", "group name", "group")
 _TITLE = re.compile(r"(?P<title>.*\S)\s+\((?P<id>[0-9]+)\)", re.DOTALL)
@@ -56,8 +54,6 @@ class RosterEntry:
     """Name as the file writes it, e.g. `Svensson, Åsa`."""
     sis_login: str = ""
     """SIS login id; empty when the export has none."""
-    sis_id: str = ""
-    """SIS user id; empty when the export has none."""
     section: str = ""
     """Section, or several joined by Canvas."""
     group: str = ""
@@ -81,8 +77,10 @@ class Roster:
     """Header cells that Canvas needs to recognise a student, e.g. `Student, ID, Section`; empty for a plain list."""
     assignments: tuple[AssignmentColumn, ...] = ()
     """The gradebook's assignment columns."""
-    notices: tuple[Notice, ...] = field(default=())
+    notices: tuple[Notice, ...] = ()
     """Rows that were left out, and why."""
+    data: bytes = field(default=b"", repr=False, compare=False)
+    """The file as it was read, to be kept with a run: a pipe can be read only once."""
 
     @cached_property
     def by_id(self) -> dict[str, RosterEntry]:
@@ -119,12 +117,13 @@ def read_roster(path: Path, groups: Path | None = None) -> Roster:
 
     `,` `;` and tab as separators, BOM, decimal comma, the rows `Manual Posting` and `Points Possible`, the formula
     guard `="…"` and missing SIS columns are understood. `groups` is a file with the columns `canvas_user_id` and
-    `group_name`. Raises UsageError when a file cannot be read or lacks the columns, naming those that it has.
+    `group_name`. Each file is read once, so that it may be a pipe. Raises UsageError when one cannot be read or lacks the
+    columns, naming those that it has.
     """
-    roster = _read(path)
+    roster = _parsed(path)
     if groups is None:
         return roster
-    of = {entry.id: entry.group for entry in _read(groups, need_group=True).entries}
+    of = {entry.id: entry.group for entry in _parsed(groups, need_group=True).entries}
     return replace(roster, entries=tuple(replace(e, group=of.get(e.id, e.group)) for e in roster.entries))
 
 
@@ -144,15 +143,13 @@ def unguarded(cell: str) -> str:
     return cell
 
 
-def _read(path: Path, *, need_group: bool = False) -> Roster:
-    rows = _rows(path)
+def _parsed(path: Path, *, need_group: bool = False) -> Roster:
+    data = _read(path)
+    rows = _rows(path, data)
     header = [printable(cell) for cell in rows[0]]
-    columns = {cell.casefold(): i for i, cell in reversed(list(enumerate(header)))}
-    at = _Columns(columns)
-    id_at, name_at = at.first(_ID), at.first(_NAME)
-    last_at, first_at = at.first(_LAST), at.first(_FIRST)
-    group_at = at.first(_GROUP)
-    if id_at is None or (name_at is None and last_at is None) or (need_group and group_at is None):
+    columns = [cell.casefold() for cell in header]
+    has_name = any(name in columns for name in (*_NAME, *_LAST))
+    if not has_name or not set(columns) & set(_ID) or (need_group and not set(columns) & set(_GROUP)):
         has = f"{path} has the columns {', '.join(header[:12]) or '(none)'}"
         if need_group:
             raise UsageError(f"{has}; a list of groups needs `canvas_user_id`, `name` and `group_name`")
@@ -160,76 +157,74 @@ def _read(path: Path, *, need_group: bool = False) -> Roster:
             f"{has}; a class list needs `ID` and `Student` (or `id` and `name`). "
             "In Canvas: Grades → Export → Export Entire Gradebook."
         )
-    section_at = at.first(_SECTION)
-    identity = _identity_columns(header, section_at)
+    identity = _identity_columns(columns)
     entries: dict[str, RosterEntry] = {}
     notices: list[Notice] = []
     points: list[str] = []
-    for number_of_row, row in enumerate(rows[1:], 2):
+    for row_number, row in enumerate(rows[1:], 2):
         cells = [*row, *[""] * (len(header) - len(row))]
         if "points possible" in cells[0].casefold():
             points = points or cells
             continue
-        student = printable(unguarded(cells[id_at])).removeprefix("Participant ")
-        if last_at is not None and name_at is None:
-            name = ", ".join(part for part in (_text(cells, last_at), _text(cells, first_at)) if part)
-        else:
-            name = _text(cells, name_at)
-        if not student and not name:
+        entry = _entry(columns, cells, identity)
+        if not entry.id and not entry.name:
             continue  # the row of "Manual Posting", or separators only
-        if re.fullmatch(r"[0-9]+([.,][0-9]+)?[eE]\+?[0-9]+", student):
+        if re.fullmatch(r"[0-9]+([.,][0-9]+)?[eE]\+?[0-9]+", entry.id):
             raise UsageError(
-                f"{path}, row {number_of_row}: the id {student} was shortened by a spreadsheet program; "
+                f"{path}, row {row_number}: the id {entry.id} was shortened by a spreadsheet program; "
                 "export the gradebook again and do not save it from there"
             )
-        if not _STUDENT_ID.fullmatch(student):
-            text = f"Row {number_of_row} of the class list ({name}) has no usable id and was left out."
+        if not _STUDENT_ID.fullmatch(entry.id):
+            text = f"Row {row_number} of the class list ({entry.name}) has no usable id and was left out."
             notices.append(Notice("roster-row", text))
-            continue
-        entry = RosterEntry(
-            id=student,
-            name=name or student,
-            sis_login=_text(cells, at.first(_LOGIN)),
-            sis_id=_text(cells, at.first(_SIS)),
-            section=_text(cells, section_at),
-            group=_text(cells, group_at),
-            identity=tuple(cells[i] for i in identity),
-        )
-        if student in entries:
-            text = f"Row {number_of_row} of the class list repeats the id {student} ({name}); the first row counts."
+        elif entry.id in entries:
+            text = f"Row {row_number} of the class list repeats the id {entry.id} ({entry.name}); the first row counts."
             notices.append(Notice("roster-row", text))
-            continue
-        entries[student] = entry
+        else:
+            entries[entry.id] = entry if entry.name else replace(entry, name=entry.id)
     if not entries:
         raise UsageError(f"{path} has the columns of a class list but no row with an id")
     return Roster(
         entries=tuple(entries.values()),
         identity_header=tuple(header[i] for i in identity),
-        assignments=_assignments(header, points, section_at),
+        assignments=_assignments(header, points, identity),
         notices=tuple(notices),
+        data=data,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Columns:
-    at: dict[str, int]
+def _entry(columns: list[str], cells: list[str], identity: list[int]) -> RosterEntry:
+    def text(names: tuple[str, ...]) -> str:
+        at = next((columns.index(name) for name in names if name in columns), None)
+        return "" if at is None else printable(unguarded(cells[at].strip()))
 
-    def first(self, names: Iterable[str]) -> int | None:
-        return next((self.at[name] for name in names if name in self.at), None)
+    return RosterEntry(
+        id=text(_ID).removeprefix("Participant "),
+        name=text(_NAME) or ", ".join(part for part in (text(_LAST), text(_FIRST)) if part),
+        sis_login=text(_LOGIN),
+        section=text(_SECTION),
+        group=text(_GROUP),
+        identity=tuple(cells[i] for i in identity),
+    )
 
 
-def _rows(path: Path) -> list[list[str]]:
+def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            raw = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read the class list {path}: {error.strerror}") from error
-    if len(raw) > _MAX_BYTES:
+            data = file.read(_MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"cannot read the class list {path}: {reason}") from error
+    if len(data) > _MAX_BYTES:
         raise UsageError(f"{path} is too large for a class list")
+    return data
+
+
+def _rows(path: Path, data: bytes) -> list[list[str]]:
     try:
-        text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError:
-        text = raw.decode("cp1252", "replace")  # saved again by a spreadsheet program
+        text = data.decode("cp1252", "replace")  # saved again by a spreadsheet program
     if "\0" in text:
         raise UsageError(f"{path} is not a CSV file; a class list is Canvas's gradebook export (Grades → Export)")
     text = re.sub(r"\A\s*sep=.\r?\n", "", text)
@@ -249,26 +244,21 @@ def _rows(path: Path) -> list[list[str]]:
     return best
 
 
-def _identity_columns(header: list[str], section_at: int | None) -> list[int]:
+def _identity_columns(columns: list[str]) -> list[int]:
     """Choose the columns that Canvas's importer insists on; none when the file is no gradebook export."""
-    lower = [cell.casefold() for cell in header]
-    start = 3 if lower[:3] == ["lastname", "firstname", "id"] else 2 if lower[:2] == ["student", "id"] else 0
-    if not start or section_at is None:
+    start = 3 if columns[:3] == ["lastname", "firstname", "id"] else 2 if columns[:2] == ["student", "id"] else 0
+    if not start or "section" not in columns:
         return []
     # Canvas takes the SIS columns only as this pair; without them the id alone joins.
-    sis = [lower.index(name) for name in ("sis user id", "sis login id") if name in lower]
-    return [*range(start), *(sis if len(sis) == 2 else []), section_at]
+    sis = [columns.index(name) for name in ("sis user id", "sis login id") if name in columns]
+    return [*range(start), *(sis if len(sis) == 2 else []), columns.index("section")]
 
 
-def _assignments(header: list[str], points: list[str], section_at: int | None) -> tuple[AssignmentColumn, ...]:
+def _assignments(header: list[str], points: list[str], identity: list[int]) -> tuple[AssignmentColumn, ...]:
     found = []
     for i, cell in enumerate(header):
         match = _TITLE.fullmatch(cell)
         possible = points[i] if i < len(points) else ""
-        if match and i > (section_at or 0) and "read only" not in possible.casefold():
+        if match and i > max(identity, default=0) and "read only" not in possible.casefold():
             found.append(AssignmentColumn(cell, match["title"], match["id"], number(possible)))
     return tuple(found)
-
-
-def _text(cells: list[str], at: int | None) -> str:
-    return "" if at is None else printable(unguarded(cells[at].strip()))
