@@ -131,9 +131,9 @@ def _grade(
     roster: Roster | None,
 ) -> int:
     """Take in, run, judge and report; the run directory is ours meanwhile."""
-    if options.roster:
-        write_atomically(directory.root / "roster.csv", options.roster.read_bytes())
-    asked = _asked(options, info, directory)
+    if roster is not None:
+        write_atomically(directory.root / "roster.csv", roster.data)
+    asked = _asked(options, info, directory, roster)
     before = read_index(directory, asked)
     now = Index(directory, asked, mark_sources(options.sources, directory.root / "intake"))
     submissions = _submissions(options, roster, before, now)
@@ -186,14 +186,14 @@ def _secret(path: Path | None) -> bytes | None:
     return secret
 
 
-def _asked(options: SimpleNamespace, info: RunInfo, directory: RunDirectory) -> str:
+def _asked(options: SimpleNamespace, info: RunInfo, directory: RunDirectory, roster: Roster | None) -> str:
     """Digest of what a run is asked for and of what it runs on, files of submissions and code excepted."""
-    files = [*_starters(), *([options.roster] if options.roster else [])]
+    files = [*(path.read_bytes() for path in _starters()), *([roster.data] if roster is not None else [])]
     return digest_of(
         {
             "info": serialization.dumps(info),
             "sources": serialization.dumps([str(source.resolve()) for source in options.sources]),
-            "files": serialization.dumps([hashlib.sha256(file.read_bytes()).hexdigest() for file in files]),
+            "files": serialization.dumps([hashlib.sha256(data).hexdigest() for data in files]),
             "versions": digest_of(versions()),
             "python": sys.executable,
             "secret": hashlib.sha256(directory.secret()).hexdigest(),

@@ -175,23 +175,24 @@ def walk(root: Path, skip: Path) -> Iterator[Path]:
 
     A folder that is or holds `skip` is not entered.
     """
+    base = root.resolve()
+    hidden = {root / own.relative_to(base) for own in (skip, *skip.parents) if base in own.parents}
     pending = [(root, True)]
     while pending:
         path, is_folder = pending.pop()
-        children = _children(path, skip) if is_folder else []
+        children = _children(path) if is_folder else []
         if not children and path != root:
             yield path
-        pending += reversed(children)
+        pending += (child for child in reversed(children) if child[0] not in hidden)
 
 
-def _children(folder: Path, skip: Path) -> list[tuple[Path, bool]]:
+def _children(folder: Path) -> list[tuple[Path, bool]]:
     """List a folder, sorted; True for folders. Empty when it cannot be listed."""
     try:
         with os.scandir(folder) as listing:
             children = [(Path(child), child.is_dir(follow_symlinks=False)) for child in listing]
     except OSError:
         return []
-    children = [child for child in children if not child[1] or child[0].resolve() not in (skip, *skip.parents)]
     return sorted(children, key=lambda child: repaired(child[0].name))
 
 
