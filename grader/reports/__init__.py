@@ -3,22 +3,18 @@
 Trusted code over hostile text. `for_student` decides what a student may see; every renderer then shows what it is given.
 """
 
-from grader.reports.audience import PRIVATE_KINDS, Audience, for_student
+from grader.reports.audience import Audience, for_student
 from grader.reports.brief import brief
 from grader.reports.csv_tables import needs_review_csv, scores_csv
 from grader.reports.html import class_html, report_html
-from grader.reports.json_report import SCHEMA_ID, report_json, report_schema
+from grader.reports.json_report import report_json, report_schema
 from grader.reports.junit import junit_xml
 from grader.reports.markdown import report_markdown
-from grader.reports.summary import ClassSummary, CriterionShare, summarize
+from grader.reports.summary import summarize
 from grader.reports.terminal import class_table, submission_panel
 
 __all__ = [
-    "PRIVATE_KINDS",
-    "SCHEMA_ID",
     "Audience",
-    "ClassSummary",
-    "CriterionShare",
     "brief",
     "class_html",
     "class_table",
