@@ -18,7 +18,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,10 @@ from bench.measure import machine
 from grader import serialization
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
+from grader.cli.main import main as main_of_grader
 from grader.grading.pipeline import Grader, RunContext, single_submission
-from grader.runs.engines import Order, Session
-from grader.runs.engines.worker import Brought
+from grader.records import SubmissionRun
+from grader.runs.engines import Job, LocalEngine, Session
 
 ROOT = Path(__file__).parents[1]
 SECRET = b"a secret of benches"
@@ -36,26 +36,21 @@ RECORDED = "GRADER_BENCH_RECORDED"
 TOY = ("def add(a, b):\n    return a + b", "def shout(text):\n    return text.upper()", "print(add(1, 2))")
 
 
-class Replay(cf.Executor):
-    """Brings the same recorded result for every submission, at once."""
+def replay() -> int:
+    """Be the grader's command line, with the recorded result for every submission, at once, in place of its boxes."""
+    recorded = serialization.loads(Path(os.environ[RECORDED]).read_text(encoding="utf-8"), SubmissionRun)
 
-    def __init__(self) -> None:
-        self.brought = Brought(**json.loads(Path(os.environ[RECORDED]).read_text(encoding="utf-8")))
-
-    def submit(self, *_arguments: Any, **_names: Any) -> cf.Future[Any]:
-        future: cf.Future[Any] = cf.Future()
-        future.set_result(self.brought)
+    def submit(_job: Job) -> cf.Future[SubmissionRun]:
+        future: cf.Future[SubmissionRun] = cf.Future()
+        future.set_result(recorded)
         return future
 
-
-class ReplayEngine:
-    """An engine without workers: `--executor bench.scale:ReplayEngine`."""
-
-    name = "a recorded execution (replayed, nothing was run)"
-
     @contextlib.contextmanager
-    def open(self, _order: Order) -> Iterator[Session]:
-        yield Session(Replay(), 8)
+    def opened(*_given: Any) -> Iterator[Session]:
+        yield Session(submit, 8)
+
+    LocalEngine.open = opened
+    return main_of_grader(sys.argv[2:])
 
 
 def notebook(assignment: str) -> dict[str, Any]:
@@ -74,13 +69,8 @@ def record(assignment: str, name: str, folder: Path) -> Path:
     context = RunContext.create(load_assignment(name), load_bundle(None), SECRET)
     with Grader(context) as grader:
         result = asyncio.run(grader.run(submission, data))
-    parts = (
-        serialization.dumps(result.notebook),
-        serialization.dumps(result.execution),
-        serialization.dumps(result.evidence),
-    )
     target = folder / "recorded.json"
-    target.write_text(json.dumps(asdict(Brought(*parts, result.fault, 1.0, "bench"))), encoding="utf-8")
+    target.write_text(serialization.dumps(result), encoding="utf-8")
     return target
 
 
@@ -98,7 +88,7 @@ def timed(*arguments: str) -> tuple[float, float]:
     """Wall seconds and peak memory (MB) of a command of the grader, in a process of its own."""
     with tempfile.TemporaryFile() as out:
         began = time.monotonic()
-        command = [sys.executable, "-m", "grader.cli.main", *arguments]
+        command = [sys.executable, "-m", "bench.scale", "--replay", *arguments]
         pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=[
             (os.POSIX_SPAWN_DUP2, out.fileno(), 1), (os.POSIX_SPAWN_DUP2, out.fileno(), 2),
         ])  # fmt: skip
@@ -126,18 +116,20 @@ def main() -> None:
         print(f"{'submissions':>12} {'first run s':>12} {'ms each':>9} {'peak MB':>8} {'resume s':>9} {'peak MB':>8}")
         for size in (int(part) for part in options.sizes.split(",")):
             source, run = hand_in(folder / f"in{size}", options.assignment, size), folder / f"run{size}"
-            grade = ["grade", str(source), "--out", str(run), "--assignment", name, "--executor"]
-            grade += ["bench.scale:ReplayEngine", "--secret-file", str(folder / "secret")]
+            grade = ["grade", str(source), "--out", str(run), "--assignment", name]
+            grade += ["--secret-file", str(folder / "secret")]
             first, peak = timed(*grade)
             again, peak_again = timed(*grade)
             each = 1000 * first / size
             print(f"{size:12} {first:12.1f} {each:9.1f} {peak:8.0f} {again:9.1f} {peak_again:8.0f}", flush=True)
         size = options.rejudge
         source, run = hand_in(folder / "in", options.assignment, size), folder / "run"
-        timed("grade", str(source), "--out", str(run), "--assignment", name, "--executor", "bench.scale:ReplayEngine")
+        timed("grade", str(source), "--out", str(run), "--assignment", name)
         seconds, peak = timed("rejudge", str(run))
         print(f"rejudge of {size}: {seconds:.1f} s, peak {peak:.0f} MB")
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--replay"]:
+        sys.exit(replay())
     main()

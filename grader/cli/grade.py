@@ -6,7 +6,6 @@ import hashlib
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +18,7 @@ from grader.assignments import load_assignment
 from grader.bundles import load_bundle
 from grader.cli.common import console, finish, limits_of, machine, stderr
 from grader.cli.options import assignment_options, input_path, limit_options, output_folder
-from grader.cli.progress import ClassProgress, stage_folder
+from grader.cli.progress import ClassProgress
 from grader.errors import UsageError
 from grader.grading.context import RunContext, load_context
 from grader.grading.fingerprint import digest_of, versions
@@ -27,9 +26,9 @@ from grader.intake import Intake, Roster, read_roster, take_in
 from grader.records import Submission
 from grader.reports.sanitize import line
 from grader.rubric.assignment import Assignment
-from grader.runs.batch import Setting, order_for, run_batch, workers_for
+from grader.runs.batch import run_batch, slots_for
 from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo, write_atomically
-from grader.runs.engines import Engine, Job, Order, choose_engine
+from grader.runs.engines import Engine, choose_engine
 from grader.runs.hold import hold
 from grader.runs.index import Index, mark_sources, publish_changed, read_index
 from grader.runs.plan import Plan, Wish, make_plan
@@ -56,7 +55,7 @@ __all__ = ["grade"]
     default="local",
     show_default=True,
     metavar="ENGINE",
-    help="Where to run: local[:N], dask:ADDRESS, slurm:PROFILE.yaml, MODULE:FACTORY (docs/clusters.md).",
+    help="Where to run: local[:N], dask:ADDRESS, slurm:PROFILE.yaml (docs/clusters.md).",
 )
 @click.option(
     "--tls",
@@ -146,17 +145,12 @@ def _grade(
         plan = make_plan(directory, context, submissions, wish)
     _say_plan(submissions, plan, verbose=options.verbose)
     if jobs := plan.jobs:
-        setting = Setting(
-            info.assignment,
-            info.bundle_path,
-            directory.secret(),
-            info.sandbox,
-            limits_of(options.cpu_seconds, options.memory_gib),
-        )
         slots = _side_by_side(options, context)
         engine = _engine(options, min(slots, len(jobs)))
+        limits = limits_of(options.cpu_seconds, options.memory_gib)
         started = time.monotonic()
-        _run_shown(directory, order_for(context, setting), jobs, engine, slots)
+        with ClassProgress(len(jobs), slots, stderr) as progress:
+            run_batch(directory, context, limits, jobs, engine, progress, progress.stopping)
         console.print(f"Ran {len(jobs)} submissions in {_minutes(time.monotonic() - started)} on {engine.name}.")
     with stderr.status("judging and writing reports"):
         now.finished = now.finished or (wish == Wish() and directory.finished(submissions))
@@ -167,11 +161,11 @@ def _grade(
 def _side_by_side(options: SimpleNamespace, context: RunContext) -> int:
     if options.workers:
         return int(options.workers)
-    return workers_for(*machine(), context.bundle.model_bytes)
+    return slots_for(*machine(), context.bundle.model_bytes)
 
 
-def _engine(options: SimpleNamespace, workers: int) -> Engine:
-    return choose_engine(options.executor, workers=workers, tls=options.tls, insecure_tcp=options.insecure_tcp)
+def _engine(options: SimpleNamespace, slots: int) -> Engine:
+    return choose_engine(options.executor, slots=slots, tls=options.tls, insecure_tcp=options.insecure_tcp)
 
 
 def _secret(path: Path | None) -> bytes | None:
@@ -241,13 +235,6 @@ def _say_plan(submissions: Sequence[Submission], plan: Plan, *, verbose: bool) -
     if verbose or plan.cached or plan.left or any("again" in why for why in plan.reasons.values()):
         sentence = line(plan.sentence(names=verbose))
         console.print(f"{sentence}." if sentence else "Nothing to run.", markup=False, soft_wrap=True)
-
-
-def _run_shown(directory: RunDirectory, order: Order, jobs: Sequence[Job], engine: Engine, slots: int) -> None:
-    with stage_folder(directory.root) as stages:
-        told = replace(order, stages=stages)
-        with ClassProgress(len(jobs), slots, stages, stderr) as progress:
-            run_batch(directory, told, jobs, engine, progress, progress.stopping)
 
 
 def _minutes(seconds: float) -> str:

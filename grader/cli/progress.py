@@ -1,16 +1,12 @@
 """How far a class is, on standard error: a line per running submission with its stage, and when all will be done. Trusted.
 
-Workers leave their stage in a small file (see `grader.runs.engines.worker.stage_teller`); what cannot be read is not shown, and nothing
-that is shown here is ever needed. Without a terminal there is one plain line per finished submission.
+Without a terminal there is one plain line per finished submission.
 """
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -19,10 +15,9 @@ from rich.text import Text
 from grader.reports.sanitize import line
 from grader.runs.batch import Event
 
-__all__ = ["ClassProgress", "seconds_left", "stage_folder", "words_for"]
+__all__ = ["ClassProgress", "seconds_left", "words_for"]
 
 _SHOWN = 16
-_STAGE_BYTES = 80
 
 
 def seconds_left(finished: Sequence[float], running: Sequence[float], waiting: int, slots: int) -> float | None:
@@ -46,29 +41,14 @@ def words_for(seconds: float | None) -> str:
     return f"about {round(seconds / 60)} min left" if seconds < 5400 else f"about {seconds / 3600:.1f} h left"
 
 
-@contextlib.contextmanager
-def stage_folder(run: Path) -> Iterator[str]:
-    """A folder that workers leave their stages in, beside the run's files; empty text where none can be made."""
-    folder = (run / ".stages").resolve()
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-    try:
-        folder.mkdir()
-    except OSError:  # e.g. a full disk: the run itself says so when it matters
-        yield ""
-        return
-    try:
-        yield str(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 class ClassProgress:
     """Follows the events of a batch; a context manager while it shows them."""
 
-    def __init__(self, total: int, slots: int, stages: str, console: Console) -> None:
-        """`total` submissions, `slots` side by side, stages in the folder `stages`, shown on `console`."""
-        self._total, self._slots, self._stages, self._console = total, max(1, slots), stages, console
+    def __init__(self, total: int, slots: int, console: Console) -> None:
+        """`total` submissions, `slots` side by side, shown on `console`."""
+        self._total, self._slots, self._console = total, max(1, slots), console
         self._running: dict[str, tuple[str, float]] = {}
+        self._stages: dict[str, str] = {}
         self._finished: list[float] = []
         self._count = 0
         self._live: Live | None = None
@@ -91,7 +71,11 @@ class ClassProgress:
         if event.kind == "started":
             self._running[event.submission.id] = (name, time.monotonic())
             return
+        if event.kind == "stage":
+            self._stages[event.submission.id] = line(event.detail, 24)
+            return
         self._running.pop(event.submission.id, None)
+        self._stages.pop(event.submission.id, None)
         self._count += 1
         if event.seconds > 0:
             self._finished.append(event.seconds)
@@ -129,11 +113,5 @@ class ClassProgress:
         return Group(*rows)
 
     def stage(self, submission_id: str) -> str:
-        """Where a running submission is, as its worker said last."""
-        if not self._stages:
-            return "running"
-        try:
-            with (Path(self._stages) / submission_id).open("rb") as file:
-                return line(file.read(_STAGE_BYTES).decode("utf-8", "replace"), 24) or "starting"
-        except OSError:
-            return "waiting"
+        """The stage that a running submission has reached."""
+        return self._stages.get(submission_id, "starting")

@@ -1,42 +1,31 @@
-"""Many submissions: worker processes run them, the coordinator alone records what they bring.
+"""Many submissions: an engine runs them, the coordinator alone records what they bring.
 
-The pump speaks `concurrent.futures.Executor` and keeps a bounded window in flight, so that an engine for a cluster only has
-to supply an executor. What is finished stays finished: a submission whose content key has not changed is not run again.
+A bounded number is in flight at a time. What is finished stays finished: a submission whose content key has not changed is not
+run again.
 """
 
 from __future__ import annotations
 
 import concurrent.futures as cf
 import contextlib
-import functools
-import secrets
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from grader import serialization
-from grader.errors import EngineError, InfrastructureError
+from grader.errors import EngineError
 from grader.grading.context import RunContext
-from grader.records import Evidence, Execution, Notebook, Submission
+from grader.records import Submission, SubmissionRun
 from grader.runs.directory import Done, RunDirectory
-from grader.runs.engines.contract import Engine
-from grader.runs.engines.worker import Brought, Job, Order, Setting, identity, serve
-from grader.runs.plan import jobs_for, load_job
+from grader.runs.engines.contract import Batch, Engine, Job, Session, WorkerLostError
+from grader.runs.plan import load_job
+from grader.sandbox.contract import Limits
 
-__all__ = [
-    "Event",
-    "Job",
-    "Setting",
-    "jobs_for",
-    "order_for",
-    "pump",
-    "run_batch",
-    "workers_for",
-]
+__all__ = ["Event", "run_batch", "slots_for"]
 
-T = TypeVar("T")
 _GIB = 1 << 30
 _LOSSES = 3
 
@@ -46,199 +35,159 @@ class Event:
     """Something a progress display can tell."""
 
     kind: str
-    """`cached` (nothing to do), `started`, `finished`, `fault` (ours: will be run again next time)."""
+    """`started`, `stage` (it has reached `detail`), `finished` or `fault` (ours: it will be run again next time)."""
     submission: Submission
     """Which submission."""
     seconds: float = 0.0
     """Wall seconds it took, when finished."""
     detail: str = ""
-    """Why it is a fault, or why it is run again."""
+    """The stage it has reached, or why it is a fault."""
 
 
-class NotSentError(Exception):
-    """The workers had broken down before an item was sent to them: it is not to blame."""
+OnEvent = Callable[[Event], None]
 
 
-def workers_for(cores: int, memory_bytes: int, model_bytes: int = 0) -> int:
+def slots_for(cores: int, memory_bytes: int, model_bytes: int = 0) -> int:
     """How many submissions to run side by side: one per core, as far as the memory that is available goes.
 
-    A worker with its zygote and a kernel that trains takes 0.65 GiB (docs/benchmarks.md) and is given 1 GiB. On top come twelve
-    times the model: weights, gradients and Adam's two moments of the one that is trained, and, of three methods, what the
-    notebook keeps, the witness's copies, and room for one that is made anew. Everything else has 1 GiB.
+    A kernel that trains takes 0.65 GiB (docs/benchmarks.md) and is given 1 GiB. On top come twelve times the model: weights,
+    gradients and Adam's two moments of the one that is trained, and, of three methods, what the notebook keeps, the witness's
+    copies, and room for one that is made anew. Everything else has 1 GiB.
     """
     return max(1, min(cores, (memory_bytes - _GIB) // (_GIB + 12 * model_bytes)))
 
 
-def pump(
-    executor: cf.Executor, function: Callable[[T], Any], items: Iterable[T], window: int
-) -> Iterator[tuple[T, Any, BaseException | None]]:
-    """Yield (item, result, error) as they complete, never more than `window` in flight; every future is dropped when read."""
-    waiting = iter(items)
-    live: dict[cf.Future[Any], T] = {}
-    exhausted = False
-    while True:
-        while not exhausted and len(live) < window:
-            try:
-                item = next(waiting)
-            except StopIteration:
-                exhausted = True
-                break
-            try:
-                live[executor.submit(function, item)] = item
-            except cf.BrokenExecutor as error:
-                exhausted = True  # no engine is left to give work to; the caller decides what becomes of the rest
-                yield item, None, NotSentError(str(error))
-        if not live:
-            return
-        done, _ = cf.wait(live, return_when=cf.FIRST_COMPLETED)
-        while done:
-            future = done.pop()
-            item = live.pop(future)
-            failure = cf.CancelledError() if future.cancelled() else future.exception()
-            result = None if failure is not None else future.result()
-            del future
-            yield item, result, failure
-
-
-def order_for(context: RunContext, setting: Setting) -> Order:
-    """Make the order that workers serve: the setting, and what they have to be. Raises BundleError for a damaged bundle."""
-    return Order(setting, identity(context), secrets.token_hex(8))
-
-
 def run_batch(
     run: RunDirectory,
-    order: Order,
+    context: RunContext,
+    limits: Limits,
     jobs: Sequence[Job],
     engine: Engine,
-    on_event: Callable[[Event], None] = lambda _event: None,
+    on_event: OnEvent = lambda _event: None,
     on_stop: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run jobs on an engine's workers and record each as it completes.
+    """Run jobs on an engine and record each as it completes.
 
-    A worker that dies (out of memory, killed) is replaced; a submission that loses its worker three times, the third time
-    running alone, is recorded as our fault, never as a zero. Ctrl-C once calls `on_stop`, lets running submissions finish (if any)
-    and then raises KeyboardInterrupt, twice stops at once; what is recorded stays. Raises EngineError when no fit worker is
-    to be had.
+    A submission that loses its worker is run again; one that loses it three times, the third time running alone, is recorded as
+    our fault, never as a zero. `on_event` is called for every event; for stages from other threads than this one. Ctrl-C once calls
+    `on_stop`, lets running submissions finish (if any) and then raises KeyboardInterrupt, twice stops at once; what is recorded
+    stays. Raises EngineError or SandboxError when nothing can be run.
     """
-    waiting = list(jobs)
-    losses: dict[str, int] = {}
+    known = {job.submission.id: job.submission for job in jobs}
+
+    def on_stage(submission_id: str, stage: str) -> None:
+        on_event(Event("stage", known[submission_id], detail=stage))
+
     with _gentle_stop(on_stop) as stop:
-        while waiting and not stop.wished:
-            # who was there when workers were lost may be the cause, or only have run beside it: alone it will show
-            suspects = [job for job in waiting if losses.get(job.submission.id, 0) == _LOSSES - 1]
-            others = [job for job in waiting if losses.get(job.submission.id, 0) < _LOSSES - 1]
-            again = _round(run, order, others or suspects, engine, losses, stop, on_event, alone=not others)
-            waiting = [*again, *suspects] if others else again
-        if stop.wished:
+        with engine.open(Batch(run.info(), context, limits), on_stage) as session:
+            _Rounds(run, session, jobs, stop, on_event).run_all()
+        if stop.requested:
             raise KeyboardInterrupt
 
 
 class _Stop:
-    """What Ctrl-C wishes."""
+    """What Ctrl-C asks for."""
 
-    wished = False
+    requested = False
     """True after the first one: nothing new is begun."""
     running = False
-    """True while submissions are with workers; else there is nothing to finish, and the first Ctrl-C is the last."""
+    """True while submissions run; else there is nothing to finish, and the first Ctrl-C is the last."""
 
 
 @contextlib.contextmanager
 def _gentle_stop(on_stop: Callable[[], None]) -> Iterator[_Stop]:
-    """Turn the first Ctrl-C into a wish; the second is the usual KeyboardInterrupt."""
+    """Turn the first Ctrl-C into a request; the second is the usual KeyboardInterrupt."""
     stop = _Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
     before = signal.getsignal(signal.SIGINT)
 
-    def wish(_signum: int, _frame: Any) -> None:
-        stop.wished = True
+    def request(_signum: int, _frame: Any) -> None:
+        stop.requested = True
         signal.signal(signal.SIGINT, before)
         if not stop.running:
             raise KeyboardInterrupt
         on_stop()
 
-    signal.signal(signal.SIGINT, wish)
+    signal.signal(signal.SIGINT, request)
     try:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def _round(
-    run: RunDirectory,
-    order: Order,
-    jobs: Sequence[Job],
-    engine: Engine,
-    losses: dict[str, int],
-    stop: _Stop,
-    on_event: Callable[[Event], None],
-    *,
-    alone: bool,
-) -> list[Job]:
-    """Run jobs on one set of workers until it is done or broken, `alone` one at a time; returns what has to be run again."""
-    lost: dict[str, tuple[Job, BaseException]] = {}
-    started: set[str] = set()
-    work = functools.partial(serve, order)
-    with engine.open(order) as session:
-        left = len(jobs)
-        for job, result, error in pump(
-            session.executor, work, _announce(run, jobs, started, stop, on_event), 1 if alone else session.window
-        ):
-            left -= 1
-            session.expect(left)
-            if error is None:
-                _record(run, job, result, on_event)
-            elif isinstance(error, EngineError):
-                raise error
-            elif isinstance(error, NotSentError):
-                started.discard(job.submission.id)
-            elif isinstance(error, cf.BrokenExecutor | cf.CancelledError | InfrastructureError):
-                lost[job.submission.id] = (job, error)
-            else:
-                _record_fault(run, job, f"{type(error).__name__}: {error}", on_event)
-        stop.running = False
-    if not started and not stop.wished:
-        raise EngineError("the workers broke down before anything could be sent to them; nothing was run")
-    again = [job for job in jobs if job.submission.id not in started]
-    for name, (job, error) in lost.items():
-        losses[name] = losses.get(name, 0) + 1
-        if losses[name] < _LOSSES:
-            again.append(job)
+class _Rounds:
+    """Keeps a session busy until all jobs are recorded, or a stop is requested."""
+
+    def __init__(
+        self, run: RunDirectory, session: Session, jobs: Sequence[Job], stop: _Stop, on_event: OnEvent
+    ) -> None:
+        self.run, self.session, self.stop, self.on_event = run, session, stop, on_event
+        self.waiting = deque(jobs)
+        self.suspects = deque[Job]()
+        """Jobs that lost their worker twice, perhaps because of another one that ran beside them: each is run alone."""
+        self.losses = Counter[str]()
+        self.live: dict[cf.Future[Any], tuple[Job, float]] = {}
+
+    def run_all(self) -> None:
+        """Start jobs, and record those that end; every future is dropped when it was read (Dask would keep its result)."""
+        while True:
+            while (job := self._next()) is not None:
+                self._start(job)
+            if not self.live:
+                self.stop.running = False
+                return
+            done, _ = cf.wait(self.live, return_when=cf.FIRST_COMPLETED)
+            while done:
+                future = done.pop()
+                job, began = self.live.pop(future)
+                self.session.expect(len(self.waiting) + len(self.suspects) + len(self.live))
+                self._finish(job, future, time.monotonic() - began)
+                del future
+
+    def _next(self) -> Job | None:
+        if self.stop.requested:
+            return None
+        if self.waiting:
+            return self.waiting.popleft() if len(self.live) < self.session.window else None
+        return self.suspects.popleft() if self.suspects and not self.live else None
+
+    def _start(self, job: Job) -> None:
+        self.stop.running = True
+        self.on_event(Event("started", job.submission))
+        self.live[self.session.submit(load_job(self.run, job))] = job, time.monotonic()
+
+    def _finish(self, job: Job, future: cf.Future[Any], seconds: float) -> None:
+        try:
+            result = self.session.read(future)
+        except EngineError:
+            raise
+        except (WorkerLostError, cf.CancelledError) as error:
+            self._lost(job, error)
+        except Exception as error:  # a bug of ours must not stop the batch
+            self._record_fault(job, f"{type(error).__name__}: {error}")
         else:
-            why = f": {error}" if isinstance(error, InfrastructureError) else ""
-            _record_fault(run, job, f"the worker was lost {_LOSSES} times while it ran this submission{why}", on_event)
-    return again
+            self._record(job, result, seconds)
 
+    def _lost(self, job: Job, error: BaseException) -> None:
+        name = job.submission.id
+        self.losses[name] += 2 if isinstance(error, WorkerLostError) and error.repeatedly else 1
+        if self.losses[name] < _LOSSES - 1:
+            self.waiting.append(job)
+        elif self.losses[name] < _LOSSES:
+            self.suspects.append(job)
+        else:
+            why = f": {error}" if str(error) else ""
+            self._record_fault(job, f"the worker was lost {_LOSSES} times while it ran this submission{why}")
 
-def _announce(
-    run: RunDirectory,
-    jobs: Iterable[Job],
-    started: set[str],
-    stop: _Stop,
-    on_event: Callable[[Event], None],
-) -> Iterator[Job]:
-    for job in jobs:
-        if stop.wished:
-            return
-        stop.running = True
-        started.add(job.submission.id)
-        on_event(Event("started", job.submission))
-        yield load_job(run, job)
+    def _record(self, job: Job, result: SubmissionRun, seconds: float) -> None:
+        cpu = round(result.execution.usage.cpu_seconds, 3)
+        done = Done(job.key, round(seconds, 3), cpu, result.fault, job.parts)
+        self.run.save_result(job.submission.id, result.notebook, result.execution, result.evidence, done)
+        self.on_event(Event("fault" if result.fault else "finished", job.submission, seconds, result.fault))
 
-
-def _record(run: RunDirectory, job: Job, brought: Brought, on_event: Callable[[Event], None]) -> None:
-    notebook, execution = (
-        serialization.loads(brought.notebook, Notebook),
-        serialization.loads(brought.execution, Execution),
-    )
-    evidence = serialization.loads(brought.evidence, Evidence)
-    done = Done(job.key, round(brought.seconds, 3), round(execution.usage.cpu_seconds, 3), brought.fault, job.parts)
-    run.save_result(job.submission.id, notebook, execution, evidence, done)
-    on_event(Event("fault" if brought.fault else "finished", job.submission, brought.seconds, brought.fault))
-
-
-def _record_fault(run: RunDirectory, job: Job, fault: str, on_event: Callable[[Event], None]) -> None:
-    run.forget(job.submission.id)
-    run.write(f"submissions/{job.submission.id}/done.json", Done(job.key, 0.0, 0.0, fault, job.parts))
-    on_event(Event("fault", job.submission, 0.0, fault))
+    def _record_fault(self, job: Job, fault: str) -> None:
+        self.run.forget(job.submission.id)
+        self.run.write(f"submissions/{job.submission.id}/done.json", Done(job.key, 0.0, 0.0, fault, job.parts))
+        self.on_event(Event("fault", job.submission, 0.0, fault))

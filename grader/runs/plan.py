@@ -17,9 +17,9 @@ from grader.grading.context import RunContext
 from grader.grading.fingerprint import code_digest, digest_of, versions
 from grader.records import Outcome, Submission
 from grader.runs.directory import Done, RunDirectory
-from grader.runs.engines.worker import Job
+from grader.runs.engines.contract import Job
 
-__all__ = ["Plan", "Wish", "content_key", "content_parts", "jobs_for", "load_job", "make_plan"]
+__all__ = ["Plan", "Wish", "content_key", "content_parts", "load_job", "make_plan"]
 
 _HANDFUL = 5
 _FIRST = "run for the first time"
@@ -134,14 +134,6 @@ def load_job(run: RunDirectory, job: Job) -> Job:
             "run the same command again"
         )
     return replace(job, data=data, companions=companions)
-
-
-def jobs_for(
-    run: RunDirectory, context: RunContext, submissions: Sequence[Submission], *, force: bool = False
-) -> tuple[list[Job], list[Submission]]:
-    """Sort the submissions into those to run and those whose stored evidence still holds."""
-    plan = make_plan(run, context, submissions, Wish(force=force))
-    return list(plan.jobs), list(plan.cached)
 
 
 _LEFT_BY_FAILED = "left as they are: --failed runs only what failed"

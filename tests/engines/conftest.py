@@ -65,10 +65,10 @@ class DaskProcesses:
         text = self._until("s.log", r"tls://127\.0\.0\.1:\d+")
         self.address = text
 
-    def worker(self, name: str, *, path: str = "") -> int:
+    def worker(self, name: str, *, path: str = "", slots: int = 1) -> int:
         """Start a worker under its nanny and wait until it has joined; returns the nanny's process id."""
         process = self._start(
-            "distributed.cli.dask_worker", self.address, "--host", "127.0.0.1", "--nthreads", "1", "--name", name,
+            "distributed.cli.dask_worker", self.address, "--host", "127.0.0.1", "--nthreads", str(slots), "--name", name,
             "--local-directory", str(self.folder), log=f"{name}.log", path=path,
         )  # fmt: skip
         self._until(f"{name}.log", r"Registered to:.*")

@@ -6,7 +6,6 @@ import contextlib
 import subprocess
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import distributed
@@ -14,15 +13,18 @@ import psutil
 import pytest
 
 from grader.errors import EngineError
-from grader.runs.batch import run_batch
 from grader.runs.directory import RunDirectory
 from grader.runs.engines import choose_engine
 from grader.runs.engines.dask import DaskEngine
-from tests.engines.toys import ADD, CLASS, SHOUT, grade_on, reports_of, totals, toy_class
-from tests.pipeline.chaos import Batch
+from tests.engines.toys import ADD, CLASS, SHOUT, grade_on, reports_of, totals
+from tests.pipeline.chaos import Batch, calls_itself
 from tests.pipeline.conftest import notebook_bytes
 
-SLOW = "import time\ntime.sleep(6)"
+
+def slow(name: str) -> str:
+    return f"{calls_itself(name)}\nimport time\ntime.sleep(6)"
+
+
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 
@@ -56,38 +58,25 @@ def test_a_worker_killed_midway_costs_nobody_anything_and_nothing_is_left(proces
         distributed.Client(processes.address.replace("tls://", "tcp://"), timeout=5)
 
 
-def test_stages_come_over_the_wire(processes, tmp_path, monkeypatch) -> None:
-    """Workers that do not see the coordinator's folder say where each submission is, as those of this machine do."""
-    processes.worker("one")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "stages").mkdir()
-    run, order, jobs = toy_class(tmp_path / "run", CLASS)
-    order = replace(
-        order, stages="stages"
-    )  # in the folder of each process: workers have another one, without such a folder
-    seen = dict[str, set[str]]()
+def test_stages_come_over_the_wire(processes, tmp_path) -> None:
+    processes.worker("one", slots=2)
+    stages: dict[str, list[str]] = {}
+    ready: list[str] = []
 
-    def stages() -> dict[str, str]:
-        return {path.name: path.read_text() for path in (tmp_path / "stages").iterdir()}
+    def on_event(event) -> None:
+        if event.kind == "stage":
+            stages.setdefault(event.submission.id, []).append(event.detail)
+            ready.append(event.submission.id)
 
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.005):
-            for name, stage in stages().items():
-                seen.setdefault(name, set()).add(stage)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        run_batch(run, order, jobs, engine_for(processes))
-    finally:
-        over.set()
-        watcher.join()
-    assert set(seen) == {job.submission.id for job in jobs}
-    assert any(stage.startswith("cell 1 of") for stage in set.union(*seen.values()))
-    assert "questions" in set.union(*seen.values())
-    assert not list(processes.folder.rglob("stages"))
+    grade_on(engine_for(processes), tmp_path / "run", CLASS, on_event)
+    assert len(stages) == len(CLASS)
+    for heard in stages.values():
+        assert heard[0] == "starting"
+        assert any(stage.startswith("cell 1 of") for stage in heard)
+    assert "questions" in {stage for heard in stages.values() for stage in heard}
+    first = ready[0]
+    last_of_first = len(ready) - 1 - ready[::-1].index(first)
+    assert set(ready[:last_of_first]) != {first}, "two run side by side in one worker"
 
 
 def test_a_submission_that_takes_its_workers_along_needs_review(processes, tmp_path) -> None:
@@ -112,14 +101,16 @@ def test_a_submission_that_takes_its_workers_along_needs_review(processes, tmp_p
         over.set()
         killer.join()
     assert totals(reports) == [None]
-    assert len(killed) == 2
+    assert len(killed) == 4  # twice by Dask, twice more when it runs alone
 
 
 def test_ctrl_c_once_and_twice_and_the_workers_are_free_again(processes, tmp_path) -> None:
     """Once: what is with the workers is finished. Twice: it is dropped, its box ends. The same command then comes to the end."""
     nanny = processes.worker("one")
     (tmp_path / "in").mkdir()
-    for number, cells in enumerate([(ADD, SHOUT), (ADD, SLOW, SHOUT), (ADD, SHOUT, "1"), (ADD, SLOW, SHOUT, "2")]):
+    for number, cells in enumerate(
+        [(ADD, SHOUT), (ADD, slow("student 1"), SHOUT), (ADD, SHOUT, "1"), (ADD, slow("student 3"), SHOUT)]
+    ):
         (tmp_path / "in" / f"student{number}_{number}_9{number}_lab.ipynb").write_bytes(notebook_bytes(*cells))
     (tmp_path / "secret").write_text("a secret of interruptions")
     batch = Batch(tmp_path, 4, 1, extra=("--executor", f"dask:{processes.address}", "--tls", str(processes.tls)))
@@ -129,15 +120,15 @@ def test_ctrl_c_once_and_twice_and_the_workers_are_free_again(processes, tmp_pat
 
     def interrupted(name: str, times: int) -> None:
         process = batch.start()
-        while not (batch.run / ".stages" / name).exists() or "cell 2" not in (batch.run / ".stages" / name).read_text():
-            assert process.poll() is None, batch.output()
+        while name not in {p.name() for p in psutil.Process(nanny).children(recursive=True)}:
+            assert process.poll() is None, batch.said()
             time.sleep(0.05)
         batch.interrupt(process, times)
-        assert batch.end_of(process) == 130, batch.output()
+        assert batch.end_of(process) == 130, batch.said()
 
-    interrupted("1", 1)
+    interrupted("student 1", 1)
     assert batch.done() == {"0", "1", "2"}  # the third was with the worker already
-    interrupted("3", 2)
+    interrupted("student 3", 2)
     assert batch.done() == {"0", "1", "2"}
     assert not boxes()
     assert batch.finish() == 0, batch.output()
@@ -178,6 +169,6 @@ def test_a_worker_without_the_grader_is_refused(processes, tmp_path) -> None:
 
 def test_nobody_answers(tmp_path, certificates, monkeypatch) -> None:
     monkeypatch.setattr("grader.runs.engines.dask._CONNECT_SECONDS", 2)
-    engine = choose_engine("dask:tls://127.0.0.1:9", workers=1, tls=certificates)
+    engine = choose_engine("dask:tls://127.0.0.1:9", slots=1, tls=certificates)
     with pytest.raises(EngineError, match=r"no Dask scheduler answers at tls://127\.0\.0\.1:9"):
         grade_on(engine, tmp_path / "run", CLASS)

@@ -10,18 +10,21 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from grader.errors import EngineError, InfrastructureError, UsageError
-from grader.runs.batch import run_batch, workers_for
-from grader.runs.engines import LocalEngine, choose_engine, worker
+from grader.errors import EngineError, UsageError
+from grader.records import Evidence, Execution, Notebook, Outcome, SubmissionRun, Usage
+from grader.runs.batch import run_batch, slots_for
+from grader.runs.directory import RunInfo
+from grader.runs.engines import Job, LocalEngine, choose_engine, worker
 from grader.runs.engines.certificates import write_certificates
-from grader.runs.engines.contract import Session
+from grader.runs.engines.contract import Session, WorkerLostError
 from grader.runs.engines.slurm import SlurmEngine, read_profile
-from tests.engines.toys import ADD, SHOUT, grade_on, totals, toy_class
+from grader.runs.plan import load_job
+from tests.engines.toys import ADD, LIMITS, SHOUT, toy_class
 
 PROFILE = """
 max_jobs: 3
@@ -36,30 +39,30 @@ job:
 
 def refused(text: str, **options) -> str:
     with pytest.raises(UsageError) as error:
-        choose_engine(text, workers=2, **options)
+        choose_engine(text, slots=2, **options)
     return str(error.value)
 
 
 def test_local_is_the_default_and_takes_a_number() -> None:
-    for text, workers in (("local", 2), ("local:7", 7)):
-        engine = choose_engine(text, workers=2)
+    for text, slots in (("local", 2), ("local:7", 7)):
+        engine = choose_engine(text, slots=2)
         assert isinstance(engine, LocalEngine)
-        assert engine.workers == workers
+        assert engine.slots == slots
     assert "whole number" in refused("local:many")
     assert "whole number" in refused("local:0")
 
 
 def test_what_is_no_engine_is_said_with_the_forms() -> None:
-    for text in ("", "slurm", "dask:", "nowhere_at_all:factory", "os:path"):
-        assert "slurm:PROFILE.yaml" in refused(text) or "no engine" in refused(text), text
+    for text in ("", "slurm", "dask:", "nowhere_at_all:factory", "os:path", "slrum:profile.yaml"):
+        assert "is none of local[:N], dask:ADDRESS or slurm:PROFILE.yaml" in refused(text)
 
 
 def test_plain_tcp_beyond_this_machine_is_refused_without_the_flag() -> None:
     for host in ("10.0.0.7", "node7.example.org", "[2001:db8::7]", "localhost.example.org", "127.0.0.1.example.org"):
         assert "--insecure-tcp" in refused(f"dask:tcp://{host}:8786"), host
-        assert choose_engine(f"dask:tcp://{host}:8786", workers=1, insecure_tcp=True).name
+        assert choose_engine(f"dask:tcp://{host}:8786", slots=1, insecure_tcp=True).name
     for host in ("127.0.0.1", "localhost", "[::1]", "127.8.9.1"):
-        assert choose_engine(f"dask:tcp://{host}:8786", workers=1).name
+        assert choose_engine(f"dask:tcp://{host}:8786", slots=1).name
 
 
 def test_tls_is_the_default_and_needs_certificates(tmp_path) -> None:
@@ -68,7 +71,7 @@ def test_tls_is_the_default_and_needs_certificates(tmp_path) -> None:
     _, key = write_certificates(tmp_path / "tls")
     assert key.stat().st_mode & 0o777 == 0o600
     assert key.parent.stat().st_mode & 0o777 == 0o700
-    engine = choose_engine("dask:node7:8786", workers=1, tls=tmp_path / "tls")
+    engine = choose_engine("dask:node7:8786", slots=1, tls=tmp_path / "tls")
     assert engine.name == "the Dask cluster at tls://node7:8786"
     assert engine.security.require_encryption
     with pytest.raises(UsageError, match="holds certificates already"):
@@ -82,7 +85,7 @@ def test_a_missing_extra_is_one_line_that_says_what_to_install() -> None:
         "from grader.runs.engines import choose_engine\n"
         "from grader.errors import UsageError\n"
         "for text in ('dask:127.0.0.1:8786', 'slurm:profile.yaml'):\n"
-        "    try:\n        choose_engine(text, workers=1)\n"
+        "    try:\n        choose_engine(text, slots=1)\n"
         "    except UsageError as error:\n        print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -137,102 +140,126 @@ def test_what_differs_is_named() -> None:
     assert worker.differences(here, {"torch": "2.13.0", "numpy": "2.4"}) == ["bundle: standin 0a1b here, absent there"]
 
 
-def test_the_order_of_a_batch_keeps_its_secret_out_of_logs_and_can_travel(tmp_path) -> None:
-    _, order, _ = toy_class(tmp_path / "run", [(ADD, SHOUT)])
-    assert {"torch", "grader", "grader's code", "code in the box", "bundle", "questions"} <= set(order.identity)
+def order_for(context) -> worker.Order:
+    info = RunInfo("tests.toy:TOY", "standin", "", "", "auto", "test")
+    return worker.Order(info, context.secret, LIMITS, worker.identity(context), "token")
+
+
+def test_an_order_keeps_its_secret_out_of_logs_and_can_travel(tmp_path) -> None:
+    order = order_for(toy_class(tmp_path / "run", [(ADD, SHOUT)])[1])
+    assert {"torch", "grader", "grader's code", "bundle", "questions"} <= set(order.identity)
     assert "a secret for engines" not in repr(order)
     assert pickle.loads(pickle.dumps(order)) == order
     error = pickle.loads(pickle.dumps(EngineError("what differs")))
     assert str(error) == "what differs"
+    error = pickle.loads(pickle.dumps(WorkerLostError("gone")))
+    assert str(error) == "gone"
 
 
 def test_an_unequal_worker_begins_nothing(tmp_path) -> None:
-    _, order, jobs = toy_class(tmp_path / "run", [(ADD, SHOUT)])
+    _, context, jobs = toy_class(tmp_path / "run", [(ADD, SHOUT)])
+    order = order_for(context)
     wrong = replace(order, identity={**order.identity, "torch": "0.1"})
     with pytest.raises(EngineError, match=r"torch: 0\.1 here"):
-        worker.serve(wrong, jobs[0])
+        worker.serve(wrong, jobs[0], lambda _id, _stage: None)
 
 
 @pytest.mark.slow
 def test_a_worker_that_is_told_to_end_reports_nothing(tmp_path, monkeypatch) -> None:
     """Slurm signals kernels and workers at once: what looks like a dead kernel must not be charged to a student."""
-    _, order, jobs = toy_class(tmp_path / "run", [(ADD, SHOUT)])
-    heard = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: heard.set())
+    run, context, jobs = toy_class(tmp_path / "run", [(ADD, SHOUT)])
+    order = order_for(context)
+    handled = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: handled.set())
     monkeypatch.setattr(worker, "_told_to_end", threading.Event())
+    stages: list[str] = []
 
-    class Told:
-        def __init__(self, place) -> None:
-            self.place = place
-
-        async def run(self, *given):
-            result = await self.place.run(*given)
+    def on_stage(submission_id: str, stage: str) -> None:
+        stages.append(stage)
+        if stage == "questions":
             os.kill(os.getpid(), signal.SIGTERM)
-            return result
 
     try:
-        worker.begin(order)
-        place = worker._graders[order.token]
-        monkeypatch.setitem(worker._graders, order.token, Told(place))
-        with pytest.raises(InfrastructureError, match="told to end"):
-            worker.serve(order, jobs[0])
-        assert heard.is_set()  # what was there before still hears it
+        with pytest.raises(WorkerLostError, match="told to end"):
+            worker.serve(order, load_job(run, jobs[0]), on_stage)
+        assert handled.is_set()  # what was there before still hears it
+        assert stages[0] == "starting"
+        assert "cell 1 of 2" in stages
     finally:
-        worker._graders[order.token] = place
         worker.end(order.token)
         signal.signal(signal.SIGTERM, before)
 
 
-class StoppedWhileOpening:
-    """An engine whose first worker is long in coming, e.g. behind a queue; Ctrl-C is pressed meanwhile."""
+class FakeEngine:
+    """An engine whose slots are made of `answers`: for each submission, what its runs bring, one after the other."""
 
-    name = "none yet"
+    name = "nothing at all"
+
+    def __init__(self, answers: Callable[[Job], object] = lambda _job: None, window: int = 1) -> None:
+        self.answers, self.window = answers, window
+        self.opened: Callable[[], None] = lambda: None
 
     @contextlib.contextmanager
-    def open(self, order):
-        signal.raise_signal(signal.SIGINT)
-        yield Session(cf.ThreadPoolExecutor(1), 1)
+    def open(self, _batch, _on_stage):
+        self.opened()
+        yield Session(self.submit, self.window)
+
+    def submit(self, job: Job) -> cf.Future:
+        future: cf.Future = cf.Future()
+        answer = self.answers(job)
+        future.set_exception(answer) if isinstance(answer, Exception) else future.set_result(answer)
+        return future
 
 
 def test_ctrl_c_before_anything_runs_stops_at_once(tmp_path) -> None:
-    """There is nothing to finish, and nobody says so."""
-    run, order, jobs = toy_class(tmp_path / "run", [(ADD, SHOUT)])
-    before, events = signal.getsignal(signal.SIGINT), []
+    """Its first worker is long in coming, e.g. behind a queue: there is nothing to finish, and nobody says so."""
+    run, context, jobs = toy_class(tmp_path / "run", [(ADD, SHOUT)])
+    before, messages, engine = signal.getsignal(signal.SIGINT), [], FakeEngine()
+    engine.opened = lambda: signal.raise_signal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        run_batch(run, order, jobs, StoppedWhileOpening(), events.append, lambda: events.append("finishing"))
-    assert events == []
+        run_batch(run, context, LIMITS, jobs, engine, messages.append, lambda: messages.append("finishing"))
+    assert messages == []
     assert signal.getsignal(signal.SIGINT) is before
 
 
-class ThreadsEngine:
-    """What a site may bring itself: `tests.engines.test_engines:threads`."""
-
-    name = "one thread of this process"
-
-    def open(self, order):
-        @contextlib.contextmanager
-        def opened():
-            with cf.ThreadPoolExecutor(1) as executor:
-                try:
-                    yield Session(executor, 1)
-                finally:
-                    worker.end(order.token)
-
-        return opened()
+def nothing_seen() -> SubmissionRun:
+    return SubmissionRun(Notebook((), 0), Execution(Outcome.COMPLETED, (), Usage(), "none", {}, ""), Evidence("", {}))
 
 
-def threads() -> ThreadsEngine:
-    return ThreadsEngine()
+@pytest.mark.parametrize("repeatedly", [False, True])
+def test_who_loses_every_worker_needs_review_and_its_neighbours_are_graded(tmp_path, repeatedly) -> None:
+    """The cause takes its neighbour's worker along, too; in the end each of them runs alone."""
+    run, context, jobs = toy_class(tmp_path / "run", [(ADD, SHOUT), (ADD, SHOUT, "1"), (ADD, SHOUT, "2")])
+    cause, neighbour, other = (job.submission.id for job in jobs)
+    sent: list[str] = []
+
+    def answer(job: Job) -> object:
+        name = job.submission.id
+        sent.append(name)
+        lost = name == cause or (name == neighbour and sent.count(name) < (2 if repeatedly else 3))
+        return WorkerLostError("it is gone", repeatedly=repeatedly) if lost else nothing_seen()
+
+    run_batch(run, context, LIMITS, jobs, FakeEngine(answer, window=2))
+    done = {job.submission.id: run.done(job.submission.id) for job in jobs}
+    assert done[cause].fault == "the worker was lost 3 times while it ran this submission: it is gone"
+    assert done[neighbour].fault == done[other].fault == ""
+    assert sent.count(cause) == (2 if repeatedly else 3)
 
 
-@pytest.mark.slow
-def test_an_engine_of_ones_own(tmp_path) -> None:
-    engine = choose_engine("tests.engines.test_engines:threads", workers=1)
-    assert totals(grade_on(engine, Path(tmp_path) / "run", [(ADD, SHOUT), (ADD,)])) == [9, 6]
+def test_a_bug_of_an_engine_is_a_fault_of_ours_and_stops_nobody_else(tmp_path) -> None:
+    run, context, jobs = toy_class(tmp_path / "run", [(ADD,), (SHOUT,)])
+    answers = {jobs[0].submission.id: ZeroDivisionError("a bug"), jobs[1].submission.id: nothing_seen()}
+    events = []
+    run_batch(run, context, LIMITS, jobs, FakeEngine(lambda job: answers[job.submission.id]), events.append)
+    assert [run.done(job.submission.id).fault for job in jobs] == ["ZeroDivisionError: a bug", ""]
+    assert [event.kind for event in events] == ["started", "fault", "started", "finished"]
+    unfit = FakeEngine(lambda _job: EngineError("an unequal worker"))
+    with pytest.raises(EngineError, match="an unequal worker"):
+        run_batch(run, context, LIMITS, jobs, unfit)
 
 
 @pytest.mark.parametrize(
-    ("cores", "gib", "model_mb", "workers"),
+    ("cores", "gib", "model_mb", "slots"),
     [
         (2, 24, 1, 2),  # cores are what is scarce
         (16, 9, 1, 7),  # memory is
@@ -240,5 +267,5 @@ def test_an_engine_of_ones_own(tmp_path) -> None:
         (4, 0.5, 1, 1),  # one always runs
     ],
 )
-def test_as_many_workers_as_cores_and_memory_allow(cores, gib, model_mb, workers):
-    assert workers_for(cores, int(gib * 2**30), model_mb * 10**6) == workers
+def test_as_many_slots_as_cores_and_memory_allow(cores, gib, model_mb, slots):
+    assert slots_for(cores, int(gib * 2**30), model_mb * 10**6) == slots

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from grader.grading.context import load_context
-from grader.runs.batch import Event, Job, Setting, jobs_for, order_for, run_batch
+from grader.grading.context import RunContext, load_context
+from grader.runs.batch import Event, run_batch
 from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo
-from grader.runs.engines import Engine, Order
+from grader.runs.engines import Engine, Job
+from grader.runs.plan import make_plan
 from grader.runs.rejudging import judge_each
 from grader.sandbox.contract import Limits
 from grader.serialization import dumps
@@ -20,10 +21,11 @@ from tests.pipeline.conftest import notebook_bytes, submission_of
 ADD = "def add(a, b):\n    return a + b"
 SHOUT = "def shout(text):\n    return text.upper()"
 WRONG = "def add(a, b):\n    return a - b"
+LIMITS = Limits(cpu_seconds=20, wall_seconds=300)
 CLASS = ((ADD, SHOUT), (WRONG, SHOUT), ("1 / 0", ADD), (ADD, "print('hej')", "def shout(text):\n    return text"))
 
 
-def toy_class(root: Path, sources: Sequence[Sequence[str]]) -> tuple[RunDirectory, Order, list[Job]]:
+def toy_class(root: Path, sources: Sequence[Sequence[str]]) -> tuple[RunDirectory, RunContext, tuple[Job, ...]]:
     """A run directory that holds one submission per list of cells, with a secret that is always the same."""
     run = RunDirectory(root)
     info = RunInfo("tests.toy:TOY", "standin", "", "", "auto", "test")
@@ -37,9 +39,7 @@ def toy_class(root: Path, sources: Sequence[Sequence[str]]) -> tuple[RunDirector
         submissions.append(submission)
     run.write("intake.json", IntakeRecord(tuple(submissions)))
     context = load_context(info, run.secret())
-    setting = Setting(info.assignment, "", run.secret(), "auto", Limits(cpu_seconds=20, wall_seconds=300))
-    jobs, _ = jobs_for(run, context, submissions)
-    return run, order_for(context, setting), jobs
+    return run, context, make_plan(run, context, submissions).jobs
 
 
 def grade_on(
@@ -49,8 +49,8 @@ def grade_on(
     on_event: Callable[[Event], None] = lambda _event: None,
 ) -> dict[str, Any]:
     """Grade a toy class on an engine; returns what reports say, without what every run measures anew."""
-    run, order, jobs = toy_class(root, sources)
-    run_batch(run, order, jobs, engine, on_event)
+    run, context, jobs = toy_class(root, sources)
+    run_batch(run, context, LIMITS, jobs, engine, on_event)
     return reports_of(run)
 
 

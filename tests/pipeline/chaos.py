@@ -1,7 +1,7 @@
 """Random kills over a batch of forty short submissions: the run directory ends up as if nothing had happened.
 
 `python -m tests.pipeline.chaos --kills 100 [--seed N]` kills, by SIGKILL and at random moments, the coordinator (the process of
-`grader grade`), worker processes, their zygotes, and kernels in their boxes; what ended is started again by the same command until
+`grader grade`), its zygote, and kernels in their boxes; what ended is started again by the same command until
 the batch is done. It prints what it did, and fails when the outcome differs from that of an undisturbed run in anything but MEASURED.
 """
 
@@ -28,7 +28,7 @@ from grader.sandbox.cgroup import PREFIX
 from tests.pipeline.conftest import notebook_bytes
 
 ROOT = Path(__file__).parents[2]
-KINDS = ("coordinator", "worker", "zygote", "kernel")
+KINDS = ("coordinator", "zygote", "kernel")
 MEASURED = {
     "done.json": ("seconds", "cpu_seconds"),
     "execution.json": (
@@ -77,7 +77,7 @@ def hand_in(folder: Path, count: int, pause: float = 0.0) -> None:
         data = (
             b"%PDF-1.7 not a notebook"
             if number == 11
-            else notebook_bytes(f"import time\ntime.sleep({pause})\nprint({number})", *cells)
+            else notebook_bytes(calls_itself(f"student {100 + number}"), f"import time\ntime.sleep({pause})", *cells)
         )
         (folder / f"{stem}lab.ipynb").write_bytes(data)
 
@@ -115,20 +115,25 @@ def _in_a_box(pid: int) -> bool:
 
 def processes(coordinator: int) -> dict[str, list[int]]:
     """The living processes of a batch by kind. Kernels are forks of a zygote, or bubblewrap's own child after a cold start."""
-    found: dict[str, list[int]] = {kind: [] for kind in KINDS}
-    found["coordinator"] = [coordinator]
-    for worker in _children(coordinator):
-        if "spawn_main" not in _command(worker):
-            continue
-        found["worker"].append(worker)
-        for child in _children(worker):
-            if "grader.inside.zygote" in _command(child):
-                found["zygote"].append(child)
-                found["kernel"] += [fork for fork in _children(child) if _in_a_box(fork)]
-            else:
-                below = [grandchild for first in _children(child) for grandchild in [first, *_children(first)]]
-                found["kernel"] += [pid for pid in below if _in_a_box(pid) and "inside.kernel" in _command(pid)]
+    found: dict[str, list[int]] = {"coordinator": [coordinator], "zygote": [], "kernel": []}
+    for child in _children(coordinator):
+        if "grader.inside.zygote" in _command(child):
+            found["zygote"].append(child)
+            found["kernel"] += [fork for fork in _children(child) if _in_a_box(fork)]
+        else:
+            below = [grandchild for first in _children(child) for grandchild in [first, *_children(first)]]
+            found["kernel"] += [pid for pid in below if _in_a_box(pid) and "inside.kernel" in _command(pid)]
     return {kind: [pid for pid in pids if _status(pid).get("State", "Z")[0] != "Z"] for kind, pids in found.items()}
+
+
+def calls_itself(name: str) -> str:
+    """A cell that gives its process a name of up to 15 letters, so that it can be told from outside what runs."""
+    return f"import ctypes\nctypes.CDLL(None).prctl(15, b{name!r})"
+
+
+def names(coordinator: int) -> dict[str, int]:
+    """What the kernels of a batch call themselves, and their process ids."""
+    return {_status(pid).get("Name", ""): pid for pid in processes(coordinator)["kernel"]}
 
 
 # ---------------------------------------------------------------- the killing
@@ -166,7 +171,6 @@ class Batch:
     dealt: list[str] = field(default_factory=list)
     seen: set[int] = field(default_factory=set)
     _spent: set[str] = field(default_factory=set)
-    _since: float = 0.0
 
     @property
     def run(self) -> Path:
@@ -232,13 +236,6 @@ class Batch:
         """Ids of the submissions that are recorded."""
         return {path.parent.name for path in self.run.glob("submissions/*/done.json")}
 
-    def _in_flight(self) -> set[str]:
-        """Ids of the submissions that run; a stage told by workers that are gone does not count."""
-        with contextlib.suppress(OSError):
-            stages = (self.run / ".stages").iterdir()
-            return {path.name for path in stages if path.stat().st_mtime > self._since} - self.done()
-        return set()
-
     def disturb(self, kills: list[Kill], rng: random.Random, tell: bool = False) -> None:
         """Run the command, kill, and run it again until all is done and every kill of the coordinator was dealt."""
         waiting = list(kills)
@@ -289,20 +286,22 @@ class Batch:
 
         A kernel is killed once while its submission runs, never twice: who dies twice in the same way is taken for the cause.
         """
-        if kind == "kernel" and self._in_flight() & (self._spent | {ENDS_ITSELF}):
-            return False
         targets = processes(coordinator)[kind]
+        if kind == "kernel":
+            spared = self._spent | {f"student {ENDS_ITSELF}"}
+            found = {pid: name for name, pid in names(coordinator).items() if name.startswith("student ")}
+            targets = [pid for pid, name in found.items() if name not in spared]
         if not targets:
             return False
+        target = rng.choice(targets)
         try:
-            os.kill(rng.choice(targets), signal.SIGKILL)
+            os.kill(target, signal.SIGKILL)
         except ProcessLookupError:
             return False
         if kind == "kernel":
-            self._spent |= self._in_flight()
-        elif kind in ("coordinator", "worker"):
-            self._spent.clear()  # what was in flight begins anew; workers that are left end within a moment
-            self._since = time.time() + 0.2
+            self._spent.add(found[target])
+        elif kind == "coordinator":
+            self._spent.clear()  # what was in flight begins anew
         self.dealt.append(kind)
         return True
 
@@ -322,7 +321,6 @@ class Batch:
         left = (path.name for path in self.temp.iterdir() if not path.name.startswith("grader-models-"))
         yield from (f"temporary {name}" for name in left)
         yield from (f"half-written {path}" for path in self.run.rglob("*.part"))
-        yield from (f"stage {path}" for path in self.run.glob(".stages/*"))
         for pid in self.seen:
             yield from (str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{PREFIX}{pid}-*"))
 

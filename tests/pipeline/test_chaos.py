@@ -24,7 +24,7 @@ def test_random_kills_leave_no_trace() -> None:
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}")
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))  # kept when something is wrong
-    hand_in(folder / "in", SUBMISSIONS)
+    hand_in(folder / "in", SUBMISSIONS, pause=0.3)
     (folder / "secret").write_text("a secret of chaos")
     calm, batch = (Batch(folder, SUBMISSIONS, 2, name) for name in ("calm", "chaos"))
     assert calm.finish() == 0, calm.output()

@@ -302,20 +302,3 @@ def test_an_interrupted_run_continues_where_it_stopped(tmp_path, how, capsys) ->
     assert (tmp_path / "run" / "submissions" / "201" / "evidence.json").read_bytes() == first
     assert totals(tmp_path / "run") == {"201": 9, "202": 9, "203": 9}
     assert not list((tmp_path / "run").rglob("*.part"))
-
-
-@pytest.mark.slow
-def test_a_killed_worker_is_replaced(tmp_path) -> None:
-    psutil = pytest.importorskip("psutil")
-    hand_in(
-        tmp_path / "in", {f"student{n}_{n}_9{n}_lab.ipynb": notebook_bytes(ADD, SLOW, SHOUT) for n in (301, 302, 303)}
-    )
-    process = start(tmp_path)
-    wait_for(tmp_path / "run" / "submissions" / "301" / "done.json", process)
-    workers = [c for c in psutil.Process(process.pid).children() if "spawn_main" in " ".join(c.cmdline())]
-    assert workers
-    for worker in workers:
-        os.kill(worker.pid, signal.SIGKILL)
-    output = process.communicate(timeout=180)[0]
-    assert process.returncode == 0, output
-    assert totals(tmp_path / "run") == {"301": 9, "302": 9, "303": 9}

@@ -1,16 +1,13 @@
-"""The lines that say how far a class is: stages across processes, time left, plain without a terminal, never a cause of failure."""
+"""The lines that say how far a class is: stages, time left, plain without a terminal."""
 
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
-import pytest
 from rich.console import Console
 
-from grader.cli.progress import ClassProgress, seconds_left, stage_folder, words_for
+from grader.cli.progress import ClassProgress, seconds_left, words_for
 from grader.runs.batch import Event
-from grader.runs.engines.worker import stage_teller
 from tests.pipeline.conftest import submission_of
 
 ANNA, BO = submission_of(b"a", "anna"), submission_of(b"b", "bo")
@@ -31,38 +28,24 @@ def test_time_left_follows_what_was_measured() -> None:
     ]  # fmt: skip
 
 
-def test_each_running_submission_has_a_line_with_its_stage(tmp_path: Path) -> None:
-    with stage_folder(tmp_path) as stages:
-        progress = ClassProgress(3, 2, stages, Console(file=io.StringIO()))
-        progress(Event("started", ANNA))
-        progress(Event("started", BO))
-        assert shown(progress).count("waiting") == 2
-        stage_teller(stages, "anna")("cell 4 of 17")
-        lines = shown(progress).splitlines()
-        assert lines[0].startswith("0 of 3 done, not known yet")
-        assert "anna" in lines[1]
-        assert "cell 4 of 17" in lines[1]
-        progress(Event("finished", ANNA, 10.0))
-        assert "anna" not in shown(progress)
-        assert "1 of 3 done, about 10 s left" in shown(progress)
-    assert list(tmp_path.iterdir()) == []
+def test_each_running_submission_has_a_line_with_its_stage() -> None:
+    progress = ClassProgress(3, 2, Console(file=io.StringIO()))
+    progress(Event("started", ANNA))
+    progress(Event("started", BO))
+    assert shown(progress).count("starting") == 2
+    progress(Event("stage", ANNA, detail="cell 4 of 17"))
+    lines = shown(progress).splitlines()
+    assert lines[0].startswith("0 of 3 done, not known yet")
+    assert "anna" in lines[1]
+    assert "cell 4 of 17" in lines[1]
+    progress(Event("finished", ANNA, 10.0))
+    assert "anna" not in shown(progress)
+    assert "1 of 3 done, about 10 s left" in shown(progress)
 
 
 def test_without_a_terminal_each_finished_submission_is_one_plain_line() -> None:
     out = io.StringIO()
-    with ClassProgress(2, 1, "", Console(file=out, width=60)) as progress:
+    with ClassProgress(2, 1, Console(file=out, width=60)) as progress:
         for event in (Event("started", ANNA), Event("finished", ANNA, 4.0), Event("fault", BO, 0.0, "no [box] today")):
             progress(event)
     assert out.getvalue().splitlines() == ["1 of 2: anna, 4.0 s; about 4 s left", "bo: no [box] today"]
-
-
-@pytest.mark.parametrize("name", ["", "not-there", "a-file/x"])
-def test_stages_that_cannot_be_told_hurt_nobody(tmp_path: Path, name: str) -> None:
-    (tmp_path / "a-file").write_text("x")
-    folder = str(tmp_path / name) if name else ""
-    stage_teller(folder, "anna")("questions")
-    progress = ClassProgress(1, 1, folder, Console(file=io.StringIO()))
-    progress(Event("started", ANNA))
-    assert "anna" in shown(progress)
-    with stage_folder(tmp_path / "a-file" / "x") as stages:
-        assert stages == ""

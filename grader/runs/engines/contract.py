@@ -1,6 +1,6 @@
-"""What the batch asks of an engine: a context manager that lends a `concurrent.futures.Executor`. Trusted.
+"""What the batch asks of an engine: somewhere to run submissions, several side by side. Trusted.
 
-An engine decides where worker processes run. It never sees results being recorded: the coordinator does that, alone.
+An engine decides where submissions run. It never records results: the coordinator does that, alone.
 """
 
 from __future__ import annotations
@@ -8,26 +8,76 @@ from __future__ import annotations
 import concurrent.futures as cf
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from grader.runs.engines.worker import Order
+from grader.grading.context import RunContext
+from grader.records import Submission, SubmissionRun
+from grader.runs.directory import RunInfo
+from grader.sandbox.contract import Limits
 
-__all__ = ["Engine", "Session"]
+__all__ = ["Batch", "Engine", "Job", "OnStage", "Session", "WorkerLostError"]
+
+OnStage = Callable[[str, str], None]
+"""Called with a submission's id and the stage it has reached, from whatever thread; must not raise."""
+
+
+class WorkerLostError(Exception):
+    """The worker ended, or was told to end, while it ran a submission, which may be run again."""
+
+    def __init__(self, text: str, *, repeatedly: bool = False) -> None:
+        """`repeatedly`: the engine has run it on several workers already, and lost all of them."""
+        super().__init__(text)
+        self.repeatedly = repeatedly
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One submission to run."""
+
+    submission: Submission
+    """Whose it is."""
+    data: bytes = b""
+    """The notebook's bytes; read when the job is sent."""
+    companions: dict[str, bytes] = field(default_factory=dict)
+    """Further files by base name."""
+    key: str = ""
+    """Its content key."""
+    parts: dict[str, str] = field(default_factory=dict)
+    """What the key was made of (see `grader.runs.plan.content_parts`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What all submissions of one batch are run with."""
+
+    info: RunInfo
+    """How the run was made."""
+    context: RunContext
+    """Its assignment, bundle and secret, as they were loaded here."""
+    limits: Limits
+    """What one submission may use."""
 
 
 def _nothing_to_scale(_left: int) -> None:
     pass
 
 
+def _result_of(future: cf.Future[Any]) -> SubmissionRun:
+    result: SubmissionRun = future.result()
+    return result
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Workers that are ready to be given submissions."""
+    """Slots that are ready to run submissions."""
 
-    executor: cf.Executor
-    """Runs `grader.runs.engines.worker.serve`; its workers share nothing with the coordinator but this call."""
+    submit: Callable[[Job], cf.Future[Any]]
+    """Start a submission. Raises EngineError when nothing can be run any more."""
     window: int
-    """How many submissions to keep in flight: one per slot, and a few to hide the way there and back."""
+    """How many submissions to keep in flight: one per slot, and on a cluster a few to hide the way there and back."""
+    read: Callable[[cf.Future[Any]], SubmissionRun] = _result_of
+    """The result of a finished future. Raises WorkerLostError when it may be run again, EngineError when nothing can be run."""
     expect: Callable[[int], None] = _nothing_to_scale
     """Called with the number of submissions that are not finished yet, so that workers nobody needs can go."""
 
@@ -36,11 +86,11 @@ class Engine(Protocol):
     """Where submissions are run."""
 
     name: str
-    """A few words for people, e.g. `2 processes of this machine`."""
+    """A few words for people, to be read after "on": `this machine, 2 side by side`."""
 
-    def open(self, order: Order) -> AbstractContextManager[Session]:
-        """Bring workers up, make sure that they are fit for the order, and end or release them at the end.
+    def open(self, batch: Batch, on_stage: OnStage) -> AbstractContextManager[Session]:
+        """Bring workers up, make sure that they are fit for the batch, and end or release them at the end.
 
-        Raises EngineError when no worker can be had, or one is unfit.
+        Raises EngineError when no worker can be had, or one is unfit; SandboxError when no box can be built here.
         """
         ...

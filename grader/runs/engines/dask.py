@@ -11,6 +11,7 @@ import contextlib
 import functools
 import ipaddress
 import math
+import secrets
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,9 +21,11 @@ from urllib.parse import urlsplit
 import dask
 import distributed
 
+from grader import serialization
 from grader.errors import EngineError, UsageError
-from grader.runs.engines.contract import Session
-from grader.runs.engines.worker import Order, begin, end, speak_through, stage_teller
+from grader.records import SubmissionRun
+from grader.runs.engines.contract import Batch, Job, OnStage, Session, WorkerLostError
+from grader.runs.engines.worker import Order, begin, end, identity, serve
 
 __all__ = ["DaskEngine", "lend", "secured"]
 
@@ -43,7 +46,7 @@ class DaskEngine:
         self.name = f"the Dask cluster at {self.address}"
 
     @contextlib.contextmanager
-    def open(self, order: Order) -> Iterator[Session]:
+    def open(self, batch: Batch, on_stage: OnStage) -> Iterator[Session]:
         """Connect, check all workers, lend them; the cluster itself goes on afterwards."""
         try:
             client = distributed.Client(
@@ -60,7 +63,7 @@ class DaskEngine:
                     f" with `dask worker {self.address}`, see docs/clusters.md"
                 ) from error
             slots = sum(client.nthreads().values())
-            with lend(client, order, slots) as session:
+            with lend(client, batch, slots, on_stage) as session:
                 yield session
 
 
@@ -104,75 +107,80 @@ def _is_this_machine(host: str) -> bool:
 
 
 class _Readiness(distributed.WorkerPlugin):
-    """Opens the grader of an order on workers that join late, and closes it on all at the end."""
+    """Opens the grader of a batch on workers that join late, and closes it on all at the end."""
 
     def __init__(self, order: Order) -> None:
         self.order = order
 
-    def setup(self, worker: Any) -> None:
+    def setup(self, worker: Any) -> None:  # noqa: ARG002
         """Begin; when that fails, the first submission here says why."""
-        if self.order.stages:
-            speak_through(self.order.token, functools.partial(_speak, worker, _topic(self.order)))
         begin(self.order)
 
     def teardown(self, worker: Any) -> None:  # noqa: ARG002
-        """End the zygote and the boxes of this order."""
-        speak_through(self.order.token, None)
+        """End the zygote and the boxes of this batch."""
         end(self.order.token)
+
+
+def _serve(order: Order, job: Job) -> str:
+    """Run one submission on a worker; stages go over the connection that it keeps to its scheduler."""
+    worker = distributed.get_worker()
+
+    def on_stage(submission_id: str, stage: str) -> None:
+        with contextlib.suppress(Exception):  # a display of progress is never a reason to fail
+            worker.log_event(_topic(order), [submission_id, stage])
+
+    return serve(order, job, on_stage)
 
 
 def _topic(order: Order) -> str:
     return f"grader-stages-{order.token}"
 
 
-def _speak(worker: Any, topic: str, submission_id: str, stage: str) -> None:
-    """Say a stage over the wire that a worker keeps to its scheduler; nobody needs it, so that nothing is to be done if it fails."""
-    with contextlib.suppress(Exception):
-        worker.log_event(topic, [submission_id, stage])
-
-
-@contextlib.contextmanager
-def _heard(client: distributed.Client, order: Order) -> Iterator[None]:
-    """Leave the stages that workers say where a progress display finds them."""
-
-    def hear(event: tuple[float, Any]) -> None:
-        submission_id, stage = event[1]
-        stage_teller(order.stages, Path(submission_id).name)(stage)
-
-    if order.stages:
-        client.subscribe_topic(_topic(order), hear)
-    try:
-        yield
-    finally:
-        if order.stages:
-            with contextlib.suppress(Exception):
-                client.unsubscribe_topic(_topic(order))
-
-
 @contextlib.contextmanager
 def lend(
-    client: distributed.Client, order: Order, slots: int, expect: Callable[[int], None] | None = None
+    client: distributed.Client,
+    batch: Batch,
+    slots: int,
+    on_stage: OnStage,
+    expect: Callable[[int], None] = lambda _left: None,
 ) -> Iterator[Session]:
     """Make sure that all workers there are fit, and lend them; `slots` is how many submissions they run at a time.
 
     Raises EngineError, naming each worker that is unfit and in what it differs.
     """
+    context = batch.context
+    order = Order(batch.info, context.secret, batch.limits, identity(context), secrets.token_hex(8))
     _refuse_unfit(_begin_everywhere(client, order))
     name = f"grader-{order.token}"
+    executor: cf.Executor = client.get_executor(pure=False)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             client.register_plugin(_Readiness(order), name=name)
-        executor: cf.Executor = client.get_executor(pure=False)
+        client.subscribe_topic(_topic(order), lambda event: on_stage(*event[1]))
         window = slots + math.ceil(slots / 16)  # hides the way there and back; more would wait on a worker that may die
-        try:
-            with _heard(client, order):
-                yield Session(executor, window, expect) if expect is not None else Session(executor, window)
-        finally:
-            executor.shutdown(wait=False)  # what still runs after a second Ctrl-C is cancelled, and its box ended below
+        yield Session(functools.partial(_submit, executor, order), window, _read, expect)
     finally:
+        executor.shutdown(wait=False)  # what still runs after a second Ctrl-C is cancelled, and its box ended below
         with contextlib.suppress(Exception):  # a scheduler that is gone needs no goodbye
+            client.unsubscribe_topic(_topic(order))
+        with contextlib.suppress(Exception):
             client.unregister_worker_plugin(name)
+
+
+def _submit(executor: cf.Executor, order: Order, job: Job) -> cf.Future[Any]:
+    try:
+        return executor.submit(_serve, order, job)
+    except Exception as error:
+        raise EngineError(f"nothing can be sent to the Dask scheduler any more: {_brief(error)}") from error
+
+
+def _read(future: cf.Future[Any]) -> SubmissionRun:
+    """Decode an answer; that a submission's workers died again and again is said as a worker that was lost."""
+    try:
+        return serialization.loads(future.result(), SubmissionRun)
+    except distributed.KilledWorker as error:
+        raise WorkerLostError(_brief(error), repeatedly=True) from error
 
 
 def _begin_everywhere(client: distributed.Client, order: Order) -> Mapping[str, Any]:

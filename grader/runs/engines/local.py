@@ -1,73 +1,61 @@
-"""The default engine: worker processes of this machine, each with its own warm zygote. Trusted."""
+"""The default engine: this process runs submissions side by side, each in a box of its own. Trusted."""
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures as cf
 import contextlib
-import multiprocessing
-import os
-import signal
+import functools
 import threading
-import time
 from collections.abc import Iterator
-from dataclasses import replace
 
-from grader.errors import GraderError
-from grader.runs.engines.contract import Session
-from grader.runs.engines.worker import Order, begin
+from grader.grading.pipeline import Grader
+from grader.records import SubmissionRun
+from grader.runs.engines.contract import Batch, Job, OnStage, Session
 
-__all__ = ["LocalEngine"]
+__all__ = ["LocalEngine", "background_loop"]
 
-_ENDING_SECONDS = 8.0  # a worker takes five at most, see `grader.runs.engines.worker`
+_STOP_SECONDS = 10.0
+"""How long submissions may take to end their boxes; closing the grader then ends what is left."""
 
 
 class LocalEngine:
-    """`workers` processes of this machine."""
+    """`slots` submissions side by side on this machine."""
 
-    def __init__(self, workers: int) -> None:
-        """Take the number of processes; at least one."""
-        self.workers = max(1, workers)
-        self.name = f"{self.workers} {'process' if self.workers == 1 else 'processes'} of this machine"
+    def __init__(self, slots: int) -> None:
+        """Take the number of submissions side by side; at least one."""
+        self.slots = max(1, slots)
+        self.name = f"this machine, {self.slots} side by side" if self.slots > 1 else "this machine, one by one"
 
     @contextlib.contextmanager
-    def open(self, order: Order) -> Iterator[Session]:
-        """Lend a process pool; on an error what waits is dropped and what runs is waited for, on Ctrl-C nothing is."""
-        context = multiprocessing.get_context("spawn")
-        executor = cf.ProcessPoolExecutor(self.workers, mp_context=context, initializer=_enter, initargs=(order,))
-        try:
-            yield Session(executor, self.workers)
-            executor.shutdown(wait=True)
-        except KeyboardInterrupt:
-            _end_now(executor)
-            raise
-        except BaseException:
-            executor.shutdown(wait=True, cancel_futures=True)
-            raise
+    def open(self, batch: Batch, on_stage: OnStage) -> Iterator[Session]:
+        """Open the sandbox and an event loop; what still runs at the end is stopped, and its box ended."""
+        grader = Grader(batch.context, sandbox=batch.info.sandbox, limits=batch.limits)
+        with grader, background_loop() as loop:
+
+            def submit(job: Job) -> cf.Future[SubmissionRun]:
+                progress = functools.partial(on_stage, job.submission.id)
+                run = grader.run(job.submission, job.data, job.companions, progress)
+                return asyncio.run_coroutine_threadsafe(run, loop)
+
+            yield Session(submit, self.slots)
 
 
-def _end_now(executor: cf.ProcessPoolExecutor) -> None:
-    """Tell all workers to clean up and end, and do not wait long for any."""
-    workers = list((executor._processes or {}).values())  # a public way comes with Python 3.14
-    for worker in workers:
-        worker.terminate()
-    last = time.monotonic() + _ENDING_SECONDS
-    for worker in workers:
-        worker.join(max(0.0, last - time.monotonic()))
-        worker.kill()
-    executor.shutdown(wait=True, cancel_futures=True)
+@contextlib.contextmanager
+def background_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """Run an event loop in a thread of its own, so that the main thread keeps Ctrl-C; at the end its tasks are cancelled."""
+    started: cf.Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = cf.Future()
 
+    async def until_stopped() -> None:
+        stop = asyncio.Event()
+        started.set_result((asyncio.get_running_loop(), stop))
+        await stop.wait()
 
-def _enter(order: Order) -> None:
-    """Make this process a worker that ends with its coordinator and leaves Ctrl-C to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow_coordinator, daemon=True).start()
-    with contextlib.suppress(GraderError):  # `serve` meets it again, and can say it to the coordinator
-        begin(replace(order, identity={}))
-
-
-def _follow_coordinator() -> None:
-    """End with the coordinator, also when it was killed and could not say so; boxes and zygote end with this process."""
-    coordinator = multiprocessing.parent_process()
-    if coordinator is not None:
-        coordinator.join()
-        os._exit(1)
+    thread = threading.Thread(target=lambda: asyncio.run(until_stopped()), name="submissions", daemon=True)
+    thread.start()
+    loop, stop = started.result()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(_STOP_SECONDS)

@@ -26,9 +26,8 @@ import yaml
 
 from grader.errors import EngineError, UsageError
 from grader.runs.engines.certificates import write_certificates
-from grader.runs.engines.contract import Session
+from grader.runs.engines.contract import Batch, OnStage, Session
 from grader.runs.engines.dask import lend
-from grader.runs.engines.worker import Order
 
 _signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 from dask_jobqueue import SLURMCluster  # noqa: E402 - it makes Ctrl-C end the process in silence, with exit code 0
@@ -140,7 +139,7 @@ class SlurmEngine:
         self.name = f"up to {profile.max_jobs} Slurm jobs with {profile.processes} side by side in each"
 
     @contextlib.contextmanager
-    def open(self, order: Order) -> Iterator[Session]:
+    def open(self, batch: Batch, on_stage: OnStage) -> Iterator[Session]:
         """Submit jobs, wait for the first, check and lend them; at the end all jobs are cancelled."""
         shared = Path(os.path.expandvars(self.profile.shared)).expanduser()
         try:
@@ -155,7 +154,7 @@ class SlurmEngine:
             try:
                 with distributed.Client(cluster, set_as_default=False) as client:
                     self._first_worker(client, Path(name))
-                    with lend(client, order, self.profile.slots, self._scaler(adaptive)) as session:
+                    with lend(client, batch, self.profile.slots, on_stage, self._scaler(adaptive)) as session:
                         yield session
             finally:
                 adaptive.stop()
@@ -164,7 +163,13 @@ class SlurmEngine:
     def _cluster(self, folder: Path) -> Iterator[Any]:
         profile, job = self.profile, dict(self.profile.job)
         gpus = profile.gpu_per_task * profile.processes
-        extra = [*job.pop("worker_extra_args", []), "--nthreads", "1", "--dashboard-address", "127.0.0.1:0"]
+        extra = [
+            *job.pop("worker_extra_args", []),
+            "--nthreads",
+            str(profile.processes),
+            "--dashboard-address",
+            "127.0.0.1:0",
+        ]
         job["job_extra_directives"] = [*job.get("job_extra_directives", []), *([f"--gres=gpu:{gpus}"] if gpus else [])]
         job["job_script_prologue"] = [*_WORKER_LINES, *job.get("job_script_prologue", [])]
         job["scheduler_options"] = {
@@ -177,7 +182,7 @@ class SlurmEngine:
         try:
             cluster = SLURMCluster(
                 cores=profile.cores,
-                processes=profile.processes,
+                processes=1,
                 worker_extra_args=extra,
                 security=_security(folder / "tls"),
                 protocol="tls://",
@@ -194,9 +199,9 @@ class SlurmEngine:
         """Let the jobs that nobody needs any more go."""
 
         def expect(left: int) -> None:
-            workers = self.profile.jobs_for(left) * self.profile.processes
-            if workers < adaptive.maximum:
-                adaptive.minimum = adaptive.maximum = max(workers, 1)
+            jobs = max(1, self.profile.jobs_for(left))
+            if jobs < adaptive.maximum:
+                adaptive.minimum = adaptive.maximum = jobs
 
         return expect
 
