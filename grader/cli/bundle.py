@@ -8,7 +8,7 @@ import click
 
 from grader.bundles import calibrate as calibrate_bundle
 from grader.bundles import calibrate_range, load_bundle
-from grader.cli.common import bar, console, machine
+from grader.cli.common import bar, machine, say
 from grader.cli.options import input_path
 
 __all__ = ["bundle"]
@@ -27,7 +27,7 @@ def verify(folder: Path | None) -> int:
     found.verify()
     count = len(found.manifest["files"])
     state = f"all {count} files are as the manifest says" if count else "its manifest holds no hashes to compare"
-    console.print(f"Bundle {found.name} ({found.digest[:12]}): {state}.")
+    say(f"Bundle {found.name} ({found.digest[:12]}): {state}.")
     return 0
 
 
@@ -54,8 +54,8 @@ def calibrate(folder: Path, seeds: int, grid_seeds: int | None) -> int:
             found = calibrate_range(found, range(grid_seeds), workers=machine()[0], progress=on_progress)
         else:
             found = calibrate_bundle(found, range(seeds), workers=machine()[0], progress=on_progress)
-    console.print(f"Bundle {found.name} ({found.digest[:12]}) in {found.path}", soft_wrap=True)
+    say(f"Bundle {found.name} ({found.digest[:12]}) in {found.path}")
     for method, calibration in found.calibrations.items():
         chance = "unknown" if calibration.false_fail is None else f"{calibration.false_fail:.1e}"
-        console.print(f"  {method}: minimum accuracy {calibration.accuracy:.2f}, probability of a false fail {chance}")
+        say(f"  {method}: minimum accuracy {calibration.accuracy:.2f}, probability of a false fail {chance}")
     return 0

@@ -8,11 +8,12 @@ import click
 
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
-from grader.cli.common import bar, console, limits_of, stderr
+from grader.cli.common import bar, console, limits_of, say, stderr
 from grader.cli.options import assignment_options, input_path, limit_options, output_file
 from grader.grading.pipeline import grade
 from grader.records import Report
 from grader.reports import for_student, junit_xml, report_html, report_json, report_markdown, submission_panel
+from grader.reports.view import review_reasons
 from grader.runs.directory import write_atomically
 from grader.sandbox.host import available_modes
 
@@ -55,21 +56,22 @@ def check(
         usable = available_modes()
         sandbox = next(mode for mode in ("warm", "cold", "none") if not usable[mode])
         if sandbox == "none":
-            stderr.print(
-                "[dim]No box on this machine (see `grader doctor`); your notebook runs as an ordinary program.[/dim]"
-            )
+            stderr.print("No box on this machine (see `grader doctor`); your notebook runs as an ordinary program.")
         elif sandbox == "warm":
             sandbox = "cold"  # for a single notebook a zygote would only be one more start
     with bar(unit=False) as progress:
         task = progress.add_task(f"checking {notebook.name}", total=None)
 
-        def tell(stage: str) -> None:
-            progress.update(task, description=f"checking {notebook.name}: {_WORDS.get(stage, stage)}")
+        def on_progress(stage: str) -> None:
+            progress.update(task, description=f"checking {notebook.name}: {stage}")
 
         limits = limits_of(cpu_seconds, memory_gib)
-        report = grade(notebook, declared, bundle=against, sandbox=sandbox, limits=limits, progress=tell)
+        report = grade(notebook, declared, bundle=against, sandbox=sandbox, limits=limits, progress=on_progress)
     student = for_student(report)
     console.print(submission_panel(student))
+    code = exit_code(report)
+    if code == 4:
+        say(f"The box failed: {'; '.join(reason.text for reason in review_reasons(report))}", "bold red")
     if html:
         write_atomically(html, report_html(student, "student"))
     if json:
@@ -78,10 +80,7 @@ def check(
         write_atomically(markdown, report_markdown(student))
     if junit:
         write_atomically(junit, junit_xml([student]))
-    return exit_code(report)
-
-
-_WORDS = {"questions": "asking questions", "again": "once more, without the cell that ended the kernel"}
+    return code
 
 
 def exit_code(report: Report) -> int:

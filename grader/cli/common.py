@@ -16,17 +16,23 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from grader.records import Report
+from grader.records import Outcome, Report
 from grader.reports import class_table
 from grader.reports.sanitize import line
 from grader.runs.directory import RunDirectory
 from grader.sandbox.cgroup import allowance, cores
 from grader.sandbox.contract import Limits
 
-__all__ = ["bar", "console", "finish", "limits_of", "machine", "stderr"]
+__all__ = ["bar", "console", "finish", "limits_of", "machine", "say", "stderr"]
 
-console = Console(highlight=False)
-stderr = Console(stderr=True, highlight=False)
+console = Console(highlight=False, markup=False)
+"""Standard output. Square brackets, e.g. in the name of a file, are no markup."""
+stderr = Console(stderr=True, highlight=False, markup=False)
+
+
+def say(text: str, style: str = "") -> None:
+    """Print a line on standard output, unbroken however long it is, so that a path in it can be copied."""
+    console.print(text, style=style, soft_wrap=True)
 
 
 def limits_of(cpu_seconds: float, memory_gib: float) -> Limits:
@@ -42,7 +48,7 @@ def machine() -> tuple[int, int]:
 
 def bar(*, unit: bool = True) -> Progress:
     """Progress on standard error: what is going on, how far, how long still."""
-    columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30)]
+    columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=30)]
     if unit:
         columns += [MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn()]
     else:
@@ -53,16 +59,14 @@ def bar(*, unit: bool = True) -> Progress:
 def finish(directory: RunDirectory, reports: Sequence[Report], messages: Sequence[str]) -> int:
     """Print the class's table and where everything is; returns the exit code."""
     console.print(class_table(reports))
-    for sentence in messages:
-        console.print(line(sentence), style="yellow", markup=False)
+    for message in messages:
+        say(line(message), "yellow")
     review = [report for report in reports if report.score.total is None]
-    failed = [
-        report for report in review if report.execution is not None and report.execution.outcome == "sandbox_failed"
-    ]
+    failed = [report for report in review if report.execution and report.execution.outcome is Outcome.SANDBOX_FAILED]
     if failed:
-        console.print(f"[bold]{len(failed)} could not be run because of the grader or its machine.[/bold]")
-        console.print("Run the same command again to try them once more.")
+        say(f"{len(failed)} could not be run because of the grader or its machine.", "bold")
+        say("Run the same command again to try them once more.")
     if review:
-        console.print(f"[bold]{len(review)} need review:[/bold] {directory.root / 'needs_review.csv'}")
-    console.print(f"Class report: {directory.root / 'class.html'}", soft_wrap=True)
+        say(f"{len(review)} need review: {directory.root / 'needs_review.csv'}", "bold")
+    say(f"Class report: {directory.root / 'class.html'}")
     return 4 if failed else 3 if review else 0

@@ -102,7 +102,7 @@ def run(options: SimpleNamespace) -> int:
     sandbox = choose(options.sandbox)
     if options.sandbox == "none":
         stderr.print(
-            "[bold red]Running submissions unprotected (--sandbox none): they can read and change your files.[/bold red]"
+            "Running submissions unprotected (--sandbox none): they can read and change your files.", style="bold red"
         )
     roster = read_roster(options.roster) if options.roster else None
     directory = RunDirectory(options.out)

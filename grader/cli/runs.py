@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from grader.assignments import load_assignment
-from grader.cli.common import console, finish, stderr
+from grader.cli.common import finish, say, stderr
 from grader.cli.options import run_argument
 from grader.errors import UsageError
 from grader.records import Report
@@ -73,9 +73,9 @@ def report(run: Path, formats: str) -> int:
     with hold(directory.root), stderr.status("judging and writing reports"):
         published = publish(directory, assignment, wanted)
     for message in published.messages:
-        console.print(message, style="yellow", markup=False)
+        say(message, style="yellow")
     reports = published.reports
-    console.print(f"Wrote {', '.join(wanted)} for {len(reports)} submissions to {directory.root}", soft_wrap=True)
+    say(f"Wrote {', '.join(wanted)} for {len(reports)} submissions to {directory.root}")
     return 3 if any(report.score.total is None for report in reports) else 0
 
 
@@ -87,8 +87,8 @@ def _judge(directory: RunDirectory) -> int:
         published = publish(directory, assignment)
     changes = [line for report in published.reports for line in _changes(before.get(report.submission.id), report)]
     for line in changes:
-        console.print(line, markup=False)
-    console.print(f"{len(changes)} criteria changed." if changes else "Nothing changed.")
+        say(line)
+    say(f"{len(changes)} criteria changed." if changes else "Nothing changed.")
     return finish(directory, published.reports, published.messages)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from grader.authoring import write_template
-from grader.cli.common import console
+from grader.cli.common import say
 from grader.cli.options import input_path, output_file
 from grader.cli.resources import reference_path, template_path
 
@@ -28,7 +28,7 @@ def template(reference: Path | None, target: Path | None, check: bool) -> int:
     target = target or template_path() or reference.parents[1] / "student_template" / reference.name
     if not check:
         changed = write_template(reference, target)
-        console.print(f"{'Wrote' if changed else 'Nothing to change in'} {target}", soft_wrap=True)
+        say(f"{'Wrote' if changed else 'Nothing to change in'} {target}")
         return 0
     with tempfile.TemporaryDirectory() as folder:
         made = [(Path(folder) / "reference.ipynb", reference), (Path(folder) / "template.ipynb", target)]
@@ -36,7 +36,7 @@ def template(reference: Path | None, target: Path | None, check: bool) -> int:
         write_template(made[0][0], made[1][0])
         stale = [path for new, path in made if not path.is_file() or path.read_bytes() != new.read_bytes()]
     for path in stale:
-        console.print(f"{path} is out of step; run `grader template`.", soft_wrap=True)
+        say(f"{path} is out of step; run `grader template`.")
     if not stale:
-        console.print("The template is in step.")
+        say("The template is in step.")
     return 1 if stale else 0

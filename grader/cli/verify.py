@@ -7,7 +7,6 @@ import importlib
 import io
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +16,7 @@ from rich.table import Table
 
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
-from grader.cli.common import bar, console
+from grader.cli.common import bar, console, say
 from grader.cli.options import assignment_options, input_path, output_file
 from grader.cli.resources import corpus_path, reference_path, template_path
 from grader.errors import UsageError
@@ -73,11 +72,9 @@ def verify(
     own = corpus_path() if assignment == ASSIGNMENT else None
     folder = None if no_corpus else corpus or own
     if folder is not None:
-        package = _load_corpus(folder)
-        cases, seconds = _judge(package)
-        matrix = package.matrix(cases)
-        summaries.append(_show(matrix, seconds))
-        wrong += len(matrix.wrong)
+        table, differences = _judge(folder)
+        summaries.append(table)
+        wrong += differences
     if markdown:
         write_atomically(markdown, "\n\n".join(summaries))
     return 1 if wrong else 0
@@ -87,11 +84,11 @@ def _is_right(name: str, report: Report, wanted: int) -> bool:
     """Print what a notebook got, and what is not as `wanted`."""
     total = report.score.total
     shown = "needs review" if total is None else f"{total} of {report.score.possible}"
-    console.print(f"{'ok ' if total == wanted else 'BAD'} {name}: {shown}, {wanted} is right")
+    say(f"{'ok ' if total == wanted else 'BAD'} {name}: {shown}, {wanted} is right")
     if total != wanted:
         for result in report.score.criteria:
             if (result.verdict.status is Status.PASSED) != (wanted > 0):
-                console.print(f"    {result.id}: {result.verdict.status}: {result.verdict.message}", markup=False)
+                say(f"    {result.id}: {result.verdict.status}: {result.verdict.message}")
     return total == wanted
 
 
@@ -118,51 +115,25 @@ def _load_corpus(folder: Path) -> ModuleType:
     return module
 
 
-def _judge(corpus: ModuleType) -> tuple[list[Any], dict[str, float]]:
-    """Judge a corpus; returns its cases, and the wall seconds of each of its parts."""
+def _judge(folder: Path) -> tuple[str, int]:
+    """Judge a corpus and print its matrix; returns the matrix as Markdown, and how many cases differ from their labels."""
+    corpus = _load_corpus(folder)
+    began = time.monotonic()
     cases: list[Any] = []
-    seconds: dict[str, float] = {}
-    with bar(unit=False) as progress:
+    with bar(unit=False) as progress, contextlib.redirect_stdout(io.StringIO()):  # what the cases print is not shown
         task = progress.add_task("judging the corpus", total=None)
-        last = time.perf_counter()
-        for case in _silently(corpus.judged()):
-            now = time.perf_counter()
-            seconds[case.part] = seconds.get(case.part, 0.0) + now - last
-            last = now
+        for case in corpus.judged():
             cases.append(case)
             progress.update(task, description=f"judging the corpus: {len(cases)} cases, now {case.part}")
-    return cases, seconds
-
-
-def _silently(cases: Iterator[Any]) -> Iterator[Any]:
-    """Keep what the cases print off the terminal."""
-    while True:
-        with contextlib.redirect_stdout(io.StringIO()):
-            case = next(cases, None)
-        if case is None:
-            return
-        yield case
-
-
-def _show(matrix: Any, seconds: dict[str, float]) -> str:
-    """Print the matrix of a corpus; returns it as Markdown."""
+    matrix = corpus.matrix(cases)
     table = Table(*matrix.head, title="labelled corpus, by criterion", title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
-    lines = [
-        "## Labelled corpus",
-        "",
-        "| " + " | ".join(matrix.head) + " |",
-        "|---|" + "---:|" * (len(matrix.head) - 1),
-    ]
     for cells in matrix.rows:
         wrong = any(cell != "0" for title, cell in zip(matrix.head, cells, strict=True) if title in matrix.unwanted)
         table.add_row(*cells, style="red" if wrong else "")
-        lines.append("| " + " | ".join(cells) + " |")
     console.print(table)
     for found in matrix.wrong:
-        console.print(f"{found.kind}: {found.case}: {found.text}", markup=False, style="red", soft_wrap=True)
-    took = ", ".join(f"{part} {spent:.0f} s" for part, spent in seconds.items())
-    console.print(f"{'BAD' if matrix.wrong else 'ok '} corpus: {matrix.summary} ({took})", soft_wrap=True)
-    lines += ["", f"{matrix.summary}.", *(f"- **{w.kind}** {w.case}: {w.text}" for w in matrix.wrong)]
-    return "\n".join(lines) + "\n"
+        say(f"{found.kind}: {found.case}: {found.text}", "red")
+    say(f"{'BAD' if matrix.wrong else 'ok '} corpus: {matrix.summary} ({time.monotonic() - began:.0f} s)")
+    return matrix.markdown, len(matrix.wrong)

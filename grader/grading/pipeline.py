@@ -25,6 +25,7 @@ from grader.grading.fingerprint import question_digest, versions
 from grader.grading.report import report_for
 from grader.grading.reruns import rerun_close_results
 from grader.notebook.adapt import Environment, adapt, adapt_source, merge, shim_config
+from grader.notebook.helpers import imported_helpers
 from grader.notebook.reader import read_notebook
 from grader.records import (
     Adaptation,
@@ -211,15 +212,13 @@ def grade(
     secret: bytes | None = None,
     progress: Progress = lambda _stage: None,
 ) -> Report:
-    """Grade one notebook and return its report; helper modules (`*.py`) beside it are taken along.
+    """Grade one notebook and return its report; helper modules (`*.py`) beside it that it imports are taken along.
 
     Raises a GraderError when the file or the machine does not allow it.
     """
     notebook = Path(path)
     submission, data = single_submission(notebook)
-    helpers = {
-        file.name: file.read_bytes() for file in sorted(notebook.parent.glob("*.py")) if file.stat().st_size < 1 << 20
-    }
+    helpers = imported_helpers(notebook, data)
     context = RunContext.create(assignment, bundle or load_bundle(None), secret or secrets.token_bytes(32))
     with Grader(context, sandbox=sandbox, limits=limits) as grader:
         result = asyncio.run(grader.run(submission, data, helpers, progress))

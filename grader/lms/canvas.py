@@ -135,7 +135,7 @@ def _factor(column: AssignmentColumn, possible: float | None, scale: bool) -> fl
     if not scale or column.points <= 0 or possible <= 0:
         raise UsageError(
             f"“{column.header}” is worth {number_cell(column.points)} points in Canvas, but these scores are out of "
-            f"{number_cell(possible)}: change the points in Canvas and export again, or convert with --scale"
+            f"{number_cell(possible)}: change the points in Canvas and export again"
         )
     return column.points / possible
 

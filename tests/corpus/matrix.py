@@ -72,6 +72,14 @@ class Matrix:
     summary: str
     """The corpus in one sentence."""
 
+    @property
+    def markdown(self) -> str:
+        """All of it as Markdown."""
+        table = [self.head, ("---", *["---:"] * (len(self.head) - 1)), *self.rows]
+        lines = ["## Labelled corpus", "", *(f"| {' | '.join(cells)} |" for cells in table)]
+        lines += ["", f"{self.summary}.", *(f"- **{wrong.kind}** {wrong.case}: {wrong.text}" for wrong in self.wrong)]
+        return "\n".join(lines) + "\n"
+
 
 def difference(case: Judged) -> Difference | None:
     """Compare verdicts with a label; a skipped criterion must name a failed one as its root."""
