@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 __all__ = [
     "Adaptation",
@@ -32,6 +34,12 @@ __all__ = [
     "Usage",
     "Verdict",
 ]
+
+
+Count = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0})]
+"""A number of things. What is measured is described for readers of reports, and never refused when it is read back."""
+Seconds = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0})]
+"""Seconds of wall or CPU time."""
 
 
 class Status(StrEnum):
@@ -109,14 +117,10 @@ class Submission:
     """Name of the judged file as the student called it."""
     path: str
     """Where the judged file lies, relative to the run directory; empty when nothing could be taken in."""
-    sha256: str
+    sha256: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^([0-9a-f]{64})?$"})]
     """Digest of the judged file's bytes, in hex; empty when there is no file."""
-    submitted_at: str | None = None
-    """ISO 8601 time of the hand-in, where the source says so."""
     late: bool = False
     """True when the source marks it late."""
-    attempt: int | None = None
-    """Attempt number, where the source says so (a Canvas archive does not)."""
     anonymous_id: str | None = None
     """Canvas's anonymous id, for anonymously graded assignments."""
     attachment_id: str | None = None
@@ -135,7 +139,7 @@ class Submission:
 class Adaptation:
     """One change made to a notebook before it ran, always of something that is not graded."""
 
-    cell: int | None
+    cell: Count | None
     """Index of the cell in the submitted notebook, or None for the notebook as a whole."""
     rule: str
     """Stable id of the rule, e.g. `pip-install`, `colab-path`, `renamed-argument`."""
@@ -191,11 +195,11 @@ class CellRun:
 
     index: int
     """Index of the cell in the submitted notebook."""
-    status: str
+    status: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["ok", "error", "killed", "not_run"]})]
     """`ok`, `error` (an exception), `killed` (the kernel died or was stopped in it) or `not_run`."""
-    seconds: float
+    seconds: Seconds
     """Wall time of the cell."""
-    cpu_seconds: float
+    cpu_seconds: Seconds
     """CPU time the box used meanwhile."""
     error: CellError | None = None
     """The exception, when status is `error`."""
@@ -207,13 +211,13 @@ class CellRun:
 class Usage:
     """What a submission has used so far."""
 
-    cpu_seconds: float = 0.0
+    cpu_seconds: Seconds = 0.0
     """CPU seconds of all its processes, ended ones included as well as the host can tell."""
-    wall_seconds: float = 0.0
+    wall_seconds: Seconds = 0.0
     """Seconds since the kernel was started."""
-    peak_bytes: int = 0
+    peak_bytes: Count = 0
     """Largest memory seen, files in memory included. From the control group where there is one, else sampled."""
-    output_bytes: int = 0
+    output_bytes: Count = 0
     """Bytes of messages received from its cells."""
 
 
@@ -297,7 +301,7 @@ class Verdict:
     """Id of the criterion that already cost points for the same root cause, when skipped."""
     notices: tuple[Notice, ...] = ()
     """Things worth telling that cost nothing, e.g. that a renamed function was found."""
-    share: float = 0.0
+    share: Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": 1})] = 0.0
     """Part of the points that a failed criterion still earns, 0 to 1; rounded down to whole points."""
     again: bool = False
     """True when evidence of a further run with other random seeds would settle it."""
@@ -311,9 +315,9 @@ class CriterionResult:
     """Stable id of the criterion, e.g. `lora/forward`."""
     title: str
     """The sentence the student reads."""
-    points: int
+    points: Count
     """Points possible."""
-    earned: int | None
+    earned: Count | None
     """Points earned; None while it needs review."""
     verdict: Verdict
     """Status, message and hint."""
@@ -327,9 +331,9 @@ class Score:
 
     criteria: tuple[CriterionResult, ...]
     """One result per criterion, in the order of the rubric."""
-    possible: int
+    possible: Count
     """Sum of all points."""
-    total: int | None
+    total: Count | None
     """Sum of earned points, or None when something needs review."""
     review: tuple[str, ...] = ()
     """Why a person has to look, in sentences; empty when none has to."""
@@ -359,10 +363,9 @@ class Report:
     score: Score
     """The rubric filled in."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    """Numbers worth showing: measured accuracies, trainable parameters, training steps per method."""
+    """Numbers worth showing, by name. `methods` holds those of each training: `accuracy` and `threshold` (0 to 1), `reviews` it was
+    measured on, `trainable` parameters, optimizer `steps`, CPU `seconds`. A number that was not finite is null; keys may be added."""
     groups: Mapping[str, str] = field(default_factory=dict)
     """Heading of each group of criteria, by what stands before the `/` in their ids; the assignment's."""
     grader_version: str = ""
     """Version of the grader that judged."""
-    graded_at: str = ""
-    """ISO 8601 time, empty in reproducible output."""

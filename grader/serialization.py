@@ -1,25 +1,27 @@
-"""Records to JSON and back, driven by their type annotations. Trusted files only: evidence from a box goes through `wire`.
+"""Records to JSON and back, and their JSON Schema, all from their type annotations (msgspec).
 
-Arrays are written as base64 of their little-endian bytes with dtype and shape, so that a stored run needs no pickle.
+Trusted files only: evidence from a box goes through `grader.grading.wire`. Arrays are written as base64 of their little-endian bytes with
+dtype and shape, so that a stored run needs no pickle.
 """
 
 from __future__ import annotations
 
+import ast
 import base64
-import dataclasses
+import inspect
+import itertools
 import json
-import types
-import typing
+import sys
+import textwrap
 from collections.abc import Mapping
-from enum import Enum
-from functools import cache
 from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 
 from grader.errors import StoreError
 
-__all__ = ["ARRAY", "SCALARS", "dumps", "from_plain", "loads", "to_plain"]
+__all__ = ["ARRAY", "SCALARS", "dumps", "from_plain", "loads", "schema_of", "to_plain"]
 
 T = TypeVar("T")
 ARRAY = "__ndarray__"
@@ -30,31 +32,23 @@ SCALARS = frozenset({type(None), bool, int, float, str})
 
 def to_plain(value: Any) -> Any:
     """Turn a record (or any nesting of records, mappings, sequences, arrays) into JSON-ready data."""
-    if type(value) in SCALARS:
-        return value
-    if isinstance(value, list | tuple):
-        return [to_plain(item) for item in value]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, np.ndarray):
-        data = value.astype(value.dtype.newbyteorder("<"), order="C")
-        return {ARRAY: [data.dtype.str, list(data.shape), base64.b64encode(data.tobytes()).decode("ascii")]}
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, int | float | str):
-        return value
-    raise StoreError(f"cannot store a value of type {type(value).__name__}")
+    try:
+        return msgspec.to_builtins(value, str_keys=True, enc_hook=_plain, builtin_types=(bytes, bytearray))
+    except (TypeError, RecursionError) as error:
+        raise StoreError(f"cannot store this: {error}") from error
 
 
 def dumps(value: Any, *, compact: bool = False) -> str:
     """Write a record as canonical JSON: same record, same bytes (NaN and infinities as in Python's json).
 
-    `compact` puts it on one line: with line breaks Python's json takes ten times as long, which counts for evidence.
+    `compact` puts it on one line: with line breaks Python's json takes ten times as long, which counts for evidence. Raises
+    StoreError for a value of a type that has no place in a record.
     """
     layout: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 1}
-    return json.dumps(to_plain(value), ensure_ascii=False, **layout) + "\n"
+    try:
+        return json.dumps(to_plain(value), ensure_ascii=False, **layout) + "\n"
+    except TypeError as error:
+        raise StoreError(f"cannot store this: {error}") from error
 
 
 def loads(text: str | bytes, cls: type[T]) -> T:
@@ -65,53 +59,55 @@ def loads(text: str | bytes, cls: type[T]) -> T:
         raise StoreError(f"stored {cls.__name__} is not JSON: {error}") from error
     except (TypeError, ValueError) as error:
         raise StoreError(f"stored {cls.__name__} holds a damaged array: {error}") from error
-    return typing.cast("T", from_plain(plain, cls))
+    return from_plain(plain, cls)
 
 
-def from_plain(plain: Any, cls: Any) -> Any:
-    """Rebuild a value of annotated type `cls` from JSON data without arrays. Raises StoreError when it does not fit."""
+def from_plain(plain: Any, cls: type[T]) -> T:
+    """Rebuild a value of annotated type `cls` from JSON data. Raises StoreError when it does not fit; unknown keys are ignored."""
     try:
-        return _build(plain, cls)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return msgspec.convert(plain, cls)
+    except (msgspec.ValidationError, RecursionError) as error:
         raise StoreError(f"stored data does not fit {getattr(cls, '__name__', cls)}: {error}") from error
 
 
-@cache
-def _hints(cls: Any) -> dict[str, Any]:
-    hints = typing.get_type_hints(cls)
-    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+def schema_of(cls: type) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a record as `dumps` writes it: all of its fields, described by their docstrings.
+
+    The records that it holds have to be defined in the same module.
+    """
+    _, definitions = msgspec.json.schema_components([cls], ref_template="#/$defs/{name}")
+    for name, definition in definitions.items():
+        if "properties" in definition:
+            texts = _field_docstrings(getattr(sys.modules[cls.__module__], name))
+            for field, entry in definition["properties"].items():
+                entry.pop("default", None)
+                entry["description"] = texts[field]
+            definition |= {"required": list(definition["properties"]), "additionalProperties": False}
+    top = definitions.pop(cls.__name__)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **top, "$defs": definitions}
 
 
-@cache
-def _taken_apart(cls: Any) -> tuple[Any, tuple[Any, ...], bool]:
-    """Origin and arguments of an annotation, and whether it is a record; asked for every field of every record."""
-    return typing.get_origin(cls), typing.get_args(cls), isinstance(cls, type) and dataclasses.is_dataclass(cls)
+def _field_docstrings(cls: type) -> dict[str, str]:
+    """Field -> the string that follows it in the source of a dataclass."""
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for field, text in itertools.pairwise(body.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            found[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
+    return found
 
 
-def _build(plain: Any, cls: Any) -> Any:
-    origin, args, is_record = _taken_apart(cls)
-    if cls is Any:
-        return plain
-    if origin in (typing.Union, types.UnionType):
-        if plain is None and type(None) in args:
-            return None
-        return _build(plain, next(arg for arg in args if arg is not type(None)))
-    if origin is tuple:
-        return tuple(_build(item, args[0]) for item in plain)
-    if origin is list:
-        return [_build(item, args[0]) for item in plain]
-    if origin is not None and issubclass(origin, Mapping):
-        return {key: _build(item, args[1]) for key, item in plain.items()}
-    if is_record:
-        hints = _hints(cls)
-        return cls(**{name: _build(item, hints[name]) for name, item in plain.items() if name in hints})
-    if isinstance(cls, type) and issubclass(cls, Enum):
-        return cls(plain)
-    if cls is float and isinstance(plain, int) and not isinstance(plain, bool):
-        return float(plain)
-    if not isinstance(plain, cls) or (cls is int and isinstance(plain, bool)):
-        raise TypeError(f"expected {cls.__name__}, found {type(plain).__name__}")
-    return plain
+def _plain(value: Any) -> Any:
+    """What stands for a value that msgspec does not know."""
+    if isinstance(value, np.ndarray):
+        data = value.astype(value.dtype.newbyteorder("<"), order="C")
+        return {ARRAY: [data.dtype.str, list(data.shape), base64.b64encode(data.tobytes()).decode("ascii")]}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a value of type {type(value).__name__} has no place in a record")
 
 
 def _revived(plain: dict[str, Any]) -> Any:

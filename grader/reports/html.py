@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -26,8 +25,6 @@ from grader.reports.sanitize import clean, code_spans, line
 from grader.reports.summary import GRADER_FAULT_SHARE, summarize
 
 __all__ = ["class_html", "report_html"]
-
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(Z|[+-]\d\d:?\d\d)?")
 
 
 def report_html(report: Report, audience: Audience = "instructor") -> str:
@@ -82,7 +79,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"code": _code, "line": line, "link": _link, "count": _count, "time": _time}
+    environment.filters |= {"code": _code, "line": line, "link": _link, "count": _count}
     environment.globals |= {"view": view, "Status": Status}
     return environment
 
@@ -95,15 +92,6 @@ def _code(text: str) -> Markup:
     """Escape a sentence, and show what stands between backticks as code."""
     pieces = (Markup("<code>{}</code>").format(t) if i % 2 else escape(t) for i, t in enumerate(code_spans(text)))
     return Markup("").join(pieces)
-
-
-def _time(text: str) -> str:
-    """A time of ISO 8601 to the minute; anything else as it is."""
-    match = _TIME.fullmatch(text)
-    if match is None:
-        return line(text, 40)
-    zone = "" if match[3] is None else " UTC" if match[3] == "Z" else f" (UTC{match[3]})"
-    return f"{match[1]} {match[2]}{zone}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-from importlib.resources import files
 from typing import Any
 
 from grader.records import Report
 from grader.reports.sanitize import is_printable
-from grader.serialization import to_plain
+from grader.serialization import schema_of, to_plain
 
 __all__ = ["SCHEMA_ID", "report_json", "report_schema"]
 
@@ -21,22 +20,37 @@ SCHEMA_ID = "dat450-report/2"
 
 
 def report_json(report: Report) -> str:
-    """Write a report (for whom it is: see `for_student`) as JSON. `graded_at` is left out when it is empty.
+    """Write a report (for whom it is: see `for_student`) as JSON.
 
     Numbers that JSON does not know (NaN, infinities) become null. Invisible characters are written as escapes.
     """
     plain = to_plain(report)
-    if not plain["graded_at"]:
-        del plain["graded_at"]
     document = {"schema": SCHEMA_ID, "needs_review": report.score.total is None, **plain}
     text = json.dumps(_finite(document), ensure_ascii=False, indent=1, allow_nan=False)
     return (text if is_printable(text) else "".join(map(_visible, text))) + "\n"
 
 
 def report_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of what `report_json` writes."""
-    schema: dict[str, Any] = json.loads((files("grader.reports") / "report.schema.json").read_text("utf-8"))
-    return schema
+    """The JSON Schema (draft 2020-12) of what `report_json` writes, from the records themselves."""
+    schema = schema_of(Report)
+    schema["properties"] = {
+        "schema": {"description": "Name and version of this format.", "const": SCHEMA_ID},
+        "needs_review": {
+            "description": "Whether a person has to look; then, and only then, `score.total` is null.",
+            "type": "boolean",
+        },
+        **schema["properties"],
+    }
+    return {
+        **schema,
+        "$id": f"urn:{SCHEMA_ID.replace('/', ':')}",
+        "title": "DAT450 grading report",
+        "description": "The result of one submission. Texts that come from a student are untrusted: escape them where you show them.",
+        "required": list(schema["properties"]),
+        "if": {"properties": {"needs_review": {"const": True}}},
+        "then": {"properties": {"score": {"properties": {"total": {"type": "null"}}}}},
+        "else": {"properties": {"score": {"properties": {"total": {"type": "integer"}}}}},
+    }
 
 
 def _finite(value: Any) -> Any:

@@ -145,7 +145,6 @@ def perfect() -> Report:
         submission("Åsa Svensson", "12345", section="DAT450 LP2"),
         score(),
         execution(),
-        graded_at="2026-11-20T14:03:00+01:00",
     )
 
 
@@ -200,7 +199,6 @@ def mistakes() -> Report:
         "José Núñez-Ångström",
         "12399",
         late=True,
-        submitted_at="2026-11-19T23:58:10+01:00",
         file_name="PA4 final (2).ipynb",
     )
     methods = {**METHODS, "head": {**METHODS["head"], "accuracy": 0.671, "trainable": 161026}}
@@ -269,7 +267,6 @@ def group() -> Report:
         submission("team_7", "30001"),
         student_ids=("30001", "30002", "30003"),
         companions=("submissions/30001/helpers.py",),
-        attempt=2,
     )
     failed = Verdict(
         Status.FAILED, "0.776 of 2,560 held-out reviews; 0.800 is the minimum.", "Train for one more epoch."
@@ -310,7 +307,6 @@ def hostile() -> Report:
         bad,
         "666",
         file_name=bad,
-        submitted_at=bad,
         section=bad,
         companions=(bad,),
         problem=bad,
@@ -331,7 +327,6 @@ def hostile() -> Report:
         notices=(Notice("late", bad),),
         metrics=metrics,
         grader_version=bad,
-        graded_at=bad,
     )
 
 
