@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-import sys
 import unicodedata
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
-
-from grader.errors import UsageError
 
 __all__ = [
     "EntryName",
@@ -69,16 +66,8 @@ class EntryName:
 
 
 def repaired(name: str) -> str:
-    """Return the name in NFC, with UTF-8 that an unzipper took for code page 437 put right.
-
-    Raises UsageError when file names are not UTF-8 in this process: other names than ASCII could not be stored.
-    """
+    """Return the name in NFC, with UTF-8 that an unzipper took for code page 437 put right."""
     if not name.isascii():
-        if sys.getfilesystemencoding() != "utf-8":
-            raise UsageError(
-                f"file names are {sys.getfilesystemencoding()} in this locale, which cannot hold {shown(name)}; "
-                "set the environment variable PYTHONUTF8=1, or a UTF-8 locale such as LC_ALL=C.UTF-8"
-            )
         with contextlib.suppress(UnicodeError):  # raised when it was no mojibake
             name = name.encode("cp437").decode("utf-8")
     return unicodedata.normalize("NFC", name)

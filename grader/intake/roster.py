@@ -16,7 +16,7 @@ from grader.errors import UsageError
 from grader.intake.names import compact, printable
 from grader.records import Notice
 
-__all__ = ["AssignmentColumn", "Roster", "RosterEntry", "read_roster"]
+__all__ = ["AssignmentColumn", "Roster", "RosterEntry", "csv_rows", "number", "read_roster"]
 
 _ID = ("id", "canvas_user_id", "canvas user id", "user_id", "user id", "identifier")
 _NAME = ("student", "name", "student name", "full name", "display name", "display_name")
@@ -145,7 +145,7 @@ def unguarded(cell: str) -> str:
 
 def _parsed(path: Path, *, need_group: bool = False) -> Roster:
     data = _read(path)
-    rows = _rows(path, data)
+    rows = csv_rows(path, data)
     header = [printable(cell) for cell in rows[0]]
     columns = [cell.casefold() for cell in header]
     has_name = any(name in columns for name in (*_NAME, *_LAST))
@@ -220,7 +220,11 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _rows(path: Path, data: bytes) -> list[list[str]]:
+def csv_rows(path: Path, data: bytes) -> list[list[str]]:
+    """Read the rows of a CSV file that are not empty, whatever its encoding and separator; there is at least one.
+
+    Raises UsageError, which names `path`, when it is no such file.
+    """
     try:
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError:

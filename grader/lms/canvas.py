@@ -27,6 +27,7 @@ __all__ = [
     "canvas_feedback_zip",
     "canvas_gradebook",
     "choose_column",
+    "csv_text",
     "formula_safe",
     "number_cell",
 ]
@@ -64,7 +65,7 @@ def canvas_gradebook(
     rows += [
         [*entry.identity, number_cell(wanted[entry.id] * factor)] for entry in roster.entries if entry.id in wanted
     ]
-    return _csv(rows)
+    return csv_text(rows)
 
 
 def choose_column(roster: Roster, column: str | None = None, title: str = "") -> AssignmentColumn:
@@ -126,7 +127,7 @@ def _without_gradebook(
             continue
         name = entry.name if entry else names.get(student, "")
         rows.append([formula_safe(name), student, entry.section if entry else "", number_cell(scores[student])])
-    return _csv(rows)
+    return csv_text(rows)
 
 
 def _factor(column: AssignmentColumn, possible: float | None, scale: bool) -> float:
@@ -196,7 +197,7 @@ def canvas_feedback_zip(feedback: Iterable[Feedback]) -> FeedbackZip:
             archive.writestr(info, content, zipfile.ZIP_DEFLATED)
             digest = hashlib.sha256(content).hexdigest()
             rows.append([entry, user, submission.attachment_id, digest, submission.id])
-    return FeedbackZip(out.getvalue(), _csv(rows), tuple(left_out))
+    return FeedbackZip(out.getvalue(), csv_text(rows), tuple(left_out))
 
 
 def _obstacle(submission: Submission, user: str | None) -> str:
@@ -217,7 +218,8 @@ def _owner(submission: Submission) -> str:
     return f"x{letters}" if letters in ("", "anon") or letters.startswith("link") else letters
 
 
-def _csv(rows: list[list[str]]) -> str:
+def csv_text(rows: list[list[str]]) -> str:
+    """Write rows as a CSV file."""
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows(rows)
     return out.getvalue()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from grader.errors import UsageError
 from grader.intake import Roster, read_roster
-from grader.lms import Feedback, canvas_feedback_zip, canvas_gradebook
+from grader.lms import Feedback, canvas_feedback_zip, canvas_gradebook, gradescope_results, moodle_worksheet
 from grader.records import CriterionResult, Report
 from grader.reports import (
     brief,
@@ -29,7 +29,7 @@ from grader.runs.rejudging import judge_each
 __all__ = ["CLASS_FILES", "FORMATS", "PAGES", "Published", "gradebook", "publish"]
 
 _NAMED = 5
-FORMATS = ("html", "json", "csv", "junit", "md")
+FORMATS = ("html", "json", "csv", "junit", "md", "gradescope", "moodle")
 PAGES = ("report.html", "instructor.html", "report.json")
 """What every submission gets by default."""
 CLASS_FILES = ("class.html", "scores.csv", "needs_review.csv", "feedback.zip", "feedback-manifest.csv", "gradebook.csv")
@@ -57,7 +57,8 @@ def publish(
     """Judge a run and write its reports, one after the other, then what is for the class.
 
     Per submission: `report.html` for the student, `instructor.html`, `report.json`; for the class: `class.html`,
-    `scores.csv`, `needs_review.csv`, `feedback.zip` and its manifest, `gradebook.csv` (with a roster). `kept` are reports in
+    `scores.csv`, `needs_review.csv`, `feedback.zip` and its manifest, `gradebook.csv` (with a roster). On demand, per
+    submission `report.md` and Gradescope's `results.json`, for the class `junit.xml` and `moodle.csv`. `kept` are reports in
     brief, by submission id, that still hold and whose pages are there already; `written` is called when those of another are.
     Raises StoreError when the disk refuses.
     """
@@ -80,6 +81,8 @@ def publish(
     if "junit" in wanted:
         write_derived(run.root / "junit.xml", junit_xml(found))
     messages = _tables(run, assignment, found) if "csv" in wanted else []
+    if "moodle" in wanted:
+        messages += _moodle(run, found)
     return Published(tuple(found), tuple(messages))
 
 
@@ -94,6 +97,8 @@ def _paged(root: Path, wanted: frozenset[str], report: Report) -> Report:
         write_derived(folder / "report.json", report_json(report))
     if "md" in wanted:
         write_derived(folder / "report.md", report_markdown(student))
+    if "gradescope" in wanted:
+        write_derived(folder / "results.json", gradescope_results(student))
     return report if "junit" in wanted else brief(report)
 
 
@@ -130,11 +135,20 @@ def _left_out(texts: Sequence[str]) -> list[str]:
 
 def gradebook(run: RunDirectory, assignment: Assignment, reports: Sequence[Report], roster: Roster) -> str:
     """CSV for Canvas's gradebook import: only students with a final score. Raises UsageError naming what is unclear."""
-    scores: Mapping[str, float | None] = {
-        student: report.score.total
-        for report in reports
-        if report.score.total is not None
-        for student in report.submission.student_ids
-    }
     column = run.info().column or None
+    scores = _scores(reports)
     return canvas_gradebook(roster, scores, column, title=assignment.title, possible=assignment.possible)
+
+
+def _moodle(run: RunDirectory, reports: Sequence[Report]) -> list[str]:
+    if not run.info().roster:
+        return ["moodle.csv was not written: give Moodle's grading worksheet as --roster when you grade"]
+    try:
+        write_derived(run.root / "moodle.csv", moodle_worksheet(run.root / "roster.csv", _scores(reports)))
+    except UsageError as error:
+        return [f"moodle.csv was not written: {error}"]
+    return []
+
+
+def _scores(reports: Sequence[Report]) -> dict[str, float | None]:
+    return {student: report.score.total for report in reports for student in report.submission.student_ids}

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+from pathlib import Path
 
 import pytest
 
+from grader.cli.main import main
 from grader.errors import UsageError
+from grader.intake import read_roster
 from grader.lms import gradescope_results, moodle_worksheet
 from grader.records import (
     CriterionResult,
@@ -42,8 +47,7 @@ def report(*, problem: str | None = None, execution: Execution | None = None) ->
 
 def test_gradescope() -> None:
     ran = Execution(Outcome.COMPLETED, (), Usage(wall_seconds=136.4), "warm", {}, "standin")
-    results = gradescope_results(report(execution=ran))
-    assert json.loads(json.dumps(results)) == results
+    results = json.loads(gradescope_results(report(execution=ran)))
     assert sum(test["max_score"] for test in results["tests"]) == 29
     assert sum(test["score"] for test in results["tests"]) == results["score"] == 8
     assert [test.get("status") for test in results["tests"]] == ["passed", "failed", "failed", None]
@@ -59,7 +63,7 @@ def test_gradescope() -> None:
 
 
 def test_gradescope_without_a_run() -> None:
-    results = gradescope_results(report(problem="No notebook was handed in."))
+    results = json.loads(gradescope_results(report(problem="No notebook was handed in.")))
     assert results["output"].startswith("No notebook was handed in.") and "execution_time" not in results
 
 
@@ -69,22 +73,50 @@ SHEET = (
 )
 
 
-def test_moodle_worksheet() -> None:
-    text = moodle_worksheet(SHEET, {"12": 85, "13": None, "99": 1}, {"12": "Well, done", "13": "new"})
-    assert text == (
+@pytest.fixture
+def sheet(tmp_path: Path) -> Path:
+    path = tmp_path / "roster.csv"
+    path.write_text(SHEET, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_moodle_worksheet(sheet: Path, separator: str) -> None:
+    rows = csv.reader(io.StringIO(SHEET))
+    with sheet.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter=separator).writerows(rows)
+    assert moodle_worksheet(sheet, {"12": 85, "13": None, "99": 1}) == (
         "Identifier,Full name,Status,Grade,Maximum Grade,Last modified (grade),Feedback comments\n"
-        'Participant 12,"Å, B",Submitted,85,"100,00",-,"Well, done"\nParticipant 13,C,Submitted,50.00,100.00,-,old\n'
+        'Participant 12,"Å, B",Submitted,85,"100,00",-,\nParticipant 13,C,Submitted,50.00,100.00,-,old\n'
     )
 
 
-def test_moodle_comments_are_text() -> None:
-    text = moodle_worksheet(SHEET, {"12": 1, "13": 2}, {"12": "=1+1", "13": "a <script>\nb"})
-    assert ", =1+1\n" in text and "a &lt;script&gt;<br>b" in text
+def test_moodle_worksheet_is_a_class_list(sheet: Path) -> None:
+    assert [(entry.id, entry.name) for entry in read_roster(sheet).entries] == [("12", "Å, B"), ("13", "C")]
 
 
-def test_moodle_worksheet_refuses_what_it_cannot_fill_in() -> None:
+def test_moodle_worksheet_refuses_what_it_cannot_fill_in(sheet: Path) -> None:
     with pytest.raises(UsageError, match="maximum is 100"):
-        moodle_worksheet(SHEET, {"12": 101})
-    for text in ("", "Bezeichner,Bewertung\n1,2\n"):
-        with pytest.raises(UsageError, match="Identifier and Grade are needed"):
-            moodle_worksheet(text, {})
+        moodle_worksheet(sheet, {"12": 101})
+    sheet.write_text("Bezeichner,Bewertung\n1,2\n")
+    with pytest.raises(UsageError, match="Identifier and Grade are needed"):
+        moodle_worksheet(sheet, {})
+
+
+def test_report_writes_for_gradescope_and_moodle(
+    tmp_path: Path, sheet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "in" / "Å, B_12_assignsubmission_file_"
+    source.mkdir(parents=True)
+    (source / "lab.pdf").write_bytes(b"%PDF")
+    run = str(tmp_path / "run")
+    assert main(["grade", str(tmp_path / "in"), "--roster", str(sheet), "--out", run]) == 0
+    capsys.readouterr()
+    assert main(["report", run, "--format", "gradescope,moodle"]) == 0
+    assert "not written" not in capsys.readouterr().out
+    assert 'Participant 12,"Å, B",Submitted,0,"100,00"' in (tmp_path / "run" / "moodle.csv").read_text()
+    results = json.loads((tmp_path / "run" / "submissions" / "12" / "results.json").read_text())
+    assert results["score"] == 0 and "PDF" in results["output"]
+    (tmp_path / "run" / "roster.csv").write_text("id,name\n12,B\n")
+    assert main(["report", run, "--format", "moodle"]) == 0
+    assert "moodle.csv was not written" in capsys.readouterr().out
