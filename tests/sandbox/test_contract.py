@@ -226,10 +226,17 @@ def test_text_is_made_plain_and_short():
 
 
 @pytest.mark.parametrize(
-    "content", [None, {"status": "error"}, {"status": "error", "ename": 3, "evalue": [], "traceback": {}}]
+    ("content", "name", "traceback"),
+    [
+        ({"status": "error"}, "Exception", ""),
+        ({"status": "error", "ename": 3, "evalue": [], "traceback": {}}, "3", ""),
+        ({"status": "error", "ename": "E", "traceback": ["a", 5]}, "E", "a\n5"),
+    ],
 )
-def test_a_forged_reply_is_no_trouble(content):
-    error_of({"content": content})
+def test_forged_error_is_read_as_text(content, name, traceback):
+    error = error_of({"content": content})
+    assert (error.name, error.traceback) == (name, traceback)
+    assert error_of({"content": None}) is None
 
 
 def test_outputs_of_any_shape_are_printed():
