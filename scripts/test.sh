@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# All checks of the project: format, lint, types, tests. Arguments go to pytest, which then runs alone; without any, two halves of
-# about the same length run side by side, since most tests use one core.
+# The checks of the project: format, lint, types, tests.
+#   test.sh          the fast tier: what is not marked slow or serial; minutes
+#   test.sh --all    everything, what measures load or needs all cores alone at the end; under an hour
+#   test.sh ARGS...  other arguments go to pytest, which then runs without xdist
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
@@ -8,17 +10,15 @@ export OMP_NUM_THREADS=1
 .venv/bin/ruff format --check .
 .venv/bin/ruff check .
 .venv/bin/mypy
-if [ $# -gt 0 ]; then
-  exec .venv/bin/python -m pytest "$@"
+pytest=(.venv/bin/python -m pytest)
+beside=(-n 2 --dist worksteal)
+if [ $# -eq 0 ]; then
+  exec "${pytest[@]}" "${beside[@]}" -m "not slow and not serial"
 fi
-beside=(tests/bundles tests/corpus tests/finetuning tests/sandbox)
-log=$(mktemp)
-.venv/bin/python -m pytest "${beside[@]}" >"$log" 2>&1 &
-other=$!
-trap 'kill "$other" 2>/dev/null || true; rm -f "$log"' EXIT
+if [ "$*" != --all ]; then
+  exec "${pytest[@]}" "$@"
+fi
 status=0
-.venv/bin/python -m pytest "${beside[@]/#/--ignore=}" || status=$?
-wait "$other" || status=$?
-echo "== ${beside[*]}"
-cat "$log"
+"${pytest[@]}" "${beside[@]}" -m "not serial" || status=$?
+"${pytest[@]}" -m serial || status=$?
 exit "$status"
