@@ -149,7 +149,7 @@ def _grade(
         engine = _engine(options, min(slots, len(jobs)))
         limits = limits_of(options.cpu_seconds, options.memory_gib)
         started = time.monotonic()
-        with ClassProgress(len(jobs), slots, stderr) as progress:
+        with ClassProgress(len(jobs), stderr) as progress:
             run_batch(directory, context, limits, jobs, engine, progress, progress.stopping)
         console.print(f"Ran {len(jobs)} submissions in {_minutes(time.monotonic() - started)} on {engine.name}.")
     with stderr.status("judging and writing reports"):

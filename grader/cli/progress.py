@@ -5,113 +5,84 @@ Without a terminal there is one plain line per finished submission.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+import contextlib
+from datetime import timedelta
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.text import Text
+from rich.console import Console
+from rich.progress import Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from grader.reports.sanitize import line
 from grader.runs.batch import Event
 
-__all__ = ["ClassProgress", "seconds_left", "words_for"]
+__all__ = ["ClassProgress"]
 
 _SHOWN = 16
-
-
-def seconds_left(finished: Sequence[float], running: Sequence[float], waiting: int, slots: int) -> float | None:
-    """Expected wall seconds until all is done; None before anything was measured.
-
-    `finished`: seconds each finished submission took; `running`: seconds the running ones have taken so far.
-    """
-    if not finished:
-        return None
-    mean = sum(finished) / len(finished)
-    work = waiting * mean + sum(max(mean - so_far, 0.0) for so_far in running)
-    return work / max(1, slots)
-
-
-def words_for(seconds: float | None) -> str:
-    """Say how long it takes still, roughly."""
-    if seconds is None:
-        return "not known yet when it will be done"
-    if seconds < 90:
-        return f"about {max(1, round(seconds))} s left"
-    return f"about {round(seconds / 60)} min left" if seconds < 5400 else f"about {seconds / 3600:.1f} h left"
+_SPEED_SECONDS = 3600
+"""Submissions that finished this many seconds ago or later tell when all will be done."""
 
 
 class ClassProgress:
     """Follows the events of a batch; a context manager while it shows them."""
 
-    def __init__(self, total: int, slots: int, console: Console) -> None:
-        """`total` submissions, `slots` side by side, shown on `console`."""
-        self._total, self._slots, self._console = total, max(1, slots), console
-        self._running: dict[str, tuple[str, float]] = {}
-        self._stages: dict[str, str] = {}
-        self._finished: list[float] = []
-        self._count = 0
-        self._live: Live | None = None
+    def __init__(self, total: int, console: Console) -> None:
+        """`total` submissions, shown on `console`."""
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.fields[stage]}", markup=False),
+            TimeElapsedColumn(),
+        )
+        self._progress = Progress(
+            *columns,
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+            speed_estimate_period=_SPEED_SECONDS,
+        )
+        self._class = self._progress.add_task(f"0 of {total} done", total=total, stage="")
+        self._running: dict[str, TaskID] = {}
 
     def __enter__(self) -> ClassProgress:
         """Begin to show; lines that draw themselves anew only on a terminal."""
-        if self._console.is_terminal:
-            self._live = Live(get_renderable=self.render, console=self._console, transient=True, refresh_per_second=4)
-            self._live.start()
+        self._progress.start()
+        self._progress.advance(self._class, 0)  # what is measured begins here
         return self
 
     def __exit__(self, *_error: object) -> None:
         """Take the lines away."""
-        if self._live is not None:
-            self._live.stop()
+        self._progress.stop()
 
     def __call__(self, event: Event) -> None:
         """Take in an event of the batch."""
         name = line(event.submission.display_name, 40)
-        if event.kind == "started":
-            self._running[event.submission.id] = (name, time.monotonic())
-            return
         if event.kind == "stage":
-            self._stages[event.submission.id] = line(event.detail, 24)
+            with contextlib.suppress(KeyError):  # it comes from another thread, perhaps too late
+                self._progress.update(self._running[event.submission.id], stage=line(event.detail, 40))
             return
-        self._running.pop(event.submission.id, None)
-        self._stages.pop(event.submission.id, None)
-        self._count += 1
-        if event.seconds > 0:
-            self._finished.append(event.seconds)
+        if (task := self._running.pop(event.submission.id, None)) is not None:
+            self._progress.remove_task(task)
+        if event.kind == "started":
+            shown = len(self._running) < _SHOWN
+            task = self._progress.add_task(f"  {name}", total=None, stage="starting", visible=shown)
+            self._running[event.submission.id] = task
+        else:
+            self._finished(event, name)
+
+    def _finished(self, event: Event, name: str) -> None:
+        """Count a submission, and say what became of it."""
+        for waiting in list(self._running.values())[:_SHOWN]:
+            self._progress.update(waiting, visible=True)
+        self._progress.advance(self._class)
+        known = self._progress.tasks[0]
+        count = f"{known.completed:.0f} of {known.total:.0f}"
+        left = f"{timedelta(seconds=known.time_remaining)} left" if known.time_remaining else ""
+        self._progress.update(self._class, description=f"{count} done", stage=left)
+        console = self._progress.console
         if event.kind == "fault":
-            self._console.print(f"{name}: {line(event.detail, 300)}", style="red", markup=False, soft_wrap=True)
-        elif self._live is None:
-            text = f"{self._count} of {self._total}: {name}, {event.seconds:.1f} s"
-            if self._count < self._total:
-                text += f"; {words_for(self.left())}"
-            self._console.print(text, markup=False, soft_wrap=True)
+            console.print(f"{name}: {line(event.detail, 300)}", style="red", markup=False, soft_wrap=True)
+        elif self._progress.disable:
+            parts = (f"{count}: {name}, {event.seconds:.1f} s", left)
+            console.print("; ".join(filter(None, parts)), markup=False, soft_wrap=True)
 
     def stopping(self) -> None:
         """Say what the first Ctrl-C does."""
-        self._console.print("finishing what runs; press Ctrl-C again to stop now", style="yellow")
-
-    def left(self) -> float | None:
-        """Expected seconds until all is done."""
-        now = time.monotonic()
-        waiting = self._total - self._count - len(self._running)
-        return seconds_left(
-            self._finished, [now - began for _, began in list(self._running.values())], waiting, self._slots
-        )
-
-    def render(self) -> RenderableType:
-        """All lines: the class first, then who runs."""
-        running = list(self._running.items())
-        head = f"{self._count} of {self._total} done"
-        if self._count < self._total:
-            head += f", {words_for(self.left())}"
-        rows = [Text(head, "bold")]
-        for submission_id, (name, began) in running[:_SHOWN]:
-            rows.append(Text(f"  {name:<40} {self.stage(submission_id):<24} {time.monotonic() - began:5.0f} s"))
-        if len(running) > _SHOWN:
-            rows.append(Text(f"  and {len(running) - _SHOWN} more"))
-        return Group(*rows)
-
-    def stage(self, submission_id: str) -> str:
-        """The stage that a running submission has reached."""
-        return self._stages.get(submission_id, "starting")
+        self._progress.console.print("finishing what runs; press Ctrl-C again to stop now", style="yellow")

@@ -3,49 +3,86 @@
 from __future__ import annotations
 
 import io
+import re
 
 from rich.console import Console
 
-from grader.cli.progress import ClassProgress, seconds_left, words_for
+from grader.cli.progress import ClassProgress
 from grader.runs.batch import Event
 from tests.pipeline.conftest import submission_of
 
-ANNA, BO = submission_of(b"a", "anna"), submission_of(b"b", "bo")
+ANNA, BO, CI = (submission_of(name.encode(), name) for name in ("anna", "bo", "ci [x]"))
 
 
-def shown(progress: ClassProgress) -> str:
-    console = Console(file=io.StringIO(), width=100)
-    console.print(progress.render())
-    return console.file.getvalue()  # type: ignore[attr-defined]
+class Terminal(io.StringIO):
+    """What was drawn last on a terminal."""
+
+    def last(self, progress: ClassProgress) -> list[str]:
+        self.truncate(self.seek(0))
+        progress._progress.refresh()
+        plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.getvalue()).replace("\r", "")
+        return [line.rstrip() for line in plain.split("\n")]
 
 
-def test_time_left_follows_what_was_measured() -> None:
-    assert seconds_left([], [3.0], 4, 2) is None
-    assert seconds_left([10.0, 20.0], [], 4, 2) == 30.0
-    assert seconds_left([10.0], [4.0, 30.0], 2, 2) == 13.0
-    assert [words_for(s) for s in (None, 0.2, 300, 7200)] == [
-        "not known yet when it will be done", "about 1 s left", "about 5 min left", "about 2.0 h left",
-    ]  # fmt: skip
+def terminal(now: list[float], **settings: int) -> Console:
+    """A terminal whose clock is the only number in `now`."""
+    plain = {"width": 80, "force_terminal": True, "color_system": None, "get_time": lambda: now[0]}
+    return Console(file=Terminal(), **{**plain, **settings})
 
 
-def test_each_running_submission_has_a_line_with_its_stage() -> None:
-    progress = ClassProgress(3, 2, Console(file=io.StringIO()))
-    progress(Event("started", ANNA))
-    progress(Event("started", BO))
-    assert shown(progress).count("starting") == 2
-    progress(Event("stage", ANNA, detail="cell 4 of 17"))
-    lines = shown(progress).splitlines()
-    assert lines[0].startswith("0 of 3 done, not known yet")
-    assert "anna" in lines[1]
-    assert "cell 4 of 17" in lines[1]
-    progress(Event("finished", ANNA, 10.0))
-    assert "anna" not in shown(progress)
-    assert "1 of 3 done, about 10 s left" in shown(progress)
+def test_stage_of_each_running_submission() -> None:
+    clock = [100.0]
+    console = terminal(clock)
+    out = console.file
+    with ClassProgress(3, console) as progress:
+        progress(Event("started", ANNA))
+        progress(Event("started", CI))
+        assert sum("starting" in line for line in out.last(progress)) == 2
+        clock[0] += 61
+        progress(Event("stage", ANNA, detail="cell 4 of 17"))
+        progress(Event("stage", BO, detail="of one that is not running"))
+        first, anna, ci = out.last(progress)
+        assert first.split() == ["0", "of", "3", "done", "0:01:01"]
+        assert anna.split() == ["anna", "cell", "4", "of", "17", "0:01:01"]
+        assert "ci [x]" in ci
+        progress(Event("finished", ANNA, 61.0))
+        clock[0] += 30
+        progress(Event("finished", CI, 91.0))
+        (line,) = out.last(progress)
+        assert line.split() == ["2", "of", "3", "done", "0:00:46", "left", "0:01:31"]
 
 
-def test_without_a_terminal_each_finished_submission_is_one_plain_line() -> None:
-    out = io.StringIO()
-    with ClassProgress(2, 1, Console(file=out, width=60)) as progress:
-        for event in (Event("started", ANNA), Event("finished", ANNA, 4.0), Event("fault", BO, 0.0, "no [box] today")):
-            progress(event)
-    assert out.getvalue().splitlines() == ["1 of 2: anna, 4.0 s; about 4 s left", "bo: no [box] today"]
+def test_one_that_is_run_again_has_one_line() -> None:
+    console = terminal([100.0])
+    with ClassProgress(1, console) as progress:
+        progress(Event("started", ANNA))
+        progress(Event("started", ANNA))
+        assert sum("anna" in line for line in console.file.last(progress)) == 1
+
+
+def test_more_than_a_screen_can_hold() -> None:
+    console = terminal([100.0], height=50)
+    many = [submission_of(b"x", f"s{number}") for number in range(30)]
+    with ClassProgress(30, console) as progress:
+        for one in many:
+            progress(Event("started", one))
+        assert len(console.file.last(progress)) == 17
+        progress(Event("finished", many[0], 1.0))
+        assert any("s16 " in line for line in console.file.last(progress)), "who waited moves up"
+
+
+def test_plain_lines_without_a_terminal() -> None:
+    clock = [100.0]
+    console = Console(file=io.StringIO(), width=60, get_time=lambda: clock[0])
+    with ClassProgress(4, console) as progress:
+        progress(Event("started", ANNA))
+        clock[0] += 4
+        progress(Event("finished", ANNA, 4.0))
+        progress(Event("fault", BO, 0.0, "no [box] today"))
+        clock[0] += 4
+        progress(Event("finished", CI, 4.0))
+    assert console.file.getvalue().splitlines() == [
+        "1 of 4: anna, 4.0 s; 0:00:12 left",
+        "bo: no [box] today",
+        "3 of 4: ci [x], 4.0 s; 0:00:03 left",
+    ]
