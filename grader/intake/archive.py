@@ -27,17 +27,7 @@ from grader.intake.names import is_noise, repaired
 __all__ = ["ArchiveEntry", "IntakeLimits", "Stage", "looks_like_zip", "read_file", "read_folder", "read_zip", "walk"]
 
 _CHUNK = 1 << 20
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    OSError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-    OverflowError,
-)
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError, OverflowError)
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DIRECTORY_BYTES = 400  # of an entry in an archive's directory: 46 and its name
 

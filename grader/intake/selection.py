@@ -13,25 +13,12 @@ from pathlib import Path
 
 from grader.intake.archive import ArchiveEntry
 from grader.intake.names import EntryName, is_notebook_name, shown, without_resubmission_suffix
+from grader.notebook.reader import MAGIC
 from grader.records import Notice
 
 __all__ = ["OFFICE", "FileKind", "Selection", "UploadedFile", "code_of", "file_kind", "select"]
 
 _PARSE_BYTES = 64_000_000
-_MAGIC = (
-    (b"%PDF", "a PDF file"),
-    (b"PK\x03\x04", "a zip archive"),
-    (b"PK\x05\x06", "an empty zip archive"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
-    (b"Rar!", "a RAR archive"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"\x89PNG", "an image"),
-    (b"\xff\xd8\xff", "an image"),
-    (b"GIF8", "an image"),
-    (b"\xd0\xcf\x11\xe0", "an old Office document"),
-    (b"\x7fELF", "a program"),
-    (b"\x93NUMPY", "a numpy array"),
-)
 _EXTENSIONS = {
     ".py": "a Python script",
     ".csv": "a table",
@@ -117,9 +104,9 @@ def file_kind(path: Path, name: str) -> FileKind:
         raw = file.read(_PARSE_BYTES + 1)
     if not raw.strip(b"\0\t\r\n \xef\xbb\xbf"):
         return FileKind("an empty file")
-    for magic, what in _MAGIC:
+    for magic, what in MAGIC:
         if raw.startswith(magic):
-            office = what == "a zip archive" and name.casefold().endswith(OFFICE)
+            office = raw.startswith(b"PK") and name.casefold().endswith(OFFICE)
             return FileKind("an Office document" if office else what)
     if raw.lstrip(b"\xef\xbb\xbf\r\n\t ")[:32].lower().startswith(_HTML):
         return FileKind("a web page")

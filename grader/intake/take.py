@@ -130,9 +130,10 @@ class _Intake:
             text = f"{len(noise)} files of operating systems or editors in {shown(label)} were ignored: {names}."
             self.notices.append(Notice("ignored-files", text))
         entries = [entry for entry in staged if not entry.noise]
-        if not entries:
-            raise UsageError(f"{source} holds no submissions: it is empty")
         files, unmatched = assign_owners(entries, label, self.roster, single=single)
+        if not files:
+            reasons = [f"{shown(entry.name)} was left out because {entry.refusal}" for entry in unmatched[:3]]
+            raise UsageError(f"{source} holds no submissions: {'; '.join(reasons) or 'it is empty'}")
         for entry in unmatched:
             text = f"{shown(entry.name)} in {shown(label)} was left out because {entry.refusal}."
             self.notices.append(Notice("left-out", text))

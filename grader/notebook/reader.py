@@ -16,7 +16,7 @@ from typing import Any
 from grader.errors import SubmissionError
 from grader.records import Cell, Notebook, Notice
 
-__all__ = ["FILE_LIMIT", "SOURCE_LIMIT", "read_notebook"]
+__all__ = ["FILE_LIMIT", "MAGIC", "SOURCE_LIMIT", "read_notebook"]
 
 FILE_LIMIT = 256 * 1024 * 1024
 """Largest file that is read, in bytes; saved outputs can make an honest notebook large."""
@@ -26,8 +26,7 @@ SOURCE_LIMIT = 8 * 1024 * 1024
 
 _HOW = 'Submit the .ipynb file itself ("File > Download > Download .ipynb" in Colab, "File > Download" in Jupyter).'
 
-# What files renamed to .ipynb usually are, by their first bytes.
-_MAGIC: tuple[tuple[bytes, str], ...] = (
+MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"%PDF", "a PDF file"),
     (b"PK\x03\x04", "a zip archive or a Word file"),
     (b"PK\x05\x06", "an empty zip archive"),
@@ -41,7 +40,10 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\xd0\xcf\x11\xe0", "an old Word or Excel file"),
     (b"\x7fELF", "a program"),
     (b"MZ\x90", "a program"),
+    (b"\x93NUMPY", "a numpy array"),
 )
+"""What files renamed to .ipynb usually are, by their first bytes."""
+
 _OTHER_LANGUAGES = frozenset(
     {"r", "julia", "scala", "sas", "matlab", "octave", "c++", "c", "rust", "javascript", "typescript", "java", "kotlin"}
     | {"bash", "go", "ruby", "perl", "haskell", "csharp", "c#", "f#", "powershell", "sql", "stata"}
@@ -63,7 +65,7 @@ def read_notebook(data: bytes, *, limit: int = FILE_LIMIT) -> Notebook:
             f"The file has {len(data) / 1e6:.0f} MB; at most {limit / 1e6:.0f} MB are read. "
             'Clear the outputs ("Edit > Clear all outputs"), save, and submit again.'
         )
-    for magic, kind in _MAGIC:
+    for magic, kind in MAGIC:
         if data.startswith(magic):
             raise SubmissionError(f"This is {kind} renamed to .ipynb, not a notebook. {_HOW}")
     notices: list[Notice] = []

@@ -108,6 +108,10 @@ def test_encrypted_entries_and_odd_compression(tmp_path: Path, into: Path) -> No
     patched(patched(path, b"PK\x01\x02", 8, b"\x01\x00"), b"PK\x03\x04", 6, b"\x01\x00")
     (submission,) = take_in([path], into).submissions
     assert submission.problem and "encrypted" in submission.problem
+    path = write_zip(tmp_path / "c.zip", [("sample.txt", b"nobody's")])
+    patched(patched(path, b"PK\x01\x02", 8, b"\x01\x00"), b"PK\x03\x04", 6, b"\x01\x00")
+    with pytest.raises(UsageError, match=r"no submissions: “sample\.txt” was left out because it is encrypted"):
+        take_in([path], into)
     path = write_zip(tmp_path / "b.zip", list(GOOD.items()), zipfile.ZIP_LZMA)
     (submission,) = take_in([path], into).submissions
     assert submission.problem and "not supported" in submission.problem

@@ -434,6 +434,7 @@ def test_usage_errors_say_what_is_wrong(make_zip: Make, make_folder: Make, tmp_p
         ([tmp_path / "named.zip"], "Download it again"),
         ([make_zip({}, "empty.zip")], "empty"),
         ([make_folder({}, "empty")], "empty"),
+        ([make_folder({"notes.md": b"x"}, "notes")], "holds no submissions: “notes.md” was left out because it is not"),
     ]
     os.mkfifo(tmp_path / "pipe")
     cases.append(([tmp_path / "pipe"], "neither a file nor a folder"))
