@@ -89,8 +89,7 @@ async def run_notebook(
     """
     first = await _round(pool, spec, limits, notebook, questions, shims, frozenset(), progress)
     if first.outcome is Outcome.KERNEL_DIED:  # killed from outside? Then it does not happen again
-        progress("once more")
-        first = await _round(pool, spec, limits, notebook, questions, shims, frozenset(), progress)
+        first = await _round(pool, spec, limits, notebook, questions, shims, frozenset(), _once_more(progress))
     rounds, reduced = [first], set[int]()
     notices: list[Notice] = []
     while rounds[-1].killed_at is not None and not _answered(rounds[-1]) and len(reduced) < _SECOND_RUNS:
@@ -102,8 +101,9 @@ async def run_notebook(
                 f"Cell {killer + 1} ended the kernel; the notebook was run again with only that cell's definitions.",
             )
         )
-        progress("once more")
-        rounds.append(await _round(pool, spec, limits, notebook, questions, shims, frozenset(reduced), progress))
+        rounds.append(
+            await _round(pool, spec, limits, notebook, questions, shims, frozenset(reduced), _once_more(progress))
+        )
     last = rounds[-1]
     if last.why_cold:
         notices.append(
@@ -143,6 +143,11 @@ def sum_usage(usages: Sequence[Usage]) -> Usage:
     )
 
 
+def _once_more(progress: Progress) -> Progress:
+    """Say with every stage that the notebook is run for a second time."""
+    return lambda stage: progress(f"once more: {stage}")
+
+
 async def _round(
     pool: KernelPool,
     spec: BoxSpec,
@@ -162,7 +167,7 @@ async def _round(
             for cell in notebook.cells:  # what the notebook did not reach may still define functions and classes
                 if any(run.index == cell.index and run.status in ("killed", "not_run") for run in cells):
                     await _define(session, cell.index, cell.source)
-            progress("questions")
+            progress("asking questions")
             for name, question in questions.items():
                 observations[name] = await _ask(session, question)
             adaptations = await _adaptations(session, frozenset({None, *(cell.index for cell in notebook.cells)}))

@@ -73,7 +73,7 @@ def test_stages_come_over_the_wire(processes, tmp_path) -> None:
     for heard in stages.values():
         assert heard[0] == "starting"
         assert any(stage.startswith("cell 1 of") for stage in heard)
-    assert "questions" in {stage for heard in stages.values() for stage in heard}
+    assert "asking questions" in {stage for heard in stages.values() for stage in heard}
     first = ready[0]
     last_of_first = len(ready) - 1 - ready[::-1].index(first)
     assert set(ready[:last_of_first]) != {first}, "two run side by side in one worker"

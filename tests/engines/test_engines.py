@@ -176,7 +176,7 @@ def test_a_worker_that_is_told_to_end_reports_nothing(tmp_path, monkeypatch) -> 
 
     def on_stage(submission_id: str, stage: str) -> None:
         stages.append(stage)
-        if stage == "questions":
+        if stage == "asking questions":
             os.kill(os.getpid(), signal.SIGTERM)
 
     try:

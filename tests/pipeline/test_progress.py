@@ -7,9 +7,10 @@ import re
 
 from rich.console import Console
 
+from grader.cli.main import main
 from grader.cli.progress import ClassProgress
 from grader.runs.batch import Event
-from tests.pipeline.conftest import submission_of
+from tests.pipeline.conftest import notebook_bytes, submission_of
 
 ANNA, BO, CI = (submission_of(name.encode(), name) for name in ("anna", "bo", "ci [x]"))
 
@@ -86,3 +87,14 @@ def test_plain_lines_without_a_terminal() -> None:
         "bo: no [box] today",
         "3 of 4: ci [x], 4.0 s; 0:00:03 left",
     ]
+
+
+def test_a_second_run_of_a_notebook_is_said(tmp_path, monkeypatch) -> None:
+    stages: list[str] = []
+    monkeypatch.setattr("rich.progress.Progress.update", lambda *_, description, **_more: stages.append(description))
+    notebook = tmp_path / "lab.ipynb"
+    notebook.write_bytes(notebook_bytes("def add(a, b):\n    return a + b", "import os\nos._exit(1)"))
+    main(["check", str(notebook), "--sandbox", "none", "--assignment", "tests.toy:TOY"])
+    assert "checking lab.ipynb: cell 2 of 2" in stages
+    assert "checking lab.ipynb: once more: cell 2 of 2" in stages
+    assert stages[-1] == "checking lab.ipynb: once more: asking questions"
