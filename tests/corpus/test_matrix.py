@@ -109,6 +109,7 @@ def _verdicts(target, *options):
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_a_loaded_machine_with_other_threads_gives_the_same_verdicts(tmp_path):
     quiet = _verdicts(tmp_path / "quiet.json")
     burners = [multiprocessing.get_context("spawn").Process(target=_burn, daemon=True) for _ in range(2)]

@@ -25,7 +25,7 @@ def slow(name: str) -> str:
     return f"{calls_itself(name)}\nimport time\ntime.sleep(6)"
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 
 def engine_for(processes) -> DaskEngine:

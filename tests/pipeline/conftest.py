@@ -31,7 +31,7 @@ def submission_of(data: bytes, name: str = "anna") -> Submission:
 @pytest.fixture(scope="session")
 def grader() -> Iterator[Grader]:
     context = RunContext.create(TOY, load_bundle(None), b"a secret for tests")
-    with Grader(context, limits=Limits(cpu_seconds=20, wall_seconds=300)) as place:
+    with Grader(context, limits=Limits(cpu_seconds=8, wall_seconds=300)) as place:
         yield place
 
 

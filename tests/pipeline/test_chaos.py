@@ -18,6 +18,7 @@ SUBMISSIONS = 40
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 def test_random_kills_leave_no_trace() -> None:
     """Other kills every time; the seed is printed: `python -m tests.pipeline.chaos --kills 16 --seed N` deals them again."""

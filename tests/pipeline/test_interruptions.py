@@ -15,7 +15,11 @@ from tests.engines.toys import ADD, SHOUT
 from tests.pipeline.chaos import Batch, assert_equal, calls_itself, hand_in, names, processes
 from tests.pipeline.conftest import notebook_bytes
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.serial,
+    pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc"),
+]
 
 
 def sleeper(number: int) -> bytes:

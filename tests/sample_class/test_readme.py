@@ -14,6 +14,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 @pytest.mark.timeout(2400)
 def test_the_first_command_grades_the_sample_class_as_labelled(sample_class) -> None:
     assert "bash scripts/sample-class.sh" in README

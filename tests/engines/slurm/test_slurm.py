@@ -25,7 +25,12 @@ from tests.engines.toys import ADD, CLASS, SHOUT, grade_on, reports_of, totals
 from tests.pipeline.chaos import Batch, calls_itself
 from tests.pipeline.conftest import notebook_bytes
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.slow,
+    pytest.mark.serial,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
 
 JOBS = 4
 TIMES = 3
