@@ -24,10 +24,10 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from grader.authoring.canonical import canonical, read_notebook, write_notebook
+from grader.authoring.canonical import canonical, dumps, read_notebook
 from grader.errors import DeclarationError
 
-__all__ = ["CODE_PLACEHOLDER", "TEXT_PLACEHOLDER", "make_template", "solution_lines", "write_template"]
+__all__ = ["CODE_PLACEHOLDER", "TEXT_PLACEHOLDER", "make_template", "template_files"]
 
 CODE_PLACEHOLDER = "# YOUR CODE HERE"
 TEXT_PLACEHOLDER = "*YOUR ANSWER HERE*"
@@ -75,8 +75,8 @@ def make_template(reference: NotebookNode) -> NotebookNode:
     return template
 
 
-def write_template(reference_path: Path, template_path: Path) -> bool:
-    """Bring the reference into its canonical form and write its template; return whether either file changed.
+def template_files(reference_path: Path, template_path: Path) -> dict[Path, bytes]:
+    """Return what both files should hold: the reference in its canonical form, and the template made of it.
 
     Raises:
         UsageError: the reference cannot be read as a notebook.
@@ -84,20 +84,7 @@ def write_template(reference_path: Path, template_path: Path) -> bool:
 
     """
     reference = canonical(read_notebook(reference_path))
-    template = make_template(reference)
-    changed = [write_notebook(reference, reference_path), write_notebook(template, template_path)]
-    return any(changed)
-
-
-def solution_lines(reference: NotebookNode) -> frozenset[str]:
-    """Return the lines of all solutions, stripped; what must not appear in a template."""
-    return frozenset(
-        line.strip()
-        for cell in canonical(reference).cells
-        for part in _split(cell)
-        for line in part.lines
-        if part.solution and line.strip()
-    )
+    return {reference_path: dumps(reference).encode(), template_path: dumps(make_template(reference)).encode()}
 
 
 def _split(cell: NotebookNode) -> Iterator[_Part]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import click
 
-from grader.authoring import write_template
+from grader.authoring import template_files
 from grader.cli.common import say
 from grader.cli.options import input_path, output_file
 from grader.cli.resources import reference_path, template_path
+from grader.runs.directory import write_atomically
 
 __all__ = ["template"]
 
@@ -26,17 +26,14 @@ def template(reference: Path | None, target: Path | None, check: bool) -> int:
     """
     reference = reference or reference_path()
     target = target or template_path() or reference.parents[1] / "student_template" / reference.name
-    if not check:
-        changed = write_template(reference, target)
-        say(f"{'Wrote' if changed else 'Nothing to change in'} {target}")
-        return 0
-    with tempfile.TemporaryDirectory() as folder:
-        made = [(Path(folder) / "reference.ipynb", reference), (Path(folder) / "template.ipynb", target)]
-        made[0][0].write_bytes(reference.read_bytes())
-        write_template(made[0][0], made[1][0])
-        stale = [path for new, path in made if not path.is_file() or path.read_bytes() != new.read_bytes()]
+    files = template_files(reference, target)
+    stale = [path for path, data in files.items() if not path.is_file() or path.read_bytes() != data]
     for path in stale:
-        say(f"{path} is out of step; run `grader template`.")
+        if check:
+            say(f"{path} is out of step; run `grader template`.")
+        else:
+            write_atomically(path, files[path])
+            say(f"Wrote {path}")
     if not stale:
-        say("The template is in step.")
-    return 1 if stale else 0
+        say(f"{target} is in step with {reference}.")
+    return 1 if check and stale else 0
