@@ -25,9 +25,12 @@ __all__ = [
     "without_resubmission_suffix",
 ]
 
-_ANONYMOUS = re.compile(
-    r"(?P<late>LATE_)?anon_(?P<anon>[A-Za-z0-9]+)_(?:(?P<att>[0-9]{1,20})_(?P<orig>.+)|(?P<html>text|link)\.html)",
-    re.DOTALL,
+# What follows the id in a name of Canvas: an attachment and the student's own name for it, a typed text, or a link.
+_REST = r"_(?:(?P<attachment>[0-9]{1,20})_(?P<original>.+)|(?P<html>text|link)\.html)\Z"
+_ANONYMOUS = re.compile(rf"(?P<late>LATE_)?anon_(?P<id>[A-Za-z0-9]+){_REST}", re.DOTALL)
+_OWNED = re.compile(rf"_(?P<late>LATE_)?(?P<id>[0-9]{{1,20}}){_REST}", re.DOTALL)
+_LONGEST = (
+    1000  # characters; a file's name has at most 255, a student's zip may hold longer ones that take long to read
 )
 _MOODLE = re.compile(
     r"(?P<name>.+?)_(?P<id>[0-9]{1,20})_assignsubmission_(?P<kind>file|onlinetext)(?:_(?P<orig>.*))?", re.DOTALL
@@ -36,7 +39,6 @@ _MOODLE = re.compile(
 _SUFFIX = re.compile(
     r"-(?:[1-7]|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?=(?:\.[A-Za-z][A-Za-z0-9]*)*\.[A-Za-z0-9]+$)"
 )
-_HTML_KINDS = {"text.html": "text", "link.html": "link"}
 _NOISE_FOLDERS = frozenset({"__macosx", ".ipynb_checkpoints", "__pycache__", ".git", ".idea", ".vscode", ".venv"})
 _NOISE_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini", ".gitignore", ".gitkeep"})
 
@@ -79,29 +81,16 @@ def parse_canvas_name(name: str, roster_ids: Container[str] = frozenset()) -> En
     `<name>[_LATE]_<user>_<attachment>_<original>`, where `<name>` and `<original>` may hold underscores and numbers: a
     reading whose user id is in `roster_ids` is preferred, else the first one.
     """
+    if len(name) > _LONGEST:
+        return None
     name = repaired(name)
-    if (match := _ANONYMOUS.fullmatch(name)) and match["anon"] not in roster_ids:
-        return EntryName(
-            owner="",
-            user_id=None,
-            attachment_id=match["att"],
-            original=match["orig"] or f"{match['html']}.html",
-            kind=match["html"] or "file",
-            late=match["late"] is not None,
-            anonymous_id=match["anon"],
-        )
-    tokens = name.split("_")
-    readings: list[EntryName] = []
-    for i in range(1, len(tokens) - 1):
-        if not _is_number(tokens[i]):
-            continue
-        late = i > 1 and tokens[i - 1] == "LATE"
-        owner = "_".join(tokens[: i - 1 if late else i])
-        rest = "_".join(tokens[i + 1 :])
-        if rest in _HTML_KINDS:
-            readings.append(EntryName(owner, tokens[i], None, rest, _HTML_KINDS[rest], late))
-        elif _is_number(tokens[i + 1]) and (original := "_".join(tokens[i + 2 :])):
-            readings.append(EntryName(owner, tokens[i], tokens[i + 1], original, "file", late))
+    if (match := _ANONYMOUS.match(name)) and match["id"] not in roster_ids:
+        return replace(_canvas_name("", match), user_id=None, anonymous_id=match["id"])
+    readings = [
+        _canvas_name(name[:at], match)
+        for at, character in enumerate(name)
+        if character == "_" and not name[:at].endswith("_LATE") and (match := _OWNED.match(name, at))
+    ]
     if not readings:
         return None
     known = [reading for reading in readings if reading.user_id in roster_ids]
@@ -112,6 +101,17 @@ def parse_canvas_name(name: str, roster_ids: Container[str] = frozenset()) -> En
         return chosen
     others = tuple(dict.fromkeys(r.user_id for r in readings[1:] if r.user_id and r.user_id != chosen.user_id))
     return replace(chosen, others=others)
+
+
+def _canvas_name(owner: str, match: re.Match[str]) -> EntryName:
+    return EntryName(
+        owner,
+        match["id"],
+        match["attachment"],
+        match["original"] or f"{match['html']}.html",
+        match["html"] or "file",
+        late=match["late"] is not None,
+    )
 
 
 def parse_moodle_path(parts: Sequence[str]) -> EntryName | None:
@@ -169,7 +169,3 @@ def shown(name: str, limit: int = 80) -> str:
         half = (limit - 1) // 2
         text = f"{text[:half]}…{text[-half:]}"
     return f"“{text}”"
-
-
-def _is_number(token: str) -> bool:
-    return len(token) <= 20 and token.isascii() and token.isdigit()

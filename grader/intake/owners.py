@@ -16,6 +16,8 @@ from grader.intake.selection import UploadedFile, file_kind
 
 __all__ = ["assign_owners"]
 
+_MOST_WRAPPERS = 10
+
 
 def assign_owners(
     entries: Sequence[ArchiveEntry], source: str, roster: Roster, *, single: bool
@@ -90,7 +92,11 @@ def _wrapper_depth(entries: Sequence[ArchiveEntry], *, named: bool) -> int:
     """Count the folders around the whole class, as made by zipping a folder."""
     paths = [entry.parts for entry in entries]
     depth = 0
-    while paths and all(len(path) > depth + 1 and path[depth] == paths[0][depth] for path in paths):
+    while (
+        paths
+        and depth < _MOST_WRAPPERS
+        and all(len(path) > depth + 1 and path[depth] == paths[0][depth] for path in paths)
+    ):
         notebooks = [path[depth + 1 :] for path in paths if is_notebook_name(path[-1])]
         direct = sum(len(path) == 1 for path in notebooks)
         below = {path[0] for path in notebooks if len(path) > 1}

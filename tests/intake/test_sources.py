@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,6 +126,16 @@ def test_an_import_with_an_absurdly_long_name(make_folder: Make, into: Path) -> 
 def test_an_absurdly_long_anonymous_id(make_zip: Make, into: Path) -> None:
     (submission,) = take_in([make_zip({f"anon_{'a' * 300}_67890_lab.ipynb": nb("1")})], into).submissions
     assert len(submission.id) < 100 and (into / submission.path).is_file()
+
+
+def test_absurdly_long_names_in_a_zip_cost_no_time(make_zip: Make, into: Path) -> None:
+    inner = make_zip({f"{'_1' * 30_000}{n}": b"" for n in range(12)}, "inner.zip")
+    deep = make_zip({f"{'a/' * 30_000}{n}.ipynb": nb("1") for n in range(12)}, "deep.zip")
+    entries = {"a_111_1000_x.zip": inner.read_bytes(), "b_112_1001_x.zip": deep.read_bytes()}
+    started = time.process_time()
+    one, two = take_in([make_zip(entries)], into).submissions
+    assert time.process_time() - started < 2, "CPU seconds"
+    assert one.problem is not None and two.path
 
 
 def test_notebooks_that_differ_in_nothing_but_their_code(tmp_path: Path, make_zip: Make, into: Path) -> None:
