@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import click
 import pytest
 
-from grader.cli.main import COMMANDS, main
+from grader.cli.main import COMMANDS, commands, main
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -53,6 +54,34 @@ def test_every_file_and_command_the_readme_names_exists() -> None:
     for name in ("docs/ci/github-actions.yml", "docs/ci/gitlab-ci.yml"):
         assert name in README
         assert "grader verify" in (ROOT / name).read_text(encoding="utf-8")
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "docs" / "ci").glob("*.yml"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_options_of_commands_on_pages_exist(page) -> None:
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    for name, rest in re.findall(r"\bgrader ([a-z]+)\b([^`\n#|]*)", text):
+        if "--" not in rest and name not in COMMANDS:
+            continue  # prose
+        command = commands.get_command(None, name)
+        assert command is not None, name
+        words = rest.split()
+        if isinstance(command, click.Group):
+            command = command.commands[words[0]]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert set(re.findall(r"(?<!\S)--[a-z-]+", rest)) <= known, f"grader {name}{rest}"
+
+
+def test_options_that_the_readme_names_alone_exist() -> None:
+    known = {
+        option
+        for name in COMMANDS
+        for parameter in commands.get_command(None, name).params
+        for option in (*parameter.opts, "--help")
+    }
+    assert set(re.findall(r"`(--[a-z-]+)", README)) <= known
 
 
 def test_help_teaches(capsys) -> None:
