@@ -66,7 +66,7 @@ def check(
             progress.update(task, description=f"checking {notebook.name}: {stage}")
 
         limits = limits_of(cpu_seconds, memory_gib)
-        report = grade(notebook, declared, bundle=against, sandbox=sandbox, limits=limits, progress=on_progress)
+        report = grade(notebook, declared, bundle=against, sandbox=sandbox, limits=limits, on_progress=on_progress)
     student = for_student(report)
     console.print(submission_panel(student))
     code = exit_code(report)

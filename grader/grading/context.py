@@ -42,7 +42,7 @@ class RunContext:
         return self.assignment.draw(seed, self.facts)
 
     @functools.cached_property
-    def sample(self) -> str:
+    def question_sample(self) -> str:
         """Digest of the questions of fixed seeds: another one means that other questions are asked (also of all others)."""
         drawn = (("a", self.questions("a")), ("b", self.questions("b")))
         return digest_of({f"{seed} {name}": question_digest(q) for seed, found in drawn for name, q in found.items()})

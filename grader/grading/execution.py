@@ -10,12 +10,26 @@ Everything that comes back from the box is untrusted until `grader.grading.wire`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from grader.errors import EvidenceError, SandboxError
 from grader.grading import wire
-from grader.records import Adaptation, Attempt, CellRun, Notebook, Notice, Observation, Outcome, Usage
+from grader.grading.fingerprint import versions
+from grader.notebook.adapt import merge
+from grader.records import (
+    Adaptation,
+    Attempt,
+    CellRun,
+    Evidence,
+    Execution,
+    Notebook,
+    Notice,
+    Observation,
+    Outcome,
+    SubmissionRun,
+    Usage,
+)
 from grader.rubric.questions import Question
 from grader.sandbox.contract import (
     BoxSpec,
@@ -29,7 +43,7 @@ from grader.sandbox.contract import (
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.session import KernelSession
 
-__all__ = ["Progress", "Ran", "run_notebook", "sum_usage"]
+__all__ = ["Progress", "Shims", "run_notebook", "sum_usage"]
 
 _SECOND_RUNS = 2
 _SETUP_SECONDS = 60.0
@@ -37,40 +51,9 @@ _MOST_ADAPTATIONS, _LONGEST_TEXT = 500, 300
 _ATTEMPTS = {"ok": Attempt.VALUE, "raised": Attempt.RAISED, "missing": Attempt.MISSING, "fault": Attempt.FAULT}
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """What running one notebook brought."""
-
-    outcome: Outcome
-    """How the first run ended: later runs do not make it better."""
-    cells: tuple[CellRun, ...]
-    """What happened to each cell; for a notebook run twice, the better known of both."""
-    usage: Usage
-    """Sum over all runs."""
-    mode: str
-    """Isolation that was really used: `warm`, `cold` or `none`."""
-    observations: Mapping[str, Observation]
-    """Question id -> what was seen."""
-    adaptations: tuple[Adaptation, ...]
-    """What the shims inside the box changed."""
-    notices: tuple[Notice, ...]
-    """Second runs and cells left out."""
-
-
-@dataclass
-class _Round:
-    """One pass over the notebook in one box."""
-
-    cells: list[CellRun]
-    killed_at: int | None
-    outcome: Outcome
-    usage: Usage
-    mode: str
-    why_cold: str
-    observations: dict[str, Observation]
-    adaptations: tuple[Adaptation, ...]
+"""Is called with a few words whenever a submission gets further."""
+Shims = tuple[Sequence[str], Mapping[str, Any]]
+"""Modules inside the box to install before the first cell, and what they need to know."""
 
 
 async def run_notebook(
@@ -79,57 +62,56 @@ async def run_notebook(
     limits: Limits,
     notebook: Notebook,
     questions: Mapping[str, Question],
-    shims: tuple[Sequence[str], Mapping[str, Any]] = ((), {}),
-    progress: Progress = lambda _stage: None,
-) -> Ran:
+    shims: Shims = ((), {}),
+    on_progress: Progress = lambda _stage: None,
+) -> SubmissionRun:
     """Run a prepared notebook and ask all questions.
 
-    `shims` names modules inside the box to install before the first cell, and what they need to know.
-    Raises SandboxError when the box itself fails; whatever the student's code does is in the result.
+    `shims` names modules inside the box to install before the first cell, and what they need to know. Seed and bundle are for the
+    caller to fill in. Raises SandboxError when the box itself fails; whatever the student's code does is in the result.
     """
-    first = await _round(pool, spec, limits, notebook, questions, shims, frozenset(), progress)
-    if first.outcome is Outcome.KERNEL_DIED:  # killed from outside? Then it does not happen again
-        first = await _round(pool, spec, limits, notebook, questions, shims, frozenset(), _once_more(progress))
-    rounds, reduced = [first], set[int]()
+
+    async def run(say: Progress, reduced: frozenset[int] = frozenset()) -> SubmissionRun:
+        return await _run_once(pool, spec, limits, notebook, questions, shims, reduced, say)
+
+    def once_more(stage: str) -> None:
+        on_progress(f"once more: {stage}")
+
+    first = await run(on_progress)
+    if first.execution.outcome is Outcome.KERNEL_DIED:  # killed from outside? Then it does not happen again
+        first = await run(once_more)
+    runs, reduced = [first], frozenset[int]()
     notices: list[Notice] = []
-    while rounds[-1].killed_at is not None and not _answered(rounds[-1]) and len(reduced) < _SECOND_RUNS:
-        killer = rounds[-1].killed_at
-        reduced.add(killer)
-        notices.append(
-            Notice(
-                "rerun",
-                f"Cell {killer + 1} ended the kernel; the notebook was run again with only that cell's definitions.",
-            )
-        )
-        rounds.append(
-            await _round(pool, spec, limits, notebook, questions, shims, frozenset(reduced), _once_more(progress))
-        )
-    last = rounds[-1]
-    if last.why_cold:
-        notices.append(
-            Notice("cold-start", f"It was started cold, which changes nothing but the time it takes: {last.why_cold}.")
-        )
-    return Ran(
-        outcome=first.outcome,
-        cells=tuple(_best_known(rounds, reduced)),
-        usage=sum_usage([r.usage for r in rounds]),
-        mode=last.mode,
-        observations=last.observations,
-        adaptations=last.adaptations,
-        notices=tuple(notices),
+    while not _answered(runs[-1]) and len(reduced) < _SECOND_RUNS and (killer := _killer(runs[-1])) is not None:
+        reduced |= {killer}
+        text = f"Cell {killer + 1} ended the kernel; the notebook was run again with only that cell's definitions."
+        notices.append(Notice("rerun", text))
+        runs.append(await run(once_more, reduced))
+    last = runs[-1]
+    execution = replace(
+        last.execution,
+        outcome=first.execution.outcome,  # later runs do not make it better
+        cells=tuple(_best_known(runs, reduced)),
+        usage=sum_usage([run.execution.usage for run in runs]),
+        notices=(*notices, *last.execution.notices),
     )
+    return replace(last, execution=execution)
 
 
-def _answered(result: _Round) -> bool:
-    return any(seen.attempt is not Attempt.NOT_ASKED for seen in result.observations.values())
+def _answered(run: SubmissionRun) -> bool:
+    return any(seen.attempt is not Attempt.NOT_ASKED for seen in run.evidence.observations.values())
 
 
-def _best_known(rounds: Sequence[_Round], reduced: set[int]) -> list[CellRun]:
-    found = {cell.index: cell for cell in rounds[-1].cells}
-    for earlier in rounds[:-1]:
-        for cell in earlier.cells:
-            if cell.status == "killed" and cell.index in reduced:
-                found[cell.index] = cell
+def _killer(run: SubmissionRun) -> int | None:
+    """Index of the cell that ended the kernel."""
+    return next((cell.index for cell in run.execution.cells if cell.status == "killed"), None)
+
+
+def _best_known(runs: Sequence[SubmissionRun], reduced: frozenset[int]) -> list[CellRun]:
+    """What happened to each cell: the last run's word, but the earlier one's of a cell that is reduced since."""
+    found = {cell.index: cell for cell in runs[-1].execution.cells}
+    for earlier in runs[:-1]:
+        found |= {c.index: c for c in earlier.execution.cells if c.status == "killed" and c.index in reduced}
     return [found[index] for index in sorted(found)]
 
 
@@ -143,38 +125,38 @@ def sum_usage(usages: Sequence[Usage]) -> Usage:
     )
 
 
-def _once_more(progress: Progress) -> Progress:
-    """Say with every stage that the notebook is run for a second time."""
-    return lambda stage: progress(f"once more: {stage}")
-
-
-async def _round(
+async def _run_once(
     pool: KernelPool,
     spec: BoxSpec,
     limits: Limits,
     notebook: Notebook,
     questions: Mapping[str, Question],
-    shims: tuple[Sequence[str], Mapping[str, Any]],
+    shims: Shims,
     reduced: frozenset[int],
-    progress: Progress,
-) -> _Round:
+    on_progress: Progress,
+) -> SubmissionRun:
+    """One pass over the notebook in one box; of the cells in `reduced` only the definitions are run."""
     async with KernelSession(pool, spec, limits) as session:
-        await _tell(session, "install", {"modules": list(shims[0]), "config": dict(shims[1])})
-        cells, killed_at = await _run_cells(session, notebook, reduced, progress)
+        await _order(session, "install", {"modules": list(shims[0]), "config": dict(shims[1])})
+        cells = await _run_cells(session, notebook, reduced, on_progress)
         observations = dict.fromkeys(questions, Observation(Attempt.NOT_ASKED, error=_why(session.outcome)))
-        adaptations: tuple[Adaptation, ...] = ()
         if session.alive:
             for cell in notebook.cells:  # what the notebook did not reach may still define functions and classes
                 if any(run.index == cell.index and run.status in ("killed", "not_run") for run in cells):
                     await _define(session, cell.index, cell.source)
-            progress("asking questions")
+            on_progress("asking questions")
             for name, question in questions.items():
                 observations[name] = await _ask(session, question)
-            adaptations = await _adaptations(session, frozenset({None, *(cell.index for cell in notebook.cells)}))
-        why_cold = pool.cold_for_good if session.mode == "cold" else ""
-        return _Round(
-            cells, killed_at, session.outcome, session.usage, session.mode, why_cold, observations, adaptations
+            done = await _adaptations(session, frozenset({None, *(cell.index for cell in notebook.cells)}))
+            notebook = replace(notebook, adaptations=merge(notebook.adaptations, done))
+        notices: tuple[Notice, ...] = ()
+        if session.mode == "cold" and pool.cold_for_good:
+            why = f"It was started cold, which changes nothing but the time it takes: {pool.cold_for_good}."
+            notices = (Notice("cold-start", why),)
+        execution = Execution(
+            session.outcome, tuple(cells), session.usage, session.mode, versions(), bundle="", notices=notices
         )
+        return SubmissionRun(notebook, execution, Evidence("", observations))
 
 
 def _why(outcome: Outcome) -> str:
@@ -182,27 +164,26 @@ def _why(outcome: Outcome) -> str:
 
 
 async def _run_cells(
-    session: KernelSession, notebook: Notebook, reduced: frozenset[int], progress: Progress
-) -> tuple[list[CellRun], int | None]:
+    session: KernelSession, notebook: Notebook, reduced: frozenset[int], on_progress: Progress
+) -> list[CellRun]:
     cells: list[CellRun] = []
     for number, cell in enumerate(notebook.cells):
-        progress(f"cell {number + 1} of {len(notebook.cells)}")
+        on_progress(f"cell {number + 1} of {len(notebook.cells)}")
         if cell.index in reduced:
             await _define(session, cell.index, cell.source)
             cells.append(CellRun(cell.index, "not_run", 0.0, 0.0))
             continue
-        await _tell(session, "begin_cell", {"index": cell.index})
+        await _order(session, "begin_cell", {"index": cell.index})
         run = await session.run_cell(cell.source, cell.index)
         cells.append(run)
         if run.status == "error":
             await _define(session, cell.index, cell.source)
         if run.status == "killed":
-            cells += [CellRun(later.index, "not_run", 0.0, 0.0) for later in notebook.cells[number + 1 :]]
-            return cells, cell.index
-    return cells, None
+            return cells + [CellRun(later.index, "not_run", 0.0, 0.0) for later in notebook.cells[number + 1 :]]
+    return cells
 
 
-async def _tell(session: KernelSession, op: str, params: Mapping[str, Any]) -> Any:
+async def _order(session: KernelSession, op: str, params: Mapping[str, Any]) -> Any:
     """Send an order of our own; a kernel that is gone or busy shows itself at the next cell."""
     try:
         reply, buffers = await session.ask({"op": op, "params": params}, cpu_seconds=_SETUP_SECONDS)
@@ -217,7 +198,7 @@ async def _tell(session: KernelSession, op: str, params: Mapping[str, Any]) -> A
 
 
 async def _define(session: KernelSession, index: int, source: str) -> None:
-    await _tell(session, "define", {"index": index, "source": source})
+    await _order(session, "define", {"index": index, "source": source})
 
 
 async def _ask(session: KernelSession, question: Question) -> Observation:
@@ -262,7 +243,7 @@ def _observation(reply: Mapping[str, Any], buffers: Sequence[bytes]) -> Observat
 
 async def _adaptations(session: KernelSession, known: frozenset[int | None]) -> tuple[Adaptation, ...]:
     """What the shims say they changed in `known` cells; as much as they ever say, since a report shows it all."""
-    rows = await _tell(session, "adaptations", {})
+    rows = await _order(session, "adaptations", {})
     return tuple(
         Adaptation(row[0], *(str(part)[:_LONGEST_TEXT] for part in row[1:]))
         for row in (rows[:_MOST_ADAPTATIONS] if isinstance(rows, list) else [])

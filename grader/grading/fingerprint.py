@@ -18,7 +18,7 @@ from grader.rubric.questions import Question
 __all__ = ["code_digest", "digest_of", "question_digest", "versions"]
 
 _VERSIONED = ("torch", "transformers", "datasets", "evaluate", "accelerate", "numpy", "ipykernel", "nbclient")
-_INSIDE = Path(__file__).parents[1] / "inside"
+_ROOMS = ("grading", "inside", "notebook", "sandbox")
 
 
 @cache
@@ -34,14 +34,14 @@ def versions() -> Mapping[str, str]:
 
 
 @cache
-def code_digest() -> str:
-    """Digest of the code that evidence depends on: what runs inside, preparation, wire."""
-    here = Path(__file__).parents[1]
-    files = [*sorted(_INSIDE.rglob("*.py")), *sorted((here / "notebook").rglob("*.py"))]
-    files += [here / name for name in ("grading/execution.py", "grading/wire.py", "sandbox/session.py")]
+def code_digest(package: Path = Path(grader.__file__).parent) -> str:
+    """Digest of the code that evidence depends on: what prepares a notebook, builds its box, runs it and asks.
+
+    All of these rooms count, file by file: whoever changes one runs submissions again rather than trust that it makes no difference.
+    """
     digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    for path in sorted(path for room in _ROOMS for path in (package / room).rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 

@@ -12,7 +12,7 @@ import functools
 import hashlib
 import importlib.metadata
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +20,7 @@ from types import TracebackType
 from grader.bundles import Bundle, load_bundle, prepare_home
 from grader.errors import InfrastructureError, SubmissionError
 from grader.grading.context import RunContext
-from grader.grading.execution import Ran, run_notebook
+from grader.grading.execution import Progress, run_notebook
 from grader.grading.fingerprint import question_digest, versions
 from grader.grading.report import report_for
 from grader.grading.reruns import rerun_close_results
@@ -49,8 +49,6 @@ from grader.sandbox.pool import KernelPool
 __all__ = ["Grader", "RunContext", "grade", "report_for", "single_submission", "versions"]
 
 _COPIED_BYTES = 64 << 20
-
-Progress = Callable[[str], None]
 
 
 @functools.cache
@@ -133,9 +131,12 @@ class Grader:
         submission: Submission,
         data: bytes,
         companions: Mapping[str, bytes] | None = None,
-        progress: Progress = lambda _s: None,
+        on_progress: Progress = lambda _stage: None,
     ) -> SubmissionRun:
-        """Run one submission. Never raises for what a student handed in; faults of ours are in the result."""
+        """Run one submission; `companions` are further files by base name.
+
+        Never raises for what a student handed in; faults of ours are in the result.
+        """
         helpers = dict(companions or {})
         seed = self.context.seed(submission)
         questions = self.context.questions(seed)
@@ -145,39 +146,37 @@ class Grader:
             helpers, changed = _adapt_helpers(helpers, environment)
             notebook = replace(notebook, adaptations=merge(notebook.adaptations, changed))
         except SubmissionError as error:
-            return self._nothing(seed, str(error))
+            notices = (Notice("unreadable", str(error)),)
+            return self._unseen(seed, str(error), Notebook((), 0, notices=notices), notices)
+        shims = (self.context.assignment.shims, shim_config(environment))
         try:
-            shims = (self.context.assignment.shims, shim_config(environment))
-            run = functools.partial(run_notebook, self.pool, self.spec(helpers, seed), self.limits, notebook)
-            ran = await run(questions, shims, progress)
-            ran = await rerun_close_results(self.context.assignment, ran, run, questions, shims, progress)
+            run_again = functools.partial(run_notebook, self.pool, self.spec(helpers, seed), self.limits, notebook)
+            run = await run_again(questions, shims, on_progress)
+            run = await rerun_close_results(self.context.assignment, run, run_again, questions, shims, on_progress)
         except InfrastructureError as error:
-            return self._fault(notebook, seed, str(error))
+            return self._unseen(seed, str(error), notebook, fault=str(error))
         except Exception as error:  # a bug of ours must stop neither the batch nor cost a student points
-            return self._fault(notebook, seed, f"{type(error).__name__}: {error}")
-        notebook = replace(notebook, adaptations=merge(notebook.adaptations, ran.adaptations))
+            problem = f"{type(error).__name__}: {error}"
+            return self._unseen(seed, problem, notebook, fault=problem)
         asked = {name: question_digest(question) for name, question in questions.items()}
-        return SubmissionRun(notebook, self._execution(ran), Evidence(seed, ran.observations, asked))
+        return replace(
+            run,
+            execution=replace(run.execution, bundle=self._bundle_name()),
+            evidence=replace(run.evidence, seed=seed, asked=asked),
+        )
 
-    def _execution(self, ran: Ran) -> Execution:
-        return Execution(ran.outcome, ran.cells, ran.usage, ran.mode, versions(), self._bundle_name(), ran.notices)
+    def _unseen(
+        self, seed: str, why: str, notebook: Notebook, notices: tuple[Notice, ...] = (), fault: str = ""
+    ) -> SubmissionRun:
+        """A run in which nothing was asked: for the submission's own sake, or by a fault of ours."""
+        outcome, attempt = (Outcome.SANDBOX_FAILED, Attempt.FAULT) if fault else (Outcome.COMPLETED, Attempt.NOT_ASKED)
+        mode = self._sandbox if fault else "none"
+        execution = Execution(outcome, (), Usage(), mode, versions(), self._bundle_name(), notices)
+        observations = {name: Observation(attempt, error=why) for name in self.context.assignment.questions}
+        return SubmissionRun(notebook, execution, Evidence(seed, observations), fault)
 
     def _bundle_name(self) -> str:
         return f"{self.context.bundle.name} {self.context.bundle.digest[:12]}"
-
-    def _nothing(self, seed: str, problem: str) -> SubmissionRun:
-        execution = Execution(
-            Outcome.COMPLETED, (), Usage(), "none", versions(), self._bundle_name(), (Notice("unreadable", problem),)
-        )
-        nothing = {name: Observation(Attempt.NOT_ASKED, error=problem) for name in self.context.assignment.questions}
-        return SubmissionRun(
-            Notebook((), 0, notices=(Notice("unreadable", problem),)), execution, Evidence(seed, nothing)
-        )
-
-    def _fault(self, notebook: Notebook, seed: str, problem: str) -> SubmissionRun:
-        execution = Execution(Outcome.SANDBOX_FAILED, (), Usage(), self._sandbox, versions(), self._bundle_name())
-        lost = {name: Observation(Attempt.FAULT, error=problem) for name in self.context.assignment.questions}
-        return SubmissionRun(notebook, execution, Evidence(seed, lost), problem)
 
 
 def _adapt_helpers(helpers: Mapping[str, bytes], environment: Environment) -> tuple[dict[str, bytes], list[Adaptation]]:
@@ -210,7 +209,7 @@ def grade(
     sandbox: str = "auto",
     limits: Limits | None = None,
     secret: bytes | None = None,
-    progress: Progress = lambda _stage: None,
+    on_progress: Progress = lambda _stage: None,
 ) -> Report:
     """Grade one notebook and return its report; helper modules (`*.py`) beside it that it imports are taken along.
 
@@ -221,5 +220,5 @@ def grade(
     helpers = imported_helpers(notebook, data)
     context = RunContext.create(assignment, bundle or load_bundle(None), secret or secrets.token_bytes(32))
     with Grader(context, sandbox=sandbox, limits=limits) as grader:
-        result = asyncio.run(grader.run(submission, data, helpers, progress))
+        result = asyncio.run(grader.run(submission, data, helpers, on_progress))
     return report_for(context, submission, result)

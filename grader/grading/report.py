@@ -19,64 +19,51 @@ __all__ = ["report_for"]
 def report_for(
     context: RunContext,
     submission: Submission,
-    result: SubmissionRun | None,
+    run: SubmissionRun | None,
     overrides: Mapping[str, tuple[int, str]] | None = None,
 ) -> Report:
     """Judge stored evidence and fill in a report: pure, and the same bytes every time.
 
-    Without a result (nothing could be run) every criterion fails with the submission's problem as its message.
+    Without a run (nothing could be run) every criterion fails with the submission's problem as its message. `overrides` maps criterion
+    id to points and reason set by hand.
     """
-    if result is None:
+    assignment, review, metrics = context.assignment, list[str](), dict[str, Any]()
+    if run is None:
         problem = submission.problem or "There is nothing to judge."
-        verdicts = {name: Verdict(Status.FAILED, problem) for name in context.assignment.checks}
-        return _report(context, submission, None, verdicts, overrides, ())
-    questions = context.questions(result.evidence.seed)
-    evidence = _still_asked(result.evidence, questions)
-    verdicts = judge(context.assignment, evidence, questions)
-    review = (f"The grader or its machine failed: {result.fault}",) if result.fault else ()
-    metrics = context.assignment.summary(questions, evidence.observations)
-    return _report(context, submission, result, verdicts, overrides, review, metrics)
-
-
-def _report(
-    context: RunContext,
-    submission: Submission,
-    result: SubmissionRun | None,
-    verdicts: Mapping[str, Verdict],
-    overrides: Mapping[str, tuple[int, str]] | None,
-    review: tuple[str, ...],
-    metrics: Mapping[str, Any] | None = None,
-) -> Report:
-    filled = score(context.assignment, verdicts, overrides, review)
-    missing = _missing_packages(result) if result is not None and filled.total is not None else ()
+        verdicts = {name: Verdict(Status.FAILED, problem) for name in assignment.checks}
+    else:
+        questions = context.questions(run.evidence.seed)
+        evidence = _still_asked(run.evidence, questions)
+        verdicts = judge(assignment, evidence, questions)
+        metrics = assignment.metrics(questions, evidence.observations)
+        if run.fault:
+            review.append(f"The grader or its machine failed: {run.fault}")
+    filled = score(assignment, verdicts, overrides, tuple(review))
+    missing = _missing_packages(run) if run is not None and filled.total is not None else ""
     if missing and filled.total != filled.possible and not overrides:
-        names = ", ".join(f"`{name}`" for name in missing)
         filled = score(
-            context.assignment,
-            verdicts,
-            overrides,
-            (f"The notebook imports {names}, which this grader does not have.",),
+            assignment, verdicts, None, (f"The notebook imports {missing}, which this grader does not have.",)
         )
-    notices = () if result is None else (*result.notebook.notices, *result.execution.notices)
+    notices = () if run is None else (*run.notebook.notices, *run.execution.notices)
     return Report(
-        assignment=context.assignment.id,
-        assignment_title=context.assignment.title,
+        assignment=assignment.id,
+        assignment_title=assignment.title,
         submission=submission,
-        execution=None if result is None else result.execution,
-        adaptations=() if result is None else result.notebook.adaptations,
+        execution=None if run is None else run.execution,
+        adaptations=() if run is None else run.notebook.adaptations,
         notices=tuple(dict.fromkeys((*submission.notices, *notices))),
         score=filled,
-        metrics=metrics or {},
-        groups=context.assignment.groups,
+        metrics=metrics,
+        groups=assignment.groups,
         grader_version=grader.__version__,
     )
 
 
-def _missing_packages(result: SubmissionRun) -> tuple[str, ...]:
+def _missing_packages(run: SubmissionRun) -> str:
     """Packages a cell asked for in vain: the machine's fault unless the student made them up, so a person decides."""
-    errors = [cell.error for cell in result.execution.cells if cell.error is not None]
+    errors = [cell.error for cell in run.execution.cells if cell.error is not None]
     found = [e.message.rpartition("named ")[2].strip("' ")[:60] for e in errors if e.name == "ModuleNotFoundError"]
-    return tuple(dict.fromkeys(name for name in found if name))
+    return ", ".join(f"`{name}`" for name in dict.fromkeys(found) if name)
 
 
 def _still_asked(evidence: Evidence, questions: Mapping[str, Question]) -> Evidence:

@@ -1,4 +1,4 @@
-"""Close results are decided by running again: what a check calls open is asked again of runs with other random seeds.
+"""Run again what is close: what a check calls open is asked again of runs with other random seeds.
 
 Only the questions in doubt are asked again; what was seen first stays, and the further observations lie beside it
 (`Observation.again`), so that a verdict can be recomputed from stored evidence.
@@ -6,21 +6,20 @@ Only the questions in doubt are asked again; what was seen first stays, and the 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from grader.errors import SandboxError
-from grader.grading.execution import Progress, Ran, sum_usage
-from grader.records import Evidence, Notice, Outcome
+from grader.grading.execution import Progress, Shims, sum_usage
+from grader.records import Notice, Outcome, SubmissionRun
 from grader.rubric.assignment import Assignment
 from grader.rubric.judge import judge
 from grader.rubric.questions import Question
 
 __all__ = ["RERUNS", "rerun_close_results"]
 
-Shims = tuple[Sequence[str], Mapping[str, Any]]
-Run = Callable[[Mapping[str, Question], Shims], Awaitable[Ran]]
+Run = Callable[[Mapping[str, Question], Shims], Awaitable[SubmissionRun]]
 """Runs the notebook and asks the questions: `run_notebook` with its box, limits and notebook given."""
 
 RERUNS: Final = 2
@@ -30,50 +29,53 @@ _SHIFT: Final = 7919
 """Added to every fixed seed per rerun; any number that students do not count in will do."""
 
 
-def in_doubt(assignment: Assignment, questions: Mapping[str, Question], ran: Ran) -> set[str]:
+def in_doubt(assignment: Assignment, questions: Mapping[str, Question], run: SubmissionRun) -> set[str]:
     """Ids of the questions whose answers by a run with other seeds would decide a verdict."""
-    verdicts = judge(assignment, Evidence("", ran.observations), questions)
+    verdicts = judge(assignment, run.evidence, questions)
     return {check.asks for check in assignment.checks.values() if verdicts[check.id].again}
 
 
 async def rerun_close_results(
     assignment: Assignment,
-    ran: Ran,
-    run: Run,
+    first: SubmissionRun,
+    run_again: Run,
     questions: Mapping[str, Question],
     shims: Shims,
-    progress: Progress = lambda _stage: None,
-) -> Ran:
-    """`run` the notebook again where a verdict hangs on luck; returns the first run with further observations beside its own.
+    on_progress: Progress = lambda _stage: None,
+) -> SubmissionRun:
+    """Run the notebook again where a verdict hangs on luck; returns the first run with further observations beside its own.
 
     A further run that does not end by itself brings nothing, so that its criterion stays open for a person.
     """
-    if ran.outcome is not Outcome.COMPLETED:
-        return ran
-    doubtful = in_doubt(assignment, questions, ran)
+    doubtful = in_doubt(assignment, questions, first) if first.execution.outcome is Outcome.COMPLETED else set()
     if not doubtful:
-        return ran
+        return first
     asked = {name: question.whole for name, question in questions.items() if name in doubtful}
-    further: list[Ran] = []
+    further: list[SubmissionRun] = []
     for number in range(1, RERUNS + 1):
-        progress(f"other seeds {number} of {RERUNS}")
+        on_progress(f"other seeds {number} of {RERUNS}")
         modules, config = shims
         try:
-            again = await run(asked, ((*modules, _SEEDS), {**config, "seed_shift": number * _SHIFT}))
+            run = await run_again(asked, ((*modules, _SEEDS), {**config, "seed_shift": number * _SHIFT}))
         except SandboxError:  # the first run stands; who cannot be run again stays open
             continue
-        if again.outcome is Outcome.COMPLETED:
-            further.append(again)
+        if run.execution.outcome is Outcome.COMPLETED:
+            further.append(run)
     if not further:
-        return ran
-    observations = dict(ran.observations)
+        return first
+    observations = dict(first.evidence.observations)
     for name in doubtful:
-        observations[name] = replace(observations[name], again=tuple(run.observations[name] for run in further))
+        again = tuple(run.evidence.observations[name] for run in further)
+        observations[name] = replace(observations[name], again=again)
     times = "once" if len(further) == 1 else "twice"
     notice = Notice(
         "other-seeds",
         f"A result lay within the noise around its minimum, so the notebook was run {times} more with other random seeds;"
         " the mean of all runs counts there.",
     )
-    usage = sum_usage([ran.usage, *(run.usage for run in further)])
-    return replace(ran, observations=observations, usage=usage, notices=(*ran.notices, notice))
+    execution = replace(
+        first.execution,
+        usage=sum_usage([run.execution.usage for run in (first, *further)]),
+        notices=(*first.execution.notices, notice),
+    )
+    return replace(first, execution=execution, evidence=replace(first.evidence, observations=observations))

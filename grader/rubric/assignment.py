@@ -61,7 +61,7 @@ class Assignment:
         title: str,
         *,
         facts: Callable[[Any, bytes], Any] | None = None,
-        summary: Callable[[Mapping[str, Question], Mapping[str, Observation]], dict[str, Any]] | None = None,
+        metrics: Callable[[Mapping[str, Question], Mapping[str, Observation]], dict[str, Any]] | None = None,
         groups: Mapping[str, str] | None = None,
         data_files: Sequence[str] = (),
         preload: Sequence[str] | None = None,
@@ -72,7 +72,7 @@ class Assignment:
 
         - `id`, `title`: a stable word, and the title for people.
         - `facts(bundle, secret)`: gives what its questions need to know of the bundle.
-        - `summary(questions, observations)`: gives numbers worth showing in a report.
+        - `metrics(questions, observations)`: gives numbers worth showing in a report.
         - `groups`: headings of the criteria, by what stands before the `/` in their ids; shown in this order.
         - `data_files`: files of the bundle that lie in the work folder, by their path in the bundle; found there by base name.
         - `preload`: modules that kernels have imported before the first cell; left out, it is torch and all that goes with it
@@ -98,7 +98,7 @@ class Assignment:
         self.watch = watch
         """`module:function` that gives the witness of trainings inside the box; empty where none is watched."""
         self._facts = facts
-        self._summary = summary
+        self._metrics = metrics
 
     def question(self, id: str) -> Callable[[Probe], Probe]:  # noqa: A002
         """Declare a question that several checks share: `(draw) -> Question`."""
@@ -173,12 +173,12 @@ class Assignment:
         """What the questions need to know of the bundle; None when the assignment needs nothing."""
         return self._facts(bundle, secret) if self._facts is not None else None
 
-    def summary(self, questions: Mapping[str, Question], observations: Mapping[str, Observation]) -> dict[str, Any]:
+    def metrics(self, questions: Mapping[str, Question], observations: Mapping[str, Observation]) -> dict[str, Any]:
         """Numbers worth showing; empty when the assignment has none or they cannot be told."""
-        if self._summary is None:
+        if self._metrics is None:
             return {}
         try:
-            return self._summary(questions, observations)
+            return self._metrics(questions, observations)
         except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError):
             return {}
 

@@ -44,7 +44,7 @@ def content_parts(context: RunContext, submission: Submission, companions: Mappi
         "bundle": context.bundle.digest,
         "code": code_digest(),
         "libraries": digest_of(versions()),
-        "questions": context.sample,
+        "questions": context.question_sample,
     }
 
 

@@ -203,8 +203,9 @@ def test_a_followup_is_asked_of_the_same_kernel_where_it_is_wanted(grader) -> No
     }
     notebook = read_notebook(notebook_bytes(count))
     ran = asyncio.run(run_notebook(grader.pool, grader.spec({}), grader.limits, notebook, questions))
-    assert ran.observations["enough"].value == ["enough"]
-    assert ran.observations["open"].value == ["enough", "open", "dear"]
+    observations = ran.evidence.observations
+    assert observations["enough"].value == ["enough"]
+    assert observations["open"].value == ["enough", "open", "dear"]
 
 
 def test_a_submission_draws_the_same_random_numbers_whenever_it_is_run(run) -> None:

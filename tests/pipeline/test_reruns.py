@@ -66,7 +66,7 @@ def place(grader):
 def go(place, *sources):
     data, stages = notebook_bytes(*sources), []
     submission = submission_of(data)
-    result = asyncio.run(place.run(submission, data, progress=stages.append))
+    result = asyncio.run(place.run(submission, data, on_progress=stages.append))
     return submission, result, stages
 
 

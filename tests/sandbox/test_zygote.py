@@ -71,8 +71,8 @@ def test_a_zygote_with_a_second_thread_refuses_and_sessions_start_cold(with_thre
         assert "forking would not be safe: the imports started threads" in pool.zygote_failure
         refused = pool._zygote
         notebook = read_notebook(notebook_bytes("print(6 * 7)"))
-        ran = asyncio.run(run_notebook(pool, BoxSpec(), SMALL, notebook, {}))
-        assert (ran.mode, ran.cells[0].output) == ("cold", "42\n")
+        ran = asyncio.run(run_notebook(pool, BoxSpec(), SMALL, notebook, {})).execution
+        assert (ran.sandbox, ran.cells[0].output) == ("cold", "42\n")
         assert pool._zygote is refused  # it would refuse again
     assert [notice.kind for notice in ran.notices] == ["cold-start"]
     assert "the imports started threads" in ran.notices[0].text

@@ -14,7 +14,7 @@ from grader.rubric.questions import Question
 __all__ = ["ASSIGNMENT"]
 
 
-def _summary(questions: Mapping[str, Question], observations: Mapping[str, Observation]) -> dict[str, Any]:
+def _metrics(questions: Mapping[str, Question], observations: Mapping[str, Observation]) -> dict[str, Any]:
     """Give the measured numbers of the three runs, for reports."""
     return summarise(questions["training"], observations["training"])
 
@@ -23,7 +23,7 @@ ASSIGNMENT = Assignment(
     "finetuning",
     "Comparing fine-tuning methods",
     facts=read_facts,
-    summary=_summary,
+    metrics=_metrics,
     groups={
         "count": "Counting parameters",
         "full": "Full fine-tuning",
