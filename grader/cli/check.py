@@ -42,14 +42,15 @@ def check(
     cpu_seconds: float,
     memory_gib: float,
 ) -> int:
-    r"""Run your own NOTEBOOK and show what each criterion sees, the same way as it will be graded, with other random questions.
+    """Run your own NOTEBOOK and show what each criterion sees, the same way as it will be graded, with other random questions.
 
     Helper modules (.py) beside it that it imports are taken along.
 
     \b
-    Exit codes: 0 full marks, 1 below, 3 a person has to look, 4 the grader failed:
       grader check finetuning.ipynb --html report.html
-    """
+
+    Exit codes: 0 full marks, 1 below, 3 a person has to look, 4 the grader or its sandbox failed.
+    """  # noqa: D301 - click: the paragraph is not wrapped
     declared = load_assignment(assignment)
     against = load_bundle(bundle)
     if sandbox == "auto":  # one's own code may run unprotected where no box can be had

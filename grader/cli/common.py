@@ -56,9 +56,10 @@ def bar(*, unit: bool = True) -> Progress:
     return Progress(*columns, console=stderr, transient=True)
 
 
-def finish(directory: RunDirectory, reports: Sequence[Report], messages: Sequence[str]) -> int:
-    """Print the class's table and where everything is; returns the exit code."""
-    console.print(class_table(reports))
+def finish(directory: RunDirectory, reports: Sequence[Report], messages: Sequence[str], *, table: bool = True) -> int:
+    """Print the class's table, unless it is not wanted, and where everything is; returns the exit code."""
+    if table:
+        console.print(class_table(reports))
     for message in messages:
         say(line(message), "yellow")
     review = [report for report in reports if report.score.total is None]

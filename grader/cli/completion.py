@@ -11,13 +11,13 @@ __all__ = ["completion"]
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> int:
-    r"""Print what makes a SHELL complete commands and options.
+    """Print what makes a SHELL complete commands and options.
 
     \b
     For this session, or for good:
       eval "$(grader completion bash)"
       grader completion bash > ~/.local/share/bash-completion/completions/grader
-    """
+    """  # noqa: D301 - click: the paragraph is not wrapped
     made = get_completion_class(shell)
     assert made is not None, "click knows every shell of the choice"
     click.echo(made(click.Command("grader"), {}, "grader", "_GRADER_COMPLETE").source())

@@ -82,15 +82,16 @@ __all__ = ["grade"]
 @assignment_options
 @limit_options
 def grade(**options: Any) -> int:
-    r"""Grade a Canvas archive (.zip), a folder or single notebooks.
+    """Grade a Canvas archive (.zip), a folder or single notebooks.
 
     Run it again with the same --out to continue: what is finished and has not changed is not run again. --only, --failed and
     --changed narrow down what is run; reports and tables are always written for all.
 
     \b
-    Exit codes: 0 done, 3 some submissions need review, 4 the sandbox failed for some:
       grader grade submissions.zip --roster gradebook.csv --out run
-    """
+
+    Exit codes: 0 done, 3 some submissions need review, 4 the grader or its sandbox failed for some.
+    """  # noqa: D301 - click: the paragraph is not wrapped
     return run(SimpleNamespace(**options))
 
 

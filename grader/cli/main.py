@@ -64,7 +64,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
 @click.version_option(grader.__version__, prog_name="grader", message="%(prog)s %(version)s")
 def commands() -> None:
-    r"""Autograder for notebooks that fine-tune DistilBERT three ways.
+    """Autograder for notebooks that fine-tune DistilBERT three ways.
 
     \b
     A class, start to finish:
@@ -84,7 +84,7 @@ def commands() -> None:
       2  wrong usage: the message says what to change
       3  done, but some submissions need review: see needs_review.csv
       4  the grader or its sandbox failed; nothing was charged to a student
-    """
+    """  # noqa: D301 - click: the paragraph is not wrapped
     encoding = sys.getfilesystemencoding()
     if encoding.lower().replace("-", "") != "utf8":
         raise UsageError(

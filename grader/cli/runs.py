@@ -28,7 +28,7 @@ def rejudge(run: Path) -> int:
     """
     directory = RunDirectory(run)
     with hold(directory.root):
-        return _judge(directory)
+        return _judge(directory, table=True)
 
 
 @click.command()
@@ -38,12 +38,12 @@ def rejudge(run: Path) -> int:
 @click.argument("points", type=int)
 @click.option("--reason", required=True, metavar="TEXT", help="Why; the student reads it.")
 def override(run: Path, submission: str, criterion: str, points: int, reason: str) -> int:
-    r"""Set the points of a criterion by hand; they are kept with the RUN, survive rejudge and always win.
+    """Set the points of a criterion by hand; they are kept with the RUN, survive rejudge and always win.
 
     \b
     ID is in the first column of run/scores.csv, CRITERION in the head of its columns:
       grader override run 1024 lora/forward 4 --reason "scales in the constructor"
-    """
+    """  # noqa: D301 - click: the paragraph is not wrapped
     directory = RunDirectory(run)
     assignment = load_assignment(directory.info().assignment)
     if submission not in [known.id for known in directory.submissions()]:
@@ -55,7 +55,7 @@ def override(run: Path, submission: str, criterion: str, points: int, reason: st
         raise UsageError(f"{criterion} has {check.points} points; {points} is out of range")
     with hold(directory.root):
         directory.override(submission, criterion, points, reason)
-        return _judge(directory)
+        return _judge(directory, table=False)
 
 
 @click.command()
@@ -79,8 +79,8 @@ def report(run: Path, formats: str) -> int:
     return 3 if any(report.score.total is None for report in reports) else 0
 
 
-def _judge(directory: RunDirectory) -> int:
-    """Judge again; prints every score that changed."""
+def _judge(directory: RunDirectory, *, table: bool) -> int:
+    """Judge again; prints every score that changed, then the whole class with `table`."""
     assignment = load_assignment(directory.info().assignment)
     before = {submission.id: _old_points(directory, submission.id) for submission in directory.submissions()}
     with stderr.status("judging and writing reports"):
@@ -88,8 +88,9 @@ def _judge(directory: RunDirectory) -> int:
     changes = [line for report in published.reports for line in _changes(before.get(report.submission.id), report)]
     for line in changes:
         say(line)
-    say(f"{len(changes)} criteria changed." if changes else "Nothing changed.")
-    return finish(directory, published.reports, published.messages)
+    count = "1 criterion" if len(changes) == 1 else f"{len(changes)} criteria"
+    say(f"{count} changed." if changes else "Nothing changed.")
+    return finish(directory, published.reports, published.messages, table=table)
 
 
 def _old_points(directory: RunDirectory, submission_id: str) -> dict[str, int | None] | None:

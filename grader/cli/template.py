@@ -35,5 +35,5 @@ def template(reference: Path | None, target: Path | None, check: bool) -> int:
             write_atomically(path, files[path])
             say(f"Wrote {path}")
     if not stale:
-        say(f"{target} is in step with {reference}.")
+        say("The template is in step.")
     return 1 if check and stale else 0

@@ -292,6 +292,13 @@ def texts(path: Path) -> Iterator[str]:
             yield "".join(part.value if isinstance(part, ast.Constant) else "X" for part in node.values)
 
 
+def test_help_of_every_command() -> None:
+    for name, command in every_command().items():
+        text = command.get_help(click.Context(command, info_name=name))
+        assert "\\b" not in text, "click's mark for a paragraph that is not wrapped has to be the character itself"
+        assert all(option.help for option in command.params if isinstance(option, click.Option)), name
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(capsys, shell) -> None:
     assert main(["completion", shell]) == 0
