@@ -5,7 +5,6 @@ Trusted code over untrusted files. Bytes are copied unchanged; the only names wr
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,15 +24,15 @@ from grader.intake.archive import (
 from grader.intake.names import compact, is_notebook_name, printable, repaired, shown, without_resubmission_suffix
 from grader.intake.owners import assign_owners
 from grader.intake.roster import Roster, RosterEntry
-from grader.intake.selection import UploadedFile, code_of, file_kind
+from grader.intake.selection import UploadedFile, code_of
 from grader.intake.storage import StoragePaths, identifier
 from grader.intake.student_upload import StudentUpload
+from grader.notebook.helpers import imported_helpers
 from grader.records import Notice, Submission
 
 __all__ = ["Intake", "take_in"]
 
 _FOLDER = "handed-in"
-_IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+([A-Za-z_]\w*)|import[ \t]+([A-Za-z_][\w., \t]*))", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,18 +159,11 @@ class _Intake:
     def _add_imported(self, upload: StudentUpload, source: Path, stage: Stage) -> None:
         """Take along the modules beside a single notebook that it imports, as Jupyter would find them."""
         staged = upload.files[0].entry.staged
-        code = file_kind(staged, source.name).code if staged else ()
-        modules = {
-            module.strip().split(" ")[0].split(".")[0]
-            for one, several in _IMPORT.findall("\n".join(code))
-            for module in [one, *several.split(",")]
-        }
-        for path in sorted(source.parent.glob("*.py")):
-            if path.stem in modules and path != source and path.is_file():
-                entry = read_file(path.resolve(), (path.name,), stage, self.limits)
-                upload.add(UploadedFile(entry, upload.owner, upload.label, entry.parts))
-                text = f"{shown(path.name)} beside the notebook was taken along because the notebook imports it."
-                upload.notices.append(Notice("module-beside", text))
+        for name in sorted(imported_helpers(source, staged.read_bytes())) if staged else ():
+            entry = read_file((source.parent / name).resolve(), (name,), stage, self.limits)
+            upload.add(UploadedFile(entry, upload.owner, upload.label, entry.parts))
+            text = f"{shown(name)} beside the notebook was taken along because the notebook imports it."
+            upload.notices.append(Notice("module-beside", text))
 
     def _finish(self, uploads: list[StudentUpload]) -> list[Submission]:
         """Give ids, move the files to their places, make the records."""

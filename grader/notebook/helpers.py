@@ -29,7 +29,7 @@ def imported_helpers(notebook: Path, data: bytes) -> dict[str, bytes]:
     while texts:
         for name in sorted(_named_in(texts.pop())):
             path = notebook.with_name(f"{name}.py")
-            if path.name not in found and (source := _content(path)) is not None:
+            if path.name not in {notebook.name, *found} and (source := _content(path)) is not None:
                 found[path.name] = source
                 texts.append(source.decode("utf-8", "replace"))
     return found
