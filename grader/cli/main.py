@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -130,6 +131,12 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         code, message = 4, f"grader: {where}{error.strerror or error}"
+    except Exception as error:
+        traceback.print_exc()
+        code, message = (
+            4,
+            f"grader: a fault of the grader itself ({type(error).__name__}); please report the lines above",
+        )
     except KeyboardInterrupt:
         code, message = 130, "\ngrader: stopped; run the same command again to continue where it stopped."
     print(message, file=sys.stderr)

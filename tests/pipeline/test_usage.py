@@ -161,6 +161,15 @@ def test_check_says_why_the_box_failed(notebook, capsys, monkeypatch) -> None:
     assert "bwrap: no user namespaces here" in capsys.readouterr().out
 
 
+def test_a_fault_of_the_grader_is_not_a_score(notebook, capsys, monkeypatch) -> None:
+    def grade(*_arguments, **_options):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("grader.cli.check.grade", grade)
+    assert main(["check", str(notebook), *TOY]) == 4, "1 would say: below full marks"
+    assert "a fault of the grader itself (ZeroDivisionError)" in capsys.readouterr().err
+
+
 def test_check_shows_the_result_before_it_writes_files(tmp_path, notebook, capsys, monkeypatch) -> None:
     def write_atomically(*_arguments):
         raise OSError(28, "No space left on device", str(tmp_path / "r.html"))
