@@ -20,14 +20,14 @@ from grader.cli.common import console, finish, limits_of, machine, stderr
 from grader.cli.options import assignment_options, input_path, limit_options, output_folder
 from grader.cli.progress import ClassProgress
 from grader.errors import UsageError
-from grader.grading.context import RunContext, load_context
+from grader.grading.context import RunContext
 from grader.grading.fingerprint import digest_of, versions
 from grader.intake import Intake, Roster, read_roster, take_in
 from grader.records import Submission
 from grader.reports.sanitize import line
 from grader.rubric.assignment import Assignment
 from grader.runs.batch import run_batch, slots_for
-from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo, write_atomically
+from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo, load_context, write_atomically
 from grader.runs.engines import Engine, choose_engine
 from grader.runs.hold import hold
 from grader.runs.index import Index, mark_sources, publish_changed, read_index

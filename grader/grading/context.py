@@ -5,18 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from grader.assignments import load_assignment
-from grader.bundles import Bundle, load_bundle
+from grader.bundles import Bundle
 from grader.grading.fingerprint import digest_of, question_digest
 from grader.records import Submission
 from grader.rubric.assignment import Assignment
 from grader.rubric.questions import Question, seed_for
-from grader.runs.directory import RunInfo
 
-__all__ = ["RunContext", "load_context"]
+__all__ = ["RunContext"]
 
 
 @dataclass(frozen=True)
@@ -50,9 +47,3 @@ class RunContext:
     def seed(self, submission: Submission) -> str:
         """Seed of a submission's questions."""
         return seed_for(self.secret, submission.sha256)
-
-
-def load_context(info: RunInfo, secret: bytes) -> RunContext:
-    """Load assignment and bundle of a run. Raises BundleError or UsageError when they are not there."""
-    bundle = load_bundle(Path(info.bundle_path) if info.bundle_path else None)
-    return RunContext.create(load_assignment(info.assignment), bundle, secret)

@@ -27,10 +27,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from grader import serialization
+from grader.assignments import load_assignment
+from grader.bundles import load_bundle
 from grader.errors import StoreError, UsageError
+from grader.grading.context import RunContext
 from grader.records import Evidence, Execution, Notebook, Notice, Submission
 
-__all__ = ["Done", "IntakeRecord", "RunDirectory", "RunInfo", "write_atomically", "write_derived"]
+__all__ = ["Done", "IntakeRecord", "RunDirectory", "RunInfo", "load_context", "write_atomically", "write_derived"]
 
 T = TypeVar("T")
 FORMAT = 1
@@ -281,3 +284,9 @@ class RunDirectory:
                 yield json.loads(line)
             except ValueError as error:
                 raise StoreError(f"overrides.jsonl, line {number}, is not JSON: {error}") from error
+
+
+def load_context(info: RunInfo, secret: bytes) -> RunContext:
+    """Load assignment and bundle of a run. Raises BundleError or UsageError when they are not there."""
+    bundle = load_bundle(Path(info.bundle_path) if info.bundle_path else None)
+    return RunContext.create(load_assignment(info.assignment), bundle, secret)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grader.errors import StoreError
-from grader.grading.context import RunContext, load_context
+from grader.grading.context import RunContext
 from grader.grading.report import report_for
 from grader.records import (
     Attempt,
@@ -29,7 +29,7 @@ from grader.records import (
     SubmissionRun,
     Usage,
 )
-from grader.runs.directory import Done, RunDirectory
+from grader.runs.directory import Done, RunDirectory, load_context
 from grader.sandbox.cgroup import cores
 
 __all__ = ["judge_each", "processes_for", "rejudge", "stored_result"]

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from grader.grading.context import RunContext, load_context
+from grader.grading.context import RunContext
 from grader.runs.batch import Event, run_batch
-from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo
+from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo, load_context
 from grader.runs.engines import Engine, Job
 from grader.runs.plan import make_plan
 from grader.runs.rejudging import judge_each

@@ -9,10 +9,9 @@ from dataclasses import replace
 import pytest
 
 from grader.errors import UsageError
-from grader.grading.context import load_context
 from grader.grading.fingerprint import digest_of
 from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, Usage
-from grader.runs.directory import Done, IntakeRecord, RunDirectory, RunInfo
+from grader.runs.directory import Done, IntakeRecord, RunDirectory, RunInfo, load_context
 from grader.runs.plan import Plan, Wish, content_parts, make_plan
 from grader.runs.publish import publish
 from tests.pipeline.conftest import notebook_bytes, submission_of

@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from grader.errors import GraderError, StoreError
-from grader.grading.context import load_context
 from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, Usage
 from grader.reports import brief
 from grader.runs import rejudging
-from grader.runs.directory import Done, IntakeRecord, RunDirectory, RunInfo
+from grader.runs.directory import Done, IntakeRecord, RunDirectory, RunInfo, load_context
 from grader.runs.plan import content_parts
 from grader.runs.publish import CLASS_FILES, PAGES, publish
 from grader.runs.rejudging import judge_each, processes_for

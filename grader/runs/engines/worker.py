@@ -26,11 +26,11 @@ from typing import Any
 import grader
 from grader import serialization
 from grader.errors import EngineError
-from grader.grading.context import RunContext, load_context
+from grader.grading.context import RunContext
 from grader.grading.fingerprint import question_digest, versions
 from grader.grading.pipeline import Grader
 from grader.records import Outcome
-from grader.runs.directory import RunInfo
+from grader.runs.directory import RunInfo, load_context
 from grader.runs.engines.contract import Job, OnStage, WorkerLostError
 from grader.runs.engines.local import background_loop
 from grader.sandbox.contract import Limits
