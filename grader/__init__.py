@@ -1,25 +1,74 @@
 """DAT450 autograder: evidence leaves the box, verdicts are made outside of it.
 
-Importing this package costs nothing: the public names are loaded when they are first used.
+Declare an assignment (`Assignment`, `Question`, `Draw`, `call`), judge what was seen (`Observation`, `passed`, `expect_equal`, ...),
+grade a notebook (`grade`, `agrade`) and judge a stored run again (`rejudge`); `docs/api.md` shows each. Importing this package
+costs nothing: a name is loaded when it is first used.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from grader.assignments import load_assignment
+    from grader.errors import GraderError
+    from grader.grading.pipeline import agrade, grade
+    from grader.records import Attempt, Observation, Report, Status, Verdict
+    from grader.rubric.assignment import Assignment
+    from grader.rubric.compare import expect_close, expect_equal, failed, passed, skipped
+    from grader.rubric.questions import Draw, Question, call
+    from grader.runs.rejudging import rejudge
+    from grader.sandbox.contract import Limits
 
 __version__ = "0.1.0"
 
-_PUBLIC = {
-    "grade": "grader.grading.pipeline",
-    "rejudge": "grader.runs.rejudging",
-    "load_assignment": "grader.assignments",
+__all__ = [
+    "Assignment",
+    "Attempt",
+    "Draw",
+    "GraderError",
+    "Limits",
+    "Observation",
+    "Question",
+    "Report",
+    "Status",
+    "Verdict",
+    "__version__",
+    "agrade",
+    "call",
+    "expect_close",
+    "expect_equal",
+    "failed",
+    "grade",
+    "load_assignment",
+    "passed",
+    "rejudge",
+    "skipped",
+]
+
+_HOMES = {
+    "grader.assignments": ("load_assignment",),
+    "grader.errors": ("GraderError",),
+    "grader.grading.pipeline": ("agrade", "grade"),
+    "grader.records": ("Attempt", "Observation", "Report", "Status", "Verdict"),
+    "grader.rubric.assignment": ("Assignment",),
+    "grader.rubric.compare": ("expect_close", "expect_equal", "failed", "passed", "skipped"),
+    "grader.rubric.questions": ("Draw", "Question", "call"),
+    "grader.runs.rejudging": ("rejudge",),
+    "grader.sandbox.contract": ("Limits",),
 }
-__all__ = ["__version__", "grade", "load_assignment", "rejudge"]
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name from the module that defines it."""
-    if name in _PUBLIC:
-        return getattr(import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'grader' has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'grader' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion."""
+    return sorted([*globals(), *_HOME])

@@ -13,10 +13,12 @@ import hashlib
 import importlib.metadata
 import secrets
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
+from grader.assignments import load_assignment
 from grader.bundles import Bundle, load_bundle, prepare_home
 from grader.errors import InfrastructureError, SubmissionError
 from grader.grading.context import RunContext
@@ -46,7 +48,7 @@ from grader.sandbox.claimed import LockedTempDir
 from grader.sandbox.contract import BoxSpec, Limits
 from grader.sandbox.pool import KernelPool
 
-__all__ = ["Grader", "RunContext", "grade", "report_for", "single_submission", "versions"]
+__all__ = ["Grader", "RunContext", "agrade", "grade", "report_for", "single_submission", "versions"]
 
 _COPIED_BYTES = 64 << 20
 
@@ -202,10 +204,10 @@ def single_submission(path: Path) -> tuple[Submission, bytes]:
 
 
 def grade(
-    path: str | Path,
-    assignment: Assignment,
+    notebook: str | Path,
+    assignment: Assignment | str = "finetuning",
     *,
-    bundle: Bundle | None = None,
+    bundle: Bundle | str | Path | None = None,
     sandbox: str = "auto",
     limits: Limits | None = None,
     secret: bytes | None = None,
@@ -213,12 +215,56 @@ def grade(
 ) -> Report:
     """Grade one notebook and return its report; helper modules (`*.py`) beside it that it imports are taken along.
 
-    Raises a GraderError when the file or the machine does not allow it.
+    - `notebook`: path of the file.
+    - `assignment`: an `Assignment`, or a name that `load_assignment` takes.
+    - `bundle`: a bundle or its folder; left out, the stand-in that ships with the grader.
+    - `sandbox`: `warm` (forked into a locked box), `cold` (a fresh interpreter in such a box), `none` (no isolation), or `auto`, the
+      first of these that works here, `none` excepted.
+    - `limits`: what the submission may use (CPU and wall seconds, bytes); left out, `Limits()`.
+    - `secret`: what questions and held-out reviews are drawn from; left out, drawn anew. The same one gives the same questions.
+    - `on_progress`: called with a few words whenever the notebook gets further.
+
+    Works in a running event loop (Jupyter), too, which it blocks; `agrade` does not. Raises SubmissionError for a file that cannot be
+    read, UsageError for an unknown assignment or sandbox, and an InfrastructureError (BundleError, SandboxError) when the
+    machine does not allow it. What the student's code does is in the report.
     """
-    notebook = Path(path)
-    submission, data = single_submission(notebook)
-    helpers = imported_helpers(notebook, data)
-    context = RunContext.create(assignment, bundle or load_bundle(None), secret or secrets.token_bytes(32))
-    with Grader(context, sandbox=sandbox, limits=limits) as grader:
-        result = asyncio.run(grader.run(submission, data, helpers, on_progress))
-    return report_for(context, submission, result)
+    work = agrade(
+        notebook,
+        assignment,
+        bundle=bundle,
+        sandbox=sandbox,
+        limits=limits,
+        secret=secret,
+        on_progress=on_progress,
+    )
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1, "grade") as beside:  # a loop cannot be entered twice in one thread
+        return beside.submit(asyncio.run, work).result()
+
+
+async def agrade(
+    notebook: str | Path,
+    assignment: Assignment | str = "finetuning",
+    *,
+    bundle: Bundle | str | Path | None = None,
+    sandbox: str = "auto",
+    limits: Limits | None = None,
+    secret: bytes | None = None,
+    on_progress: Progress = lambda _stage: None,
+) -> Report:
+    """Do what `grade` does without blocking the event loop; parameters and errors are the same."""
+    path = Path(notebook)
+    submission, data = single_submission(path)
+    helpers = imported_helpers(path, data)
+    declared = load_assignment(assignment) if isinstance(assignment, str) else assignment
+    against = bundle if isinstance(bundle, Bundle) else load_bundle(None if bundle is None else Path(bundle))
+    context = RunContext.create(declared, against, secret or secrets.token_bytes(32))
+    with contextlib.ExitStack() as close:
+        grader = Grader(context, sandbox=sandbox, limits=limits)
+        await asyncio.to_thread(close.enter_context, grader)
+        run = await grader.run(submission, data, helpers, on_progress)
+        await asyncio.to_thread(close.close)
+    return report_for(context, submission, run)

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
+from grader.cli.main import main
 from grader.grading.pipeline import Grader, RunContext, report_for
 from grader.records import Status
 from grader.sandbox.contract import Limits
@@ -66,3 +68,24 @@ def test_a_check_takes_less_than_15_lines():
     (text,) = (text for kind, _, text in blocks("new-check.md") if kind == "file")
     lines = [line for line in text.splitlines() if line and not line.startswith(("from ", "import "))]
     assert len(lines) < 15
+
+
+EXAMPLE = re.compile(r"^```(python|sh) example(?:=(\S+))?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def test_examples_of_the_api_page_run(tmp_path, monkeypatch, capsys):
+    examples = EXAMPLE.findall((DOCUMENTS / "api.md").read_text(encoding="utf-8"))
+    assert len(examples) == 6
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names: dict[str, object] = {}
+    for language, file, text in examples:
+        if file:
+            Path(file).write_text(text, encoding="utf-8")
+        elif language == "sh":
+            command, *arguments = shlex.split(text)
+            assert command == "grader"
+            assert main(arguments) == 0, capsys.readouterr().err
+        else:
+            exec(compile(text, "docs/api.md", "exec"), names)
+    sys.modules.pop("quiz", None)
