@@ -312,7 +312,7 @@ class CriterionResult:
     """One line of the rubric for one submission."""
 
     id: str
-    """Stable id of the criterion, e.g. `lora/forward`."""
+    """Stable id of the criterion, e.g. `mean/value`."""
     title: str
     """The sentence the student reads."""
     points: Count

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Final
 
 from grader.errors import UsageError
 from grader.rubric.assignment import Assignment
 
-__all__ = ["load_assignment"]
+__all__ = ["DEFAULT", "load_assignment"]
 
-_KNOWN = {"finetuning": "grader.assignments.finetuning"}
+DEFAULT: Final = "finetuning"
+"""The assignment of those who name none."""
+_KNOWN = {DEFAULT: "grader.assignments.finetuning"}
 
 
-def load_assignment(name: str = "finetuning") -> Assignment:
+def load_assignment(name: str = DEFAULT) -> Assignment:
     """Load an assignment by its id, or by `module:attribute` for one that lives outside of this package.
 
     Raises UsageError when there is none of that name.

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from grader.assignments import load_assignment
+from grader.assignments import DEFAULT, load_assignment
 from grader.bundles import Bundle, load_bundle, prepare_home
 from grader.errors import InfrastructureError, SubmissionError
 from grader.grading.context import RunContext
@@ -205,7 +205,7 @@ def single_submission(path: Path) -> tuple[Submission, bytes]:
 
 def grade(
     notebook: str | Path,
-    assignment: Assignment | str = "finetuning",
+    assignment: Assignment | str = DEFAULT,
     *,
     bundle: Bundle | str | Path | None = None,
     sandbox: str = "auto",
@@ -216,7 +216,7 @@ def grade(
     """Grade one notebook and return its report; helper modules (`*.py`) beside it that it imports are taken along.
 
     - `notebook`: path of the file.
-    - `assignment`: an `Assignment`, or a name that `load_assignment` takes.
+    - `assignment`: an `Assignment`, or a name that `load_assignment` takes; left out, the one that ships with the grader.
     - `bundle`: a bundle or its folder; left out, the stand-in that ships with the grader.
     - `sandbox`: `warm` (forked into a locked box), `cold` (a fresh interpreter in such a box), `none` (no isolation), or `auto`, the
       first of these that works here, `none` excepted.
@@ -247,7 +247,7 @@ def grade(
 
 async def agrade(
     notebook: str | Path,
-    assignment: Assignment | str = "finetuning",
+    assignment: Assignment | str = DEFAULT,
     *,
     bundle: Bundle | str | Path | None = None,
     sandbox: str = "auto",

@@ -65,7 +65,7 @@ def csv_text(text: str) -> str:
 
 
 def without_paths(text: str) -> str:
-    """Text without the folders of the machine that graded: `/home/ta/x/train.csv` becomes `…/train.csv`."""
+    """Text without the folders of the machine that graded: `/home/ta/x/data.csv` becomes `…/data.csv`."""
     return _MACHINE_PATH.sub(_shorten, text)
 
 

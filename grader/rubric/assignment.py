@@ -35,7 +35,7 @@ class Check:
     """One criterion of the rubric and the function that judges it."""
 
     id: str
-    """Stable id, never reused, e.g. `lora/forward`."""
+    """Stable id, never reused, e.g. `mean/value`."""
     points: int
     """Points possible, a positive integer."""
     title: str

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+import grader
 from grader.assignments import load_assignment
 from grader.errors import DeclarationError, UsageError
 from grader.rubric.assignment import Assignment
@@ -93,3 +96,36 @@ def test_unknown_assignments_are_refused() -> None:
 def test_assignment_ids_are_checked() -> None:
     with pytest.raises(DeclarationError):
         Assignment("Not Good", "x")
+
+
+CORE = (
+    "errors.py",
+    "records.py",
+    "serialization.py",
+    "rubric",
+    "grading",
+    "runs",
+    "reports",
+    "lms",
+    "intake",
+    "sandbox",
+)
+
+
+def test_core_names_no_assignment() -> None:
+    """Files, shims, groups and methods of the first assignment come from its declaration."""
+    assignment = load_assignment()
+    methods = [key for key in assignment.groups if f"{key}/accuracy" in assignment.checks]
+    assert methods
+    words = [assignment.id, "distilbert", *assignment.checks, *assignment.data_files]
+    words += [f"{quote}{method}{quote}" for method in methods for quote in "\"'"]
+    package = Path(grader.__file__).parent
+    files = [file for room in CORE for file in (package / room, *(package / room).rglob("*")) if file.suffix == ".py"]
+    assert len(files) > 40
+    found = [
+        f"{file.relative_to(package)}: {word}"
+        for file in files
+        for word in words
+        if word in file.read_text("utf-8").lower()
+    ]
+    assert not found
