@@ -333,11 +333,14 @@ def test_a_cold_box_has_imported_before_its_memory_is_counted(control_groups):
 @pytest.mark.box
 def test_sessions_leave_no_descriptor_and_no_thread(pool):
     go(pool, ["1"])
-    descriptors, threads = len(list(Path("/proc/self/fd").iterdir())), len(list(Path("/proc/self/task").iterdir()))
+    before = {kind: len(list(Path("/proc/self", kind).iterdir())) for kind in ("fd", "task")}
     for _session in range(3):
         go(pool, ["1"])
-    assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors
-    assert len(list(Path("/proc/self/task").iterdir())) <= threads
+    end = time.monotonic() + 5  # a thread that has ended stays listed until the system has got round to it
+    for kind, count in before.items():
+        while len(left := list(Path("/proc/self", kind).iterdir())) > count and time.monotonic() < end:
+            time.sleep(0.05)
+        assert len(left) <= count, kind
 
 
 def descendants_and_traces(pool_folder):
@@ -402,10 +405,10 @@ def test_a_child_on_its_way_to_another_program_does_not_count_its_parents_memory
     """Until a child runs its own program it shows its parent's memory as its own: a moment in which nobody may be blamed."""
     cells = ["import os\nx = bytearray(400 << 20)", *["for _ in range(20): os.system('true')"] * 10]
     with KernelPool("none") as plain:
-        ran = go(plain, cells, replace(SMALL, memory_bytes=1200 << 20))
+        ran = go(plain, cells, replace(SMALL, memory_bytes=800 << 20))
     assert {cell.status for cell in ran.cells} == {"ok"}
     assert ran.outcome is Outcome.COMPLETED
-    assert 700 << 20 < ran.usage.peak_bytes < 1200 << 20
+    assert 400 << 20 < ran.usage.peak_bytes < 700 << 20
 
 
 def test_progress_bars_are_drawn_at_their_ends_only(warm_pool):
