@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from grader.rubric.assignment import Assignment
     from grader.rubric.compare import expect_close, expect_equal, failed, passed, skipped
     from grader.rubric.questions import Draw, Question, call
-    from grader.runs.rejudging import rejudge
+    from grader.runs.publish import rejudge
     from grader.sandbox.contract import Limits
 
 __version__ = "0.1.0"
@@ -55,7 +55,7 @@ _HOMES = {
     "grader.rubric.assignment": ("Assignment",),
     "grader.rubric.compare": ("expect_close", "expect_equal", "failed", "passed", "skipped"),
     "grader.rubric.questions": ("Draw", "Question", "call"),
-    "grader.runs.rejudging": ("rejudge",),
+    "grader.runs.publish": ("rejudge",),
     "grader.sandbox.contract": ("Limits",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,25 +12,22 @@ from typing import Any
 import click
 
 import grader
-from grader import serialization
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
 from grader.cli.common import console, finish, limits_of, machine, stderr
 from grader.cli.options import assignment_options, input_path, limit_options, output_folder
 from grader.cli.progress import ClassProgress
 from grader.errors import UsageError
-from grader.grading.context import RunContext
-from grader.grading.fingerprint import digest_of, versions
 from grader.intake import Intake, Roster, read_roster, take_in
 from grader.records import Submission
 from grader.reports.sanitize import line
 from grader.rubric.assignment import Assignment
 from grader.runs.batch import run_batch, slots_for
-from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo, load_context, write_atomically
+from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo, load_context, write_derived
 from grader.runs.engines import Engine, choose_engine
-from grader.runs.hold import hold
-from grader.runs.index import Index, mark_sources, publish_changed, read_index
-from grader.runs.plan import Plan, Wish, make_plan
+from grader.runs.plan import Plan, RunSelection, make_plan
+from grader.runs.publish import publish
+from grader.runs.stamp import inputs_of, read_stamped, write_stamp
 from grader.sandbox.host import choose
 
 __all__ = ["grade"]
@@ -118,55 +114,47 @@ def run(options: SimpleNamespace) -> int:
         roster=roster is not None,
         column=options.column,
     )
-    directory.start(info, _secret(options.secret_file))
-    with hold(directory.root):
-        return _grade(options, directory, info, assignment, roster)
+    slots = options.workers or slots_for(*machine(), bundle.model_bytes)
+    engine = choose_engine(options.executor, slots=slots, tls=options.tls, insecure_tcp=options.insecure_tcp)
+    with directory.lock():
+        directory.refuse_as_source(options.sources)
+        directory.start(info, _secret(options.secret_file))
+        return _grade(options, directory, assignment, roster, engine)
 
 
 def _grade(
     options: SimpleNamespace,
     directory: RunDirectory,
-    info: RunInfo,
     assignment: Assignment,
     roster: Roster | None,
+    engine: Engine,
 ) -> int:
     """Take in, run, judge and report; the run directory is ours meanwhile."""
     if roster is not None:
-        write_atomically(directory.root / "roster.csv", roster.data)
-    asked = _asked(options, info, directory, roster)
-    before = read_index(directory, asked)
-    now = Index(directory, asked, mark_sources(options.sources, directory.root / "intake"))
-    submissions = _submissions(options, roster, before, now)
-    wish = Wish(tuple(options.only), options.failed, options.changed, options.force)
-    now.finished = before is not None and wish == Wish() and before.nothing_to_do(now.intake, submissions)
-    if now.finished:
-        plan = Plan((), tuple(one for one in submissions if one.path), {}, ())
-    else:
-        context = load_context(info, directory.secret())
-        plan = make_plan(directory, context, submissions, wish)
+        write_derived(directory.root / "roster.csv", roster.data)
+    limits = limits_of(options.cpu_seconds, options.memory_gib)
+    selection = RunSelection(tuple(options.only), options.failed, options.changed, options.force)
+    starters = [hashlib.sha256(path.read_bytes()).hexdigest() for path in _starters()]
+    inputs = inputs_of(directory, options.sources, {"limits": repr(limits), "starters": repr(starters)})
+    if selection == RunSelection() and (published := read_stamped(directory, inputs)) is not None:
+        submissions = directory.submissions()
+        runnable = tuple(one for one in submissions if one.path and one.problem is None)
+        _say_plan(submissions, Plan((), runnable, {}, ()), verbose=options.verbose)
+        return finish(directory, published.reports, published.messages)
+    submissions = _take_in(options.sources, directory, roster)
+    context = load_context(directory.info(), directory.secret())
+    plan = make_plan(directory, context, limits, submissions, selection)
     _say_plan(submissions, plan, verbose=options.verbose)
     if jobs := plan.jobs:
-        slots = _side_by_side(options, context)
-        engine = _engine(options, min(slots, len(jobs)))
-        limits = limits_of(options.cpu_seconds, options.memory_gib)
         started = time.monotonic()
         with ClassProgress(len(jobs), stderr) as progress:
             run_batch(directory, context, limits, jobs, engine, progress, progress.stopping)
         console.print(f"Ran {len(jobs)} submissions in {_minutes(time.monotonic() - started)} on {engine.name}.")
     with stderr.status("judging and writing reports"):
-        now.finished = now.finished or (wish == Wish() and directory.finished(submissions))
-        published = publish_changed(directory, assignment, submissions, before, now)
+        published = publish(directory, assignment)
+        if selection == RunSelection() and directory.finished(submissions):
+            write_stamp(directory, inputs, published)
     return finish(directory, published.reports, published.messages)
-
-
-def _side_by_side(options: SimpleNamespace, context: RunContext) -> int:
-    if options.workers:
-        return int(options.workers)
-    return slots_for(*machine(), context.bundle.model_bytes)
-
-
-def _engine(options: SimpleNamespace, slots: int) -> Engine:
-    return choose_engine(options.executor, slots=slots, tls=options.tls, insecure_tcp=options.insecure_tcp)
 
 
 def _secret(path: Path | None) -> bytes | None:
@@ -179,33 +167,6 @@ def _secret(path: Path | None) -> bytes | None:
     if len(secret) < 8:
         raise UsageError(f"{path} holds {len(secret)} bytes; a secret has at least 8")
     return secret
-
-
-def _asked(options: SimpleNamespace, info: RunInfo, directory: RunDirectory, roster: Roster | None) -> str:
-    """Digest of what a run is asked for and of what it runs on, files of submissions and code excepted."""
-    files = [*(path.read_bytes() for path in _starters()), *([roster.data] if roster is not None else [])]
-    return digest_of(
-        {
-            "info": serialization.dumps(info),
-            "sources": serialization.dumps([str(source.resolve()) for source in options.sources]),
-            "files": serialization.dumps([hashlib.sha256(data).hexdigest() for data in files]),
-            "versions": digest_of(versions()),
-            "python": sys.executable,
-            "secret": hashlib.sha256(directory.secret()).hexdigest(),
-        }
-    )
-
-
-def _submissions(
-    options: SimpleNamespace, roster: Roster | None, before: Index | None, now: Index
-) -> tuple[Submission, ...]:
-    """Take the class in, unless sources and files are as they were."""
-    if before is not None and before.intake_holds(now.sources):
-        now.intake = before.intake
-        return before.submissions()
-    submissions = _take_in(options.sources, now.run, roster)
-    now.mark_intake(submissions)
-    return submissions
 
 
 def _take_in(sources: Sequence[Path], directory: RunDirectory, roster: Roster | None) -> tuple[Submission, ...]:

@@ -13,7 +13,6 @@ from grader.cli.options import run_argument
 from grader.errors import UsageError
 from grader.records import Report
 from grader.runs.directory import RunDirectory
-from grader.runs.hold import hold
 from grader.runs.publish import FORMATS, publish
 
 __all__ = ["override", "rejudge", "report"]
@@ -26,9 +25,7 @@ def rejudge(run: Path) -> int:
 
     No notebook is run: use it after a change of the rubric. Exit code 3 when some submissions need review.
     """
-    directory = RunDirectory(run)
-    with hold(directory.root):
-        return _judge(directory, table=True)
+    return _judge(RunDirectory(run), table=True)
 
 
 @click.command()
@@ -53,7 +50,7 @@ def override(run: Path, submission: str, criterion: str, points: int, reason: st
         raise UsageError(f"no criterion {criterion!r}; there are {', '.join(assignment.checks)}")
     if not 0 <= points <= check.points:
         raise UsageError(f"{criterion} has {check.points} points; {points} is out of range")
-    with hold(directory.root):
+    with directory.lock(wait_seconds=60):
         directory.override(submission, criterion, points, reason)
         return _judge(directory, table=False)
 
@@ -70,7 +67,7 @@ def report(run: Path, formats: str) -> int:
     wanted = [name.strip() for name in formats.split(",") if name.strip()]
     if not wanted:
         raise UsageError(f"--format names no format; there are {', '.join(FORMATS)}")
-    with hold(directory.root), stderr.status("judging and writing reports"):
+    with stderr.status("judging and writing reports"):
         published = publish(directory, assignment, wanted)
     for message in published.messages:
         say(message, style="yellow")

@@ -15,7 +15,7 @@ import grader
 from grader.grading import wire
 from grader.rubric.questions import Question
 
-__all__ = ["code_digest", "digest_of", "question_digest", "versions"]
+__all__ = ["code_digest", "digest_of", "package_digest", "question_digest", "versions"]
 
 _VERSIONED = ("torch", "transformers", "datasets", "evaluate", "accelerate", "numpy", "ipykernel", "nbclient")
 _ROOMS = ("grading", "inside", "notebook", "sandbox")
@@ -42,6 +42,17 @@ def code_digest(package: Path = Path(grader.__file__).parent) -> str:
     digest = hashlib.sha256()
     for path in sorted(path for room in _ROOMS for path in (package / room).rglob("*.py")):
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+@cache
+def package_digest() -> str:
+    """Digest of all files of the grader's package."""
+    root = Path(grader.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 

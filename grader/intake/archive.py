@@ -119,7 +119,10 @@ class Stage:
             path.unlink(missing_ok=True)
             return ArchiveEntry(name, parts, refusal=str(error), unsafe=unsafe)
         except OSError as error:
-            raise StoreError(f"cannot write the submissions to {self.folder.parent}: {error.strerror}") from error
+            raise StoreError(
+                f"cannot write the submissions to {self.folder.parent}: {error.strerror}; make room or fix the permissions,"
+                " then run the same command again"
+            ) from error
         return ArchiveEntry(name, parts, path, size, digest.hexdigest(), unsafe=unsafe)
 
 

@@ -80,7 +80,7 @@ def run_batch(
 
     with _gentle_stop(on_stop) as stop:
         with engine.open(Batch(run.info(), context, limits), on_stage) as session:
-            _Rounds(run, session, jobs, stop, on_event).run_all()
+            _BatchRun(run, limits, session, jobs, stop, on_event).run_all()
         if stop.requested:
             raise KeyboardInterrupt
 
@@ -117,13 +117,19 @@ def _gentle_stop(on_stop: Callable[[], None]) -> Iterator[_Stop]:
         signal.signal(signal.SIGINT, before)
 
 
-class _Rounds:
+class _BatchRun:
     """Keeps a session busy until all jobs are recorded, or a stop is requested."""
 
     def __init__(
-        self, run: RunDirectory, session: Session, jobs: Sequence[Job], stop: _Stop, on_event: OnEvent
+        self,
+        run: RunDirectory,
+        limits: Limits,
+        session: Session,
+        jobs: Sequence[Job],
+        stop: _Stop,
+        on_event: OnEvent,
     ) -> None:
-        self.run, self.session, self.stop, self.on_event = run, session, stop, on_event
+        self.run, self.limits, self.session, self.stop, self.on_event = run, limits, session, stop, on_event
         self.waiting = deque(jobs)
         self.suspects = deque[Job]()
         """Jobs that lost their worker twice, perhaps because of another one that ran beside them: each is run alone."""
@@ -182,9 +188,17 @@ class _Rounds:
             self._record_fault(job, f"the worker was lost {_LOSSES} times while it ran this submission{why}")
 
     def _record(self, job: Job, result: SubmissionRun, seconds: float) -> None:
-        cpu = round(result.execution.usage.cpu_seconds, 3)
-        done = Done(job.key, round(seconds, 3), cpu, result.fault, job.parts)
-        self.run.save_result(job.submission.id, result.notebook, result.execution, result.evidence, done)
+        execution, limits = result.execution, self.limits
+        done = Done(
+            key=job.key,
+            seconds=round(seconds, 3),
+            cpu_seconds=round(execution.usage.cpu_seconds, 3),
+            fault=result.fault,
+            parts=job.parts,
+            outcome=execution.outcome.value,
+            limits={"cpu_seconds": limits.cpu_seconds, "memory_bytes": limits.memory_bytes},
+        )
+        self.run.save_result(job.submission.id, result, done)
         self.on_event(Event("fault" if result.fault else "finished", job.submission, seconds, result.fault))
 
     def _record_fault(self, job: Job, fault: str) -> None:

@@ -1,4 +1,4 @@
-"""The run directory: every record is a file, written whole or not at all, by the coordinator alone.
+"""The run directory: every record is a file, written whole or not at all, by one process at a time.
 
 ```
 RUN/
@@ -6,10 +6,11 @@ RUN/
   secret                 what questions and held-out reviews are drawn from; mode 0600, keep it from students
   intake/ID/...          the files as handed in, byte for byte
   intake.json            what intake found
-  submissions/ID/        notebook.json execution.json evidence.json done.json report.json report.html
+  submissions/ID/        notebook.json execution.json evidence.json done.json report.json report.html instructor.html
   overrides.jsonl        points settled by hand; survives `rejudge` and always wins
   class.html scores.csv gradebook.csv needs_review.csv feedback.zip feedback-manifest.csv
-  index                  what all of this was made from, so that what has not changed is skipped (`grader.runs.index`)
+  stamp                  digest of all of this and of what it was made from (`grader.runs.stamp`)
+  .lock .writer          held by the process that writes here, and its name
 ```
 A submission counts as run when its `done.json` is there and names the key of exactly this input.
 """
@@ -20,24 +21,28 @@ import contextlib
 import json
 import os
 import secrets
-import tempfile
+import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+
+import filelock
 
 from grader import serialization
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
 from grader.errors import StoreError, UsageError
 from grader.grading.context import RunContext
-from grader.records import Evidence, Execution, Notebook, Notice, Submission
+from grader.records import Notice, Submission, SubmissionRun
 
 __all__ = ["Done", "IntakeRecord", "RunDirectory", "RunInfo", "load_context", "write_atomically", "write_derived"]
 
 T = TypeVar("T")
 FORMAT = 1
 _PIECE = 1 << 20
+_BEFORE_A_RUN = ("secret", ".lock", ".writer")
+"""Files that a start which was killed may have left where no run is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +97,16 @@ class Done:
     """Why the grader or its machine failed, when it did; such a submission is run again next time."""
     parts: dict[str, str] = field(default_factory=dict)
     """Digests that the key was made of, by name; they tell what has changed when it is another one."""
-    extra: dict[str, Any] = field(default_factory=dict)
-    """Further figures, e.g. the host it ran on."""
+    outcome: str = ""
+    """How the run ended (see `grader.records.Outcome`)."""
+    limits: dict[str, float] = field(default_factory=dict)
+    """The CPU seconds and bytes of memory it might use: when a run that met its limit is asked for with more, it is run again."""
+
+
+def load_context(info: RunInfo, secret: bytes) -> RunContext:
+    """Load assignment and bundle of a run. Raises BundleError or UsageError when they are not there."""
+    bundle = load_bundle(Path(info.bundle_path) if info.bundle_path else None)
+    return RunContext.create(load_assignment(info.assignment), bundle, secret)
 
 
 def write_derived(path: Path, data: bytes | str) -> None:
@@ -115,39 +128,35 @@ def _holds(path: Path, payload: bytes) -> bool:
         return all(file.read(_PIECE) == payload[start : start + _PIECE] for start in starts) and not file.read(1)
 
 
-def write_atomically(path: Path, data: bytes | str, mode: int = 0o644, *, durable: bool = True) -> None:
+def write_atomically(path: Path, data: bytes | str, mode: int = 0o666, *, durable: bool = True) -> None:
     """Write a file so that readers see the old or the new content, never half of it: temp file, fsync, rename.
 
-    Without `durable` there is no fsync: a power cut may then take the file.
+    `mode` is what the umask leaves of it. Without `durable` there is no fsync: a power cut may then take the file.
     Raises StoreError when the file system refuses, saying what to do.
     """
     payload = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
-    name = ""
+    part = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(payload)
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        Path(name).chmod(mode)
-        Path(name).replace(path)
+        part.replace(path)
     except BaseException as error:  # also a Ctrl-C in the middle
-        if name:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
+        with contextlib.suppress(OSError):
+            part.unlink()
         if not isinstance(error, OSError):
             raise
-        raise StoreError(
-            f"cannot write {path.name} in {path.parent}: {error.strerror or error}; make room or fix the permissions, then run "
-            "the same command again: what is finished stays finished"
-        ) from error
+        raise _refused(path, error) from error
 
 
-def _of_a_start(path: Path) -> bool:
-    """Tell whether a file is one that a start which was killed may have left: there is no run before there is `run.json`."""
-    return path.name == "secret" or path.suffix == ".part"
+def _refused(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"cannot write {path.name} in {path.parent}: {error.strerror or error}; make room or fix the permissions, then run "
+        "the same command again: what is finished stays finished"
+    )
 
 
 class RunDirectory:
@@ -156,6 +165,7 @@ class RunDirectory:
     def __init__(self, root: Path) -> None:
         """Take a folder as it is; nothing is created before something is written."""
         self.root = root
+        self._lock = filelock.FileLock(root / ".lock")
 
     # ------------------------------------------------------------ the run itself
 
@@ -163,19 +173,75 @@ class RunDirectory:
         """Tell whether the folder holds a run."""
         return (self.root / "run.json").is_file()
 
+    @contextlib.contextmanager
+    def lock(self, wait_seconds: float = 0.0) -> Iterator[None]:
+        """Keep the run for this process, which may enter several times; make its folder when it is not there.
+
+        The lock is the kernel's: it goes with the process that holds it, however that ends. After one that was killed, its
+        temporary files are removed. Where files cannot be locked (some network file systems) nobody is kept out.
+        Raises UsageError while another process writes here, or when the folder holds something else than a run; StoreError when
+        the file system refuses.
+        """
+        writer = self.root / ".writer"
+        try:
+            if not self.exists() and self.root.is_dir():
+                self._refuse_something_else()
+            self.root.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(NotImplementedError):
+                self._lock.acquire(timeout=wait_seconds)
+        except filelock.Timeout:
+            holder = ""
+            with contextlib.suppress(OSError):
+                holder = writer.read_text(encoding="utf-8").strip()
+            raise UsageError(
+                f"another grader writes in {self.root} ({holder or 'it has just begun'}); wait until it has ended, or"
+                " choose another folder with --out"
+            ) from None
+        except OSError as error:
+            raise _refused(self.root / ".lock", error) from error
+        outermost = self._lock.lock_counter == 1
+        try:
+            if outermost:
+                self._enter(writer)
+            yield
+        finally:
+            if outermost:
+                writer.unlink(missing_ok=True)
+            self._lock.release()
+
+    def _refuse_something_else(self) -> None:
+        if any(path.name not in _BEFORE_A_RUN and path.suffix != ".part" for path in self.root.iterdir()):
+            raise UsageError(f"{self.root} is not empty and holds no run; choose another folder with --out")
+
+    def _enter(self, writer: Path) -> None:
+        """Say who writes here; remove temporary files when the last one who did was killed."""
+        if writer.exists():
+            for part in (
+                *self.root.glob(".*.part"),
+                *self.root.glob("submissions/*/.*.part"),
+            ):  # not what was handed in
+                part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a full disk: whatever has to be written says so
+            writer.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+
     def start(self, info: RunInfo, secret: bytes | None = None) -> RunInfo:
-        """Begin a run, or continue the one that is there.
+        """Begin a run, or continue the one that is there; a caller that goes on to write keeps the `lock` meanwhile.
 
         Raises UsageError when the folder holds something else, or a run of another assignment, bundle or secret.
         """
-        if self.exists():
-            self._check_same(info, secret)
-        elif self.root.is_dir() and any(not _of_a_start(path) for path in self.root.iterdir()):
-            raise UsageError(f"{self.root} is not empty and holds no run; choose another folder with --out")
-        else:
-            write_atomically(self.root / "secret", (secret or secrets.token_bytes(32)).hex() + "\n", 0o600)
-        self.write("run.json", info)
+        with self.lock():
+            if self.exists():
+                self._check_same(info, secret)
+            else:
+                write_atomically(self.root / "secret", (secret or secrets.token_bytes(32)).hex() + "\n", 0o600)
+            write_derived(self.root / "run.json", serialization.dumps(info))
         return info
+
+    def refuse_as_source(self, sources: Iterable[Path]) -> None:
+        """Raise UsageError when one of the sources of submissions lies in the run's own folder, or is it."""
+        for source in sources:
+            if source.resolve().is_relative_to(self.root.resolve()):
+                raise UsageError(f"{source} lies in the folder of the run, {self.root}: give what students handed in")
 
     def _check_same(self, info: RunInfo, secret: bytes | None) -> None:
         old = self.info()
@@ -217,7 +283,10 @@ class RunDirectory:
             data = (self.root / name).read_bytes()
         except OSError as error:
             raise StoreError(f"{name} of {self.root} cannot be read: {error.strerror or error}") from error
-        return serialization.loads(data, cls)
+        try:
+            return serialization.loads(data, cls)
+        except StoreError as error:
+            raise StoreError(f"{name} of {self.root} is damaged: {error}") from error
 
     def folder(self, submission_id: str) -> Path:
         """Folder of a submission's records."""
@@ -227,15 +296,13 @@ class RunDirectory:
         """All submissions of the run, in the order of reports."""
         return self.read("intake.json", IntakeRecord).submissions
 
-    def save_result(
-        self, submission_id: str, notebook: Notebook, execution: Execution, evidence: Evidence, done: Done
-    ) -> None:
+    def save_result(self, submission_id: str, result: SubmissionRun, done: Done) -> None:
         """Store what a run of one submission brought; the mark that it is complete comes last."""
         base = f"submissions/{submission_id}"
         self.forget(submission_id)
-        self.write(f"{base}/notebook.json", notebook)
-        self.write(f"{base}/execution.json", execution)
-        self.write(f"{base}/evidence.json", evidence, compact=True)
+        self.write(f"{base}/notebook.json", result.notebook)
+        self.write(f"{base}/execution.json", result.execution)
+        self.write(f"{base}/evidence.json", result.evidence, compact=True)
         self.write(f"{base}/done.json", done)
 
     def forget(self, submission_id: str) -> None:
@@ -257,12 +324,8 @@ class RunDirectory:
 
     # ------------------------------------------------------------ overrides
 
-    def overrides(self, submission_id: str) -> dict[str, tuple[int, str]]:
-        """Points settled by hand for a submission: criterion -> (points, reason); the last line for a criterion wins."""
-        return self.all_overrides().get(submission_id, {})
-
-    def all_overrides(self) -> dict[str, dict[str, tuple[int, str]]]:
-        """Points settled by hand, by submission; the ledger is read once."""
+    def overrides(self) -> dict[str, dict[str, tuple[int, str]]]:
+        """Points settled by hand: submission id -> criterion -> (points, reason); the last line for a criterion wins."""
         found: dict[str, dict[str, tuple[int, str]]] = {}
         for entry in self._ledger():
             settled = found.setdefault(str(entry.get("submission")), {})
@@ -270,10 +333,11 @@ class RunDirectory:
         return found
 
     def override(self, submission_id: str, criterion: str, points: int, reason: str) -> None:
-        """Settle the points of one criterion by hand. The ledger only grows."""
+        """Settle the points of one criterion by hand. The ledger only grows. Raises UsageError while another process writes."""
         entry = {"submission": submission_id, "criterion": criterion, "points": points, "reason": reason}
-        lines = [json.dumps(e, ensure_ascii=False) for e in [*self._ledger(), entry]]
-        write_atomically(self.root / "overrides.jsonl", "\n".join(lines) + "\n")
+        with self.lock():
+            lines = [json.dumps(e, ensure_ascii=False) for e in [*self._ledger(), entry]]
+            write_atomically(self.root / "overrides.jsonl", "\n".join(lines) + "\n")
 
     def _ledger(self) -> Iterator[dict[str, Any]]:
         path = self.root / "overrides.jsonl"
@@ -284,9 +348,3 @@ class RunDirectory:
                 yield json.loads(line)
             except ValueError as error:
                 raise StoreError(f"overrides.jsonl, line {number}, is not JSON: {error}") from error
-
-
-def load_context(info: RunInfo, secret: bytes) -> RunContext:
-    """Load assignment and bundle of a run. Raises BundleError or UsageError when they are not there."""
-    bundle = load_bundle(Path(info.bundle_path) if info.bundle_path else None)
-    return RunContext.create(load_assignment(info.assignment), bundle, secret)

@@ -18,8 +18,9 @@ from grader.grading.fingerprint import code_digest, digest_of, versions
 from grader.records import Outcome, Submission
 from grader.runs.directory import Done, RunDirectory
 from grader.runs.engines.contract import Job
+from grader.sandbox.contract import Limits
 
-__all__ = ["Plan", "Wish", "content_key", "content_parts", "load_job", "make_plan"]
+__all__ = ["Plan", "RunSelection", "content_parts", "load_job", "make_plan"]
 
 _HANDFUL = 5
 _FIRST = "run for the first time"
@@ -33,10 +34,14 @@ _AGAIN = {
 }
 
 
+_LIMITED = {Outcome.TIMED_OUT: "cpu_seconds", Outcome.OUT_OF_MEMORY: "memory_bytes"}
+"""How a run ends that meets a limit which can be set from outside, and the name of that limit."""
+
+
 def content_parts(context: RunContext, submission: Submission, companions: Mapping[str, bytes]) -> dict[str, str]:
     """Digests of everything that a submission's evidence depends on, by name, so that it can be said what has changed.
 
-    The submission's and its companions' bytes, the questions, the bundle, the code that asks, and the versions.
+    Their digest is the submission's content key: the same key means that the same run need not be done again.
     """
     return {
         "submission": submission.sha256,
@@ -48,14 +53,9 @@ def content_parts(context: RunContext, submission: Submission, companions: Mappi
     }
 
 
-def content_key(context: RunContext, submission: Submission, companions: Mapping[str, bytes]) -> str:
-    """Key of what evidence depends on: the same key means that the same run need not be done again."""
-    return digest_of(content_parts(context, submission, companions))
-
-
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What the person at the keyboard asked for."""
+class RunSelection:
+    """Which submissions the person at the keyboard asked to run."""
 
     only: tuple[str, ...] = ()
     """Ids to keep to; empty for all."""
@@ -94,12 +94,18 @@ class Plan:
         return "; ".join(parts)
 
 
-def make_plan(run: RunDirectory, context: RunContext, submissions: Sequence[Submission], wish: Wish = Wish()) -> Plan:
-    """Compare stored results with what is there now.
+def make_plan(
+    run: RunDirectory,
+    context: RunContext,
+    limits: Limits,
+    submissions: Sequence[Submission],
+    selection: RunSelection = RunSelection(),
+) -> Plan:
+    """Compare stored results with what is there now, and with what a submission may use now.
 
     Raises UsageError for an id that nobody has, StoreError when the files of a submission are gone from the run directory.
     """
-    chosen = _chosen(submissions, wish.only)
+    chosen = _chosen(submissions, selection.only)
     jobs: list[Job] = []
     cached: list[Submission] = []
     left: list[Submission] = []
@@ -109,7 +115,7 @@ def make_plan(run: RunDirectory, context: RunContext, submissions: Sequence[Subm
             continue
         parts = content_parts(context, submission, _files(run, submission)[1])
         done = run.done(submission.id)
-        why = _why(run, submission, done, parts, wish)
+        why = _why(run, submission, done, parts, limits, selection)
         if not why:
             cached.append(submission)
             continue
@@ -141,25 +147,38 @@ _LEFT_BY_CHANGED = "left as they are: --changed runs only new and changed files"
 _LEFT = (_LEFT_BY_FAILED, _LEFT_BY_CHANGED)
 
 
-def _why(run: RunDirectory, submission: Submission, done: Done | None, parts: Mapping[str, str], wish: Wish) -> str:
+def _why(
+    run: RunDirectory,
+    submission: Submission,
+    done: Done | None,
+    parts: Mapping[str, str],
+    limits: Limits,
+    selection: RunSelection,
+) -> str:
     """Why to run (or to leave) a submission; empty when its stored evidence holds."""
     failure = _failure(run, submission, done)
-    if wish.failed:
+    if selection.failed:
         if failure:
             return failure
         return "" if done is not None and done.key == digest_of(parts) else _LEFT_BY_FAILED
     if done is None:
         return failure
-    if wish.force:
+    if selection.force:
         return "run again: asked for by --force"
     changed = _changed(done, parts)
-    if wish.changed:
-        if changed & {"submission", "companions"}:
-            return _said(changed)
-        return _LEFT_BY_CHANGED if changed or done.fault else ""
+    if selection.changed and not changed & {"submission", "companions"}:
+        return _LEFT_BY_CHANGED if changed or done.fault or _has_more(done, limits) else ""
     if changed:
-        return _said(changed)
-    return "run again: the grader or its machine failed" if done.fault else ""
+        return _describe(changed)
+    if done.fault:
+        return "run again: the grader or its machine failed"
+    return "run again: it met a limit that is higher now" if _has_more(done, limits) else ""
+
+
+def _has_more(done: Done, limits: Limits) -> bool:
+    """Tell whether a run met a limit that would be higher if it were run again."""
+    name = _LIMITED.get(Outcome(done.outcome)) if done.outcome else None
+    return name is not None and name in done.limits and getattr(limits, name) > done.limits[name]
 
 
 def _changed(done: Done, parts: Mapping[str, str]) -> set[str]:
@@ -169,7 +188,7 @@ def _changed(done: Done, parts: Mapping[str, str]) -> set[str]:
     return {name for name in parts if before.get(name) != parts[name]} if before else set(parts) - {"submission"}
 
 
-def _said(changed: Collection[str]) -> str:
+def _describe(changed: Collection[str]) -> str:
     # A changed bundle or grader changes the questions, too: the root cause is named.
     return "run again: " + next(text for name, text in _AGAIN.items() if name in changed)
 

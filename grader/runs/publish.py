@@ -1,18 +1,33 @@
-"""Judges what a run holds and writes what people read of it: pages per submission, one for the class, and tables."""
+"""Judges what a run holds and writes what people read of it: pages per submission, one for the class, and tables.
+
+Judging starts no kernel: stored evidence gives the same reports every time.
+"""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from grader.errors import UsageError
+from grader.errors import StoreError, UsageError
+from grader.grading.context import RunContext
+from grader.grading.report import report_for
 from grader.intake import Roster, read_roster
 from grader.lms import Feedback, canvas_feedback_zip, canvas_gradebook, gradescope_results, moodle_worksheet
-from grader.records import CriterionResult, Report
+from grader.records import (
+    Attempt,
+    CriterionResult,
+    Evidence,
+    Execution,
+    Notebook,
+    Observation,
+    Outcome,
+    Report,
+    Submission,
+    SubmissionRun,
+    Usage,
+)
 from grader.reports import (
-    brief,
     class_html,
     for_student,
     junit_xml,
@@ -23,17 +38,12 @@ from grader.reports import (
     scores_csv,
 )
 from grader.rubric.assignment import Assignment
-from grader.runs.directory import IntakeRecord, RunDirectory, write_derived
-from grader.runs.rejudging import judge_each
+from grader.runs.directory import IntakeRecord, RunDirectory, load_context, write_derived
 
-__all__ = ["CLASS_FILES", "FORMATS", "PAGES", "Published", "gradebook", "publish"]
+__all__ = ["FORMATS", "Published", "gradebook", "judge_run", "publish", "rejudge", "stored_reports"]
 
 _NAMED = 5
 FORMATS = ("html", "json", "csv", "junit", "md", "gradescope", "moodle")
-PAGES = ("report.html", "instructor.html", "report.json")
-"""What every submission gets by default."""
-CLASS_FILES = ("class.html", "scores.csv", "needs_review.csv", "feedback.zip", "feedback-manifest.csv", "gradebook.csv")
-"""What the class gets by default; the last one only with a roster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,55 +51,96 @@ class Published:
     """What was written."""
 
     reports: tuple[Report, ...]
-    """The reports in brief (see `grader.reports.brief`), in their order; whole ones where JUnit was asked for."""
+    """The reports in their order, without adaptations and what cells printed: thousands are held side by side."""
     messages: tuple[str, ...]
     """Sentences on what could not be written, and why."""
 
 
-def publish(
-    run: RunDirectory,
-    assignment: Assignment,
-    formats: Iterable[str] = ("html", "json", "csv"),
-    *,
-    kept: Mapping[str, Report] | None = None,
-    written: Callable[[Report], None] = lambda _report: None,
-) -> Published:
+def rejudge(run: str | Path) -> dict[str, Report]:
+    """Judge a run directory again without running any student code; returns the reports by submission id."""
+    return {report.submission.id: report for report in judge_run(RunDirectory(Path(run)))}
+
+
+def judge_run(run: RunDirectory) -> Iterator[Report]:
+    """Judge the stored evidence of a run, one submission after the other; one whose files are damaged is to be run again."""
+    context, overrides = load_context(run.info(), run.secret()), run.overrides()
+    for submission in run.submissions():
+        result = _stored_run(run, context, submission)
+        yield report_for(context, submission, result, overrides.get(submission.id))
+
+
+def _stored_run(run: RunDirectory, context: RunContext, submission: Submission) -> SubmissionRun | None:
+    """What running a submission brought; None where there was nothing to run."""
+    if submission.problem is not None or not submission.path:
+        return None
+    base, done = f"submissions/{submission.id}", run.done(submission.id)
+    if done is None:
+        return _nothing_seen(
+            context, submission, "it has not been run yet; run `grader grade` on the same folder again"
+        )
+    try:
+        notebook, execution = run.read(f"{base}/notebook.json", Notebook), run.read(f"{base}/execution.json", Execution)
+        return SubmissionRun(notebook, execution, run.read(f"{base}/evidence.json", Evidence), done.fault)
+    except StoreError as error:
+        run.forget(submission.id)
+        why = done.fault or f"{error}; run `grader grade` on the same folder again"
+        return _nothing_seen(context, submission, why)
+
+
+def _nothing_seen(context: RunContext, submission: Submission, why: str) -> SubmissionRun:
+    execution = Execution(Outcome.SANDBOX_FAILED, (), Usage(), "none", {}, "")
+    lost = {name: Observation(Attempt.FAULT, error=why) for name in context.assignment.questions}
+    return SubmissionRun(Notebook((), 0), execution, Evidence(context.seed(submission), lost), why)
+
+
+def publish(run: RunDirectory, assignment: Assignment, formats: Iterable[str] = ("html", "json", "csv")) -> Published:
     """Judge a run and write its reports, one after the other, then what is for the class.
 
     Per submission: `report.html` for the student, `instructor.html`, `report.json`; for the class: `class.html`,
     `scores.csv`, `needs_review.csv`, `feedback.zip` and its manifest, `gradebook.csv` (with a roster). On demand, per
-    submission `report.md` and Gradescope's `results.json`, for the class `junit.xml` and `moodle.csv`. `kept` are reports in
-    brief, by submission id, that still hold and whose pages are there already; `written` is called when those of another are.
-    Raises StoreError when the disk refuses.
+    submission `report.md` and Gradescope's `results.json`, for the class `junit.xml` and `moodle.csv`.
+    Raises UsageError for a format that there is not or while another process writes, StoreError when the disk refuses.
     """
     wanted = frozenset(formats)
     unknown = wanted - set(FORMATS)
     if unknown:
         raise UsageError(f"unknown format {', '.join(sorted(unknown))}; there are {', '.join(FORMATS)}")
-    known = kept or {}
     alike: dict[CriterionResult, CriterionResult] = {}
-    found: list[Report] = []
-    for report in judge_each(run, known, then=functools.partial(_paged, run.root, wanted)):
-        if report.submission.id not in known:
-            written(report)
-        # in brief already, but for those of JUnit; here they share what is alike in the class
-        found.append(report if "junit" in wanted else brief(report, alike))
-    intake = run.read("intake.json", IntakeRecord)
-    if "html" in wanted:
-        title = run.info().title or assignment.title
-        write_derived(run.root / "class.html", class_html(found, intake.missing, title, intake.notices))
-    if "junit" in wanted:
-        write_derived(run.root / "junit.xml", junit_xml(found))
-    messages = _tables(run, assignment, found) if "csv" in wanted else []
-    if "moodle" in wanted:
-        messages += _moodle(run, found)
-    return Published(tuple(found), tuple(messages))
+    reports: list[Report] = []
+    with run.lock():
+        for report in judge_run(run):
+            _write_pages(run, wanted, report)
+            reports.append(_without_bulk(report, alike))
+        intake = run.read("intake.json", IntakeRecord)
+        if "html" in wanted:
+            title = run.info().title or assignment.title
+            write_derived(run.root / "class.html", class_html(reports, intake.missing, title, intake.notices))
+        if "junit" in wanted:
+            write_derived(run.root / "junit.xml", junit_xml(reports))
+        messages = _tables(run, assignment, reports) if "csv" in wanted else []
+        if "moodle" in wanted:
+            messages += _moodle(run, reports)
+    return Published(tuple(reports), tuple(messages))
 
 
-def _paged(root: Path, wanted: frozenset[str], report: Report) -> Report:
-    """Write the pages of one submission, where it was judged; what is left of its report is what the class needs."""
-    folder = RunDirectory(root).folder(report.submission.id)
-    student = for_student(report)
+def stored_reports(run: RunDirectory) -> tuple[Report, ...]:
+    """The reports that were published last, as `publish` returned them. Raises StoreError when one is absent or damaged."""
+    alike: dict[CriterionResult, CriterionResult] = {}
+    names = (f"submissions/{submission.id}/report.json" for submission in run.submissions())
+    return tuple(_without_bulk(run.read(name, Report), alike) for name in names)
+
+
+def _without_bulk(report: Report, alike: MutableMapping[CriterionResult, CriterionResult]) -> Report:
+    """A report without what is only on its own page; results that are the same for many are held once, in `alike`."""
+    criteria = tuple(alike.setdefault(result, result) for result in report.score.criteria)
+    execution = report.execution
+    if execution is not None:
+        execution = replace(execution, cells=tuple(replace(cell, output="") for cell in execution.cells))
+    return replace(report, execution=execution, adaptations=(), score=replace(report.score, criteria=criteria))
+
+
+def _write_pages(run: RunDirectory, wanted: frozenset[str], report: Report) -> None:
+    folder, student = run.folder(report.submission.id), for_student(report)
     if "html" in wanted:
         write_derived(folder / "report.html", report_html(student, "student"))
         write_derived(folder / "instructor.html", report_html(report, "instructor"))
@@ -99,7 +150,6 @@ def _paged(root: Path, wanted: frozenset[str], report: Report) -> Report:
         write_derived(folder / "report.md", report_markdown(student))
     if "gradescope" in wanted:
         write_derived(folder / "results.json", gradescope_results(student))
-    return report if "junit" in wanted else brief(report)
 
 
 def _tables(run: RunDirectory, assignment: Assignment, reports: Sequence[Report]) -> list[str]:

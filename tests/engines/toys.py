@@ -13,7 +13,7 @@ from grader.runs.batch import Event, run_batch
 from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo, load_context
 from grader.runs.engines import Engine, Job
 from grader.runs.plan import make_plan
-from grader.runs.rejudging import judge_each
+from grader.runs.publish import judge_run
 from grader.sandbox.contract import Limits
 from grader.serialization import dumps
 from tests.pipeline.conftest import notebook_bytes, submission_of
@@ -39,7 +39,7 @@ def toy_class(root: Path, sources: Sequence[Sequence[str]]) -> tuple[RunDirector
         submissions.append(submission)
     run.write("intake.json", IntakeRecord(tuple(submissions)))
     context = load_context(info, run.secret())
-    return run, context, make_plan(run, context, submissions).jobs
+    return run, context, make_plan(run, context, LIMITS, submissions).jobs
 
 
 def grade_on(
@@ -57,7 +57,7 @@ def grade_on(
 def reports_of(run: RunDirectory) -> dict[str, Any]:
     """What the reports of a run say of each submission: score and verdicts, statuses and outputs of cells."""
     reports = {}
-    for report in judge_each(run):
+    for report in judge_run(run):
         assert report.execution is not None
         cells = [(cell.status, cell.output) for cell in report.execution.cells]
         scored = json.loads(dumps(replace(report.score)))

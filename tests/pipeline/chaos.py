@@ -44,8 +44,8 @@ MEASURED = {
 }
 """What every run measures anew, field by field. Everything else, to the last byte of every file, is the same."""
 
-MARKS = ("index",)
-"""Files of times and file numbers, which only say what need not be read again."""
+MARKS = ("stamp",)
+"""A file of times and file numbers, which only says whether there is anything to do."""
 
 _TICK = 0.02
 _LIFE_SECONDS = 240.0

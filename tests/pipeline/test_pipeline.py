@@ -12,7 +12,6 @@ from grader.grading.pipeline import report_for
 from grader.notebook.reader import read_notebook
 from grader.records import Attempt, Evidence, Outcome, Status
 from grader.rubric.questions import Followup, call
-from grader.runs.plan import content_key
 from grader.serialization import dumps, loads
 from tests.pipeline.conftest import notebook_bytes, submission_of
 
@@ -171,14 +170,6 @@ def test_stored_evidence_judges_the_same(grader) -> None:
     assert {o.attempt for o in stored.observations.values()} == {Attempt.VALUE}
     again = type(result)(result.notebook, result.execution, stored)
     assert dumps(report_for(grader.context, submission, again)) == dumps(report_for(grader.context, submission, result))
-
-
-def test_the_content_key_follows_what_evidence_depends_on(grader) -> None:
-    context = grader.context
-    one, two = submission_of(notebook_bytes(ADD)), submission_of(notebook_bytes(SHOUT))
-    assert content_key(context, one, {}) == content_key(context, one, {})
-    assert content_key(context, one, {}) != content_key(context, two, {})
-    assert content_key(context, one, {}) != content_key(context, one, {"helpers.py": b"x"})
 
 
 def test_evidence_of_other_questions_is_for_a_person_to_decide(grader, monkeypatch) -> None:

@@ -10,10 +10,11 @@ import pytest
 
 from grader.errors import UsageError
 from grader.grading.fingerprint import digest_of
-from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, Usage
+from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, SubmissionRun, Usage
 from grader.runs.directory import Done, IntakeRecord, RunDirectory, RunInfo, load_context
-from grader.runs.plan import Plan, Wish, content_parts, make_plan
+from grader.runs.plan import Plan, RunSelection, content_parts, make_plan
 from grader.runs.publish import publish
+from grader.sandbox.contract import Limits
 from tests.pipeline.conftest import notebook_bytes, submission_of
 from tests.toy import TOY
 
@@ -40,20 +41,27 @@ def hand_in(run: RunDirectory, contents: dict[str, str]) -> RunDirectory:
     return run
 
 
+LIMITS = Limits(cpu_seconds=60, memory_bytes=1 << 30)
+
+
 def store(run: RunDirectory, outcome: Outcome = Outcome.COMPLETED, fault: str = "", only: str = "") -> None:
+    """Bring evidence of all submissions, or of one."""
     context = load_context(run.info(), run.secret())
     for submission in run.submissions():
         if only in ("", submission.id):
-            parts = content_parts(context, submission, {})
             seen = {name: Observation(Attempt.VALUE, 1) for name in TOY.questions}
-            done = Done(digest_of(parts), 1.0, 1.0, fault, parts)
             execution = Execution(outcome, (), Usage(), "none", {}, "standin")
-            run.save_result(submission.id, Notebook((), 0), execution, Evidence(context.seed(submission), seen), done)
+            evidence = Evidence(context.seed(submission), seen)
+            parts = content_parts(context, submission, {})
+            limits = {"cpu_seconds": LIMITS.cpu_seconds, "memory_bytes": LIMITS.memory_bytes}
+            done = Done(digest_of(parts), 1.0, 1.0, fault, parts, outcome.value, limits)
+            run.save_result(submission.id, SubmissionRun(Notebook((), 0), execution, evidence), done)
     publish(run, TOY)
 
 
-def planned(run: RunDirectory, wish: Wish | None = None) -> Plan:
-    return make_plan(run, load_context(run.info(), run.secret()), run.submissions(), wish or Wish())
+def planned(run: RunDirectory, selection: RunSelection | None = None, **limits: float) -> Plan:
+    context = load_context(run.info(), run.secret())
+    return make_plan(run, context, replace(LIMITS, **limits), run.submissions(), selection or RunSelection())
 
 
 def ids(plan: Plan) -> list[str]:
@@ -66,7 +74,7 @@ def test_a_first_run_runs_all_and_a_second_none(run) -> None:
     store(run)
     assert ids(planned(run)) == []
     assert planned(run).sentence() == "4 taken from the last run"
-    assert planned(run, Wish(force=True)).sentence(names=True) == (
+    assert planned(run, RunSelection(force=True)).sentence(names=True) == (
         "4 run again: asked for by --force (anna, bo, cem, dan)"
     )
 
@@ -74,8 +82,8 @@ def test_a_first_run_runs_all_and_a_second_none(run) -> None:
 def test_a_changed_file_is_named(run) -> None:
     store(run)
     hand_in(run, {**{name: name for name in NAMES}, "bo": "better"})
-    for wish in (Wish(), Wish(changed=True)):
-        assert planned(run, wish).sentence() == "3 taken from the last run; 1 run again: file changed (bo)"
+    for selection in (RunSelection(), RunSelection(changed=True)):
+        assert planned(run, selection).sentence() == "3 taken from the last run; 1 run again: file changed (bo)"
 
 
 @pytest.mark.parametrize(("target", "text"), [
@@ -90,7 +98,7 @@ def test_what_else_changed_is_named_and_left_alone_by_changed(run, target, text)
     )
     assert planned(run).sentence() == f"3 taken from the last run; 1 run again: {text} (bo)"
     run.forget("cem")
-    changed = planned(run, Wish(changed=True))
+    changed = planned(run, RunSelection(changed=True))
     assert ids(changed) == ["cem"]
     assert "1 left as they are: --changed" in changed.sentence()
 
@@ -103,19 +111,47 @@ def test_failed_takes_what_needs_review_or_did_not_complete(run) -> None:
     report = json.loads(path.read_text())
     report["score"]["total"] = None
     path.write_text(json.dumps(report))
-    failed = planned(run, Wish(failed=True))
+    failed = planned(run, RunSelection(failed=True))
     assert ids(failed) == ["anna", "bo", "cem"]
     assert failed.sentence() == (
         "1 taken from the last run; 1 run again: its notebook did not run to its end (anna); "
         "1 run again: the grader or its machine failed (bo); 1 run again: it needs review (cem)"
     )
     assert ids(planned(run)) == ["bo"]
-    assert ids(planned(run, Wish(only=("cem", "dan"), failed=True))) == ["cem"]
+    assert ids(planned(run, RunSelection(only=("cem", "dan"), failed=True))) == ["cem"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "limit"), [(Outcome.TIMED_OUT, "cpu_seconds"), (Outcome.OUT_OF_MEMORY, "memory_bytes")]
+)
+def test_a_higher_limit_runs_again_who_met_it_and_nobody_else(run, outcome, limit) -> None:
+    store(run)
+    store(run, outcome, only="bo")
+    store(run, Outcome.KERNEL_DIED, only="cem")
+    other = "memory_bytes" if limit == "cpu_seconds" else "cpu_seconds"
+    lower, same, higher = (getattr(LIMITS, limit) * factor for factor in (0.5, 1, 2))
+    assert ids(planned(run, **{limit: lower})) == ids(planned(run, **{limit: same})) == []
+    assert ids(planned(run, **{other: getattr(LIMITS, other) * 2})) == []
+    again = planned(run, **{limit: higher})
+    assert again.sentence() == "3 taken from the last run; 1 run again: it met a limit that is higher now (bo)"
+    changed = planned(run, RunSelection(changed=True), **{limit: higher})
+    assert (ids(changed), len(changed.left)) == ([], 1)
+
+
+def test_the_content_key_follows_what_evidence_depends_on(run) -> None:
+    context, submissions = load_context(run.info(), run.secret()), run.submissions()
+    keys = [
+        digest_of(content_parts(context, submissions[0], {})),
+        digest_of(content_parts(context, submissions[1], {})),
+        digest_of(content_parts(context, submissions[0], {"helpers.py": b"x"})),
+    ]
+    assert keys[0] == digest_of(content_parts(context, submissions[0], {}))
+    assert len(set(keys)) == len(keys)
 
 
 def test_an_unknown_id_is_refused(run) -> None:
     with pytest.raises(UsageError, match="no submission zoe"):
-        planned(run, Wish(only=("anna", "zoe")))
+        planned(run, RunSelection(only=("anna", "zoe")))
 
 
 def test_feedback_has_its_manifest_and_says_who_is_left_out(run: RunDirectory) -> None:

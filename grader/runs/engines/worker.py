@@ -20,14 +20,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import grader
 from grader import serialization
 from grader.errors import EngineError
 from grader.grading.context import RunContext
-from grader.grading.fingerprint import question_digest, versions
+from grader.grading.fingerprint import package_digest, question_digest, versions
 from grader.grading.pipeline import Grader
 from grader.records import Outcome
 from grader.runs.directory import RunInfo, load_context
@@ -75,15 +73,6 @@ _opening = threading.RLock()  # the handler of a signal may interrupt a thread t
 _told_to_end = threading.Event()
 
 
-@functools.cache
-def _package_digest() -> str:
-    root = Path(grader.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
 def identity(context: RunContext) -> dict[str, str]:
     """Everything that must be the same on the coordinator and on each worker, by names that people know.
 
@@ -94,7 +83,7 @@ def identity(context: RunContext) -> dict[str, str]:
     return {
         **versions(),
         "peft": importlib.metadata.version("peft"),
-        "grader's code": _package_digest()[:_SHORT],
+        "grader's code": package_digest()[:_SHORT],
         "bundle": f"{context.bundle.name} {context.bundle.digest[:_SHORT]}",
         "questions": hashlib.sha256(json.dumps(questions, sort_keys=True).encode()).hexdigest()[:_SHORT],
     }

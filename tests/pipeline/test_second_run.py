@@ -1,4 +1,4 @@
-"""A run on the same folder skips what has not changed, and nothing else; what it writes is what a run without an index writes."""
+"""A second run on the same folder does nothing when nothing has changed; else its outcome is that of a fresh run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,22 @@ from typing import Any
 import pytest
 
 from grader.cli import main as cli
-from grader.records import Attempt, CellRun, Evidence, Execution, Notebook, Observation, Outcome, SubmissionRun, Usage
-from grader.runs import index, marks
+from grader.records import (
+    Attempt,
+    CellRun,
+    Evidence,
+    Execution,
+    Notebook,
+    Observation,
+    Outcome,
+    Report,
+    SubmissionRun,
+    Usage,
+)
+from grader.runs import publish
+from grader.runs.directory import RunDirectory
 from grader.runs.engines import Job, LocalEngine, Session
-from grader.runs.index import mark_sources
+from grader.runs.publish import judge_run
 from tests.pipeline.conftest import notebook_bytes
 
 NAMES = ("anna", "bo", "cem", "dan")
@@ -69,7 +81,7 @@ def grade(source: Path, out: Path, *more: str) -> list[str]:
 
 def files(folder: Path) -> dict[str, bytes]:
     found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    found.pop("index", None)
+    found.pop("stamp", None)
     for name in found:
         if name.endswith("done.json"):
             found[name] = re.sub(rb'"seconds": [\d.]+', b"", found[name])
@@ -81,32 +93,35 @@ def numbers(folder: Path) -> dict[str, int]:
     return {name: (folder / name).stat().st_ino for name in files(folder)}
 
 
-@pytest.fixture(params=["old", "young"])
-def age(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Whether files are old enough for a look at the file system to suffice."""
-    if request.param == "old":
-        monkeypatch.setattr(marks, "_YOUNG_NS", 0)
-    return str(request.param)
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> list[RunDirectory]:
+    """The runs that are published, one entry each time."""
+    found: list[RunDirectory] = []
+
+    def remember(run: RunDirectory) -> Iterator[Report]:
+        found.append(run)
+        return judge_run(run)
+
+    monkeypatch.setattr(publish, "judge_run", remember)
+    return found
 
 
-def test_a_second_run_touches_nothing_and_says_the_same_as_one_without_an_index(
-    source: Path, tmp_path: Path, age: str, capsys: pytest.CaptureFixture[str]
+def test_a_second_run_touches_nothing_and_says_the_same_as_one_without_a_stamp(
+    source: Path, tmp_path: Path, judged: list[RunDirectory], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    grade(source, tmp_path / "other")  # what prints the outcome is loaded after an index is written, once in a process
     assert sorted(grade(source, run)) == ["100", "101", "102", "103"]
-    assert "HEJ" not in (run / "index").read_text(), "the index holds no evidence"
     first, written = files(run), numbers(run)
+    assert len(judged) == 1
     capsys.readouterr()
     assert grade(source, run) == []
     output = capsys.readouterr().out
-    assert files(run) == first
-    assert {name for name, number in numbers(run).items() if number != written[name]} == {"run.json"}
-    (run / "index").unlink()
+    assert (files(run), numbers(run), len(judged)) == (first, written, 1)
+    (run / "stamp").unlink()
     assert grade(source, run) == []
     assert capsys.readouterr().out == output
     assert files(run) == first
-    assert (run / "intake.json").stat().st_ino != written["intake.json"]
+    assert len(judged) == 2
 
 
 def swap(path: Path, old: bytes, new: bytes) -> None:
@@ -132,34 +147,23 @@ RECORDS: dict[str, Callable[[Path], object]] = {
     "intake changed": lambda run: swap(run / "intake.json", b"lab.ipynb", b"LAB.ipynb"),
     "handed-in file changed": lambda run: swap(run / "intake/101/handed-in/lab.ipynb", b"right", b"wrong"),
     "helper deleted": lambda run: (run / "intake/101/handed-in/helper.py").unlink(),
-    "index deleted": lambda run: (run / "index").unlink(),
-    "index changed": lambda run: swap(run / "index", b'"total":3', b'"total":9'),
-    "index empty": lambda run: (run / "index").write_text(""),
+    "stamp deleted": lambda run: (run / "stamp").unlink(),
+    "stamp empty": lambda run: (run / "stamp").write_text(""),
 }
 
 
 @pytest.mark.parametrize("change", RECORDS)
-def test_what_is_lost_or_changed_in_the_run_comes_back(source: Path, tmp_path: Path, change: str, age: str) -> None:
+def test_what_is_lost_or_changed_in_the_run_comes_back(source: Path, tmp_path: Path, change: str) -> None:
     run = tmp_path / "run"
     grade(source, run)
     first = files(run)
-    time.sleep(0.02)  # more than a tick of the clock: only what is marked young is read
+    time.sleep(0.02)  # more than a tick of the clock
     RECORDS[change](run)
-    taken = (run / "intake.json").stat().st_ino
     assert grade(source, run) == []
     assert files(run) == first
-    again = (
-        "index deleted",
-        "index changed",
-        "index empty",
-        "intake changed",
-        "handed-in file changed",
-        "helper deleted",
-    )
-    assert ((run / "intake.json").stat().st_ino != taken) is (change in again)
 
 
-def test_changed_evidence_is_judged_again(source: Path, tmp_path: Path, age: str) -> None:
+def test_changed_evidence_is_judged_again(source: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     grade(source, run)
     time.sleep(0.02)
@@ -190,7 +194,7 @@ SOURCES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
 
 @pytest.mark.parametrize("change", SOURCES)
 def test_what_changed_is_graded_alone_and_the_outcome_is_that_of_a_fresh_run(
-    source: Path, tmp_path: Path, change: str, age: str
+    source: Path, tmp_path: Path, change: str
 ) -> None:
     run, fresh = tmp_path / "run", tmp_path / "fresh"
     grade(source, run)
@@ -207,7 +211,7 @@ def test_what_changed_is_graded_alone_and_the_outcome_is_that_of_a_fresh_run(
     assert {name: data for name, data in files(run).items() if name not in left} == files(fresh)
 
 
-def test_other_wishes_are_heard(source: Path, tmp_path: Path, age: str) -> None:
+def test_other_wishes_are_heard(source: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     grade(source, run)
     assert sorted(grade(source, run, "--force")) == ["100", "101", "102", "103"]
@@ -233,94 +237,36 @@ def test_a_fault_is_tried_again_every_time(source: Path, tmp_path: Path) -> None
         assert grade(source, run) == ["101"]
 
 
-def test_other_code_judges_all_again(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module that stands for a changed check: the index was written when it was another file."""
-    import sys
-    import types
-
-    module, path = types.ModuleType("of_an_index"), tmp_path / "of_an_index.py"
-    path.write_text("x = 1")
-    module.__file__ = str(path)
-    monkeypatch.setitem(sys.modules, "of_an_index", module)
+def test_a_run_of_a_part_leaves_no_stamp(source: Path, tmp_path: Path, judged: list[RunDirectory]) -> None:
     run = tmp_path / "run"
     grade(source, run)
-    for change in (lambda: path.write_text("x = 2"), lambda: setattr(module, "__file__", str(tmp_path / "secret"))):
-        grade(source, run)
-        number = (run / "intake.json").stat().st_ino
-        grade(source, run)
-        assert (run / "intake.json").stat().st_ino == number
-        change()
-        grade(source, run)
-        assert (run / "intake.json").stat().st_ino != number
+    (source / "bo_101_901_lab.ipynb").write_bytes(notebook_bytes("# wrong"))
+    for only, expected in ((["--only", "100"], []), ([], ["101"])):
+        assert grade(source, run, *only) == expected
+    assert grade(source, run, "--cpu-seconds", "100") == []
+    assert len(judged) == 4
+    assert grade(source, run, "--cpu-seconds", "100") == []
+    assert len(judged) == 4
 
 
-def test_marks(tmp_path: Path, age: str) -> None:
-    path = tmp_path / "file"
-    assert marks.mark(path) == marks.ABSENT
-    assert marks.held(path, marks.ABSENT)
-    path.write_text("one")
-    assert not marks.held(path, marks.ABSENT)
-    before = marks.mark(path)
-    assert (" " in before) is (age == "young")
-    assert marks.held(path, before)
-    time.sleep(0.02)
-    swap(path, b"one", b"two")
-    assert not marks.held(path, before)
-    before = marks.mark(path)
-    path.unlink()
-    assert not marks.held(path, before)
-    os.mkfifo(path)
-    assert marks.held(path, marks.mark(path)), "a pipe is not read"
+def test_an_assignment_that_was_edited_judges_all_again(
+    source: Path, tmp_path: Path, judged: list[RunDirectory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "code" / "own_assignment.py"
+    module.parent.mkdir()
+    module.write_text("from tests.toy import TOY as OWN\n")
+    monkeypatch.syspath_prepend(str(module.parent))
+    for text, count in (("", 1), ("", 1), ("# edited\n", 2), ("", 2)):
+        with module.open("a") as file:
+            file.write(text)
+        grade(source, tmp_path / "run", "--assignment", "own_assignment:OWN")
+        assert len(judged) == count
 
 
-def test_a_change_within_the_same_tick_is_seen_while_the_file_is_young(tmp_path: Path) -> None:
-    """The state of the file system may be the same to the last digit; then the bytes tell."""
-    path = tmp_path / "file"
-    path.write_text("one")
-    before, _, digest = marks.mark(path).rpartition(" ")
-    assert marks.held(path, f"{before} {digest}")
-    assert not marks.held(path, f"{before} {digest[:-1]}x")
-
-
-def test_what_has_grown_old_unchanged_need_not_be_read_again(tmp_path: Path) -> None:
-    path = tmp_path / "page.html"
-    path.write_text("one")
-    before = marks.mark(path)
-    later = time.time_ns() + 10 * marks._YOUNG_NS
-    assert marks.aged(path, before) == before, "it is still young"
-    assert marks.aged(path, before, now=later) == before.partition(" ")[0] != before
-    assert marks.held(path, marks.aged(path, before, now=later))
-    forged = f"{before[:-1]}{'0' if before[-1] != '0' else '1'}"
-    assert marks.aged(path, forged, now=later) == forged, "other bytes in the same tick of the clock"
-    old = marks.mark(path, now=later)
-    assert marks.aged(path, old, now=later) == old
-    path.write_text("two!")
-    assert marks.aged(path, before, now=later) == before
-    path.unlink()
-    assert marks.aged(path, before, now=later) == before
-    assert marks.aged(path, marks.ABSENT, now=later) == marks.ABSENT
-
-
-def test_a_page_changed_while_the_others_were_written_comes_back(source: Path, tmp_path: Path, monkeypatch) -> None:
-    """Between its mark and the end of the run: the index must not take it for ours."""
-    run = tmp_path / "run"
-
-    def meddle(path: Path, before: str) -> str:
-        if path.name == "report.html":
-            swap(path, b"shout", b"SHOUT")
-        return marks.aged(path, before, now=time.time_ns() + 10 * marks._YOUNG_NS)
-
-    monkeypatch.setattr(index, "aged", meddle)
-    grade(source, run)
-    pages = list(run.glob("submissions/*/report.html"))
-    assert all("SHOUT" in page.read_text() for page in pages)
-    monkeypatch.setattr(index, "aged", marks.aged)
-    grade(source, run)
-    assert all("SHOUT" not in page.read_text() for page in pages)
-
-
-def test_sources_that_cannot_be_known_have_no_marks(source: Path) -> None:
-    assert len(mark_sources([source], source / "run")) == 8
-    single = next(source.glob("*.ipynb"))
-    assert mark_sources([single], source / "run") == {}, "modules may lie beside it"
-    assert mark_sources([source, single], source / "run") == {}
+def test_a_single_notebook_is_looked_at_every_time(source: Path, tmp_path: Path, judged: list[RunDirectory]) -> None:
+    """Modules may lie beside it."""
+    single = next(source.glob("bo*.ipynb"))
+    (source / "secret").write_text("a secret of an index")
+    for count in (1, 2):
+        grade(single, tmp_path / "run")
+        assert len(judged) == count
