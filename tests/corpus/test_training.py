@@ -16,7 +16,12 @@ def tiny(tmp_path_factory):
         yield folder, facts
 
 
-@pytest.mark.parametrize("name", TRAININGS)
+SLOW = {"compiled", "many-trials"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in TRAININGS]
+)
 def test_training_loses_what_its_label_says(name, tiny):
     case = TRAININGS[name]
     found = differences(name, case.loses, verdicts(case, *tiny))
