@@ -4,7 +4,6 @@ Trusted code over hostile text. `for_student` decides what a student may see; ev
 """
 
 from grader.reports.audience import Audience, for_student
-from grader.reports.brief import brief
 from grader.reports.csv_tables import needs_review_csv, scores_csv
 from grader.reports.html import class_html, report_html
 from grader.reports.json_report import report_json, report_schema
@@ -15,7 +14,6 @@ from grader.reports.terminal import class_table, submission_panel
 
 __all__ = [
     "Audience",
-    "brief",
     "class_html",
     "class_table",
     "for_student",
