@@ -1,0 +1,374 @@
+"""Thirty single faults of the product, each in another feature, and which tier of the tests catches them.
+
+`python -m tests.faults [NAME ...]` makes a scratch copy of the checkout with an environment of its own, sees that the named
+tests pass, puts in one fault after the other, runs the tests named with it (those of the fast tier first) and prints the table
+that stands in docs/testing.md. Ends with 1 when a fault is caught by no tier, or fewer than 26 of them by the fast one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FAST = "not slow and not serial"
+FEWEST_FAST = 26
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A single wrong change of the product."""
+
+    name: str
+    """Unique, in words joined by hyphens."""
+    feature: str
+    """What of the product is broken by it."""
+    file: str
+    """Path in the checkout."""
+    old: str
+    """Text that stands there exactly once."""
+    new: str
+    """What it is replaced with."""
+    tests: tuple[str, ...]
+    """Files or ids of the tests that are to catch it."""
+
+
+FAULTS: tuple[Fault, ...] = (
+    Fault(
+        "partial-points-rounded-up",
+        "partial points",
+        "grader/rubric/judge.py",
+        "return int(points * verdict.share + 1e-9)",
+        "return round(points * verdict.share + 0.49)",
+        ("tests/finetuning/test_accuracy.py",),
+    ),
+    Fault(
+        "bug-in-a-check-fails-the-student",
+        "a fault of a check needs review",
+        "grader/rubric/judge.py",
+        '            Status.ERROR, f"The check itself failed',
+        '            Status.FAILED, f"The check itself failed',
+        ("tests/core/test_judging.py",),
+    ),
+    Fault(
+        "total-beside-a-review",
+        "no total where a person has to look",
+        "grader/rubric/judge.py",
+        "total = None if reasons else sum(",
+        "total = sum(",
+        ("tests/core/test_judging.py",),
+    ),
+    Fault(
+        "wire-takes-any-shape",
+        "hostile answers are refused",
+        "grader/grading/wire.py",
+        "if count * np.dtype(dtype).itemsize != len(self.buffers[index]):",
+        "if count * np.dtype(dtype).itemsize > len(self.buffers[index]):",
+        ("tests/core/test_wire.py",),
+    ),
+    Fault(
+        "body-may-stay",
+        "full fine-tuning moves every part",
+        "grader/assignments/finetuning/full.py",
+        "    if left:\n",
+        "    if False:\n",
+        (
+            "tests/corpus/test_training.py::test_training_loses_what_its_label_says[full-without-last-block]",
+            "tests/corpus/test_training.py::test_training_loses_what_its_label_says[full-without-embeddings]",
+        ),
+    ),
+    Fault(
+        "trained-body-under-the-head",
+        "the head is tuned on the pretrained body",
+        "grader/assignments/finetuning/head.py",
+        "    if run.changed:\n",
+        "    if False:\n",
+        (
+            "tests/corpus/test_training.py::test_training_loses_what_its_label_says[head-reused]",
+            "tests/corpus/test_training.py::test_training_loses_what_its_label_says[head-of-the-trained-checkpoint]",
+        ),
+    ),
+    Fault(
+        "close-misses-cost-points",
+        "misses within the noise are run again",
+        "grader/assignments/finetuning/accuracy.py",
+        "NOISE_Z = 2.0",
+        "NOISE_Z = 0.0",
+        ("tests/finetuning/test_accuracy.py",),
+    ),
+    Fault(
+        "shared-weights-count-twice",
+        "parameters are counted",
+        "grader/assignments/finetuning/counting.py",
+        "return int(total - shared)",
+        "return int(total)",
+        ("tests/corpus/test_functions.py::test_case_loses_what_its_label_says[count-shared-twice]",),
+    ),
+    Fault(
+        "other-layers-may-change",
+        "layers are replaced by name",
+        "grader/assignments/finetuning/layers.py",
+        '        if answer["others"] != 0:',
+        '        if answer["others"] is None:',
+        (
+            "tests/corpus/test_functions.py::test_case_loses_what_its_label_says[replace-also-old]",
+            "tests/corpus/test_functions.py::test_case_loses_what_its_label_says[replace-drops-head]",
+            "tests/corpus/test_functions.py::test_case_loses_what_its_label_says[replace-all-linears]",
+        ),
+    ),
+    Fault(
+        "scaling-forgiven",
+        "LoRA scales by alpha / rank",
+        "grader/assignments/finetuning/lora_layer.py",
+        "abs(c - right) <= tolerance * right for c in tries",
+        "abs(c - right) <= right for c in tries",
+        ("tests/corpus/test_functions.py::test_case_loses_what_its_label_says[lora-scale-floor]",),
+    ),
+    Fault(
+        "witness-loses-the-rate",
+        "the witness sees learning rates",
+        "grader/inside/witness.py",
+        "max(run.peak_rate, rate), run.lr_sum + rate",
+        "run.peak_rate, run.lr_sum + rate",
+        ("tests/finetuning/test_witness.py",),
+    ),
+    Fault(
+        "network-in-the-box",
+        "the box has no network",
+        "grader/sandbox/bubblewrap.py",
+        '        "--unshare-net",\n',
+        "",
+        ("tests/sandbox/test_conformance.py::test_warm_box[network]",),
+    ),
+    Fault(
+        "processes-without-end",
+        "the box limits processes",
+        "grader/sandbox/cgroup.py",
+        "str(limits.processes + 1)",
+        "str(limits.processes + 5000)",
+        ("tests/sandbox/test_conformance.py::test_warm_box[process-number]",),
+    ),
+    Fault(
+        "questions-without-end",
+        "questions are limited in CPU time",
+        "grader/sandbox/question_clock.py",
+        "if used > self._limit:",
+        "if used > 10 * self._limit:",
+        ("tests/sandbox/test_question_clock.py",),
+    ),
+    Fault(
+        "output-without-end",
+        "the box limits output",
+        "grader/sandbox/channels.py",
+        "return self.bytes <= self.most_bytes and self.messages",
+        "return self.messages",
+        ("tests/sandbox/test_conformance.py::test_warm_box[output]", "tests/sandbox/test_contract.py"),
+    ),
+    Fault(
+        "bombs-unpack",
+        "archives that are bombs are refused",
+        "grader/intake/archive.py",
+        "info.file_size > limits.ratio * info.compress_size",
+        "info.file_size > limits.ratio**3 * info.compress_size",
+        ("tests/intake/test_archive.py",),
+    ),
+    Fault(
+        "older-upload-is-graded",
+        "the latest upload is graded",
+        "grader/intake/selection.py",
+        "            file.attachment,\n",
+        "            -file.attachment,\n",
+        ("tests/intake/test_take.py",),
+    ),
+    Fault(
+        "late-is-forgotten",
+        "Canvas's names are read",
+        "grader/intake/names.py",
+        '_OWNED = re.compile(rf"_(?P<late>LATE_)?',
+        '_OWNED = re.compile(rf"_(?P<late>late_)?',
+        ("tests/intake/test_names.py",),
+    ),
+    Fault(
+        "utf-16-is-refused",
+        "notebooks in any encoding are read",
+        "grader/notebook/reader.py",
+        "encoding = json.detect_encoding(data[:64])",
+        'encoding = "utf-8"',
+        ("tests/notebook/test_reader.py",),
+    ),
+    Fault(
+        "gpu-is-asked-for",
+        "code for a GPU runs on the CPU",
+        "grader/inside/shims/devices.py",
+        "            if args and _is_gpu(args[0]):",
+        "            if args and not args:",
+        ("tests/adapt/test_inside.py",),
+    ),
+    Fault(
+        "two-files-for-one-upload",
+        "feedback goes back to its upload",
+        "grader/lms/canvas.py",
+        "            seen.add(submission.attachment_id)\n",
+        "",
+        ("tests/lms/test_feedback.py",),
+    ),
+    Fault(
+        "students-read-about-others",
+        "students see no notices for staff",
+        "grader/reports/audience.py",
+        'return notice.kind in PRIVATE_KINDS or notice.kind.startswith("staff-")',
+        'return notice.kind.startswith("staff-")',
+        ("tests/reports",),
+    ),
+    Fault(
+        "markup-runs",
+        "pages escape what students write",
+        "grader/reports/html.py",
+        "autoescape=True",
+        "autoescape=False",
+        ("tests/reports/test_reports.py",),
+    ),
+    Fault(
+        "totals-go-first",
+        "totals on a narrow terminal",
+        "grader/reports/terminal.py",
+        'table.add_column("Total", justify="right", no_wrap=True)',
+        'table.add_column("Total", justify="right")',
+        ("tests/reports/test_reports.py",),
+    ),
+    Fault(
+        "higher-limits-change-nothing",
+        "a second run takes what still holds",
+        "grader/runs/plan.py",
+        "getattr(limits, name) > done.limits[name]",
+        "getattr(limits, name) < done.limits[name]",
+        ("tests/pipeline/test_plan.py", "tests/pipeline/test_second_run.py"),
+    ),
+    Fault(
+        "halves-are-left",
+        "files are written whole or not at all",
+        "grader/runs/directory.py",
+        "        with contextlib.suppress(OSError):\n            part.unlink()\n        if not isinstance(error, OSError):",
+        "        if not isinstance(error, OSError):",
+        ("tests/pipeline/test_directory.py", "tests/pipeline/test_interruptions.py"),
+    ),
+    Fault(
+        "one-run-more-is-enough",
+        "close results are run twice more",
+        "grader/grading/reruns.py",
+        "RERUNS: Final = 2",
+        "RERUNS: Final = 1",
+        ("tests/pipeline/test_reruns.py",),
+    ),
+    Fault(
+        "a-killed-kernel-is-final",
+        "a kernel that dies is run again",
+        "grader/grading/execution.py",
+        'if c.status == "killed" and c.index in reduced}',
+        'if c.status == "killed" and c.index not in reduced}',
+        ("tests/pipeline/test_pipeline.py",),
+    ),
+    Fault(
+        "changed-bundle-is-taken",
+        "a bundle's files are checked",
+        "grader/bundles/bundle.py",
+        'hashlib.file_digest(content, "sha256").hexdigest()',
+        '""',
+        ("tests/bundles/test_bundle.py",),
+    ),
+    Fault(
+        "review-exits-0",
+        "exit codes",
+        "grader/cli/common.py",
+        "return 4 if failed else 3 if review else 0",
+        "return 4 if failed else 0",
+        ("tests/pipeline/test_command_line.py",),
+    ),
+    Fault(
+        "solutions-in-the-template",
+        "the template holds no solution",
+        "grader/authoring/template.py",
+        "        if not part.solution:\n            lines += part.lines\n            continue",
+        "        lines += part.lines\n        if not part.solution:\n            continue",
+        ("tests/authoring/test_template.py",),
+    ),
+)
+
+
+def scratch(folder: Path) -> Path:
+    """Copy the tracked files and the environment, whose own path then leads to the copy, the boxes' interpreters' too."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    shutil.copytree(ROOT / ".venv", folder / ".venv", symlinks=True, copy_function=_link)
+    own = [*(folder / ".venv").glob("lib/*/site-packages/*.pth"), *(folder / ".venv/bin").iterdir()]
+    for path in own:
+        data = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+        if bytes(ROOT) in data:
+            path.unlink()  # a hard link: writing to it would change the checkout's environment
+            path.write_bytes(data.replace(bytes(ROOT), bytes(folder)))
+            path.chmod(0o755)
+    return folder
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+
+
+def run(folder: Path, tests: Iterable[str], marks: str = "") -> subprocess.CompletedProcess[str]:
+    """Run pytest on these tests: it ends with 0 when all pass, 1 when one fails, 5 when none of them has these marks."""
+    words = ["-x", "-q", "-p", "no:cacheprovider", *(["-m", marks] if marks else []), *tests]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [folder / ".venv/bin/python", "-m", "pytest", *words]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def caught(folder: Path, fault: Fault) -> str:
+    """The first tier that catches a fault: `fast`, `all`, or `none`."""
+    path = folder / fault.file
+    text = path.read_text(encoding="utf-8")
+    if text.count(fault.old) != 1:
+        return f"stale: {fault.file} holds the old text {text.count(fault.old)} times"
+    path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
+    try:
+        if run(folder, fault.tests, FAST).returncode == 1:
+            return "fast"
+        return "all" if run(folder, fault.tests).returncode == 1 else "none"
+    finally:
+        path.write_text(text, encoding="utf-8")
+
+
+def main(names: list[str]) -> int:
+    """Print which tier catches each fault."""
+    chosen = [fault for fault in FAULTS if not names or fault.name in names]
+    with tempfile.TemporaryDirectory(prefix="faults-") as name:
+        folder = scratch(Path(name))
+        whole = run(folder, sorted({test for fault in chosen for test in fault.tests}))
+        if whole.returncode != 0:
+            print(f"Without any fault the named tests fail:\n{whole.stdout[-3000:]}", file=sys.stderr)
+            return 1
+        print("| fault | feature | file | caught by |\n|---|---|---|---|", flush=True)
+        found = []
+        for fault in chosen:
+            found.append(caught(folder, fault))
+            print(f"| {fault.name} | {fault.feature} | `{fault.file}` | {found[-1]} |", flush=True)
+    fast, slow = found.count("fast"), found.count("all")
+    print(
+        f"\n{len(found)} faults: {fast} caught by the fast tier, {slow} more by all, {len(found) - fast - slow} by none."
+    )
+    enough = fast >= FEWEST_FAST or bool(names)
+    return 0 if enough and fast + slow == len(found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
