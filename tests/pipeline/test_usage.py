@@ -129,7 +129,7 @@ def test_names_that_look_like_markup(tmp_path, capsys) -> None:
 
 def test_check_takes_the_modules_that_are_imported(tmp_path, capsys, monkeypatch) -> None:
     notebook = tmp_path / "lab.ipynb"
-    notebook.write_bytes(notebook_bytes("from first import add", RIGHT[1]))
+    notebook.write_bytes(notebook_bytes("from first import add", "other = 1\n" + RIGHT[1]))
     (tmp_path / "first.py").write_text("from second import plus as add\n", encoding="utf-8")
     (tmp_path / "second.py").write_text("def plus(a, b):\n    return a + b\n", encoding="utf-8")
     (tmp_path / "dead.py").symlink_to(tmp_path / "nowhere")
