@@ -6,37 +6,37 @@ import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import click
 
 import grader
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
-from grader.cli.common import console, finish, limits_of, machine, stderr
+from grader.cli.common import finish, limits_of, machine, say, stderr
 from grader.cli.options import assignment_options, input_path, limit_options, output_folder
 from grader.cli.progress import ClassProgress
+from grader.cli.resources import template_path
 from grader.errors import UsageError
-from grader.intake import Intake, Roster, read_roster, take_in
+from grader.intake import read_roster, take_in
 from grader.records import Submission
 from grader.reports.sanitize import line
-from grader.rubric.assignment import Assignment
 from grader.runs.batch import run_batch, slots_for
 from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo, load_context, write_derived
-from grader.runs.engines import Engine, choose_engine
+from grader.runs.engines import choose_engine
 from grader.runs.plan import Plan, RunSelection, make_plan
-from grader.runs.publish import publish
+from grader.runs.publish import Published, publish
 from grader.runs.stamp import inputs_of, read_stamped, write_stamp
 from grader.sandbox.host import choose
 
 __all__ = ["grade"]
 
+_UNPROTECTED = "Running submissions unprotected (--sandbox none): they can read and change your files."
+
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="PATH...", type=input_path(folder=True))
 @click.option(
-    "--out", required=True, metavar="RUN", type=output_folder(), help="Folder of the run; made when it is not there."
+    "--out", required=True, type=output_folder(), metavar="RUN", help="Folder of the run; made when it is not there."
 )
 @click.option(
     "--roster", type=input_path(), metavar="CSV", help="Canvas gradebook export (or a CSV with columns id,name)."
@@ -77,7 +77,28 @@ __all__ = ["grade"]
 @click.option("--verbose", is_flag=True, help="Name every submission that is run, and why.")
 @assignment_options
 @limit_options
-def grade(**options: Any) -> int:
+def grade(
+    sources: tuple[Path, ...],
+    out: Path,
+    roster: Path | None,
+    column: str,
+    title: str,
+    workers: int | None,
+    executor: str,
+    tls: Path | None,
+    insecure_tcp: bool,
+    secret_file: Path | None,
+    only: tuple[str, ...],
+    failed: bool,
+    changed: bool,
+    force: bool,
+    verbose: bool,
+    assignment: str,
+    bundle: Path | None,
+    sandbox: str,
+    cpu_seconds: float,
+    memory_gib: float,
+) -> int:
     """Grade a Canvas archive (.zip), a folder or single notebooks.
 
     Run it again with the same --out to continue: what is finished and has not changed is not run again. --only, --failed and
@@ -88,116 +109,92 @@ def grade(**options: Any) -> int:
 
     Exit codes: 0 done, 3 some submissions need review, 4 the grader or its sandbox failed for some.
     """  # noqa: D301 - click: the paragraph is not wrapped
-    return run(SimpleNamespace(**options))
-
-
-def run(options: SimpleNamespace) -> int:
-    """Grade; 0 done, 3 when some submissions need review, 4 when the sandbox failed for some."""
-    assignment = load_assignment(options.assignment)
-    bundle = load_bundle(options.bundle)
-    bundle.verify()
-    sandbox = choose(options.sandbox)
-    if options.sandbox == "none":
-        stderr.print(
-            "Running submissions unprotected (--sandbox none): they can read and change your files.", style="bold red"
-        )
-    roster = read_roster(options.roster) if options.roster else None
-    directory = RunDirectory(options.out)
+    declared = load_assignment(assignment)
+    against = load_bundle(bundle)
+    against.verify()
+    if sandbox == "none":
+        stderr.print(_UNPROTECTED, style="bold red")
+    students = read_roster(roster) if roster else None
+    starters = [path for path in (template_path(),) if path is not None]
     info = RunInfo(
-        assignment=options.assignment,
-        bundle=bundle.name,
-        bundle_digest=bundle.digest,
-        bundle_path=str(options.bundle.resolve()) if options.bundle else "",
-        sandbox=sandbox,
+        assignment=assignment,
+        bundle=against.name,
+        bundle_digest=against.digest,
+        bundle_path=str(bundle.resolve()) if bundle else "",
+        sandbox=choose(sandbox),
         grader_version=grader.__version__,
-        title=options.title,
-        roster=roster is not None,
-        column=options.column,
+        title=title,
+        roster=students is not None,
+        column=column,
     )
-    slots = options.workers or slots_for(*machine(), bundle.model_bytes)
-    engine = choose_engine(options.executor, slots=slots, tls=options.tls, insecure_tcp=options.insecure_tcp)
+    slots = workers or slots_for(*machine(), against.model_bytes)
+    engine = choose_engine(executor, slots=slots, tls=tls, insecure_tcp=insecure_tcp)
+    limits = limits_of(cpu_seconds, memory_gib)
+    selection = RunSelection(only, failed, changed, force)
+    directory = RunDirectory(out)
     with directory.lock():
-        directory.refuse_as_source(options.sources)
-        directory.start(info, _secret(options.secret_file))
-        return _grade(options, directory, assignment, roster, engine)
-
-
-def _grade(
-    options: SimpleNamespace,
-    directory: RunDirectory,
-    assignment: Assignment,
-    roster: Roster | None,
-    engine: Engine,
-) -> int:
-    """Take in, run, judge and report; the run directory is ours meanwhile."""
-    if roster is not None:
-        write_derived(directory.root / "roster.csv", roster.data)
-    limits = limits_of(options.cpu_seconds, options.memory_gib)
-    selection = RunSelection(tuple(options.only), options.failed, options.changed, options.force)
-    starters = [hashlib.sha256(path.read_bytes()).hexdigest() for path in _starters()]
-    inputs = inputs_of(directory, options.sources, {"limits": repr(limits), "starters": repr(starters)})
-    if selection == RunSelection() and (published := read_stamped(directory, inputs)) is not None:
-        submissions = directory.submissions()
-        runnable = tuple(one for one in submissions if one.path and one.problem is None)
-        _say_plan(submissions, Plan((), runnable, {}, ()), verbose=options.verbose)
+        directory.refuse_as_source(sources)
+        directory.start(info, _secret(secret_file))
+        if students is not None:
+            write_derived(directory.root / "roster.csv", students.data)
+        handed_out = [hashlib.sha256(path.read_bytes()).hexdigest() for path in starters]
+        inputs = inputs_of(directory, sources, {"limits": repr(limits), "starters": repr(handed_out)})
+        published = read_stamped(directory, inputs) if selection == RunSelection() else None
+        if published is not None:
+            return _nothing_to_do(directory, published)
+        with stderr.status("taking in submissions"):
+            intake = take_in(
+                sources, directory.root / "intake", students, relative_to=directory.root, starters=starters
+            )
+        missing = tuple(entry.name for entry in intake.missing)
+        directory.write("intake.json", IntakeRecord(intake.submissions, intake.notices, missing))
+        context = load_context(directory.info(), directory.secret())
+        plan = make_plan(directory, context, limits, intake.submissions, selection)
+        _say_plan(intake.submissions, plan, verbose=verbose)
+        if plan.jobs:
+            began = time.monotonic()
+            with ClassProgress(len(plan.jobs), stderr) as progress:
+                run_batch(directory, context, limits, plan.jobs, engine, progress, progress.stopping)
+            say(f"Ran {_count(plan.jobs)} in {_duration(time.monotonic() - began)} on {engine.name}.")
+        with stderr.status("judging and writing reports"):
+            published = publish(directory, declared)
+            if selection == RunSelection() and directory.finished(intake.submissions):
+                write_stamp(directory, inputs, published)
         return finish(directory, published.reports, published.messages)
-    submissions = _take_in(options.sources, directory, roster)
-    context = load_context(directory.info(), directory.secret())
-    plan = make_plan(directory, context, limits, submissions, selection)
-    _say_plan(submissions, plan, verbose=options.verbose)
-    if jobs := plan.jobs:
-        started = time.monotonic()
-        with ClassProgress(len(jobs), stderr) as progress:
-            run_batch(directory, context, limits, jobs, engine, progress, progress.stopping)
-        console.print(f"Ran {len(jobs)} submissions in {_minutes(time.monotonic() - started)} on {engine.name}.")
-    with stderr.status("judging and writing reports"):
-        published = publish(directory, assignment)
-        if selection == RunSelection() and directory.finished(submissions):
-            write_stamp(directory, inputs, published)
+
+
+def _nothing_to_do(directory: RunDirectory, published: Published) -> int:
+    """Say that all is as it was, and what it was."""
+    submissions = directory.submissions()
+    _say_plan(submissions, Plan((), tuple(one for one in submissions if one.path and one.problem is None), {}, ()))
     return finish(directory, published.reports, published.messages)
 
 
 def _secret(path: Path | None) -> bytes | None:
     if path is None:
         return None
-    try:
-        secret: bytes = path.read_bytes().strip()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    secret = path.read_bytes().strip()
     if len(secret) < 8:
         raise UsageError(f"{path} holds {len(secret)} bytes; a secret has at least 8")
     return secret
 
 
-def _take_in(sources: Sequence[Path], directory: RunDirectory, roster: Roster | None) -> tuple[Submission, ...]:
-    with stderr.status("taking in submissions"):
-        intake: Intake = take_in(
-            sources, directory.root / "intake", roster, relative_to=directory.root, starters=_starters()
-        )
-    missing = tuple(entry.name for entry in intake.missing)
-    directory.write("intake.json", IntakeRecord(intake.submissions, intake.notices, missing))
-    return intake.submissions
-
-
-def _starters() -> list[Path]:
-    from grader.cli.resources import template_path
-
-    path = template_path()
-    return [path] if path is not None else []
-
-
-def _say_plan(submissions: Sequence[Submission], plan: Plan, *, verbose: bool) -> None:
-    broken = sum(1 for submission in submissions if submission.problem is not None)
-    parts = [f"{len(submissions)} submissions", f"{len(plan.jobs)} to run"]
+def _say_plan(submissions: Sequence[Submission], plan: Plan, *, verbose: bool = False) -> None:
+    broken = sum(submission.problem is not None for submission in submissions)
+    parts = [_count(submissions), f"{len(plan.jobs)} to run"]
     if plan.cached:
         parts.append(f"{len(plan.cached)} unchanged since they were run")
     if broken:
         parts.append(f"{broken} with nothing to run")
-    console.print(", ".join(parts) + ".")
+    say(", ".join(parts) + ".")
     if verbose or plan.cached or plan.left or any("again" in why for why in plan.reasons.values()):
         sentence = line(plan.sentence(names=verbose))
-        console.print(f"{sentence}." if sentence else "Nothing to run.", markup=False, soft_wrap=True)
+        say(f"{sentence}." if sentence else "Nothing to run.")
 
 
-def _minutes(seconds: float) -> str:
+def _count(submissions: Sequence[object]) -> str:
+    return f"{len(submissions)} submission{'' if len(submissions) == 1 else 's'}"
+
+
+def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"

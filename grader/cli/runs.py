@@ -25,7 +25,9 @@ def rejudge(run: Path) -> int:
 
     No notebook is run: use it after a change of the rubric. Exit code 3 when some submissions need review.
     """
-    return _judge(RunDirectory(run), table=True)
+    directory = RunDirectory(run)
+    with directory.lock():
+        return _judge(directory, table=True)
 
 
 @click.command()

@@ -110,7 +110,7 @@ def test_a_run_as_its_own_source(tmp_path, notebook, capsys) -> None:
     capsys.readouterr()
     for source in (run, run / "intake"):
         assert main(["grade", str(source), "--out", str(run), *TOY]) == 2
-        assert "give what the students handed in" in capsys.readouterr().err
+        assert "give what students handed in" in capsys.readouterr().err
 
 
 def test_names_that_look_like_markup(tmp_path, capsys) -> None:
