@@ -22,9 +22,9 @@ from pathlib import Path
 
 import psutil
 
+from bench.measure import machine
 from grader.errors import SandboxError
-from grader.sandbox.cgroup import PREFIX
-from grader.sandbox.conformance import host_facts
+from grader.sandbox.conformance import host_processes, traces
 from grader.sandbox.contract import Limits, Outcome
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.session import KernelSession
@@ -139,7 +139,7 @@ def counts(pool: KernelPool, temporary: Path) -> dict[str, int]:
         "folders in temp": len(list(temporary.iterdir())) + len(list(pool.folder.iterdir())),
         "files in /dev/shm": len(list(Path("/dev/shm").iterdir())),
         "control groups": sum(
-            Path(folder).name.startswith(f"{PREFIX}{os.getpid()}-") for folder, _, _ in os.walk("/sys/fs/cgroup")
+            Path(folder).name.startswith(f"{pool.folder.name}-") for folder, _, _ in os.walk("/sys/fs/cgroup")
         ),
         "MiB of the grader": own.memory_info().rss // MIB,
         "MiB of the zygote": psutil.Process(zygote.pid).memory_info().rss // MIB if zygote else 0,
@@ -169,7 +169,7 @@ async def one(pool: KernelPool, number: int, tally: Tally) -> None:
     try:
         async with KernelSession(pool, None, hostile.limits if hostile else LIMITS) as session:
             runs = [await session.run_cell(source, index) for index, source in enumerate((BEFORE, middle, AFTER))]
-            pids = session.host_processes() if session.alive else []
+            pids = host_processes(session) if session.alive else []
     except SandboxError as error:
         tally.wrong.append(f"{name}: could not be started: {error}")
     else:
@@ -181,8 +181,8 @@ async def one(pool: KernelPool, number: int, tally: Tally) -> None:
             tally.wrong.append(f"{name}: started {session.mode}: {pool.zygote_failure}")
         if left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
             tally.wrong.append(f"{name}: processes left: {left}")
-        if session.traces:
-            tally.wrong.append(f"{name}: folders left: {session.traces}")
+        if folders := traces(session):
+            tally.wrong.append(f"{name}: folders left: {folders}")
     tally.done += 1
 
 
@@ -230,7 +230,7 @@ def main() -> int:
     print("\n| | before | after |\n|---|---|---|")
     for name in before:
         print(f"| {name} | {before[name]} | {after[name]} |")
-    print("\n" + ", ".join(f"{name} {value}" for name, value in host_facts().items()))
+    print(f"\n{machine()}")
     grown = more(before, after)
     for sentence in tally.wrong:
         print("WRONG:", sentence)

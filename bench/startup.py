@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import platform
 import resource
 import statistics
 import subprocess
@@ -29,10 +28,9 @@ import nbformat
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
+from bench.measure import machine
 from grader.sandbox import provisioner
 from grader.sandbox.cgroup import ControlGroup
-from grader.sandbox.conformance import host_facts
-from grader.sandbox.connection import Connection
 from grader.sandbox.contract import Limits
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.session import KernelSession
@@ -131,7 +129,7 @@ def stopwatch(seconds: dict[str, float]) -> Iterator[None]:
 
     places = [
         ("the box is built", provisioner, "build"), ("the fork is in it", Zygote, "request"),
-        ("sockets, connection", Connection, "open"), ("the kernel answers", KernelSession, "_ready"),
+        ("folder, sockets", provisioner.Provisioner, "_start"), ("the kernel answers", KernelSession, "_ready"),
     ]  # fmt: skip
     kept = [getattr(place, name) for _, place, name in places]
     for (label, place, name), function in zip(places, kept, strict=True):
@@ -141,7 +139,7 @@ def stopwatch(seconds: dict[str, float]) -> Iterator[None]:
     finally:
         for (_, place, name), function in zip(places, kept, strict=True):
             setattr(place, name, function)
-        seconds["sockets, connection"] -= seconds["the box is built"] + seconds["the fork is in it"]
+        seconds["folder, sockets"] -= seconds["the box is built"] + seconds["the fork is in it"]
 
 
 async def warm(pool: KernelPool, clock: ZygoteClock) -> Start:
@@ -155,8 +153,7 @@ async def warm(pool: KernelPool, clock: ZygoteClock) -> Start:
             start.kernel = session.usage.cpu_seconds
             assert (run.status, session.mode) == ("ok", "warm"), (run.error, session.mode)
             start.stages["the import cell"] = run.seconds
-            # the box's first process holds nothing; the kernel is by far the largest
-            start.private = max(private(pid) for pid in session.host_processes())
+            start.private = private(session.pid)
     start.own = own_cpu() - own  # with bubblewrap, which is waited for at the end only
     return start
 
@@ -225,7 +222,7 @@ def main() -> int:
     print(
         f"\nThe zygote, once per worker: {ready:.1f} s, {zygote_cpu:.1f} s of CPU. Its part of a fork is read from {how}."
     )
-    print(", ".join(f"{name} {value}" for name, value in host_facts().items()), platform.processor())
+    print(machine())
     targets = (
         (f"CPU warm/cold, median of {pairs} pairs", percent, CPU_PERCENT, "%"),
         ("warm wall", wall, WALL_SECONDS, "s"), ("private memory", memory, PRIVATE_MB, "MB"),

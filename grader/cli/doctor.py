@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import platform
+
 import click
 from rich.table import Table
 from rich.text import Text
 
 from grader.cli.common import bar, console, say
-from grader.sandbox.conformance import CHECKS, Finding, conform, host_facts
+from grader.grading.fingerprint import versions
+from grader.sandbox.conformance import CHECKS, Finding, conform
 from grader.sandbox.host import available_modes
 
 __all__ = ["doctor"]
@@ -18,10 +22,12 @@ def doctor() -> int:
     """Try the box and show the versions on this machine, and say what to install. Exit code 1 when a promise does not hold."""
     facts = Table(title="What results depend on", title_justify="left", show_header=False, box=None)
     facts.add_column(style="dim")
-    for name, value in host_facts().items():
+    usable = available_modes()
+    host = {"machine": platform.machine(), "system": platform.platform(), "processors": str(os.cpu_count() or "?")}
+    modes = {f"sandbox {mode}": why or "works" for mode, why in usable.items()}
+    for name, value in {**versions(), **host, **modes}.items():
         facts.add_row(name, value)
     console.print(facts)
-    usable = available_modes()
     if usable["warm"] and usable["cold"]:
         say(f"\nNo box can be built here: {usable['cold']}", "bold red")
         say("`grader check` still runs your own notebook; `grader grade` refuses unless --sandbox none is given.")

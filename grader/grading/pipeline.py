@@ -44,7 +44,6 @@ from grader.records import (
     Usage,
 )
 from grader.rubric.assignment import Assignment
-from grader.sandbox.claimed import LockedTempDir
 from grader.sandbox.contract import BoxSpec, Limits
 from grader.sandbox.pool import KernelPool
 
@@ -68,23 +67,16 @@ class Grader:
         """Prepare nothing yet; use it as a context manager."""
         self.context, self.limits, self.threads = context, limits or Limits(), threads
         self._sandbox = sandbox
-        self._home: LockedTempDir
-        self.pool: KernelPool
+        wanted = context.assignment
+        self.pool = KernelPool(sandbox, threads=threads, preload=wanted.preload, watch=wanted.watch)
 
     def __enter__(self) -> Grader:
-        """Write the model cache and open the pool of kernels. Raises SandboxError or UsageError when that cannot be."""
-        self._home = LockedTempDir.make("grader-models-")
-        home = self._home.path
+        """Open the pool of kernels and write the model cache. Raises SandboxError or UsageError when that cannot be."""
+        self.pool.__enter__()
         try:
-            home.chmod(0o755)
-            prepare_home(self.context.bundle, home / "hf")
-            wanted = self.context.assignment
-            self.pool = KernelPool(
-                self._sandbox, threads=self.threads, readable=(home,), preload=wanted.preload, watch=wanted.watch
-            )
-            self.pool.__enter__()
+            prepare_home(self.context.bundle, self._cache)
         except BaseException:
-            self._home.remove()
+            self.pool.close()
             raise
         return self
 
@@ -92,10 +84,12 @@ class Grader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End all boxes and remove what was written."""
-        try:
-            self.pool.__exit__(kind, error, trace)
-        finally:
-            self._home.remove()
+        self.pool.close()
+
+    @property
+    def _cache(self) -> Path:
+        """The model cache, which goes with the pool's folder."""
+        return self.pool.folder / "hf"
 
     def _data_files(self) -> dict[str, Path]:
         """Base name of each data file -> where it lies in the bundle."""
@@ -116,7 +110,7 @@ class Grader:
         """What a submission finds in its box; a `seed`, which nothing there tells, makes it train the same whenever it is run."""
         bundle = self.context.bundle
         own: dict[str, Path | bytes] = dict(self._data_files())
-        cache = self._home.path / "hf"
+        cache = self._cache
         hub = cache / "hub"
         binds: dict[str, Path] = {}
         if bundle.model_bytes <= _COPIED_BYTES:

@@ -31,8 +31,8 @@ _SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives")
 _FOLDERS = (BOX, "/tmp", "/dev/shm")  # noqa: S108 - the names inside the box
 
 
-def box_arguments(limits: Limits, interpreter: Sequence[Path] | None = None, devices: Sequence[Path] = ()) -> list[str]:
-    """Bubblewrap's options up to, but without, the submission's own files; `interpreter`: the folders it lives in, ours by default."""
+def box_arguments(limits: Limits) -> list[str]:
+    """Bubblewrap's options up to, but without, the submission's own files."""
     size = str(limits.disk_bytes)
     words = [
         "--unshare-user",
@@ -53,11 +53,9 @@ def box_arguments(limits: Limits, interpreter: Sequence[Path] | None = None, dev
     for name in _SYSTEM_FILES:
         words += ["--ro-bind-try", name, name]
     words += ["--proc", "/proc", "--dev", "/dev", "--size", size, "--tmpfs", "/dev/shm"]  # noqa: S108
-    for device in devices:
-        words += ["--dev-bind", str(device), str(device)]
     words += ["--remount-ro", "/dev"]
     words += ["--size", size, "--tmpfs", "/tmp"]  # noqa: S108
-    for folder in interpreter_folders() if interpreter is None else interpreter:
+    for folder in interpreter_folders():
         words += ["--ro-bind", str(folder), str(folder)]
     package = package_folder()
     words += ["--size", "65536", "--tmpfs", str(package)]  # of this package only what runs in the box
@@ -127,16 +125,14 @@ class Box:
 def build(
     spec: BoxSpec, limits: Limits, privileges: PrivilegeDrop, *, command: Sequence[str] = ("/bin/cat",),
     environment: dict[str, str] | None = None, descriptors: Sequence[int] = (), log: int | None = None,
-    interpreter: Sequence[Path] | None = None, devices: Sequence[Path] = (),
 ) -> Box:  # fmt: skip
     """Build a box and start `command` in it; `cat` keeps it open for a kernel that enters later.
 
     The box dies with the thread that calls this, which therefore has to be one of the pool's (`KernelPool.in_thread`).
-    `environment` and `descriptors` are handed to the command; `log` takes its standard output and error; `interpreter` and
-    `devices` are shown in the box (see `box_arguments`).
+    `environment` and `descriptors` are handed to the command; `log` takes its standard output and error.
     Raises SandboxError when bubblewrap fails.
     """
-    words = box_arguments(limits, interpreter, devices)
+    words = box_arguments(limits)
     opened: list[int] = []
     writers: list[tuple[IO[bytes], bytes]] = []
     try:

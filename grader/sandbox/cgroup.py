@@ -7,7 +7,6 @@ root or a delegated tree; elsewhere `ControlGroup.create` gives None and the wat
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import os
 import time
@@ -17,11 +16,9 @@ from typing import Self
 
 from grader.sandbox.contract import Limits
 
-__all__ = ["PREFIX", "ControlGroup", "allowance", "cores"]
+__all__ = ["ControlGroup", "allowance", "cores"]
 
-PREFIX = "dat450-"
 _ROOT = Path("/sys/fs/cgroup")
-_NUMBER = itertools.count(1)
 _V1 = ("memory", "pids", "cpuacct")
 
 
@@ -49,12 +46,11 @@ class ControlGroup:
     """True for version 2."""
 
     @classmethod
-    def create(cls, limits: Limits, root: Path = _ROOT, own: str | None = None) -> Self | None:
-        """Make a group with `limits`; None where this host does not let us.
+    def create(cls, limits: Limits, name: str, root: Path = _ROOT, own: str | None = None) -> Self | None:
+        """Make a group called `name` with `limits`; None where this host does not let us.
 
         The memory cap is `memory_bytes + disk_bytes`, since files in memory are charged too.
         """
-        name = f"{PREFIX}{os.getpid()}-{next(_NUMBER)}"
         folders: list[Path] = []
         try:
             paths = _own_paths(Path("/proc/self/cgroup").read_text() if own is None else own)
@@ -140,11 +136,6 @@ class ControlGroup:
                     time.sleep(0.02)
                 else:
                     break
-
-    @property
-    def folders(self) -> tuple[Path, ...]:
-        """Every folder made for this group."""
-        return tuple(dict.fromkeys((self.memory, self.pids, self.cpu)))
 
 
 def allowance(root: Path = _ROOT, own: str | None = None) -> tuple[float, float]:

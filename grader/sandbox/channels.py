@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Self
 
 from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.channels import AsyncZMQSocketChannel
@@ -130,18 +130,32 @@ async def race(work: Awaitable[Any], seconds: float | None, *events: asyncio.Eve
 
 
 class BoundedClient(AsyncKernelClient):
-    """A client that refuses single messages above a size before they are in memory."""
+    """Shell and output channel of one kernel, that refuse single messages above a size before they are in memory."""
 
     shell_channel_class = Type(BoundedChannel)
     iopub_channel_class = Type(BoundedChannel)
     limits: Limits
     output: Flow
 
-    def bound(self, limits: Limits) -> None:
-        """Set what may come in; called before the channels start."""
-        self.limits = limits
-        self.output = Flow(limits.output_bytes, limits.output_messages)
-        self.allow_stdin = False
+    @classmethod
+    def connected(cls, info: Mapping[str, Any], limits: Limits, flooded: Callable[[], None]) -> Self:
+        """Connect to the kernel at `info`; `flooded` is called when it has sent more than it may."""
+        client = cls()
+        client.load_connection_info(info)
+        client.limits = limits
+        client.output = Flow(limits.output_bytes, limits.output_messages)
+        client.output.exceeded = flooded
+        client.allow_stdin = False
+        client.start_channels(shell=True, iopub=True, stdin=False, hb=False, control=False)  # noqa: S604 - a channel's name
+        client.iopub_channel.flow = client.output
+        return client
+
+    def close(self) -> None:
+        """Close both channels and the context they came from."""
+        for channel in (self.shell_channel, self.iopub_channel):
+            if channel.socket is not None:
+                channel.socket.disable_monitor()
+        self.context.destroy(linger=0)
 
     def _create_connected_socket(self, channel: str, identity: bytes | None = None, **options: Any) -> Any:
         # set on the context, where sockets take their defaults from: a limit set after `connect` has no effect
@@ -158,14 +172,6 @@ class BoundedClient(AsyncKernelClient):
         self.shell_channel.socket.disable_monitor()
         self.shell_channel.close()
         self._shell_channel = None
-
-    @property
-    def iopub_channel(self) -> Any:
-        """The channel of outputs, counted."""
-        channel = super().iopub_channel
-        if channel.flow is None:
-            channel.flow = self.output
-        return channel
 
     async def answer(self, message_id: str) -> dict[str, Any]:
         """The answer to one question; anything else that comes on the shell channel is dropped."""

@@ -8,7 +8,6 @@ as long as the descriptor that `PrivilegeDrop` holds, and needs no folder on the
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import shlex
 import shutil
@@ -32,17 +31,12 @@ def package_folder() -> Path:
     return Path(grader.__file__).resolve().parent
 
 
-def interpreter_folders(python: str = sys.executable) -> list[Path]:
-    """Folders outside of /usr that an interpreter and its libraries live in, outermost only. Raises SandboxError for another one
-    that cannot be asked.
-    """
-    if python == sys.executable:
-        candidates = [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, *site.getsitepackages()]
-        if site.ENABLE_USER_SITE and Path(site.getusersitepackages()).is_dir():
-            candidates.append(site.getusersitepackages())
-    else:
-        candidates = _ask_interpreter(python)
-    executable = Path(python)
+def interpreter_folders() -> list[Path]:
+    """Folders outside of /usr that this interpreter and its libraries live in, outermost only."""
+    candidates = [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, *site.getsitepackages()]
+    if site.ENABLE_USER_SITE and Path(site.getusersitepackages()).is_dir():
+        candidates.append(site.getusersitepackages())
+    executable = Path(sys.executable)
     candidates += [str(executable.resolve().parent.parent), str(executable.parent.parent)]
     folders: list[Path] = []
     for candidate in sorted({str(Path(text)) for text in candidates if Path(text).is_dir()}, key=len):
@@ -51,16 +45,6 @@ def interpreter_folders(python: str = sys.executable) -> list[Path]:
             continue
         folders.append(path)
     return folders
-
-
-def _ask_interpreter(python: str) -> list[str]:
-    """Where another interpreter looks for its own files and for modules. Raises SandboxError."""
-    code = "import sys, json; print(json.dumps([sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, *sys.path]))"
-    try:
-        answer = subprocess.run([python, "-Pc", code], capture_output=True, text=True, check=True, cwd="/")
-        return [str(folder) for folder in json.loads(answer.stdout) if folder]
-    except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        raise SandboxError(f"the interpreter {python} cannot be used: {error}") from error
 
 
 def ordinary_user() -> tuple[int, int] | None:

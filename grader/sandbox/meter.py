@@ -10,7 +10,6 @@ import contextlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import psutil
 
@@ -38,23 +37,6 @@ class Sample:
     """Processes the kernel ended because the memory cap was hit."""
     refused_forks: int = 0
     """Processes or threads refused by the cap on their number."""
-
-
-class Meter(Protocol):
-    """How a session learns what its submission uses."""
-
-    @property
-    def pause(self) -> float:
-        """Seconds between two readings that notice a limit in time."""
-
-    def begin(self) -> None:
-        """Call before the first cell: what a kernel has in use by then is not its submission's."""
-
-    def sample(self) -> Sample:
-        """A fresh reading; what is gone counts with what it had used."""
-
-    def peak_bytes(self) -> int:
-        """Largest memory seen."""
 
 
 def _stat(folder: Path) -> tuple[str, float, float, int]:
@@ -103,7 +85,7 @@ class BoxMeter:
 
     @property
     def pause(self) -> float:
-        """Long with a control group: the operating system itself caps memory and processes then, and a reading costs a millisecond."""
+        """Seconds between two readings: long where a control group caps memory and processes, since a reading costs a millisecond."""
         return 0.5 if self.group else 0.1
 
     def _folders(self) -> list[Path]:
@@ -186,7 +168,7 @@ class TreeMeter:
 
     @property
     def pause(self) -> float:
-        """Short: nobody else holds a limit."""
+        """Seconds between two readings. Short: nobody else holds a limit."""
         return 0.1
 
     def begin(self) -> None:
@@ -209,6 +191,10 @@ class TreeMeter:
     def peak_bytes(self) -> int:
         """Largest memory seen, processes only."""
         return self._peak
+
+
+Meter = BoxMeter | TreeMeter
+"""How a session learns what its submission uses."""
 
 
 def tree(pid: int) -> list[psutil.Process]:

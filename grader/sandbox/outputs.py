@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
+from typing import Any, Self
 
+import nbformat
+from jupyter_client.asynchronous import AsyncKernelClient
 from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, DeadKernelError
 from nbformat import NotebookNode
@@ -43,6 +45,16 @@ class CellClient(NotebookClient):
 
     ended: asyncio.Event
     clear_before_next_output: bool
+
+    @classmethod
+    def of(cls, client: AsyncKernelClient, ended: asyncio.Event) -> Self:
+        """On the channels of `client`, of a kernel whose end `ended` tells."""
+        notebook = cls(
+            nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("")]), timeout=None, allow_errors=True,
+            coalesce_streams=False, record_timing=False, store_widget_state=False,
+        )  # fmt: skip
+        notebook.kc, notebook.ended = client, ended
+        return notebook
 
     async def run(self, cell: Any) -> None:
         """Run one cell, and collect its outputs in it; what it displays can be updated by itself alone."""

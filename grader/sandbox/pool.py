@@ -1,7 +1,7 @@
-"""What the sessions of one worker process share: the mode, the drop to an ordinary user, the zygote, and the cleaning up.
+"""What the sessions of one process share: the mode, the drop to an ordinary user, the zygote, threads, and a temporary folder.
 
-Trusted. A pool is a context manager; whatever way it ends, also by SIGKILL of the worker, nothing is left: a janitor (a shell that
-waits for the end of a pipe) then removes its folder and its control groups, and boxes and zygote die with their pipes.
+Trusted. A pool is a context manager; whatever way it ends, also by SIGKILL of its process, nothing is left: see `LockedTempDir`;
+boxes and zygote die with their pipes.
 """
 
 from __future__ import annotations
@@ -17,26 +17,117 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 from grader.errors import SandboxError
 from grader.inside.zygote import PRELOAD
-from grader.sandbox.cgroup import PREFIX, ControlGroup
+from grader.sandbox.cgroup import ControlGroup
 from grader.sandbox.contract import Limits
 from grader.sandbox.environment import environment
-from grader.sandbox.host import PrivilegeDrop, choose, interpreter_folders
+from grader.sandbox.host import PrivilegeDrop, choose, ordinary_user
 from grader.sandbox.zygote import Zygote
 
-__all__ = ["KernelPool", "Running"]
+__all__ = ["PREFIX", "KernelPool", "LockedTempDir", "Running"]
 
-_LONGEST_SOCKET_PATH = 100
+PREFIX = "dat450-"
+"""Names of temporary folders and, with theirs, of control groups begin so."""
+_LONGEST_FOLDER = 70
+"""Characters of a folder's path that leave room for names of sockets: those may have about 100."""
 _MOST_THREADS = 64
 _RESTARTS = 3
 """So many deaths without a single kernel between them, and it is not started again."""
 
 _T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class LockedTempDir:
+    """A private temporary folder of a living process, and the control groups whose names begin with its own.
+
+    When the process is killed, a janitor removes them: a shell in a session of its own that waits for the end of a pipe. Where that
+    is killed, too (a cluster ends a job; the host is out of memory), whoever makes the next folder removes all that nobody holds the
+    lock of. Where folders cannot be locked (Windows, some network file systems) that does not happen.
+    """
+
+    path: Path
+    """Where it is."""
+    _descriptor: int = -1
+    """Holds the lock; negative where there is none."""
+    _janitor: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def make(cls, prefix: str = PREFIX) -> Self:
+        """Remove what dead processes have left under this prefix, and make a fresh folder."""
+        parent = Path(tempfile.gettempdir())
+        if len(str(parent)) > _LONGEST_FOLDER - len(prefix) and sys.platform != "win32":
+            parent = Path("/tmp")  # noqa: S108 - mkdtemp makes the folder
+        if sys.platform != "win32":
+            for left in parent.glob(f"{prefix}*"):
+                _remove_unlocked(left)
+        while True:
+            folder = cls(Path(tempfile.mkdtemp(prefix=prefix, dir=parent)))
+            folder._descriptor = _lock(folder.path, wait=True)
+            if folder.path.exists():  # else another process has taken it for a leftover just before it was locked
+                break
+            folder.remove()
+        if os.name == "posix":
+            folder._janitor = subprocess.Popen(
+                ["sh", "-c", f"cat >/dev/null; {_removal(folder.path)}"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL, cwd="/", start_new_session=True, env={"PATH": os.defpath},
+            )  # fmt: skip
+        return folder
+
+    def remove(self) -> None:
+        """Remove it with all that is in it. Idempotent."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._janitor is not None and self._janitor.stdin:
+            self._janitor.stdin.close()
+            self._janitor.wait()
+            self._janitor = None
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _removal(folder: Path) -> str:
+    """Shell commands that remove a folder and its control groups; processes take a moment to be accounted as gone."""
+    name = shlex.quote(str(folder))
+    groups = f"find /sys/fs/cgroup -depth -type d -name {shlex.quote(f'{folder.name}-*')} 2>/dev/null"
+    return (
+        f"for try in 1 2 3 4 5 6 7 8 9 10; do rm -rf -- {name}; for group in $({groups}); do rmdir $group 2>/dev/null; done;"
+        f' [ -e {name} ] || [ -n "$({groups})" ] || break; sleep 0.3; done'
+    )
+
+
+def _remove_unlocked(folder: Path) -> None:
+    """Remove a folder of ours, or of the ordinary user who works for us, that no process holds; its control groups, too."""
+    with contextlib.suppress(OSError, SandboxError):
+        if folder.lstat().st_uid in (os.geteuid(), *(ordinary_user() or ())[:1]):
+            descriptor = _lock(folder, wait=False)
+            if descriptor >= 0:
+                subprocess.run(["sh", "-c", _removal(folder)], check=False, env={"PATH": os.defpath}, cwd="/")
+                os.close(descriptor)
+
+
+def _lock(folder: Path, *, wait: bool) -> int:
+    """A descriptor that holds the folder's lock; negative when it is held by another process or cannot be locked."""
+    if sys.platform == "win32":
+        return -1
+    import fcntl
+
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return -1
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(descriptor)
+        return -1
+    return descriptor
 
 
 class Running(Protocol):
@@ -48,21 +139,17 @@ class Running(Protocol):
 
 
 class KernelPool:
-    """Starts kernels in one sandbox mode, for any number of sessions after or beside each other.
+    """Starts kernels in one sandbox mode, for any number of sessions after or beside each other, in one event loop or several.
 
-    `mode`: `auto`, `warm`, `cold` or `none`; `readable`: host folders that boxes bind read-only (`BoxSpec.binds`);
-    `environment`: added to the clean environment already when the zygote imports (see `BoxSpec.environment`);
-    `control_groups`: False keeps to the watchdog; `python`: another interpreter for the kernels; `devices`: device files of the
-    host that boxes show, such as a GPU's. Neither can be had from a fork of the zygote: such kernels start cold, and
-    `zygote_failure` says why. `preload`: the modules that kernels have imported before their first cell (by default torch
-    and all that goes with it); `watch`: what gives the witness of trainings inside (see
+    `mode`: `auto`, `warm`, `cold` or `none`; `environment`: added to the clean environment already when the zygote imports (see
+    `BoxSpec.environment`); `control_groups`: False keeps to the watchdog; `preload`: the modules that kernels have imported before
+    their first cell (by default torch and all that goes with it); `watch`: what gives the witness of trainings inside (see
     `Assignment`). Entering may raise SandboxError or UsageError.
     """
 
     def __init__(
-        self, mode: str = "auto", *, readable: Sequence[Path] = (), environment: Mapping[str, str] | None = None,
-        threads: int = 1, control_groups: bool = True, python: Path | None = None, devices: Sequence[Path] = (),
-        preload: Sequence[str] | None = None, watch: str = "",
+        self, mode: str = "auto", *, environment: Mapping[str, str] | None = None, threads: int = 1,
+        control_groups: bool = True, preload: Sequence[str] | None = None, watch: str = "",
     ) -> None:  # fmt: skip
         self.requested = mode
         self.mode = mode
@@ -74,19 +161,11 @@ class KernelPool:
         """`module:function` that gives the witness of trainings; empty where none is watched."""
         self.zygote_failure = ""
         """Why the warm start does not work just now; sessions start cold meanwhile. Empty when it does, or was not asked for."""
-        self.python = str(python or sys.executable)
-        """The interpreter that kernels run with."""
-        self.devices = tuple(devices)
-        """Device files of the host that boxes show."""
-        self.interpreter: tuple[Path, ...] = ()
-        """Folders that boxes show read-only for that interpreter."""
-        self._readable = tuple(readable)
         self._control_groups = control_groups
         self._restarts = 0
-        self._folder: Path | None = None
+        self._folder: LockedTempDir | None = None
         self._privileges: PrivilegeDrop | None = None
         self._zygote: Zygote | None = None
-        self._janitor: subprocess.Popen[bytes] | None = None
         self._zygote_lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
         self.running: set[Running] = set()
@@ -94,9 +173,9 @@ class KernelPool:
 
     @property
     def folder(self) -> Path:
-        """Private folder of this pool (mode 0700)."""
+        """Private folder of this pool (mode 0700). What lies in it can be bound into boxes (`BoxSpec.binds`)."""
         assert self._folder is not None, "the pool is not open"
-        return self._folder
+        return self._folder.path
 
     @property
     def privileges(self) -> PrivilegeDrop:
@@ -106,19 +185,13 @@ class KernelPool:
 
     def __enter__(self) -> Self:
         self.mode = choose(self.requested)
-        self.interpreter = tuple(interpreter_folders(self.python))
-        if self.mode == "warm" and (why := self._cannot_fork()):
-            self.mode, self.zygote_failure = "cold", why
-        self._folder = _short_folder()
+        self._folder = LockedTempDir.make()
         self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="box")
         try:
-            if os.name == "posix":
-                self._janitor = _start_janitor(self._folder)
             if self.mode != "none":
-                other = () if self.python == sys.executable else self.interpreter
-                self._privileges = PrivilegeDrop.open((*self._readable, *other))
-                if self._privileges.user:
-                    os.chown(self._folder, *self._privileges.user)
+                if user := ordinary_user():
+                    os.chown(self.folder, *user)
+                self._privileges = PrivilegeDrop.open((self.folder,))
             if self.mode == "warm":
                 self._start_zygote()
         except BaseException:
@@ -126,21 +199,11 @@ class KernelPool:
             raise
         return self
 
-    def _cannot_fork(self) -> str:
-        """Why no fork of the zygote could do what this pool is for; empty when it can."""
-        if self.devices:
-            return "a GPU cannot be used after a fork: kernels with device files start cold"
-        if self.python != sys.executable:
-            return f"another interpreter ({self.python}) cannot be forked from ours: its kernels start cold"
-        return ""
-
     @property
     def cold_for_good(self) -> str:
         """Why all further sessions of a pool that was to be warm start cold; empty while there is, or will be, a zygote."""
-        lasting = self.mode != "warm" or (
-            self._zygote is not None and not self._zygote.alive and not self._may_restart()
-        )
-        return self.zygote_failure if lasting else ""
+        gone = self._zygote is not None and not self._zygote.alive and not self._may_restart()
+        return self.zygote_failure if gone else ""
 
     def _may_restart(self) -> bool:
         return self._zygote is not None and not self._zygote.refused and self._restarts < _RESTARTS
@@ -214,9 +277,9 @@ class KernelPool:
         """A fresh private folder for one session."""
         return Path(tempfile.mkdtemp(prefix="s", dir=self.folder))
 
-    def control_group(self, limits: Limits) -> ControlGroup | None:
-        """A fresh control group, or None where there are none."""
-        return ControlGroup.create(limits) if self._control_groups else None
+    def control_group(self, limits: Limits, folder: Path) -> ControlGroup | None:
+        """A fresh control group for the session of this folder, or None where there are none."""
+        return ControlGroup.create(limits, f"{self.folder.name}-{folder.name}") if self._control_groups else None
 
     def close(self) -> None:
         """End what runs and the zygote, and remove everything. Idempotent."""
@@ -235,37 +298,10 @@ class KernelPool:
             self._privileges.close()
             self._privileges = None
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.remove()
             self._folder = None
-        if self._janitor is not None and self._janitor.stdin:
-            self._janitor.stdin.close()
-            self._janitor.wait()
-            self._janitor = None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _short_folder() -> Path:
-    """A private temporary folder whose path leaves room for socket names (Unix sockets allow about 100 characters)."""
-    folder = tempfile.mkdtemp(prefix=PREFIX)
-    if len(folder) > _LONGEST_SOCKET_PATH - 30 and sys.platform != "win32":
-        Path(folder).rmdir()
-        folder = tempfile.mkdtemp(prefix=PREFIX, dir="/tmp")
-    return Path(folder)
-
-
-def _start_janitor(folder: Path) -> subprocess.Popen[bytes]:
-    """A shell in a session of its own that outlives us: at the end of its pipe it removes what we could not."""
-    groups = f"find /sys/fs/cgroup -depth -type d -name '{PREFIX}{os.getpid()}-*' 2>/dev/null"
-    script = (
-        f"cat >/dev/null; for try in 1 2 3 4 5 6 7 8 9 10; do rm -rf -- {shlex.quote(str(folder))};"
-        f" for group in $({groups}); do rmdir $group 2>/dev/null; done;"
-        f' [ -e {shlex.quote(str(folder))} ] || [ -n "$({groups})" ] || break; sleep 0.3; done'
-    )
-    return subprocess.Popen(
-        ["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
-        start_new_session=True, env={"PATH": os.defpath},
-    )  # fmt: skip

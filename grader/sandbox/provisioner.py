@@ -1,6 +1,8 @@
-"""jupyter_client's extension point: one kernel per submission, warm or cold in a box, or as a plain subprocess.
+"""Starts, watches and ends one kernel per submission: warm or cold in a box, or as a plain subprocess (mode `none`).
 
-Trusted. The listening sockets are made here and handed over, so that no folder at all is shared between host and box.
+Trusted. The listening sockets are made here and handed over, so that no folder at all is shared between host and box. Mode `none`
+isolates nothing, on any system: student code runs with all rights of the caller. It is for one's own notebook (`grader check`), or
+on the explicit wish of a person; every report says so.
 """
 
 from __future__ import annotations
@@ -12,11 +14,15 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
+import psutil
+from jupyter_client.connect import write_connection_file
+from jupyter_client.session import new_id_bytes
 
 from grader.errors import SandboxError
 from grader.inside.zygote import CHANNELS
@@ -27,145 +33,128 @@ from grader.sandbox.environment import environment
 from grader.sandbox.meter import BoxMeter, Meter, TreeMeter, anonymous_bytes, tree
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.seccomp import program
-from grader.sandbox.subprocess import PlainKernel
-from grader.sandbox.zygote import python_command
+from grader.sandbox.zygote import Zygote, python_command
 
-__all__ = ["BoxProvisioner"]
+__all__ = ["PlainKernel", "Provisioner"]
 
 
-class BoxProvisioner(KernelProvisionerBase):
-    """Starts, watches and ends the kernel of one session. `prepare` must be called before the launch."""
+@dataclass(slots=True)
+class PlainKernel:
+    """A kernel process and its descendants, without a box."""
 
-    def prepare(self, pool: KernelPool, spec: BoxSpec, limits: Limits) -> None:
-        """What to start, and under which limits."""
+    process: subprocess.Popen[bytes]
+    """The kernel itself."""
+
+    @classmethod
+    def start(cls, spec: BoxSpec, work: Path, request: dict[str, Any], log: int) -> Self:
+        """Fill the work folder and start the kernel there. Raises SandboxError."""
+        work.mkdir(mode=0o700)
+        (work / ".tmp").mkdir()
+        try:
+            for name, source in {**spec.files, **spec.binds}.items():
+                target = work / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if isinstance(source, bytes):
+                    target.write_bytes(source)
+                elif source.is_dir():
+                    shutil.copytree(source, target, dirs_exist_ok=True)
+                else:
+                    shutil.copyfile(source, target)
+        except OSError as error:
+            raise SandboxError(f"the work folder could not be filled: {error}") from error
+        process = subprocess.Popen(
+            python_command("grader.inside.kernel"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log,
+            env=request["environment"], cwd=work, start_new_session=True,
+            pass_fds=list(request["descriptors"].values()) if sys.platform != "win32" else (),
+        )  # fmt: skip
+        assert process.stdin
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(request).encode())
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        return cls(process)
+
+    def end(self) -> None:
+        """Kill the kernel, its descendants and its process group, as far as they can be found. Idempotent."""
+        for process in reversed(tree(self.process.pid) if self.process.poll() is None else []):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, 9)
+        self.process.kill()
+        self.process.wait()
+
+
+class Provisioner:
+    """The process of one session's kernel, from `start` to `close`."""
+
+    def __init__(self, pool: KernelPool, spec: BoxSpec, limits: Limits) -> None:
+        """Remember what to start and under which limits; nothing is started yet."""
         self.pool, self.spec, self.limits = pool, spec, limits
         self.mode = pool.mode
-        self.box: Box | None = None
-        self.plain: PlainKernel | None = None
-        self.group: ControlGroup | None = None
-        self.meter: Meter | None = None
+        """How the kernel really runs; `cold` instead of `warm` while the zygote cannot serve."""
         self.folder: Path | None = None
-        self.folders: list[Path] = []
-        """Every folder made on the host for this session."""
+        """Private folder of the session on the host, with the sockets; the control group has its name. None until the start."""
+        self.pid = 0
+        """Process id of the kernel as seen from here; of a cold one, of the box's first process."""
+        self.meter: Meter | None = None
         self.finished = False
         """True once everything was ended from here: there is nothing left to measure."""
         self.ended = asyncio.Event()
-        self._pid = 0
+        self._walls: Box | PlainKernel | None = None
+        self._group: ControlGroup | None = None
         self._pidfd = -1
         self._watched = False
         self._log = -1
         self._words = b""
         self._ending: asyncio.Task[None] | None = None
 
-    # ---- what jupyter_client calls ----
-
-    @property
-    def has_process(self) -> bool:
-        """Whether a kernel was started and not yet waited for."""
-        return self._pid != 0
-
-    async def poll(self) -> int | None:
-        """None while the kernel runs."""
-        if self.plain is not None and self.plain.process.poll() is not None:
-            self.ended.set()
-        return 0 if self.ended.is_set() or not self.has_process else None
-
-    async def wait(self) -> int | None:
-        """Wait for the kernel's end."""
-        await self.ended.wait()
-        self._pid = 0
-        return 0
-
-    async def send_signal(self, signum: int) -> None:
-        """Signal the kernel process."""
-        if not self.has_process or self.ended.is_set():
-            return
-        with contextlib.suppress(OSError):
-            if self.mode == "cold" and self.box is not None:
-                for pid in _children(self.box.init):  # the first process is bubblewrap's
-                    os.kill(pid, signum)
-            elif self._pidfd >= 0:
-                signal.pidfd_send_signal(self._pidfd, signum)
-            elif self.plain is not None:
-                self.plain.process.send_signal(signum)
-
-    async def kill(self, restart: bool = False) -> None:  # noqa: ARG002
-        """End everything at once."""
-        await asyncio.shield(self.end())
-
-    async def terminate(self, restart: bool = False) -> None:  # noqa: ARG002
-        """End everything at once: a submission gets no say in its end."""
-        await asyncio.shield(self.end())
-
-    async def cleanup(self, restart: bool = False) -> None:  # noqa: ARG002
-        """End everything and remove every trace."""
-        await asyncio.shield(self.end())
-        await self.pool.in_thread(self._remove_traces)
-        self.pool.running.discard(self)
-
-    def _remove_traces(self) -> None:
-        if self.group is not None:
-            self.group.remove()
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder = None
-
-    async def pre_launch(self, **options: Any) -> dict[str, Any]:
-        """Choose the connection: Unix sockets in a private folder, TCP on Windows."""
+    async def start(self) -> dict[str, Any]:
+        """Start the kernel; what a client needs to connect to it. Raises SandboxError."""
         self.pool.running.add(self)
-        self.folder = self.pool.session_folder()
-        self.folders = [self.folder]
-        manager = self.parent
-        if sys.platform == "win32":
-            manager.cache_ports = True
-        else:
-            manager.transport, manager.ip = "ipc", str(self.folder / "k")
-            for number, channel in enumerate((*CHANNELS, "hb"), 1):
-                setattr(manager, f"{channel}_port", number)
-        manager.connection_file = str(
-            self.folder / "connection.json"
-        )  # else beside all folders, where a kill leaves it
-        self.connection_info = manager.get_connection_info()
-        options.pop("extra_arguments", None)
-        return await super().pre_launch(cmd=[], **options)
-
-    async def launch_kernel(self, cmd: list[str], **options: Any) -> dict[str, Any]:  # noqa: ARG002
-        """Start the kernel. Raises SandboxError."""
-        info = {
-            key: value.decode() if isinstance(value, bytes) else value for key, value in self.connection_info.items()
-        }
-        await self.pool.in_thread(self._launch, info)
+        info = await self.pool.in_thread(self._start)
         if self._pidfd >= 0:
             asyncio.get_running_loop().add_reader(self._pidfd, self._has_ended)
             self._watched = True
-        return self.connection_info
+        return info
 
-    # ---- the three ways: all that follows blocks, and runs in a thread of the pool ----
+    def interrupt(self) -> None:
+        """Send SIGINT to the kernel process."""
+        if self.ended.is_set():
+            return
+        with contextlib.suppress(OSError):
+            if self.mode == "cold":
+                for pid in _children(self.pid):  # the first process is bubblewrap's
+                    os.kill(pid, signal.SIGINT)
+            elif self._pidfd >= 0:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGINT)
+            elif isinstance(self._walls, PlainKernel):
+                self._walls.process.send_signal(signal.SIGINT)
 
-    def _launch(self, info: dict[str, Any]) -> None:
+    # ---- the three ways: all of it blocks, and runs in a thread of the pool ----
+
+    def _start(self) -> dict[str, Any]:
+        self.folder = self.pool.session_folder()
+        # Unix sockets in a private folder; TCP on Windows
+        place = {} if sys.platform == "win32" else {"transport": "ipc", "ip": str(self.folder / "k")}
+        _path, found = write_connection_file(str(self.folder / "connection.json"), key=new_id_bytes(), **place)
+        info: dict[str, Any] = {**found}
         listeners = self._listen(info)
         try:
             if self.mode == "none":
-                self._launch_plain(info, listeners)
-                return
-            self.group = self.pool.control_group(self.limits)
-            self.folders += self.group.folders if self.group else ()
-            zygote = self.pool.ready_zygote() if self.mode == "warm" else None
-            if zygote is not None:
-                try:
-                    self._launch_warm(info, listeners, zygote)
-                    return
-                except SandboxError:
-                    if zygote.alive:
-                        raise
-                    self._kill_all()  # it died just now, or did not answer; the box is built anew for a cold start
-            self.mode = "cold"
-            self._launch_cold(info, listeners)
+                self._start_plain(info, listeners)
+            else:
+                self._group = self.pool.control_group(self.limits, self.folder)
+                if self.mode != "warm" or not self._start_warm(info, listeners):
+                    self.mode = "cold"
+                    self._start_cold(info, listeners)
         except OSError as error:
             raise SandboxError(f"the kernel could not be started: {error}") from error
         finally:
             for listener in listeners:
                 listener.close()
+        return info
 
     def _listen(self, info: dict[str, Any]) -> list[socket.socket]:
         listeners = []
@@ -178,12 +167,15 @@ class BoxProvisioner(KernelProvisionerBase):
                 listeners.append(listener)
         return listeners
 
-    def _request(self, info: dict[str, Any], work: str = BOX, *, isolated: bool = True) -> dict[str, Any]:
+    def _request(
+        self, info: dict[str, Any], listeners: list[socket.socket], work: str = BOX, *, isolated: bool = True
+    ) -> dict[str, Any]:
         values = environment(
             {**self.pool.environment, **self.spec.environment}, self.spec.threads, work, isolated=isolated
         )
         return {
             "info": info,
+            "descriptors": dict(zip(CHANNELS, (listener.fileno() for listener in listeners), strict=False)),
             "environment": values,
             "cwd": work,
             "seed": self.spec.seed,
@@ -193,62 +185,78 @@ class BoxProvisioner(KernelProvisionerBase):
             "limits": {
                 "core": 0,
                 # where a control group counts them, a refusal by it leaves a trace that can be told in the report
-                "nproc": self.limits.processes + (16 if self.group else 0),
-                # the driver of a GPU reserves address space by the terabyte; memory in use is watched all the same
-                **({} if self.pool.devices else {"memory": self.limits.memory_bytes}),
+                "nproc": self.limits.processes + (16 if self._group else 0),
+                "memory": self.limits.memory_bytes,
             },
             "seccomp": program().hex() if isolated else None,
         }
 
-    def _launch_warm(self, info: dict[str, Any], listeners: list[socket.socket], zygote: Any) -> None:
-        self.box = build(self.spec, self.limits, self.pool.privileges)
+    def _start_warm(self, info: dict[str, Any], listeners: list[socket.socket]) -> bool:
+        """Fork the zygote into a box; False when it cannot serve just now."""
+        zygote = self.pool.ready_zygote()
+        if zygote is None:
+            return False
+        self._walls = box = build(self.spec, self.limits, self.pool.privileges)
+        try:
+            self._fork(zygote, box, self._request(info, listeners), [listener.fileno() for listener in listeners])
+        except SandboxError:
+            if zygote.alive:
+                raise
+            self._kill_all()  # it died just now, or did not answer; the box is built anew for a cold start
+            return False
+        self.pool.served()
+        self.meter = BoxMeter(box, self._group, self.limits.memory_bytes, anonymous_bytes(zygote.pid))
+        return True
+
+    def _fork(self, zygote: Zygote, box: Box, request: dict[str, Any], sockets: list[int]) -> None:
         log = self._log_pipe()
         try:
-            connection, self._pid, self._pidfd = zygote.request(
-                self._request(info), [*(listener.fileno() for listener in listeners), log, self.box.init_fd]
-            )
+            connection, self.pid, self._pidfd = zygote.request(request, [*sockets, log, box.init_fd])
         finally:
             os.close(log)
         with connection:
-            self._account(self.box.init, self._pid)
+            self._account(box.init, self.pid)
             connection.send(b"go")
-        self.pool.served()
-        self.meter = BoxMeter(self.box, self.group, self.limits.memory_bytes, anonymous_bytes(zygote.pid))
 
-    def _launch_cold(self, info: dict[str, Any], listeners: list[socket.socket]) -> None:
-        request = self._request(info)
-        request["descriptors"] = dict(zip(CHANNELS, (listener.fileno() for listener in listeners), strict=True))
+    def _start_cold(self, info: dict[str, Any], listeners: list[socket.socket]) -> None:
+        request = self._request(info, listeners)
         log = self._log_pipe()
         try:
-            self.box = build(
-                self.spec, self.limits, self.pool.privileges, command=python_command("grader.inside.kernel", self.pool.python),
-                interpreter=self.pool.interpreter, devices=self.pool.devices, environment=request["environment"],
-                descriptors=[*request["descriptors"].values()], log=log,
+            self._walls = box = build(
+                self.spec, self.limits, self.pool.privileges, command=python_command("grader.inside.kernel"),
+                environment=request["environment"], descriptors=[*request["descriptors"].values()], log=log,
             )  # fmt: skip
         finally:
             os.close(log)
-        self._pid, self._pidfd = self.box.init, os.dup(self.box.init_fd)
-        self._account(self.box.init)
-        self._account(*_children(self.box.init))  # those born before; later ones are born in the group
-        assert self.box.holder.stdin
-        self.box.holder.stdin.write(json.dumps(request).encode())
-        self.box.holder.stdin.close()
-        self.meter = BoxMeter(self.box, self.group, self.limits.memory_bytes)
+        self.pid, self._pidfd = box.init, os.dup(box.init_fd)
+        self._account(box.init)
+        self._account(*_children(box.init))  # those born before; later ones are born in the group
+        assert box.holder.stdin
+        box.holder.stdin.write(json.dumps(request).encode())
+        box.holder.stdin.close()
+        self.meter = BoxMeter(box, self._group, self.limits.memory_bytes)
 
-    def _launch_plain(self, info: dict[str, Any], listeners: list[socket.socket]) -> None:
+    def _start_plain(self, info: dict[str, Any], listeners: list[socket.socket]) -> None:
         assert self.folder is not None
         work = self.folder / "work"
-        request = self._request(info, str(work), isolated=False)
-        request["descriptors"] = dict(zip(CHANNELS, (listener.fileno() for listener in listeners), strict=False))
         log = self._log_pipe()
         try:
-            self.plain = PlainKernel.start(self.spec, work, request, log, self.pool.python)
+            self._walls = plain = PlainKernel.start(
+                self.spec, work, self._request(info, listeners, str(work), isolated=False), log
+            )
         finally:
             os.close(log)
-        self._pid = self.plain.process.pid
+        self.pid = plain.process.pid
         if hasattr(os, "pidfd_open"):
-            self._pidfd = os.pidfd_open(self._pid)
-        self.meter = TreeMeter(self._pid)
+            self._pidfd = os.pidfd_open(self.pid)
+        self.meter = TreeMeter(self.pid)
+
+    def _account(self, *pids: int) -> None:
+        if self._group is not None:
+            for pid in pids:
+                self._group.add(pid)
+
+    # ---- the kernel's last words ----
 
     def _log_pipe(self) -> int:
         """The writing end of a pipe for the kernel's own standard error; whoever fills it loses the rest."""
@@ -270,11 +278,6 @@ class BoxProvisioner(KernelProvisionerBase):
         if self._log >= 0:
             os.close(self._log)
             self._log = -1
-
-    def _account(self, *pids: int) -> None:
-        if self.group is not None:
-            for pid in pids:
-                self.group.add(pid)
 
     # ---- the end ----
 
@@ -304,32 +307,27 @@ class BoxProvisioner(KernelProvisionerBase):
         self.last_words()
         self._close_log()
 
-    def _kill_all(self) -> None:
-        if self.plain is not None:
-            self.plain.end()
-        if self.box is not None:
-            self.box.end()
+    async def close(self) -> None:
+        """End everything and remove every trace."""
+        await asyncio.shield(self.end())
+        await self.pool.in_thread(self._remove_traces)
+        self.pool.running.discard(self)
 
     def abandon(self) -> None:
         """Kill everything in the box and remove its control group, from whatever thread: the pool is closed with us in it."""
         self._kill_all()
-        if self.group is not None:
-            self.group.remove()
+        if self._group is not None:
+            self._group.remove()
 
-    def host_processes(self) -> list[int]:
-        """Process ids, as seen from here, of the submission's processes; of the box its first one and all below, and the kernel."""
-        if self.plain is not None:
-            return [process.pid for process in tree(self._pid)]
-        if self.box is None:
-            return []
-        space = Path(f"/proc/{self._pid}/ns/pid").readlink()
-        found = []
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdigit():
-                with contextlib.suppress(OSError):
-                    if (folder / "ns/pid").readlink() == space:
-                        found.append(int(folder.name))
-        return found
+    def _kill_all(self) -> None:
+        if self._walls is not None:
+            self._walls.end()
+
+    def _remove_traces(self) -> None:
+        if self._group is not None:
+            self._group.remove()
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _children(pid: int) -> list[int]:

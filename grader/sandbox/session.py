@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,13 +20,12 @@ from zmq.error import ZMQError
 
 from grader.errors import SandboxError
 from grader.records import CellRun
-from grader.sandbox.channels import lost, race
-from grader.sandbox.connection import Connection
+from grader.sandbox.channels import BoundedClient, lost, race
 from grader.sandbox.contract import BoxSpec, EvidenceTooLarge, KernelGone, Limits, Outcome, QuestionCpuStarved, Usage
 from grader.sandbox.meter import Sample
-from grader.sandbox.outputs import completed, error_of, plain, printed, symptom
+from grader.sandbox.outputs import CellClient, completed, error_of, plain, printed, symptom
 from grader.sandbox.pool import KernelPool
-from grader.sandbox.provisioner import BoxProvisioner
+from grader.sandbox.provisioner import Provisioner
 from grader.sandbox.question_clock import QuestionClock
 
 __all__ = ["KernelSession"]
@@ -49,8 +47,10 @@ class KernelSession:
         self.outcome = Outcome.COMPLETED
         self.detail = ""
         """What the kernel's process said last on its own standard error, for the log of a failure; untrusted text."""
-        self._connection: Connection
-        self._provisioner: BoxProvisioner
+        self._provisioner = Provisioner(self.pool, self.spec, self.limits)
+        self._client: BoundedClient
+        self._notebook: CellClient
+        self._connected = False
         self._last = Sample()
         self._started = self._start_cpu = self._asked_cpu = self._wall = 0.0
         self._peak = 0
@@ -58,18 +58,17 @@ class KernelSession:
         self._clock = QuestionClock(self.limits.idle_seconds)
         self._stop, self._lost = asyncio.Event(), asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._running: asyncio.Future[Any] | None = None
         self._closed = False
 
     # ---- start and end ----
 
     async def __aenter__(self) -> Self:
         self._started = time.monotonic()
-        self._connection = Connection(self.pool, self.spec, self.limits)
-        self._provisioner = self._connection.provisioner
         try:
-            await self._connection.open(lambda: self._kill(Outcome.OUTPUT_LIMIT))
-            self._client, self._notebook = self._connection.client, self._connection.notebook
+            info = await self._provisioner.start()
+            self._client = BoundedClient.connected(info, self.limits, lambda: self._kill(Outcome.OUTPUT_LIMIT))
+            self._connected = True
+            self._notebook = CellClient.of(self._client, self._provisioner.ended)
             for channel in (self._client.shell_channel, self._client.iopub_channel):
                 self._tasks.append(asyncio.create_task(self._guard(channel)))
             await self._ready()
@@ -109,7 +108,9 @@ class KernelSession:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._connection.close()
+        if self._connected:
+            self._client.close()
+        await self._provisioner.close()
 
     # ---- what it is and has used ----
 
@@ -117,6 +118,16 @@ class KernelSession:
     def mode(self) -> str:
         """How it really runs: `warm`, `cold` (also while the zygote is not there) or `none`."""
         return self._provisioner.mode
+
+    @property
+    def pid(self) -> int:
+        """Process id of the kernel as seen from here; of a cold one, of the box's first process."""
+        return self._provisioner.pid
+
+    @property
+    def folder(self) -> Path | None:
+        """The session's private folder on the host, after whose name its control group is called; gone with the session."""
+        return self._provisioner.folder
 
     @property
     def alive(self) -> bool:
@@ -151,19 +162,6 @@ class KernelSession:
         self._note(outcome)
         self._sample()
         self._provisioner.end()
-
-    def host_processes(self) -> list[int]:
-        """Process ids, as seen from here, of everything that runs in the box."""
-        return self._provisioner.host_processes()
-
-    def host_user_ids(self) -> set[int]:
-        """User ids, as seen from here, of everything that runs in the box."""
-        return {Path(f"/proc/{pid}").stat().st_uid for pid in self.host_processes()}
-
-    @property
-    def traces(self) -> list[Path]:
-        """Folders made for this session that are still there; empty once it has ended well."""
-        return [folder for folder in self._provisioner.folders if folder.exists()]
 
     # ---- the watchdog ----
 
@@ -250,7 +248,7 @@ class KernelSession:
 
     async def _execute(self, cell: Any) -> str:
         """`ok` when the cell came to an end, whatever it raised; `killed` else."""
-        self._running = task = asyncio.ensure_future(self._notebook.run(cell))
+        task = asyncio.ensure_future(self._notebook.run(cell))
         watch = [asyncio.create_task(event.wait()) for event in (self._stop, self._lost)]
         try:
             await asyncio.wait([task, *watch], return_when=asyncio.FIRST_COMPLETED)
@@ -274,22 +272,15 @@ class KernelSession:
             if not task.done():
                 task.cancel()
                 await completed(task)
-            self._running = None
 
     async def _interrupt(self, task: asyncio.Future[Any], seconds: float = _GRACE_SECONDS) -> bool:
         """Send SIGINT until the running request comes to its end, which it gets some time for."""
         for _attempt in range(int(seconds)):
-            await self._provisioner.send_signal(signal.SIGINT)
+            self._provisioner.interrupt()
             done, _ = await asyncio.wait([task], timeout=1.0)
             if done or not self.alive:
                 break
         return task.done() and self.alive
-
-    async def interrupt(self) -> bool:
-        """Interrupt what runs now (from another task); True when the kernel answers again."""
-        if not self.alive or self._running is None:
-            return self.alive
-        return await self._interrupt(self._running)
 
     # ---- questions ----
 
@@ -313,13 +304,12 @@ class KernelSession:
             self._kill(Outcome.KERNEL_DIED)  # it does not take anything any more
             raise KernelGone(self._why_gone()) from None
         drain = asyncio.create_task(self._client.drain())
-        self._running = answer = asyncio.ensure_future(self._client.answer(message["header"]["msg_id"]))
+        answer = asyncio.ensure_future(self._client.answer(message["header"]["msg_id"]))
         try:
             if not await race(asyncio.shield(answer), None, self._provisioner.ended, self._stop, self._lost):
                 await self._give_up(answer)
             reply = answer.result()
         finally:
-            self._running = None
             self._clock.end()
             for task in (answer, drain):
                 task.cancel()

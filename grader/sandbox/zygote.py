@@ -27,12 +27,12 @@ _ANSWER_SECONDS = 60.0
 _DYING_SECONDS = 0.5
 
 
-def python_command(module: str, python: str = sys.executable) -> list[str]:
-    """The command line that runs a module of `grader.inside` with this interpreter or another one, wherever the package lies."""
+def python_command(module: str) -> list[str]:
+    """The command line that runs a module of `grader.inside` with this interpreter, wherever the package lies."""
     # -P: the current folder, which is the student's, is no place to import from
     place = str(package_folder().parent)
     code = f"import sys, runpy; sys.path.append({place!r}); runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
-    return [python, "-Pc", code]
+    return [sys.executable, "-Pc", code]
 
 
 class Zygote:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from grader.records import CellRun
+from grader.sandbox.conformance import host_processes, traces
 from grader.sandbox.contract import BoxSpec, Limits, Outcome, Usage
 from grader.sandbox.host import available_modes
 from grader.sandbox.pool import KernelPool
@@ -71,13 +72,13 @@ async def run_in(pool: KernelPool, cells: list[str], limits: Limits = SMALL, spe
         async with session:
             ran.mode = session.mode
             if ran.mode != "none":
-                members = stack.enter_context(process_space(session.host_processes()))
+                members = stack.enter_context(process_space(host_processes(session)))
             for index, source in enumerate(cells):
                 ran.cells.append(await session.run_cell(source, index))
                 if not session.alive:
                     break
             ran.alive = session.alive
-        assert session.traces == [], "folders or control groups are left behind"
+        assert traces(session) == [], "folders or control groups are left behind"
         assert ran.mode == "none" or members() == [], "processes are left behind"
     ran.outcome, ran.usage, ran.detail = session.outcome, session.usage, session.detail
     return ran

@@ -58,7 +58,7 @@ def test_everything_as_an_ordinary_user():
         pytest.skip("this is an ordinary user already")
     with PrivilegeDrop.open() as privileges:
         done = subprocess.run(
-            [*privileges.prefix(), sys.executable, "-m", "grader.sandbox.conformance", "warm"],
+            [*privileges.prefix(), sys.executable, "-m", "grader", "doctor"],
             pass_fds=privileges.descriptors(), text=True, capture_output=True, check=False,
             env={"PATH": os.defpath, "PYTHONPATH": str(Path(grader.__file__).parent.parent), "HOME": "/nonexistent"},
         )  # fmt: skip
@@ -74,7 +74,7 @@ def test_a_box_that_leaks_fails_the_suite(warm_pool, monkeypatch):
 
 def test_limits_that_are_not_met_are_found(warm_pool, monkeypatch):
     monkeypatch.setattr(KernelSession, "_judge", lambda self, now: None)
-    monkeypatch.setattr(conformance.attempts, "LIMITS", Limits(cpu_seconds=4, wall_seconds=5))
+    monkeypatch.setattr(conformance, "LIMITS", Limits(cpu_seconds=4, wall_seconds=5))
     assert not asyncio.run(conformance.examine(warm_pool, "file-number")).ok
 
 

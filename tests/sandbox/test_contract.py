@@ -115,11 +115,11 @@ def test_control_group_version_2_writes_its_files(tmp_path):
     # the file names only: a real tree is used by the box tests where the host has one
     (tmp_path / "cgroup.controllers").write_text("cpu memory pids")
     (tmp_path / "user").mkdir()
-    group = ControlGroup.create(Limits(memory_bytes=100, disk_bytes=50, processes=7), tmp_path, "0::/user\n")
+    group = ControlGroup.create(Limits(memory_bytes=100, disk_bytes=50, processes=7), "g", tmp_path, "0::/user\n")
     assert group is not None
     assert group.unified
-    (folder,) = group.folders
-    assert folder.parent == tmp_path / "user"
+    folder = tmp_path / "user" / "g"
+    assert {group.memory, group.pids, group.cpu} == {folder}
     assert (folder / "memory.max").read_text() == "150"
     assert (folder / "pids.max").read_text() == "8"
     assert (folder.parent / "cgroup.subtree_control").read_text() == "+memory +pids +cpu"
@@ -131,7 +131,7 @@ def test_control_group_version_2_writes_its_files(tmp_path):
 
 
 def test_where_no_group_can_be_made_nothing_is_left(tmp_path):
-    assert ControlGroup.create(Limits(), tmp_path, "4:memory:/\n3:pids:/\n2:cpuacct:/\n") is None
+    assert ControlGroup.create(Limits(), "g", tmp_path, "4:memory:/\n3:pids:/\n2:cpuacct:/\n") is None
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,508 @@
+"""What every box must withstand, tried on this host: the list behind `grader doctor`, and part of the test suite.
+
+Trusted code; each check starts boxes of its own and runs harmless attempts in them, whose words are believed since they are ours. A
+check fails with the sentence that says what got through. The grader's own files, processes and sockets stand in for what a
+submission must not reach.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from grader.errors import GraderError, SandboxError, UsageError
+from grader.records import Outcome
+from grader.sandbox.contract import BoxSpec, EvidenceTooLarge, KernelGone, Limits
+from grader.sandbox.host import choose, interpreter_folders, package_folder
+from grader.sandbox.pool import KernelPool
+from grader.sandbox.seccomp import DENIED
+from grader.sandbox.session import KernelSession
+
+__all__ = ["CHECKS", "Finding", "canary", "conform", "examine", "host_processes", "traces"]
+
+MIB = 1 << 20
+LIMITS = Limits(
+    cpu_seconds=20, wall_seconds=120, memory_bytes=700 * MIB, processes=64, disk_bytes=48 * MIB, files=1500,
+    output_bytes=2 * MIB, output_messages=2000, message_bytes=4 * MIB,
+)  # fmt: skip
+"""Small limits, so that meeting them takes a moment; one more process than a few is enough for torch."""
+
+CANARY = "DAT450_CANARY"
+
+
+class Breach(Exception):  # noqa: N818 - what a check reports
+    """Something got through; the text says what."""
+
+
+BoxCheck = Callable[[KernelPool], Awaitable[None]]
+CHECKS: dict[str, tuple[str, BoxCheck]] = {}
+"""Name -> promise and the coroutine function that tries it, in the order of the report."""
+
+
+def box_check(name: str) -> Callable[[BoxCheck], BoxCheck]:
+    """Enter a check in the list; its docstring is the promise it tries."""
+
+    def keep(function: BoxCheck) -> BoxCheck:
+        CHECKS[name] = ((function.__doc__ or "").strip(), function)
+        return function
+
+    return keep
+
+
+TRY = """
+import os, socket, ctypes, json, signal
+_libc, _seen = ctypes.CDLL(None, use_errno=True), {}
+def attempt(name, action):
+    try: _seen[name] = "done: " + str(action())[:80]
+    except BaseException as error: _seen[name] = "refused: " + type(error).__name__ + ": " + str(error)[:80]
+def call(number, *arguments):
+    if _libc.syscall(number, *arguments) < 0: raise OSError(ctypes.get_errno(), "refused")
+def report(): print("SEEN" + json.dumps(_seen))
+"""
+
+
+async def attempts(pool: KernelPool, code: str, spec: BoxSpec | None = None) -> dict[str, str]:
+    """Run a cell that makes attempts; attempt -> `done: ...` or `refused: ...`."""
+    async with KernelSession(pool, spec, LIMITS) as session:
+        run = await session.run_cell(f"{TRY}\n{code}\nreport()", 0)
+        if run.status != "ok" or "SEEN" not in run.output:
+            raise Breach(f"the probe itself did not run ({run.status}: {run.error}, {session.outcome})")
+        seen: dict[str, str] = json.loads(run.output.split("SEEN", 1)[1].splitlines()[0])
+        return seen
+
+
+def all_refused(seen: dict[str, str]) -> None:
+    """Raise Breach, naming the attempts that were not refused."""
+    through = [f"{name} ({what})" for name, what in seen.items() if not what.startswith("refused")]
+    if through:
+        raise Breach(f"got through: {'; '.join(through)}")
+
+
+async def outcome_of(pool: KernelPool, code: str, limits: Limits) -> tuple[Outcome, bool, str]:
+    """Run one cell; the outcome, whether the kernel lived on, and the cell's status."""
+    session = KernelSession(pool, None, limits)
+    async with session:
+        run = await session.run_cell(code, 0)
+        alive = session.alive
+    return session.outcome, alive, run.status
+
+
+async def expect(pool: KernelPool, code: str, wanted: Outcome, limits: Limits | None = None) -> None:
+    """Run one cell under `limits` (LIMITS by default); raises Breach unless it ends as `wanted`."""
+    outcome, _alive, status = await outcome_of(pool, code, limits or LIMITS)
+    if outcome is not wanted:
+        raise Breach(f"ended as {outcome} (cell {status}), not as {wanted}")
+
+
+def host_processes(session: KernelSession) -> list[int]:
+    """Process ids, as seen from here, of everything in the process namespace of a session's kernel; empty when it has ended."""
+    with contextlib.suppress(OSError):
+        space = Path(f"/proc/{session.pid}/ns/pid").readlink()
+        return [pid for pid in psutil.pids() if _namespace(pid) == space]
+    return []
+
+
+def _namespace(pid: int) -> Path | None:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/ns/pid").readlink()
+    return None
+
+
+def traces(session: KernelSession) -> list[Path]:
+    """The folders made for a session that are still there, control groups included; empty once it has ended well."""
+    folder = session.folder
+    if folder is None:
+        return []
+    groups = (Path(place) for place, _folders, _files in os.walk("/sys/fs/cgroup"))
+    return [
+        *([folder] if folder.exists() else []),
+        *(group for group in groups if group.name.endswith(f"-{folder.name}")),
+    ]
+
+
+# ---- what a box hides and refuses: files, network, processes, rights, identity, environment ----
+
+
+@box_check("files")
+async def _files(pool: KernelPool) -> None:
+    """Files of the host and of the grader are out of sight."""
+    home, package = Path.home(), package_folder()
+    hidden = {
+        "passwords": "/etc/shadow", "accounts": "/etc/passwd", "home": str(home / ".bashrc"), "sandbox code": str(package / "sandbox"),
+        "assignments": str(package / "assignments"), "zygote socket": str(pool.folder / "zygote"), "pool": str(pool.folder),
+        "root of process 1": f"/proc/1/root{package}/records.py", "checkout": str(package.parent / "pyproject.toml"),
+    }  # fmt: skip
+    lines = [f"attempt({name!r}, lambda: os.stat({path!r}))" for name, path in hidden.items()]
+    lines.append("def other():\n    import grader.records\nattempt('import of the grader', other)")
+    lines.append("attempt('other folders', lambda: {}[tuple(n for n in os.listdir('/tmp') if not n.startswith('.'))])")
+    all_refused(await attempts(pool, "\n".join(lines)))
+
+
+@box_check("read-only")
+async def _read_only(pool: KernelPool) -> None:
+    """The system, the interpreter and the devices cannot be written to."""
+    places = ["/usr/x", "/x", "/dev/x", "/proc/sys/kernel/hostname", "/proc/sys/kernel/core_pattern", "/sys/x"]
+    places += [str(folder / "x") for folder in interpreter_folders()] + [str(package_folder() / "inside" / "x.py")]
+    all_refused(await attempts(pool, "\n".join(f"attempt({p!r}, lambda: open({p!r}, 'w').write('x'))" for p in places)))
+
+
+@box_check("network")
+async def _network(pool: KernelPool) -> None:
+    """No network, no abstract socket of the host, no odd socket family."""
+    with socket.socket() as tcp, socket.socket(socket.AF_UNIX) as abstract:
+        tcp.bind(("127.0.0.1", 0))
+        tcp.listen()
+        name = f"\0dat450-{os.getpid()}"
+        abstract.bind(name)
+        abstract.listen()
+        code = f"""
+attempt('loopback of the host', lambda: socket.create_connection(('127.0.0.1', {tcp.getsockname()[1]}), 2))
+attempt('abstract socket', lambda: socket.socket(socket.AF_UNIX).connect({name!r}))
+attempt('name resolution', lambda: socket.getaddrinfo('example.org', 443))
+attempt('outside', lambda: socket.create_connection(('192.0.2.1', 80), 2))
+for family in ('AF_VSOCK', 'AF_PACKET', 'AF_ALG', 'AF_BLUETOOTH'):
+    if hasattr(socket, family):
+        attempt(family, lambda: socket.socket(getattr(socket, family), socket.SOCK_RAW if family == 'AF_PACKET' else socket.SOCK_SEQPACKET))
+attempt('raw netlink', lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 9))
+"""
+        all_refused(await attempts(pool, code))
+
+
+@box_check("processes")
+async def _processes(pool: KernelPool) -> None:
+    """Other processes are out of sight and out of reach."""
+    code = f"""
+attempt('kill the grader', lambda: os.kill({os.getpid()}, 0))
+attempt('memory of process 1', lambda: open('/proc/1/mem', 'rb').read(1))
+attempt('pidfd of the grader', lambda: os.pidfd_open({os.getpid()}))
+"""
+    all_refused(await attempts(pool, code))
+    visible = await attempts(pool, "attempt('number', lambda: len([p for p in os.listdir('/proc') if p.isdigit()]))")
+    if int(visible["number"].removeprefix("done: ")) > 6:
+        raise Breach(f"sees {visible['number'].removeprefix('done: ')} processes")
+
+
+@box_check("rights")
+async def _rights(pool: KernelPool) -> None:
+    """No capability, no way to new ones, dangerous system calls are refused."""
+    column = 0 if platform.machine() == "x86_64" else 1
+    names = (
+        "ptrace",
+        "unshare",
+        "mount",
+        "setns",
+        "bpf",
+        "io_uring_setup",
+        "keyctl",
+        "userfaultfd",
+        "process_vm_readv",
+        "shmget",
+    )
+    lines = [f"attempt({name!r}, lambda: call({DENIED[name][column]}, 0, 0, 0, 0))" for name in names]
+    clone = (56, 220)[column]
+    lines.append(f"attempt('clone a user namespace', lambda: call({clone}, 0x10000000 | 17, 0, 0, 0, 0))")
+    lines.append(
+        "import resource; attempt('raise a limit', lambda: resource.setrlimit(resource.RLIMIT_NPROC, (1 << 20, 1 << 20)))"
+    )
+    lines.append("attempt('become root', lambda: os.setuid(0))")
+    all_refused(await attempts(pool, "\n".join(lines)))
+    async with KernelSession(pool, None, LIMITS) as session:
+        run = await session.run_cell("print(open('/proc/self/status').read())", 0)
+    status = dict(line.split(":", 1) for line in run.output.splitlines() if ":" in line)
+    wanted = {
+        "CapEff": "0000000000000000",
+        "CapPrm": "0000000000000000",
+        "CapBnd": "0000000000000000",
+        "NoNewPrivs": "1",
+        "Seccomp": "2",
+    }
+    wrong = {
+        name: status.get(name, "?").strip() for name, value in wanted.items() if status.get(name, "?").strip() != value
+    }
+    if wrong:
+        raise Breach(f"rights kept: {wrong}")
+
+
+@box_check("identity")
+async def _identity(pool: KernelPool) -> None:
+    """On the host the submission is an ordinary user, never root."""
+    async with KernelSession(pool, None, LIMITS) as session:
+        uids = {Path(f"/proc/{pid}").stat().st_uid for pid in host_processes(session)}
+    if not uids or 0 in uids:
+        raise Breach(f"its processes have the user ids {sorted(uids)}")
+
+
+@box_check("environment")
+async def _environment(pool: KernelPool) -> None:
+    """No variable of the grader's environment is inherited."""
+    code = f"""
+attempt('variable', lambda: os.environ[{CANARY!r}])
+paths = [f'/proc/{{p}}/environ' for p in os.listdir('/proc') if p.isdigit() and os.access(f'/proc/{{p}}/environ', 4)]
+everything = b''.join(open(path, 'rb').read() for path in paths)
+attempt('in /proc', lambda: everything.index({CANARY.encode()!r}))
+"""
+    all_refused(await attempts(pool, code))
+
+
+# ---- what a box bounds, its end, and that honest work goes on in it ----
+
+
+@box_check("cpu-time")
+async def _cpu_time(pool: KernelPool) -> None:
+    """An endless loop ends by its CPU time, and what stood before it can still be asked for."""
+    session = KernelSession(pool, None, replace(LIMITS, cpu_seconds=1))
+    async with session:
+        await session.run_cell("while True: pass", 0)
+        alive = session.alive
+    if session.outcome is not Outcome.TIMED_OUT or not alive:
+        raise Breach(f"ended as {session.outcome}, alive: {alive}")
+
+
+@box_check("stubborn-loop")
+async def _stubborn_loop(pool: KernelPool) -> None:
+    """A loop that ignores interrupts, in several processes, is killed."""
+    code = (
+        "import os, signal\nos.fork()\nwhile True:\n    try:\n        while True: pass\n    except BaseException: pass"
+    )
+    await expect(pool, code, Outcome.TIMED_OUT, replace(LIMITS, cpu_seconds=1, wall_seconds=15))
+
+
+@box_check("sleep")
+async def _sleep(pool: KernelPool) -> None:
+    """A program that only sleeps ends by the wall clock."""
+    await expect(
+        pool, "import time\ntime.sleep(3600)", Outcome.TIMED_OUT, replace(LIMITS, cpu_seconds=1, wall_seconds=3)
+    )
+
+
+@box_check("memory")
+async def _memory(pool: KernelPool) -> None:
+    """One process cannot take more memory than allowed; the kernel survives the refusal."""
+    await expect(pool, f"x = bytearray({LIMITS.memory_bytes * 2})", Outcome.OUT_OF_MEMORY)
+
+
+@box_check("memory-of-many")
+async def _memory_of_many(pool: KernelPool) -> None:
+    """Several processes together cannot take more memory than allowed."""
+    code = f"""
+import os, time
+for child in range(8):
+    if os.fork() == 0:
+        block = bytearray({LIMITS.memory_bytes // 4})
+        for start in range(0, len(block), 4096): block[start] = 1
+        time.sleep(30); os._exit(0)
+time.sleep(20)
+"""
+    await expect(pool, code, Outcome.OUT_OF_MEMORY)
+
+
+@box_check("process-number")
+async def _process_number(pool: KernelPool) -> None:
+    """A fork bomb is refused, and a sibling beside it works on."""
+    bomb = "import os, time\ntry:\n    while True:\n        if os.fork() == 0: time.sleep(60); os._exit(0)\nexcept OSError: pass"
+    work = "import subprocess\nfor _ in range(20): subprocess.run(['true'], check=True)"
+    (outcome, _alive, _status), (other, _other_alive, other_status) = await asyncio.gather(
+        outcome_of(pool, bomb, LIMITS), outcome_of(pool, work, LIMITS)
+    )
+    if outcome is not Outcome.PROCESS_LIMIT:
+        raise Breach(f"ended as {outcome}")
+    if other is not Outcome.COMPLETED or other_status != "ok":
+        raise Breach(f"a sibling was hurt: {other}, its cell {other_status}")
+
+
+@box_check("disk-bytes")
+async def _disk_bytes(pool: KernelPool) -> None:
+    """Work folder, /tmp and /dev/shm hold no more bytes than allowed."""
+    for folder in ("/box", "/tmp", "/dev/shm"):  # noqa: S108 - the box's own
+        code = f"with open('{folder}/big', 'wb') as file:\n    while True: file.write(bytes(1 << 20))"
+        await expect(pool, code, Outcome.DISK_LIMIT)
+
+
+@box_check("file-number")
+async def _file_number(pool: KernelPool) -> None:
+    """A million empty files are not written."""
+    code = "for number in range(1_000_000): open(f'/tmp/{number}', 'w').close()"
+    await expect(pool, code, Outcome.DISK_LIMIT)
+
+
+@box_check("output")
+async def _output(pool: KernelPool) -> None:
+    """Endless printing ends, in large pieces, in small ones and in one huge message."""
+    for code in (
+        "while True: print('x' * 100_000)",
+        "import sys\nwhile True: print('x'); sys.stdout.flush()",
+        f"from IPython.display import publish_display_data\npublish_display_data({{'text/plain': 'x' * {8 * LIMITS.output_bytes}}})",
+    ):
+        await expect(pool, code, Outcome.OUTPUT_LIMIT)
+
+
+@box_check("large-answer")
+async def _large_answer(pool: KernelPool) -> None:
+    """An answer that is too large is refused, and the next question is answered."""
+    async with KernelSession(pool, None, LIMITS) as session:
+        await session.run_cell(
+            "import sys, types, importlib\nagent = importlib.import_module('grader.inside.agent')\n"
+            "agent.handle = lambda kernel, content, buffers: ({}, [bytes(content['size'])])",
+            0,
+        )
+        with contextlib.suppress(EvidenceTooLarge):
+            await session.ask({"size": 2 * LIMITS.message_bytes}, cpu_seconds=10)
+            raise Breach("it was taken")
+        try:
+            _content, buffers = await session.ask({"size": 10}, cpu_seconds=10)
+        except (KernelGone, GraderError) as error:
+            raise Breach(f"the next question was not answered: {error}") from error
+        if buffers != [bytes(10)]:
+            raise Breach("the next answer was wrong")
+
+
+@box_check("death")
+async def _death(pool: KernelPool) -> None:
+    """A kernel that ends or kills itself is noticed."""
+    for code in (
+        "import os; os._exit(0)",
+        "import ctypes; ctypes.string_at(0)",
+        "import os\ntry: os.kill(-1, 9)\nexcept OSError: pass\nos.kill(os.getpid(), 9)",
+    ):
+        await expect(pool, code, Outcome.KERNEL_DIED)
+
+
+@box_check("nothing-left")
+async def _nothing_left(pool: KernelPool) -> None:
+    """Daemons that ignore every signal end with the submission, and no folder or control group stays."""
+    code = """
+import os, signal, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        for number in range(1, 65):
+            try: signal.signal(number, signal.SIG_IGN)
+            except (OSError, ValueError): pass
+        while True: time.sleep(1)
+    os._exit(0)
+time.sleep(0.3)
+"""
+    session = KernelSession(pool, None, LIMITS)
+    async with session:
+        await session.run_cell(code, 0)
+        inside = host_processes(session)
+        if len(inside) < 2:
+            raise Breach("the daemon could not be started, so nothing was tried")
+    if alive := [pid for pid in inside if Path(f"/proc/{pid}").exists()]:
+        raise Breach(f"processes left: {alive}")
+    if left := traces(session):
+        raise Breach(f"left behind: {left}")
+
+
+@box_check("random")
+async def _random(pool: KernelPool) -> None:
+    """Two kernels draw different random numbers, and the same ones with the same seed."""
+    code = "import random, numpy, torch\nprint(random.random(), numpy.random.rand(), torch.rand(1).item())"
+    drawn = []
+    for seed in (None, None, 7, 7):
+        async with KernelSession(pool, BoxSpec(seed=seed), LIMITS) as session:
+            await session.run_cell("import random, numpy, torch", 0)
+            drawn.append((await session.run_cell(code, 1)).output)
+    if drawn[0] == drawn[1]:
+        raise Breach("two kernels drew the same numbers")
+    if pool.mode == "warm" and drawn[2] != drawn[3]:
+        raise Breach("one seed gave different numbers")
+
+
+@box_check("training")
+async def _training(pool: KernelPool) -> None:
+    """After the fork torch works: several threads, gradients, workers that load data."""
+    code = """
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+torch.set_num_threads(2)
+layer = torch.nn.Linear(300, 300)
+layer(torch.randn(2000, 300)).pow(2).mean().backward()
+loader = DataLoader(TensorDataset(torch.arange(64.0)), batch_size=16, num_workers=2)
+total = sum(batch[0].sum().item() for batch in loader)
+assert total == 2016 and layer.weight.grad.abs().sum() > 0
+"""
+    limits = replace(LIMITS, memory_bytes=2048 * MIB, disk_bytes=256 * MIB, processes=256)
+    outcome, alive, status = await outcome_of(pool, code, limits)
+    if outcome is not Outcome.COMPLETED or status != "ok" or not alive:
+        raise Breach(f"ended as {outcome}, cell {status}")
+
+
+# ---- all of it ----
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found on this host."""
+
+    name: str
+    """Stable name of the check."""
+    promise: str
+    """What holds when it is well, as a sentence."""
+    ok: bool
+    """Whether it holds."""
+    why: str
+    """What got through, or why it could not be tried; empty when well."""
+    seconds: float
+    """How long it took."""
+
+
+@contextlib.contextmanager
+def canary() -> Iterator[None]:
+    """Put a variable into this process's environment that no box may see."""
+    os.environ[CANARY] = CANARY
+    try:
+        yield
+    finally:
+        del os.environ[CANARY]
+
+
+async def examine(pool: KernelPool, name: str) -> Finding:
+    """Run one check on an open pool. Never raises for what it finds."""
+    promise, check = CHECKS[name]
+    began = time.monotonic()
+    why = ""
+    try:
+        await check(pool)
+    except Breach as breach:
+        why = str(breach)
+    except (GraderError, OSError) as error:
+        why = f"could not be tried: {error}"
+    return Finding(name, promise, not why, why, time.monotonic() - began)
+
+
+def conform(
+    mode: str = "auto",
+    on_finding: Callable[[Finding], Any] = lambda _finding: None,
+    started: Callable[[str], Any] = lambda _why_cold: None,
+    **options: Any,
+) -> list[Finding]:
+    """Run all checks in `mode` on this host, handing each finding to `on_finding` as it comes; `options` go to the pool.
+
+    `started` gets first why kernels start cold although they were to start warm, empty when they do start warm.
+    Raises SandboxError when no box can be built at all (its text says what to install), UsageError for mode `none`:
+    without a box the attempts would be made on this very machine.
+    """
+    if choose(mode) == "none":
+        raise UsageError("the conformance suite attacks what surrounds it and only runs inside a box (warm or cold)")
+    findings = []
+    with canary(), KernelPool(mode, **options) as pool:
+        with contextlib.suppress(SandboxError):  # then they start cold, in the same box
+            pool.warm_up()
+        started(pool.zygote_failure)
+        for name in CHECKS:
+            finding = asyncio.run(examine(pool, name))
+            findings.append(finding)
+            on_finding(finding)
+    return findings
