@@ -43,7 +43,10 @@ def go(pool, cells, limits=SMALL, spec=None):
 
 @pytest.mark.box
 def test_state_lives_on_and_errors_are_told(pool):
-    ran = go(pool, ["x = 20", "1 / 0", "print(x + 1)\nx * 2", "import os, time; os.system('echo from a child'); time.sleep(0.3)"])
+    ran = go(
+        pool,
+        ["x = 20", "1 / 0", "print(x + 1)\nx * 2", "import os, time; os.system('echo from a child'); time.sleep(0.3)"],
+    )
     assert [cell.status for cell in ran.cells] == ["ok", "error", "ok", "ok"]
     assert ran.cells[1].error.name == "ZeroDivisionError"
     assert "1 / 0" in ran.cells[1].error.traceback
