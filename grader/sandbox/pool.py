@@ -32,7 +32,7 @@ from grader.sandbox.zygote import Zygote
 
 __all__ = ["PREFIX", "KernelPool", "LockedTempDir", "Running"]
 
-PREFIX = "dat450-"
+PREFIX = "dat450box-"
 """Names of temporary folders and, with theirs, of control groups begin so."""
 _LONGEST_FOLDER = 70
 """Characters of a folder's path that leave room for names of sockets: those may have about 100."""
