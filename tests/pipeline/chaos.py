@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from grader.sandbox.cgroup import PREFIX
 from tests.pipeline.conftest import notebook_bytes
 
 ROOT = Path(__file__).parents[2]
@@ -170,6 +169,7 @@ class Batch:
     lives: int = 0
     dealt: list[str] = field(default_factory=list)
     seen: set[int] = field(default_factory=set)
+    folders: set[str] = field(default_factory=set)
     _spent: set[str] = field(default_factory=set)
 
     @property
@@ -266,6 +266,7 @@ class Batch:
                 due = now + waiting[0].delay
             there = processes(process.pid)
             self.seen.update(pid for pids in there.values() for pid in pids)
+            self.folders.update(path.name for path in self.temp.iterdir())
             if now < due or not there[waiting[0].kind]:
                 continue
             kind = waiting[0].kind
@@ -317,12 +318,10 @@ class Batch:
 
     def _leftovers(self) -> Iterator[str]:
         yield from (f"process {pid}: {_command(pid)[:200]}" for pid in self.seen if "grader" in _command(pid))
-        # the model cache of a killed worker is removed by the next worker, which the last kill may leave to the next batch
-        left = (path.name for path in self.temp.iterdir() if not path.name.startswith("grader-models-"))
-        yield from (f"temporary {name}" for name in left)
+        yield from (f"temporary {path.name}" for path in self.temp.iterdir())
         yield from (f"half-written {path}" for path in self.run.rglob("*.part"))
-        for pid in self.seen:
-            yield from (str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{PREFIX}{pid}-*"))
+        for name in self.folders:  # control groups are called after the folder of their pool
+            yield from (str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{name}-*"))
 
 
 # ---------------------------------------------------------------- the comparison
