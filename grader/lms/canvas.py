@@ -36,36 +36,39 @@ _COLUMN = re.compile(r".*\S\s+\([0-9]+\)", re.DOTALL)
 
 
 def canvas_gradebook(
-    roster: Roster | None,
+    roster: Roster,
     scores: Mapping[str, float | None],
     column: str | None = None,
     *,
     title: str = "",
     possible: float | None = None,
     scale: bool = False,
-    names: Mapping[str, str] | None = None,
 ) -> str:
-    """Return the CSV to import under Grades → Import.
+    """Return the CSV to import under Grades → Import: one row per scored student of the roster.
 
     `scores` are points by Canvas user id; None (needs review) is left out, since an empty cell would clear an existing
-    score. With a roster there is one row per scored student of it, and `column` (header, title or id) or `title` (of the
-    assignment) picks the assignment's column. Without one, `column` is the whole header, `Lab 2 (98765)`, and `names` gives
-    names by id. `possible` is what `scores` are out of: where Canvas's points differ, `scale` converts, else it is refused.
+    score. `column` (header, title or id) or `title` (of the assignment) picks the assignment's column of an exported
+    gradebook; with a plain class list, `column` is the whole header, `Lab 2 (98765)`. `possible` is what `scores` are out of:
+    where Canvas's points differ, `scale` converts, else it is refused.
     Raises UsageError when the column is not certain or the points differ, ValueError for a score that is no finite number.
     """
     wanted = {student: points for student, points in scores.items() if points is not None}
     bad = [student for student, points in wanted.items() if not math.isfinite(points)]
     if bad:
         raise ValueError(f"the score of {bad[0]} is not a finite number")
-    if roster is None or not roster.identity_header:
-        return _without_gradebook(roster, wanted, column, names or {})
-    chosen = choose_column(roster, column, title)
-    factor = _factor(chosen, possible, scale)
-    rows = [[*roster.identity_header, chosen.header]]
-    rows += [
-        [*entry.identity, number_cell(wanted[entry.id] * factor)] for entry in roster.entries if entry.id in wanted
-    ]
-    return csv_text(rows)
+    scored = [entry for entry in roster.entries if entry.id in wanted]
+    if roster.identity_header:
+        chosen = choose_column(roster, column, title)
+        factor = _factor(chosen, possible, scale)
+        rows = [[*entry.identity, number_cell(wanted[entry.id] * factor)] for entry in scored]
+        return csv_text([[*roster.identity_header, chosen.header], *rows])
+    if column is None or not _COLUMN.fullmatch(column.strip()):
+        raise UsageError(
+            "without Canvas's gradebook export (--roster) name the column as Canvas does, with the assignment's id: "
+            '--column "Lab 2 (98765)"; a title without its id would make a new assignment in Canvas'
+        )
+    rows = [[formula_safe(entry.name), entry.id, entry.section, number_cell(wanted[entry.id])] for entry in scored]
+    return csv_text([["Student", "ID", "Section", column.strip()], *rows])
 
 
 def choose_column(roster: Roster, column: str | None = None, title: str = "") -> AssignmentColumn:
@@ -109,25 +112,6 @@ def formula_safe(cell: str) -> str:
     """Guard a text that a spreadsheet would run: `=A1` becomes `="=A1"`, which is Canvas's own way."""
     text = printable(cell)
     return '="' + text.replace('"', '""') + '"' if text[:1] in ("=", "+", "-", "@") else text
-
-
-def _without_gradebook(
-    roster: Roster | None, scores: Mapping[str, float], column: str | None, names: Mapping[str, str]
-) -> str:
-    if column is None or not _COLUMN.fullmatch(column.strip()):
-        raise UsageError(
-            "without Canvas's gradebook export (--roster) name the column as Canvas does, with the assignment's id: "
-            '--column "Lab 2 (98765)"; a title without its id would make a new assignment in Canvas'
-        )
-    known = {entry.id: entry for entry in roster.entries} if roster else {}
-    rows = [["Student", "ID", "Section", column.strip()]]
-    for student in sorted(scores, key=lambda i: (names.get(i, "").casefold(), len(i), i)):
-        entry = known.get(student)
-        if known and entry is None:
-            continue
-        name = entry.name if entry else names.get(student, "")
-        rows.append([formula_safe(name), student, entry.section if entry else "", number_cell(scores[student])])
-    return csv_text(rows)
 
 
 def _factor(column: AssignmentColumn, possible: float | None, scale: bool) -> float:

@@ -95,16 +95,15 @@ def test_points_that_differ_are_refused_or_converted(roster: Roster) -> None:
     assert rows(canvas_gradebook(roster, {"12345": 85}, "98766", possible=100, scale=True))[1][-1] == "8.5"
 
 
-def test_without_a_gradebook_the_ids_from_the_files_are_used() -> None:
+def test_a_plain_class_list_needs_the_whole_header() -> None:
     column = "Lab 2: LoRA (98765)"
-    text = canvas_gradebook(None, {"20": 1, "3": 2.5, "1": None}, column, names={"20": "=cmd()", "3": "bo"})
+    plain = Roster((RosterEntry("20", "=cmd()"), RosterEntry("3", "Berg, Bo", section="A"), RosterEntry("1", "C")))
+    text = canvas_gradebook(plain, {"20": 1, "3": 2.5, "1": None, "4": 5}, f" {column} ")
     canvas_accepts(text)
-    assert text == f'Student,ID,Section,{column}\n"=""=cmd()""",20,,1\nbo,3,,2.5\n'
-    plain = Roster((RosterEntry("3", "Berg, Bo"),))
-    assert rows(canvas_gradebook(plain, {"20": 1, "3": 2.5}, column))[1:] == [["Berg, Bo", "3", "", "2.5"]]
+    assert text == f'Student,ID,Section,{column}\n"=""=cmd()""",20,,1\n"Berg, Bo",3,A,2.5\n'
     for wrong in (None, "Lab 2"):
         with pytest.raises(UsageError, match="new assignment"):
-            canvas_gradebook(None, {"3": 1}, wrong)
+            canvas_gradebook(plain, {"3": 1}, wrong)
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf")])
@@ -122,7 +121,8 @@ def test_number_cell(value: float, text: str) -> None:
 
 @given(st.dictionaries(st.integers(1, 10**18).map(str), st.text(max_size=20), max_size=5))
 def test_any_name_gives_a_file_that_canvas_accepts(names: dict[str, str]) -> None:
-    text = canvas_gradebook(None, dict.fromkeys(names, 1), "Lab (1)", names=names)
+    plain = Roster(tuple(RosterEntry(student, name) for student, name in names.items()))
+    text = canvas_gradebook(plain, dict.fromkeys(names, 1), "Lab (1)")
     canvas_accepts(text)
     assert {row[1] for row in rows(text)[1:]} == set(names)
     assert all(
