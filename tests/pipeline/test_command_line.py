@@ -181,6 +181,19 @@ def test_an_override_wins_and_survives(graded, capsys) -> None:
     main(["rejudge", str(run)])
 
 
+@pytest.mark.parametrize(
+    "command", [["report"], ["rejudge"], ["override", "102", "add/negative", "1", "--reason", "x"]], ids=lambda c: c[0]
+)
+def test_nothing_is_written_in_a_run_that_another_grader_writes(graded, capsys, monkeypatch, command) -> None:
+    run, lock = graded / "run", RunDirectory.lock
+    monkeypatch.setattr(RunDirectory, "lock", lambda directory, wait_seconds=0: lock(directory))
+    with lock(RunDirectory(run)):
+        before = tree(run)
+        assert main([command[0], str(run), *command[1:]]) == 2
+        assert f"another grader writes in {run}" in capsys.readouterr().err
+        assert tree(run) == before
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["override", "RUN", "999", "add/sum", "1", "--reason", "x"], "no submission"),
     (["override", "RUN", "101", "nothing", "1", "--reason", "x"], "there are add/sum"),

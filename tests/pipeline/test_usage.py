@@ -14,7 +14,7 @@ import click
 import pytest
 
 from grader.cli.main import COMMANDS, commands, main
-from grader.cli.streams import Output
+from grader.cli.streams import Output, claim_streams
 from grader.errors import SandboxError
 from tests.pipeline.conftest import notebook_bytes
 
@@ -28,6 +28,14 @@ def notebook(tmp_path) -> Path:
     path = tmp_path / "lab.ipynb"
     path.write_bytes(notebook_bytes(*RIGHT))
     return path
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("class")
+    (folder / "öbergpär_1_2_lab.ipynb").write_bytes(notebook_bytes(*RIGHT))
+    assert main(["grade", str(folder), "--out", str(folder / "run"), *TOY]) == 0
+    return folder / "run"
 
 
 @pytest.fixture
@@ -104,12 +112,9 @@ def test_an_output_file_where_none_can_be_written(tmp_path, notebook, capsys, mo
     refused(capsys, ["check", str(notebook), "--html", str(tmp_path / "deep" / "r.html")], "that you may write in")
 
 
-def test_a_run_as_its_own_source(tmp_path, notebook, capsys) -> None:
-    run = tmp_path / "run"
-    assert main(["grade", str(notebook), "--out", str(run), *TOY]) == 0
-    capsys.readouterr()
-    for source in (run, run / "intake"):
-        assert main(["grade", str(source), "--out", str(run), *TOY]) == 2
+def test_a_run_as_its_own_source(graded, capsys) -> None:
+    for source in (graded, graded / "intake"):
+        assert main(["grade", str(source), "--out", str(graded), *TOY]) == 2
         assert "give what students handed in" in capsys.readouterr().err
 
 
@@ -117,7 +122,7 @@ def test_names_that_look_like_markup(tmp_path, capsys) -> None:
     folder = tmp_path / "[" / "bold]"
     folder.mkdir(parents=True)
     (folder / "[red]lab.ipynb").write_bytes(notebook_bytes(*RIGHT))
-    assert main(["check", str(folder / "[red]lab.ipynb"), "--sandbox", "none", *TOY]) == 0
+    assert main(["check", str(folder / "[red]lab.ipynb"), *TOY]) == 0
     assert main(["grade", str(folder / "[red]lab.ipynb"), "--out", str(folder / "run"), *TOY]) == 0
     shown = capsys.readouterr().out
     assert "[red]lab.ipynb" in shown
@@ -148,7 +153,7 @@ def test_check_ends_well_where_a_module_is_no_file(tmp_path, capsys, name) -> No
     notebook.write_bytes(notebook_bytes(f"from {name} import add", RIGHT[1]))
     (tmp_path / "dead.py").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "pipe.py")
-    assert main(["check", str(notebook), "--sandbox", "none", *TOY]) == 3
+    assert main(["check", str(notebook), *TOY]) == 3
     assert f"No module named '{name}'" in capsys.readouterr().out
 
 
@@ -157,7 +162,7 @@ def test_check_says_why_the_box_failed(notebook, capsys, monkeypatch) -> None:
         raise SandboxError("bwrap: no user namespaces here")
 
     monkeypatch.setattr("grader.grading.pipeline.run_notebook", run_notebook)
-    assert main(["check", str(notebook), "--sandbox", "none", *TOY]) == 4
+    assert main(["check", str(notebook), *TOY]) == 4
     assert "bwrap: no user namespaces here" in capsys.readouterr().out
 
 
@@ -175,7 +180,7 @@ def test_check_shows_the_result_before_it_writes_files(tmp_path, notebook, capsy
         raise OSError(28, "No space left on device", str(tmp_path / "r.html"))
 
     monkeypatch.setattr("grader.cli.check.write_atomically", write_atomically)
-    assert main(["check", str(notebook), "--html", str(tmp_path / "r.html"), "--sandbox", "none", *TOY]) == 4
+    assert main(["check", str(notebook), "--html", str(tmp_path / "r.html"), *TOY]) == 4
     shown = capsys.readouterr()
     assert "9 / 9" in shown.out
     assert "No space left on device" in shown.err
@@ -212,11 +217,10 @@ def test_bad_standard_output_is_known_before_work(tmp_path, notebook, redirected
     assert not (tmp_path / "run").exists()
 
 
-def test_closed_standard_error_and_input(tmp_path, notebook) -> None:
-    done = run(f"grade {notebook} --out {tmp_path / 'run'} {' '.join(TOY)} <&- 2>&-")
+def test_closed_standard_error_and_input(graded) -> None:
+    done = run(f"rejudge {graded} <&- 2>&-")
     assert done.returncode == 0
     assert "Class report" in done.stdout
-    assert run(f"rejudge {tmp_path / 'run'} 2>&-").returncode == 0
 
 
 def test_output_that_is_lost_ends_no_work(capsys) -> None:
@@ -234,16 +238,25 @@ def test_output_that_is_lost_ends_no_work(capsys) -> None:
         assert output.exit_code(3) == 3, "who closes a pipe has read enough"
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_terminals_that_show_few_letters(tmp_path, encoding) -> None:
-    (tmp_path / "öbergpär_1_2_lab.ipynb").write_bytes(notebook_bytes(*RIGHT))
-    done = run(f"grade {tmp_path} --out {tmp_path / 'run'} {' '.join(TOY)}", PYTHONIOENCODING=encoding)
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        ("ascii", "obergpar        9  ++ +"),
+        ("latin-1", "öbergpär        9  ++ +"),
+        ("utf-8", "öbergpär        9  ✓✓ ✓"),
+    ],
+)
+def test_terminals_that_show_few_letters(graded, encoding, shown) -> None:
+    done = run(f"rejudge {graded}", PYTHONIOENCODING=encoding)
     assert done.returncode == 0
-    shown = {"ascii": "obergpar        9  ++ +", "utf-8": "öbergpär        9  ✓✓ ✓"}
-    assert shown.get(encoding, "9  ++ +") in done.stdout
-    done = run(f"check {tmp_path}/*.ipynb {' '.join(TOY)}", PYTHONIOENCODING=encoding)
-    assert done.returncode == 0
-    assert ("╭─ " if encoding == "utf-8" else "+- ") in done.stdout
+    assert shown in done.stdout
+
+
+def test_signs_that_a_terminal_does_not_have() -> None:
+    claim_streams()
+    text = "╭─ Åsa ✓ – … ─╮│ \udcff €"
+    assert text.encode("ascii", "grader-plain") == b"+- Asa + - ... -+| ? ?"
+    assert text.encode("utf-8", "grader-plain").decode() == text.replace("\udcff", "?")
 
 
 def test_file_names_that_are_not_utf8(tmp_path, notebook) -> None:
