@@ -34,6 +34,11 @@ class RunContext:
         """Read the bundle once for a whole run."""
         return cls(assignment, bundle, secret, assignment.facts(bundle, secret))
 
+    @property
+    def bundle_name(self) -> str:
+        """The bundle's name and what tells it from others of that name, as records have it."""
+        return f"{self.bundle.name} {self.bundle.digest[:12]}"
+
     def questions(self, seed: str) -> Mapping[str, Question]:
         """All questions of a seed."""
         return self.assignment.draw(seed, self.facts)

@@ -61,14 +61,12 @@ def _packages() -> frozenset[str]:
 class Grader:
     """Where submissions are run: one warm zygote and one prepared model cache, for one worker process."""
 
-    def __init__(
-        self, context: RunContext, *, sandbox: str = "auto", limits: Limits | None = None, threads: int = 1
-    ) -> None:
+    def __init__(self, context: RunContext, *, sandbox: str = "auto", limits: Limits | None = None) -> None:
         """Prepare nothing yet; use it as a context manager."""
-        self.context, self.limits, self.threads = context, limits or Limits(), threads
+        self.context, self.limits = context, limits or Limits()
         self._sandbox = sandbox
         wanted = context.assignment
-        self.pool = KernelPool(sandbox, threads=threads, preload=wanted.preload, watch=wanted.watch)
+        self.pool = KernelPool(sandbox, preload=wanted.preload, watch=wanted.watch)
 
     def __enter__(self) -> Grader:
         """Open the pool of kernels and write the model cache. Raises SandboxError or UsageError when that cannot be."""
@@ -103,7 +101,6 @@ class Grader:
             gpu=False,
             sizes=dict(self.context.bundle.sizes),
             packages=_packages(),
-            transformers_version=versions()["transformers"],
         )
 
     def spec(self, companions: Mapping[str, bytes], seed: str = "") -> BoxSpec:
@@ -120,7 +117,7 @@ class Grader:
             binds[".hf/hub"] = hub
         allowed = {name: data for name, data in companions.items() if name not in own and not name.startswith(".")}
         state = int(hashlib.sha256(f"{seed}/random state".encode()).hexdigest()[:12], 16) if seed else None
-        return BoxSpec(files={**allowed, **own}, binds=binds, seed=state, threads=self.threads)
+        return BoxSpec(files={**allowed, **own}, binds=binds, seed=state)
 
     async def run(
         self,
@@ -157,7 +154,7 @@ class Grader:
         asked = {name: question_digest(question) for name, question in questions.items()}
         return replace(
             run,
-            execution=replace(run.execution, bundle=self._bundle_name()),
+            execution=replace(run.execution, bundle=self.context.bundle_name),
             evidence=replace(run.evidence, seed=seed, asked=asked),
         )
 
@@ -167,12 +164,9 @@ class Grader:
         """A run in which nothing was asked: for the submission's own sake, or by a fault of ours."""
         outcome, attempt = (Outcome.SANDBOX_FAILED, Attempt.FAULT) if fault else (Outcome.COMPLETED, Attempt.NOT_ASKED)
         mode = self._sandbox if fault else "none"
-        execution = Execution(outcome, (), Usage(), mode, versions(), self._bundle_name(), notices)
+        execution = Execution(outcome, (), Usage(), mode, versions(), self.context.bundle_name, notices)
         observations = {name: Observation(attempt, error=why) for name in self.context.assignment.questions}
         return SubmissionRun(notebook, execution, Evidence(seed, observations), fault)
-
-    def _bundle_name(self) -> str:
-        return f"{self.context.bundle.name} {self.context.bundle.digest[:12]}"
 
 
 def _adapt_helpers(helpers: Mapping[str, bytes], environment: Environment) -> tuple[dict[str, bytes], list[Adaptation]]:

@@ -22,5 +22,3 @@ class Environment:
     """Numbers that are true of the real model only -> the bundle's. Empty for the real model."""
     packages: frozenset[str] = frozenset()
     """Importable top-level packages in the box."""
-    transformers_version: str = ""
-    """Version of transformers in the box, for the reasons that are given."""
