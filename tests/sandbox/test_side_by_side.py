@@ -105,3 +105,15 @@ def test_a_cancelled_start_leaves_nothing(warm_pool):
         assert not traces(session)
         assert session not in warm_pool.running
     assert warm_pool.running == set()
+
+
+def test_pool_that_ends_leaves_the_groups_of_another_alone():
+    """Two graders may be open in one process, as `agrade` has them."""
+    with KernelPool("warm", preload=()) as pool:
+        group = pool.control_group(SMALL, pool.session_folder())
+        if group is None:
+            pytest.skip("no control groups here")
+        with KernelPool("warm", preload=()):
+            pass
+        assert all(folder.is_dir() for folder in group.folders)
+        group.remove()
