@@ -130,14 +130,11 @@ class Grader:
 
         Never raises for what a student handed in; faults of ours are in the result.
         """
-        helpers = dict(companions or {})
         seed = self.context.seed(submission)
-        questions = self.context.questions(seed)
+        # in threads: the clocks of submissions beside it go on meanwhile
+        questions = await asyncio.to_thread(self.context.questions, seed)
         try:
-            environment = self.environment(helpers)
-            notebook = adapt(read_notebook(data), environment)
-            helpers, changed = _adapt_helpers(helpers, environment)
-            notebook = replace(notebook, adaptations=merge(notebook.adaptations, changed))
+            environment, notebook, helpers = await asyncio.to_thread(self._prepare, data, dict(companions or {}))
         except SubmissionError as error:
             notices = (Notice("unreadable", str(error)),)
             return self._unseen(seed, str(error), Notebook((), 0, notices=notices), notices)
@@ -157,6 +154,13 @@ class Grader:
             execution=replace(run.execution, bundle=self.context.bundle_name),
             evidence=replace(run.evidence, seed=seed, asked=asked),
         )
+
+    def _prepare(self, data: bytes, companions: Mapping[str, bytes]) -> tuple[Environment, Notebook, dict[str, bytes]]:
+        """Read and adapt a notebook and its companions. Raises SubmissionError when it cannot be read."""
+        environment = self.environment(companions)
+        notebook = adapt(read_notebook(data), environment)
+        helpers, changed = _adapt_helpers(companions, environment)
+        return environment, replace(notebook, adaptations=merge(notebook.adaptations, changed)), helpers
 
     def _unseen(
         self, seed: str, why: str, notebook: Notebook, notices: tuple[Notice, ...] = (), fault: str = ""

@@ -6,6 +6,7 @@ Only the questions in doubt are asked again; what was seen first stays, and the 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Final
@@ -47,7 +48,9 @@ async def rerun_close_results(
 
     A further run that does not end by itself brings nothing, so that its criterion stays open for a person.
     """
-    doubtful = in_doubt(assignment, questions, first) if first.execution.outcome is Outcome.COMPLETED else set()
+    if first.execution.outcome is not Outcome.COMPLETED:
+        return first
+    doubtful = await asyncio.to_thread(in_doubt, assignment, questions, first)
     if not doubtful:
         return first
     asked = {name: question.whole for name, question in questions.items() if name in doubtful}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import contextlib
+import multiprocessing
 import os
 import pickle
 import signal
@@ -24,7 +25,7 @@ from grader.runs.engines.certificates import write_certificates
 from grader.runs.engines.contract import Session, WorkerLostError
 from grader.runs.engines.slurm import SlurmEngine, read_profile
 from grader.runs.plan import load_job
-from tests.engines.toys import ADD, LIMITS, SHOUT, toy_class
+from tests.engines.toys import ADD, LIMITS, SHOUT, reports_of, totals, toy_class
 
 PROFILE = """
 max_jobs: 3
@@ -256,6 +257,23 @@ def test_a_bug_of_an_engine_is_a_fault_of_ours_and_stops_nobody_else(tmp_path) -
     unfit = FakeEngine(lambda _job: EngineError("an unequal worker"))
     with pytest.raises(EngineError, match="an unequal worker"):
         run_batch(run, context, LIMITS, jobs, unfit)
+
+
+@pytest.mark.slow
+def test_submissions_run_side_by_side_in_this_process(tmp_path) -> None:
+    run, context, jobs = toy_class(
+        tmp_path / "run", [(ADD, SHOUT, f"import time; time.sleep({n})") for n in (1, 1.1, 0)]
+    )
+    events = []
+    run_batch(run, context, LIMITS, jobs, LocalEngine(2), events.append)
+    kinds = [event.kind for event in events if event.kind != "stage"]
+    assert kinds[:3] == ["started", "started", "finished"]
+    assert sorted(kinds[3:]) == ["finished", "finished", "started"]
+    assert totals(reports_of(run)) == [9, 9, 9]
+    first, second = (jobs[n].submission.id for n in (0, 1))
+    stages = [event.submission.id for event in events if event.kind == "stage"]
+    assert {first, second} <= set(stages[: len(stages) - stages[::-1].index(first)])
+    assert multiprocessing.active_children() == []
 
 
 @pytest.mark.parametrize(

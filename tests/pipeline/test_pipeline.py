@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
 import pytest
 
 from grader.grading.execution import run_notebook
 from grader.grading.pipeline import report_for
+from grader.notebook.adapt import adapt
 from grader.notebook.reader import read_notebook
-from grader.records import Attempt, Evidence, Outcome, Status
+from grader.records import Attempt, Evidence, Outcome, Status, SubmissionRun
+from grader.rubric.judge import judge
 from grader.rubric.questions import Followup, call
 from grader.serialization import dumps, loads
 from tests.pipeline.conftest import notebook_bytes, submission_of
@@ -206,3 +209,37 @@ def test_a_submission_draws_the_same_random_numbers_whenever_it_is_run(run) -> N
     numbers = [report.execution.cells[0].output for report in (first, again, other)]
     assert numbers[0] == numbers[1]
     assert not set(numbers[0].split()) & set(numbers[2].split())
+
+
+def test_preparing_one_submission_holds_up_no_other(grader, monkeypatch) -> None:
+    """The clocks of kernels run in the same event loop: what computes for long does so in a thread."""
+
+    def slow(function):
+        def called(*given):
+            time.sleep(0.4)
+            return function(*given)
+
+        return called
+
+    monkeypatch.setattr("grader.grading.pipeline.adapt", slow(adapt))
+    monkeypatch.setattr("grader.grading.reruns.judge", slow(judge))
+    monkeypatch.setattr(grader.context.assignment, "draw", slow(grader.context.assignment.draw))
+    gaps: list[float] = []
+
+    async def ticks() -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            gaps.append(time.monotonic() - before)
+
+    async def both() -> SubmissionRun:
+        clock = asyncio.create_task(ticks())
+        await asyncio.sleep(0.02)
+        data = notebook_bytes(ADD, SHOUT)
+        result = await grader.run(submission_of(data), data)
+        await asyncio.sleep(0.02)
+        clock.cancel()
+        return result
+
+    assert asyncio.run(both()).execution.outcome is Outcome.COMPLETED
+    assert max(gaps) < 0.35
