@@ -123,14 +123,15 @@ class Box:
 
 
 def build(
-    spec: BoxSpec, limits: Limits, privileges: PrivilegeDrop, *, command: Sequence[str] = ("/bin/cat",),
-    environment: dict[str, str] | None = None, descriptors: Sequence[int] = (), log: int | None = None,
+    spec: BoxSpec, limits: Limits, privileges: PrivilegeDrop, log: int, *, command: Sequence[str] = ("/bin/cat",),
+    environment: dict[str, str] | None = None, descriptors: Sequence[int] = (),
 ) -> Box:  # fmt: skip
     """Build a box and start `command` in it; `cat` keeps it open for a kernel that enters later.
 
     The box dies with the thread that calls this, which therefore has to be one of the pool's (`KernelPool.in_thread`).
-    `environment` and `descriptors` are handed to the command; `log` takes its standard output and error.
-    Raises SandboxError when bubblewrap fails.
+    `environment` and `descriptors` are handed to the command; `log` takes bubblewrap's and its standard
+    error.
+    Raises SandboxError when bubblewrap fails; why stands in the log.
     """
     words = box_arguments(limits)
     opened: list[int] = []
@@ -163,7 +164,7 @@ def build(
 
 def _start(
     words: list[str], command: Sequence[str], privileges: PrivilegeDrop, descriptors: list[int],
-    writers: list[tuple[IO[bytes], bytes]], log: int | None, *, waits: bool,
+    writers: list[tuple[IO[bytes], bytes]], log: int, *, waits: bool,
 ) -> Box:  # fmt: skip
     info, info_writer = os.pipe()
     # the options travel over a pipe: a long file list would not fit a command line, and `ps` shows nothing of it
@@ -173,7 +174,7 @@ def _start(
     try:
         holder = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE if waits else log,
-            stderr=log if log is not None else subprocess.DEVNULL, pass_fds=handed, cwd="/", env={"PATH": os.defpath},
+            stderr=log, pass_fds=handed, cwd="/", env={"PATH": os.defpath},
         )  # fmt: skip
     finally:
         os.close(info_writer)
@@ -190,7 +191,7 @@ def _start(
         holder.kill()
         holder.wait()
         _close(holder)
-        raise SandboxError(f"bubblewrap could not build the box ({error}); `grader doctor` tells why") from error
+        raise SandboxError(f"bubblewrap could not build the box ({error})") from error
     finally:
         os.close(info)
     if waits:
@@ -204,7 +205,7 @@ def _start(
             echo = b""
         if echo != b"r\n":
             box.end()
-            raise SandboxError("bubblewrap ended while it built the box; `grader doctor` tells why")
+            raise SandboxError("bubblewrap ended while it built the box")
     return box
 
 

@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -33,7 +34,7 @@ from grader.sandbox.environment import environment
 from grader.sandbox.meter import BoxMeter, Meter, TreeMeter, anonymous_bytes, tree
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.seccomp import program
-from grader.sandbox.zygote import Zygote, python_command
+from grader.sandbox.zygote import python_command
 
 __all__ = ["PlainKernel", "Provisioner"]
 
@@ -151,6 +152,11 @@ class Provisioner:
                     self._start_cold(info, listeners)
         except OSError as error:
             raise SandboxError(f"the kernel could not be started: {error}") from error
+        except SandboxError as error:
+            why = self.last_words().rpartition("\n")[2]  # bubblewrap's own, as a rule
+            if not why or why in str(error):
+                raise
+            raise SandboxError(f"{error}: {why}") from error
         finally:
             for listener in listeners:
                 listener.close()
@@ -196,38 +202,30 @@ class Provisioner:
         zygote = self.pool.ready_zygote()
         if zygote is None:
             return False
-        self._walls = box = build(self.spec, self.limits, self.pool.privileges)
-        try:
-            self._fork(zygote, box, self._request(info, listeners), [listener.fileno() for listener in listeners])
-        except SandboxError:
-            if zygote.alive:
-                raise
-            self._kill_all()  # it died just now, or did not answer; the box is built anew for a cold start
-            return False
+        with self._log_pipe() as log:
+            self._walls = box = build(self.spec, self.limits, self.pool.privileges, log)
+            handed = [*(listener.fileno() for listener in listeners), log, box.init_fd]
+            try:
+                connection, self.pid, self._pidfd = zygote.request(self._request(info, listeners), handed)
+            except SandboxError:
+                if zygote.alive:
+                    raise
+                box.end()  # the zygote died just now, or did not answer; the box is built anew for a cold start
+                return False
+        with connection:
+            self._account(box.init, self.pid)
+            connection.send(b"go")
         self.pool.served()
         self.meter = BoxMeter(box, self._group, self.limits.memory_bytes, anonymous_bytes(zygote.pid))
         return True
 
-    def _fork(self, zygote: Zygote, box: Box, request: dict[str, Any], sockets: list[int]) -> None:
-        log = self._log_pipe()
-        try:
-            connection, self.pid, self._pidfd = zygote.request(request, [*sockets, log, box.init_fd])
-        finally:
-            os.close(log)
-        with connection:
-            self._account(box.init, self.pid)
-            connection.send(b"go")
-
     def _start_cold(self, info: dict[str, Any], listeners: list[socket.socket]) -> None:
         request = self._request(info, listeners)
-        log = self._log_pipe()
-        try:
+        with self._log_pipe() as log:
             self._walls = box = build(
-                self.spec, self.limits, self.pool.privileges, command=python_command("grader.inside.kernel"),
-                environment=request["environment"], descriptors=[*request["descriptors"].values()], log=log,
+                self.spec, self.limits, self.pool.privileges, log, command=python_command("grader.inside.kernel"),
+                environment=request["environment"], descriptors=[*request["descriptors"].values()],
             )  # fmt: skip
-        finally:
-            os.close(log)
         self.pid, self._pidfd = box.init, os.dup(box.init_fd)
         self._account(box.init)
         self._account(*_children(box.init))  # those born before; later ones are born in the group
@@ -239,13 +237,9 @@ class Provisioner:
     def _start_plain(self, info: dict[str, Any], listeners: list[socket.socket]) -> None:
         assert self.folder is not None
         work = self.folder / "work"
-        log = self._log_pipe()
-        try:
-            self._walls = plain = PlainKernel.start(
-                self.spec, work, self._request(info, listeners, str(work), isolated=False), log
-            )
-        finally:
-            os.close(log)
+        request = self._request(info, listeners, str(work), isolated=False)
+        with self._log_pipe() as log:
+            self._walls = plain = PlainKernel.start(self.spec, work, request, log)
         self.pid = plain.process.pid
         if hasattr(os, "pidfd_open"):
             self._pidfd = os.pidfd_open(self.pid)
@@ -258,14 +252,18 @@ class Provisioner:
 
     # ---- the kernel's last words ----
 
-    def _log_pipe(self) -> int:
-        """The writing end of a pipe for the kernel's own standard error; whoever fills it loses the rest."""
+    @contextlib.contextmanager
+    def _log_pipe(self) -> Iterator[int]:
+        """The writing end of a pipe for bubblewrap's and the kernel's own standard error; whoever fills it loses the rest."""
         self._close_log()  # of a warm start that failed
         self._log, writer = os.pipe()
         if sys.platform != "win32":
             os.set_blocking(self._log, False)
             os.set_blocking(writer, False)
-        return writer
+        try:
+            yield writer
+        finally:
+            os.close(writer)
 
     def last_words(self) -> str:
         """The end of what the kernel's process wrote to its own standard error; untrusted text."""
