@@ -72,7 +72,7 @@ def check(
     console.print(submission_panel(student))
     code = exit_code(report)
     if code == 4:
-        say(f"The box failed: {'; '.join(reason.text for reason in review_reasons(report))}", "bold red")
+        say(f"The box failed: {review_reasons(report)[0].text}", "bold red")
     if html:
         write_atomically(html, report_html(student, "student"))
     if json:

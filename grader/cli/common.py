@@ -25,9 +25,9 @@ from grader.sandbox.contract import Limits
 
 __all__ = ["bar", "console", "finish", "limits_of", "machine", "say", "stderr"]
 
-console = Console(highlight=False, markup=False)
-"""Standard output. Square brackets, e.g. in the name of a file, are no markup."""
-stderr = Console(stderr=True, highlight=False, markup=False)
+console = Console(highlight=False, markup=False, emoji=False)
+"""Standard output. `[x]` and `:x:`, e.g. in the name of a file, are shown as they are."""
+stderr = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def say(text: str, style: str = "") -> None:
@@ -53,7 +53,7 @@ def bar(*, unit: bool = True) -> Progress:
         columns += [MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn()]
     else:
         columns += [TimeElapsedColumn()]
-    return Progress(*columns, console=stderr, transient=True)
+    return Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
 
 
 def finish(directory: RunDirectory, reports: Sequence[Report], messages: Sequence[str], *, table: bool = True) -> int:

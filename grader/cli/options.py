@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -23,22 +24,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Number(click.ParamType[float]):
-    """A number above 0."""
+    """A number in a range."""
 
     name = "number"
 
-    def __init__(self, most: float) -> None:
-        """Take numbers up to `most`."""
-        self.most = most
+    def __init__(self, least: float, most: float) -> None:
+        """Take numbers from `least` to `most`."""
+        self.least, self.most = least, most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Convert a text; NaN is refused as well, because it is not above 0."""
+        """Convert a text; NaN is refused as well, because it lies in no range."""
         try:
             number = float(value)
         except ValueError:
-            number = 0.0
-        if not 0 < number <= self.most:
-            self.fail(f"{value} is not a number above 0 and up to {self.most:,.0f}", param, ctx)
+            number = math.nan
+        if not self.least <= number <= self.most:
+            self.fail(f"{value} is not a number from {self.least:g} to {self.most:,.0f}", param, ctx)
         return number
 
 
@@ -115,11 +116,11 @@ def limit_options(command: F) -> F:
     """Add the limits of one submission."""
     for option in (
         click.option(
-            "--memory-gib", type=Number(1e6), default=6, show_default=True, metavar="G",
+            "--memory-gib", type=Number(0.25, 1e6), default=6, show_default=True, metavar="G",
             help="Memory of all processes of one submission, in GiB.",
         ),
         click.option(
-            "--cpu-seconds", type=Number(1e7), default=900, show_default=True, metavar="S",
+            "--cpu-seconds", type=Number(1, 1e7), default=900, show_default=True, metavar="S",
             help="CPU time for all cells of one submission together, in seconds.",
         ),
     ):  # fmt: skip

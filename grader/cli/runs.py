@@ -43,6 +43,8 @@ def override(run: Path, submission: str, criterion: str, points: int, reason: st
     ID is in the first column of run/scores.csv, CRITERION in the head of its columns:
       grader override run 1024 lora/forward 4 --reason "scales in the constructor"
     """  # noqa: D301 - click: the paragraph is not wrapped
+    if not reason.strip():
+        raise UsageError("--reason is empty; the student reads it")
     directory = RunDirectory(run)
     assignment = load_assignment(directory.info().assignment)
     if submission not in [known.id for known in directory.submissions()]:

@@ -56,13 +56,13 @@ def refused(capsys, arguments: list[str], message: str) -> None:
     assert message in shown.err
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "0", "-1", "1e999", "many", ""])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "0", "-1", "1e999", "1e-9", "many", ""])
 @pytest.mark.parametrize("option", ["--cpu-seconds", "--memory-gib", "--workers"])
 def test_amounts_that_are_none(tmp_path, notebook, capsys, option, value) -> None:
     refused(capsys, ["grade", str(notebook), "--out", str(tmp_path / "run"), option, value], option)
     assert not (tmp_path / "run").exists()
     if option != "--workers":
-        refused(capsys, ["check", str(notebook), option, value], "is not a number above 0")
+        refused(capsys, ["check", str(notebook), option, value], "is not a number from")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_run_as_its_own_source(graded, capsys) -> None:
 
 
 def test_names_that_look_like_markup(tmp_path, capsys) -> None:
-    folder = tmp_path / "[" / "bold]"
+    folder = tmp_path / ":x:[" / "bold]"
     folder.mkdir(parents=True)
     (folder / "[red]lab.ipynb").write_bytes(notebook_bytes(*RIGHT))
     assert main(["check", str(folder / "[red]lab.ipynb"), *TOY]) == 0
