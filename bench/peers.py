@@ -92,7 +92,7 @@ class Ours:
     def grade(self, folder: Path, out: Path, *, alone: bool) -> Spent:
         words = [
             "-m",
-            "grader.cli.main",
+            "grader",
             "grade",
             str(folder),
             "--out",

@@ -228,7 +228,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Figures:
     plain = spent(words, ROOT, {"HF_HOME": str(bare / "hf")}, shown=True)
     if plain.code:
         raise SystemExit(plain.output)
-    grade = [sys.executable, "-m", "grader.cli.main", "grade", str(source), "--out", str(run), *limit]
+    grade = [sys.executable, "-m", "grader", "grade", str(source), "--out", str(run), *limit]
     ours = spent(grade, ROOT, shown=True)
     if ours.code not in (0, 3):
         raise SystemExit(ours.output)

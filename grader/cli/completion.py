@@ -14,8 +14,9 @@ def completion(shell: str) -> int:
     """Print what makes a SHELL complete commands and options.
 
     \b
-    For this session, or for good:
+    For this session in bash or zsh, in fish, and for good in bash:
       eval "$(grader completion bash)"
+      grader completion fish | source
       grader completion bash > ~/.local/share/bash-completion/completions/grader
     """  # noqa: D301 - click: the paragraph is not wrapped
     made = get_completion_class(shell)

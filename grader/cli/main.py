@@ -141,7 +141,3 @@ def _run(arguments: list[str]) -> int:
         code, message = 130, "\ngrader: stopped; run the same command again to continue where it stopped."
     print(message, file=sys.stderr)
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

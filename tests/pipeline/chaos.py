@@ -201,7 +201,7 @@ class Batch:
             log.write(f"\n==== life {self.lives}\n".encode())
             log.flush()
             return subprocess.Popen(
-                [sys.executable, "-m", "grader.cli.main", *words], cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
+                [sys.executable, "-m", "grader", *words], cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
                 stdin=subprocess.DEVNULL, env={**os.environ, "TMPDIR": str(self.temp), "OMP_NUM_THREADS": "1"},
             )  # fmt: skip
 
@@ -334,7 +334,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def rejudge(run: Path) -> None:
     """Judge again and write all reports anew."""
-    words = [sys.executable, "-m", "grader.cli.main", "rejudge", str(run)]
+    words = [sys.executable, "-m", "grader", "rejudge", str(run)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 3), (
         done.stdout + done.stderr

@@ -279,7 +279,7 @@ def start(folder: Path) -> subprocess.Popen[str]:
     command = [
         sys.executable,
         "-m",
-        "grader.cli.main",
+        "grader",
         "grade",
         str(folder / "in"),
         "--out",

@@ -190,7 +190,7 @@ def test_check_shows_the_result_before_it_writes_files(tmp_path, notebook, capsy
 
 
 def run(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    line = f"{sys.executable} -m grader.cli.main {command}"
+    line = f"{sys.executable} -m grader {command}"
     settings = {**os.environ, "COLUMNS": "100", **environment}
     return subprocess.run(
         ["bash", "-c", line],

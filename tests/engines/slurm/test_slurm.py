@@ -70,7 +70,7 @@ def walltime_run(cluster) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     engine = profile(cluster, "walltime", jobs=1, walltime="00:01:00")
     with (cluster / "walltime.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "grader.cli.main", *words, "--executor", engine], stdout=log, stderr=log, cwd=ROOT
+            [sys.executable, "-m", "grader", *words, "--executor", engine], stdout=log, stderr=log, cwd=ROOT
         )
     try:
         yield process, cluster / "run"
