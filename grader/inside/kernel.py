@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import types
 import warnings
 from collections.abc import Iterator
@@ -39,12 +40,25 @@ _SHORT = 2_000
 _PIECE = 1 << 18
 
 
+class _NoSubshells:
+    """Stands where the thread of subshells would, which we do not start: a cell that awaits asks it for the main thread."""
+
+    def __init__(self) -> None:
+        self.parent_thread = threading.main_thread()
+
+    def __bool__(self) -> bool:
+        return False
+
+
 class BoxKernel(IPythonKernel):
-    """An IPython kernel without debugger that also answers the grader's questions."""
+    """An IPython kernel without debugger and subshells that also answers the grader's questions."""
+
+    _supports_kernel_subshells = False
 
     def __init__(self, **options: Any) -> None:
         with _no_walk_through_modules():
             super().__init__(**options)
+        self.shell_channel_thread = _NoSubshells()
         self.shell_handlers["grader_request"] = self.grader_request
         if importlib.util.find_spec("grader.inside.agent"):
             setup = getattr(_agent(), "setup", None)

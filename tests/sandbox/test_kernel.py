@@ -57,6 +57,12 @@ def test_state_lives_on_and_errors_are_told(pool):
 
 
 @pytest.mark.box
+def test_cells_may_await(pool):
+    ran = go(pool, ["import asyncio\nawait asyncio.sleep(0)\nprint(3)", "async def f(): return 4\nawait f()"])
+    assert [cell.output for cell in ran.cells] == ["3\n", "4\n"]
+
+
+@pytest.mark.box
 def test_a_report_shows_what_a_person_would_see_below_the_cell(pool):
     show = "from IPython.display import clear_output, display, update_display\n"
     ran = go(
