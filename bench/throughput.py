@@ -40,7 +40,6 @@ from grader.assignments import load_assignment
 from grader.bundles import load_bundle, prepare_home
 from grader.errors import SubmissionError
 from grader.grading.pipeline import Grader, RunContext
-from grader.notebook.adapt import adapt, shim_config
 from grader.notebook.reader import read_notebook
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +48,7 @@ FIRST = """\
 import importlib, json, resource, time
 if {preloaded}:
     importlib.import_module("grader.inside.zygote").preload()
-importlib.import_module("grader.inside.shims.colab").install(lambda *_: None, json.loads({config!r}))
+importlib.import_module("grader.inside.shims").install(lambda *_: None, json.loads({config!r}))
 def _spent():
     own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
@@ -78,13 +77,12 @@ def hand_in(folder: Path, times: int, only: list[str]) -> int:
 # ------------------------------------------------------------------ the plain loop
 
 
-def adapted(source: Path, target: Path, times: int) -> None:
+def prepared(source: Path, target: Path, times: int) -> None:
     """Write the notebooks of the first `times` classes as the grader would run them; what cannot be read is left out."""
     bundle = load_bundle(None)
     grader = Grader(RunContext.create(load_assignment("finetuning"), bundle, b"a secret of benches"))
-    environment = grader.environment({})
     prepare_home(bundle, target / "hf")
-    (target / "config.json").write_text(json.dumps(dict(shim_config(environment))))
+    (target / "config.json").write_text(json.dumps(grader.shim_config({})))
     for name, data in (("train.csv", bundle.train_csv), ("eval.csv", bundle.eval_csv)):
         (target / name).write_bytes(data if isinstance(data, bytes) else data.read_bytes())
     copies = tuple(f"_{41 + copy}" for copy in range(times))  # see `hand_in`
@@ -92,15 +90,15 @@ def adapted(source: Path, target: Path, times: int) -> None:
         if not any(copy in path.name for copy in copies):
             continue
         with contextlib.suppress(SubmissionError):
-            cells = adapt(read_notebook(path.read_bytes()), environment).cells
+            cells = read_notebook(path.read_bytes()).cells
             nbformat.write(new_notebook(cells=[new_code_cell(cell.source) for cell in cells]), target / path.name)
 
 
 def execute(path: Path, seconds: int, preloaded: bool) -> tuple[str, float]:
     """Run one notebook with a cold kernel; returns its name and the CPU seconds of its cells alone."""
     book = nbformat.read(path, 4)
-    told = (path.parent / "config.json").read_text()
-    first = FIRST.format(seconds=seconds, config=told, preloaded=preloaded)
+    config = (path.parent / "config.json").read_text()
+    first = FIRST.format(seconds=seconds, config=config, preloaded=preloaded)
     book.cells = [new_code_cell(first), *book.cells, new_code_cell(LAST)]
     with tempfile.TemporaryDirectory(prefix="bare-") as work:
         for name in ("train.csv", "eval.csv"):
@@ -220,7 +218,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Figures:
     run = options.keep or folder / "run"
     loop_times = min(options.loop_times or options.times, options.times)
     count = hand_in(source, options.times, [word for word in options.only.split(",") if word])
-    adapted(source, bare, loop_times)
+    prepared(source, bare, loop_times)
     print(f"{count} submissions; the loop first, then the grader", flush=True)
     limit = ["--cpu-seconds", str(options.cpu_seconds)]
     words = [sys.executable, "-m", "bench.throughput", "--loop", str(bare), *limit]

@@ -158,7 +158,7 @@ class Cell:
     index: int
     """Index of the cell in the submitted notebook, counting all cells from 0."""
     source: str
-    """Python source after IPython's transformation rules and all adaptations."""
+    """Source that runs, as the student wrote it."""
     original: str
     """Source as the student wrote it."""
 

@@ -16,7 +16,6 @@ from typing import Any
 from grader.errors import EvidenceError, SandboxError
 from grader.grading import wire
 from grader.grading.fingerprint import versions
-from grader.notebook.adapt import merge
 from grader.records import (
     Adaptation,
     Attempt,
@@ -138,7 +137,7 @@ async def _run_once(
     """One pass over the notebook in one box; of the cells in `reduced` only the definitions are run."""
     async with KernelSession(pool, spec, limits) as session:
         await _order(session, "install", {"modules": list(shims[0]), "config": dict(shims[1])})
-        cells = await _run_cells(session, notebook, reduced, on_progress)
+        cells, changes = await _run_cells(session, notebook, reduced, on_progress)
         observations = dict.fromkeys(questions, Observation(Attempt.NOT_ASKED, error=_why(session.outcome)))
         if session.alive:
             for cell in notebook.cells:  # what the notebook did not reach may still define functions and classes
@@ -147,8 +146,10 @@ async def _run_once(
             on_progress("asking questions")
             for name, question in questions.items():
                 observations[name] = await _ask(session, question)
-            done = await _adaptations(session, frozenset({None, *(cell.index for cell in notebook.cells)}))
-            notebook = replace(notebook, adaptations=merge(notebook.adaptations, done))
+            changes = await _order(session, "adaptations", {})
+        notebook = replace(
+            notebook, adaptations=_adaptations(changes, {None, *(cell.index for cell in notebook.cells)})
+        )
         notices: tuple[Notice, ...] = ()
         if session.mode == "cold" and pool.cold_for_good:
             why = f"It was started cold, which changes nothing but the time it takes: {pool.cold_for_good}."
@@ -165,22 +166,25 @@ def _why(outcome: Outcome) -> str:
 
 async def _run_cells(
     session: KernelSession, notebook: Notebook, reduced: frozenset[int], on_progress: Progress
-) -> list[CellRun]:
+) -> tuple[list[CellRun], Any]:
+    """What happened to each cell, and what the shims had changed before the last one."""
     cells: list[CellRun] = []
+    changes: Any = None
     for number, cell in enumerate(notebook.cells):
         on_progress(f"cell {number + 1} of {len(notebook.cells)}")
         if cell.index in reduced:
             await _define(session, cell.index, cell.source)
             cells.append(CellRun(cell.index, "not_run", 0.0, 0.0))
             continue
-        await _order(session, "begin_cell", {"index": cell.index})
+        changes = await _order(session, "begin_cell", {"index": cell.index})
         run = await session.run_cell(cell.source, cell.index)
         cells.append(run)
         if run.status == "error":
             await _define(session, cell.index, cell.source)
         if run.status == "killed":
-            return cells + [CellRun(later.index, "not_run", 0.0, 0.0) for later in notebook.cells[number + 1 :]]
-    return cells
+            cells += [CellRun(later.index, "not_run", 0.0, 0.0) for later in notebook.cells[number + 1 :]]
+            break
+    return cells, changes
 
 
 async def _order(session: KernelSession, op: str, params: Mapping[str, Any]) -> Any:
@@ -241,9 +245,8 @@ def _observation(reply: Mapping[str, Any], buffers: Sequence[bytes]) -> Observat
     return Observation(attempt, value, error, str(reply.get("renamed") or "")[:80], cpu)
 
 
-async def _adaptations(session: KernelSession, known: frozenset[int | None]) -> tuple[Adaptation, ...]:
+def _adaptations(rows: Any, known: set[int | None]) -> tuple[Adaptation, ...]:
     """What the shims say they changed in `known` cells; as much as they ever say, since a report shows it all."""
-    rows = await _order(session, "adaptations", {})
     return tuple(
         Adaptation(row[0], *(str(part)[:_LONGEST_TEXT] for part in row[1:]))
         for row in (rows[:_MOST_ADAPTATIONS] if isinstance(rows, list) else [])

@@ -10,13 +10,13 @@ import asyncio
 import contextlib
 import functools
 import hashlib
-import importlib.metadata
 import secrets
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from grader.assignments import DEFAULT, load_assignment
 from grader.bundles import Bundle, load_bundle, prepare_home
@@ -26,11 +26,9 @@ from grader.grading.execution import Progress, run_notebook
 from grader.grading.fingerprint import question_digest, versions
 from grader.grading.report import report_for
 from grader.grading.reruns import rerun_close_results
-from grader.notebook.adapt import Environment, adapt, adapt_source, merge, shim_config
 from grader.notebook.helpers import imported_helpers
 from grader.notebook.reader import read_notebook
 from grader.records import (
-    Adaptation,
     Attempt,
     Evidence,
     Execution,
@@ -50,12 +48,6 @@ from grader.sandbox.pool import KernelPool
 __all__ = ["Grader", "RunContext", "agrade", "grade", "report_for", "single_submission", "versions"]
 
 _COPIED_BYTES = 64 << 20
-
-
-@functools.cache
-def _packages() -> frozenset[str]:
-    """Importable names of this environment; telling them reads the files of every distribution, so it is done once."""
-    return frozenset(importlib.metadata.packages_distributions())
 
 
 class Grader:
@@ -93,15 +85,14 @@ class Grader:
         """Base name of each data file -> where it lies in the bundle."""
         return {Path(name).name: self.context.bundle.path / name for name in self.context.assignment.data_files}
 
-    def environment(self, companions: Mapping[str, bytes]) -> Environment:
-        """What notebooks are adapted to."""
-        return Environment(
-            data_files={name: name for name in self._data_files()},
-            companions=tuple(companions),
-            gpu=False,
-            sizes=dict(self.context.bundle.sizes),
-            packages=_packages(),
-        )
+    def shim_config(self, companions: Mapping[str, bytes]) -> dict[str, Any]:
+        """What the shims inside the box have to know, as plain data (see `grader.inside.shims`)."""
+        return {
+            "data_files": {name: name for name in self._data_files()},
+            "companions": sorted(companions),
+            "gpu": False,
+            "sizes": {str(real): ours for real, ours in self.context.bundle.sizes.items()},
+        }
 
     def spec(self, companions: Mapping[str, bytes], seed: str = "") -> BoxSpec:
         """What a submission finds in its box; a `seed`, which nothing there tells, makes it train the same whenever it is run."""
@@ -130,15 +121,16 @@ class Grader:
 
         Never raises for what a student handed in; faults of ours are in the result.
         """
+        helpers = dict(companions or {})
         seed = self.context.seed(submission)
         # in threads: the clocks of submissions beside it go on meanwhile
         questions = await asyncio.to_thread(self.context.questions, seed)
         try:
-            environment, notebook, helpers = await asyncio.to_thread(self._prepare, data, dict(companions or {}))
+            notebook = await asyncio.to_thread(read_notebook, data)
         except SubmissionError as error:
             notices = (Notice("unreadable", str(error)),)
             return self._unseen(seed, str(error), Notebook((), 0, notices=notices), notices)
-        shims = (self.context.assignment.shims, shim_config(environment))
+        shims = (self.context.assignment.shims, self.shim_config(helpers))
         try:
             run_again = functools.partial(run_notebook, self.pool, self.spec(helpers, seed), self.limits, notebook)
             run = await run_again(questions, shims, on_progress)
@@ -155,13 +147,6 @@ class Grader:
             evidence=replace(run.evidence, seed=seed, asked=asked),
         )
 
-    def _prepare(self, data: bytes, companions: Mapping[str, bytes]) -> tuple[Environment, Notebook, dict[str, bytes]]:
-        """Read and adapt a notebook and its companions. Raises SubmissionError when it cannot be read."""
-        environment = self.environment(companions)
-        notebook = adapt(read_notebook(data), environment)
-        helpers, changed = _adapt_helpers(companions, environment)
-        return environment, replace(notebook, adaptations=merge(notebook.adaptations, changed)), helpers
-
     def _unseen(
         self, seed: str, why: str, notebook: Notebook, notices: tuple[Notice, ...] = (), fault: str = ""
     ) -> SubmissionRun:
@@ -171,18 +156,6 @@ class Grader:
         execution = Execution(outcome, (), Usage(), mode, versions(), self.context.bundle_name, notices)
         observations = {name: Observation(attempt, error=why) for name in self.context.assignment.questions}
         return SubmissionRun(notebook, execution, Evidence(seed, observations), fault)
-
-
-def _adapt_helpers(helpers: Mapping[str, bytes], environment: Environment) -> tuple[dict[str, bytes], list[Adaptation]]:
-    """Adapt helper modules by the rules of notebooks; what is not UTF-8 text stays as it is."""
-    adapted, changes = dict(helpers), list[Adaptation]()
-    for name, data in helpers.items():
-        if name.endswith(".py"):
-            with contextlib.suppress(UnicodeDecodeError):
-                source, found = adapt_source(data.decode("utf-8-sig"), environment)
-                adapted[name] = source.encode("utf-8")
-                changes += [replace(a, cell=None, before=f"{name}: {a.before}") for a in found]
-    return adapted, changes
 
 
 def single_submission(path: Path) -> tuple[Submission, bytes]:

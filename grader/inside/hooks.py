@@ -1,4 +1,4 @@
-"""Change a module when it is imported, or at once when it is already there; and say once what was changed.
+"""Change a module when it is imported, or at once when it is already there.
 
 Runs in the box, beside student code. Costs microseconds: nothing is imported here that the student does not import.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from typing import Any
 
-__all__ = ["Record", "once", "provide", "when_imported"]
+__all__ = ["Record", "provide", "when_imported"]
 
 Record = Callable[[str, str, str, str], None]
 """Takes rule, before, after and reason of one adaptation."""
@@ -88,16 +88,3 @@ def provide(module: Any, names: Mapping[str, Callable[[], Any]]) -> None:
         raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
 
     module.__getattr__ = __getattr__
-
-
-def once(record: Record) -> Record:
-    """`record`, called only the first time for the same words: training loops repeat themselves."""
-    seen: set[tuple[str, str, str]] = set()
-
-    def record_once(rule: str, before: str, after: str, reason: str) -> None:
-        key = (rule, before, after)
-        if key not in seen:
-            seen.add(key)
-            record(rule, before, after, reason)
-
-    return record_once

@@ -11,7 +11,7 @@ __all__ = ["KERNEL", "LATE", "ROOTS"]
 
 KERNEL = (
     "numpy", "IPython.core.magics", "ipykernel.zmqshell", "ipykernel.debugger", "matplotlib_inline.backend_inline",
-    "grader.inside.kernel", "grader.inside.agent", "grader.inside.shims.colab",
+    "grader.inside.kernel", "grader.inside.agent", "grader.inside.shims",
 )  # fmt: skip
 """The kernel itself, for every assignment."""
 

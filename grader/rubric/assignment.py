@@ -65,7 +65,7 @@ class Assignment:
         groups: Mapping[str, str] | None = None,
         data_files: Sequence[str] = (),
         preload: Sequence[str] | None = None,
-        shims: Sequence[str] = ("grader.inside.shims.colab",),
+        shims: Sequence[str] = ("grader.inside.shims",),
         watch: str = "",
     ) -> None:
         """Declare an assignment.

@@ -10,7 +10,6 @@ import pytest
 
 from grader.grading.execution import run_notebook
 from grader.grading.pipeline import report_for
-from grader.notebook.adapt import adapt
 from grader.notebook.reader import read_notebook
 from grader.records import Attempt, Evidence, Outcome, Status, SubmissionRun
 from grader.rubric.judge import judge
@@ -86,6 +85,14 @@ def test_an_endless_loop_keeps_what_was_earned(run) -> None:
     assert report.execution.outcome is Outcome.TIMED_OUT
 
 
+def test_adaptations_before_an_endless_loop_are_listed(run) -> None:
+    report = run(
+        f"n = 66955010\n!pip install x\n{ADD}",
+        "try:\n    while True:\n        pass\nexcept KeyboardInterrupt:\n    import os\n    os._exit(1)",
+    )
+    assert [(a.cell, a.rule) for a in report.adaptations] == [(0, "size"), (0, "install")]
+
+
 def test_a_call_to_exit_ends_nothing(run) -> None:
     report = run(ADD, "import sys; sys.exit(1)", SHOUT)
     assert report.score.total == 9
@@ -105,7 +112,7 @@ def test_helper_modules_are_adapted_like_cells(run) -> None:
     helper = "import torch\nlayer = torch.nn.Linear(2, 2).to('cuda')\n" + ADD
     report = run("from helpers import add, layer", SHOUT, companions={"helpers.py": helper.encode()})
     assert report.score.total == 9
-    assert any("helpers.py" in a.before and a.cell is None for a in report.adaptations)
+    assert [(a.cell, a.rule, a.before, a.after) for a in report.adaptations] == [(0, "device", "'cuda'", "'cpu'")]
 
 
 def test_a_function_that_never_returns_costs_its_own_criterion(run) -> None:
@@ -221,7 +228,7 @@ def test_preparing_one_submission_holds_up_no_other(grader, monkeypatch) -> None
 
         return called
 
-    monkeypatch.setattr("grader.grading.pipeline.adapt", slow(adapt))
+    monkeypatch.setattr("grader.grading.pipeline.read_notebook", slow(read_notebook))
     monkeypatch.setattr("grader.grading.reruns.judge", slow(judge))
     monkeypatch.setattr(grader.context.assignment, "draw", slow(grader.context.assignment.draw))
     gaps: list[float] = []

@@ -1,56 +1,65 @@
-"""All that a notebook expects around it and a box lacks: Colab, a GPU, a network, other versions, a person at the keyboard.
+"""What a notebook on Colab or at a desk has around it: Colab's own functions, a person at the keyboard, an account on the hub.
 
-Runs in the box, before the first cell: standard library only; other packages are changed when the student's code imports
-them. Every change that takes effect is recorded once. Nothing that is graded is touched.
+Runs in the box. Colab's functions do nothing, but for an upload, which gives the data files; nobody answers a prompt.
 """
 
 from __future__ import annotations
 
 import builtins
-import functools
 import getpass
-import os
-import re
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from grader.inside.hooks import Record, once, when_imported
-from grader.inside.shims import compat, devices, metrics, paths, stub_modules
+from grader.inside.hooks import Record, when_imported
+from grader.inside.shims import stub_modules
 
 __all__ = ["install"]
 
-_INSTALL = "The libraries are installed already; nothing is installed while grading."
-_COMMAND = "Nothing is installed, fetched from the network or asked of a GPU while grading."
+_COLAB = "Colab's own functions do not exist while grading; stubs take their place."
 _LOGIN = "There is no network and no account while grading."
 _PROMPT = "Nobody answers while grading; the answer is empty."
 _PROMPTS = 20
-_installed = False
 
 
 def install(record: Record, config: Mapping[str, Any]) -> None:
-    """Prepare this process for a student's notebook; a second call does nothing.
-
-    `record` takes rule, before, after and reason. `config` is what `grader.notebook.adapt.shim_config` returns: `data_files`, `companions`,
-    `gpu`, `packages`, `stand_ins`, `services`, `commands`.
-    """
-    global _installed
-    if _installed:
-        return
-    _installed = True
-    record = once(record)
-    stub_modules.install(record, config)
-    paths.install(record, config)
-    devices.install(record, config)
-    compat.install(record, config)
-    metrics.install(record, config)
+    """Make Colab's modules importable, and answer prompts and logins. `config`: `data_files`, `companions`."""
+    stub_modules.install(record, _colab(record, config))
     _patch_prompts(record)
-    _patch_processes(record, frozenset(config.get("commands", ())))
     when_imported("huggingface_hub", lambda module: _patch_login(module, record))
-    for name in ("pip", "pip._internal"):
-        when_imported(name, lambda module: _patch_pip(module, record))
+
+
+def _colab(record: Record, config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The contents of Colab's modules that do more than nothing."""
+    home = Path.cwd()
+    known = {name: home / path for name, path in dict(config.get("data_files", {})).items()}
+    known |= {name: home / name for name in config.get("companions", ())}
+
+    def mount(mountpoint: str = "", *_args: Any, **_kwargs: Any) -> None:
+        record("colab", f"drive.mount({str(mountpoint)!r})", "", _COLAB)
+        print("Google Drive is not there while grading; the data files lie beside the notebook.")
+
+    def upload(*_args: Any, **_kwargs: Any) -> dict[str, bytes]:
+        record("colab", "files.upload()", "the data files", _COLAB)
+        return {name: path.read_bytes() for name, path in known.items() if path.is_file()}
+
+    def upload_file(name: str = "", *_args: Any, **_kwargs: Any) -> str:
+        record("colab", "files.upload_file()", str(name), _COLAB)
+        return str(name)
+
+    def download(name: Any = "", *_args: Any, **_kwargs: Any) -> None:
+        record("colab", f"files.download({str(name)!r})", "", _COLAB)
+
+    def secret(key: str = "", *_args: Any, **_kwargs: Any) -> str:
+        record("colab", f"userdata.get({str(key)!r})", "''", "Nobody's secrets are there while grading.")
+        return ""
+
+    return {
+        "google.colab.drive": {"mount": mount, "flush_and_unmount": download},
+        "google.colab.files": {"upload": upload, "upload_file": upload_file, "download": download, "view": download},
+        "google.colab.userdata": {"get": secret},
+    }
 
 
 def _patch_prompts(record: Record) -> None:
@@ -74,62 +83,6 @@ def _patch_prompts(record: Record) -> None:
         kernel.getpass = answer
 
 
-def _patch_processes(record: Record, commands: frozenset[str]) -> None:
-    """Leave out commands that install or fetch, and a kernel's signal to itself (the way to restart on Colab)."""
-    real_init, real_system, real_kill = subprocess.Popen.__init__, os.system, os.kill
-
-    @functools.wraps(real_init)
-    def init(self: Any, args: Any, *rest: Any, **kwargs: Any) -> None:
-        if _is_left_out(args, commands):
-            record("command", _shown(args), "", _COMMAND)
-            args = "true" if isinstance(args, str | bytes) else ["true"]
-            kwargs.pop("executable", None)
-        real_init(self, args, *rest, **kwargs)
-
-    def system(command: Any) -> int:
-        if _is_left_out(command, commands):
-            record("command", _shown(command), "", _COMMAND)
-            return 0
-        return real_system(command)
-
-    def kill(pid: int, number: int) -> None:
-        if pid == os.getpid() and number in (signal.SIGKILL, signal.SIGTERM):
-            record("restart", f"os.kill(os.getpid(), {int(number)})", "", "The notebook runs in one go; no restart.")
-        else:
-            real_kill(pid, number)
-
-    subprocess.Popen.__init__ = init  # type: ignore[method-assign]
-    os.system = system
-    os.kill = kill
-
-
-def _is_left_out(args: Any, commands: frozenset[str]) -> bool:
-    """Whether a process would run one of `commands`, by itself, through `python -m` or through a shell."""
-    if isinstance(args, bytes | os.PathLike):
-        args = os.fsdecode(args)
-    if isinstance(args, list | tuple):
-        words = [os.fsdecode(word) for word in args if isinstance(word, str | bytes | os.PathLike)]
-        if len(words) >= 3 and words[0].rsplit("/", 1)[-1] in ("sh", "bash") and words[1] in ("-c", "-lc"):
-            return _is_left_out(words[2], commands)
-    elif isinstance(args, str):
-        words = re.split(r"\s+", args.strip())
-    else:
-        return False
-    while words and (words[0] in ("sudo", "yes") or re.match(r"\w+=", words[0])):
-        words = words[1:]
-    if not words:
-        return False
-    name = words[0].strip("'\"").rsplit("/", 1)[-1]
-    if name.startswith("python") and "-m" in words[1:3]:
-        after = words[words.index("-m") + 1 :]
-        name = after[0] if after else ""
-    return name in commands
-
-
-def _shown(args: Any) -> str:
-    return " ".join(map(str, args)) if isinstance(args, list | tuple) else str(args)
-
-
 def _patch_login(module: Any, record: Record) -> None:
     def nothing(name: str) -> Callable[..., None]:
         def skipped(*_args: Any, **_kwargs: Any) -> None:
@@ -145,11 +98,3 @@ def _patch_login(module: Any, record: Record) -> None:
         return {"name": "student"}
 
     module.whoami = whoami
-
-
-def _patch_pip(module: Any, record: Record) -> None:
-    def main(args: Any = (), *_rest: Any) -> int:
-        record("install", f"pip {' '.join(map(str, args or ()))}".strip(), "", _INSTALL)
-        return 0
-
-    module.main = main

@@ -87,7 +87,7 @@ def _patch_torch(torch: Any, record: Record) -> None:
         owner.cuda = stay
     torch.Tensor.pin_memory = lambda self, *_args, **_kwargs: self
     # Not the factories (`torch.zeros(device=...)`): `with torch.device("meta")` recognises them by identity. Names of
-    # devices in the student's source are adapted before the run.
+    # devices in the student's source are adapted by `literals`.
     torch.load = _on_cpu(torch.load, moved)
     for name, answer in _ANSWERS.items():
         if hasattr(torch.cuda, name):

@@ -83,6 +83,7 @@ def install(record: Record, config: Mapping[str, Any]) -> None:
     """Resolve missing paths in `open`, `os`, `shutil`, pandas, numpy and datasets. `config`: `data_files`, `companions`."""
     files = {name: name for name in config.get("companions", ())} | dict(config.get("data_files", {}))
     resolve = Resolver(record, files)
+    sys.path.append(str(Path.cwd()))  # helper modules are found after a `%cd`, too
     _patch_open(resolve)
     _patch_os(resolve)
     when_imported("pandas", lambda module: _first_argument(module, ("read_csv", "read_table"), resolve))
@@ -138,11 +139,11 @@ def _copier(real: Callable[..., Any], resolve: Resolver) -> Callable[..., Any]:
     @functools.wraps(real)
     def copy(src: Any, dst: Any, *args: Any, **kwargs: Any) -> Any:
         found = resolve(src)
+        target = os.path.join(dst, os.path.basename(found)) if os.path.isdir(dst) else dst
+        if _REAL_EXISTS(found) and _REAL_EXISTS(target) and os.path.samefile(found, target):
+            return dst  # it is there already
         if found is src:
             return real(src, dst, *args, **kwargs)
-        target = os.path.join(dst, os.path.basename(found)) if os.path.isdir(dst) else dst
-        if _REAL_EXISTS(target) and os.path.samefile(found, target):
-            return dst  # it is there already
         return _REAL_COPY(found, target)  # a data file is never moved away
 
     return copy

@@ -1,7 +1,8 @@
 """Stubs for packages that plot, log or talk to a service, and for Colab's own functions: they absorb every call.
 
-Runs in the box. A stub answers only imports by the student's own code: libraries that look for an optional package
-must go on without it.
+Runs in the box. A stub answers only imports by the student's own code: libraries that look for an optional package must go on
+without it. Nothing that is graded needs these packages; one that is not listed here and is missing stays missing, since the
+student's code could depend on what it computes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,20 @@ from typing import Any
 from grader.inside.hooks import Record, when_imported
 
 __all__ = ["Absorber", "install"]
+
+_SERVICES = frozenset(
+    {"wandb", "mlflow", "comet_ml", "neptune", "clearml", "dvclive", "aim", "trackio", "kaggle", "gdown"}
+)
+"""Packages that talk to a service: a stub takes their place even where they are installed."""
+
+_OTHERS = frozenset(
+    {"seaborn", "plotly", "bokeh", "altair", "wordcloud", "missingno", "bertviz", "graphviz", "torchviz", "netron"}
+    | {"torchinfo", "torchsummary", "torchsummaryX", "ipywidgets", "tensorboard", "tensorboardX", "tensorboardcolab"}
+    | {"dotenv", "colorama", "termcolor", "tabulate", "prettytable", "watermark", "gradio", "streamlit", "opendatasets"}
+    | {"kaggle_secrets", "kagglehub", "line_profiler", "memory_profiler", "pynvml", "GPUtil", "nvidia_smi"}
+    | {"bitsandbytes", "codecarbon", "cartopy", "japanize_matplotlib", "scienceplots", "pyngrok"}
+)
+"""Packages whose place a stub takes where they are missing."""
 
 _MISSING = "This package is not part of what is graded; a stub that does nothing takes its place."
 _COLAB = "Colab's own functions do not exist while grading; stubs take their place."
@@ -127,10 +142,8 @@ class _StubModule(types.ModuleType):
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Answers the student's imports of packages that the box lacks."""
 
-    def __init__(self, record: Record, config: Mapping[str, Any], contents: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, record: Record, contents: Mapping[str, Mapping[str, Any]]) -> None:
         self.record, self.contents = record, contents
-        self.services = frozenset(config.get("services", ()))
-        self.others = frozenset(config.get("stand_ins", ())) - frozenset(config.get("packages", ()))
 
     def find_spec(
         self, fullname: str, _path: Sequence[str] | None, _target: types.ModuleType | None = None
@@ -143,16 +156,11 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def _answers(self, fullname: str) -> bool:
         top = fullname.split(".")[0]
-        if fullname == "google":
-            return not any(_has(folder, "google") for folder in sys.path)
         if fullname == "google.colab" or fullname.startswith("google.colab."):
             return True
         if fullname.startswith("torch.utils.tensorboard"):
-            return "tensorboard" in self.others
-        if top in self.services:
-            return True
-        # A helper module of the student's with such a name comes first.
-        return top in self.others and not _has(".", top)
+            top = "tensorboard"
+        return top in _SERVICES or ((top in _OTHERS or fullname == "google") and _is_missing(top))
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
         return _StubModule(spec.name)
@@ -169,9 +177,9 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             self.record("stub-module", f"import {shown}", "", _MISSING)
 
 
-def _has(folder: str, name: str) -> bool:
-    place = Path(folder or ".")
-    return (place / name).is_dir() or (place / f"{name}.py").is_file()
+def _is_missing(package: str) -> bool:
+    """Whether neither the box nor the student has a module of that name."""
+    return importlib.machinery.PathFinder.find_spec(package) is None
 
 
 def _student_imports() -> bool:
@@ -189,9 +197,9 @@ def _student_imports() -> bool:
 _hooks_file = str(getattr(sys.modules[when_imported.__module__], "__file__", ""))
 
 
-def install(record: Record, config: Mapping[str, Any]) -> None:
-    """Make stubs importable. `config`: `stand_ins`, `services`, `packages`, `data_files`, `companions`."""
-    sys.meta_path.insert(0, _Finder(record, config, _colab(record, config)))
+def install(record: Record, contents: Mapping[str, Mapping[str, Any]]) -> None:
+    """Make stubs importable; `contents`: full name of a module -> those of its names that do more than nothing."""
+    sys.meta_path.insert(0, _Finder(record, contents))
     when_imported("tqdm.notebook", lambda module: _plain_progress(module, record))
 
 
@@ -204,35 +212,3 @@ def _plain_progress(module: Any, record: Record) -> None:
         record(
             "stub-module", "tqdm.notebook", "tqdm", "There is no notebook window while grading; a plain bar is used."
         )
-
-
-def _colab(record: Record, config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The contents of Colab's modules that do more than nothing."""
-    home = Path.cwd()
-    known = {name: home / path for name, path in dict(config.get("data_files", {})).items()}
-    known |= {name: home / name for name in config.get("companions", ())}
-
-    def mount(mountpoint: str = "", *_args: Any, **_kwargs: Any) -> None:
-        record("colab", f"drive.mount({str(mountpoint)!r})", "", _COLAB)
-        print("Google Drive is not there while grading; the data files lie beside the notebook.")
-
-    def upload(*_args: Any, **_kwargs: Any) -> dict[str, bytes]:
-        record("colab", "files.upload()", "the data files", _COLAB)
-        return {name: path.read_bytes() for name, path in known.items() if path.is_file()}
-
-    def upload_file(name: str = "", *_args: Any, **_kwargs: Any) -> str:
-        record("colab", "files.upload_file()", str(name), _COLAB)
-        return str(name)
-
-    def download(name: Any = "", *_args: Any, **_kwargs: Any) -> None:
-        record("colab", f"files.download({str(name)!r})", "", _COLAB)
-
-    def secret(key: str = "", *_args: Any, **_kwargs: Any) -> str:
-        record("colab", f"userdata.get({str(key)!r})", "''", "Nobody's secrets are there while grading.")
-        return ""
-
-    return {
-        "google.colab.drive": {"mount": mount, "flush_and_unmount": download},
-        "google.colab.files": {"upload": upload, "upload_file": upload_file, "download": download, "view": download},
-        "google.colab.userdata": {"get": secret},
-    }

@@ -1,0 +1,221 @@
+"""Commands that install, fetch or ask for hardware, and magics for the notebook's window: they succeed without effect.
+
+Runs in the box. Programs are left out by stubs, first on the `PATH` (and a stub of the package `pip`), so that the shell itself
+takes its lines apart, whoever starts it; the stubs note what they were asked for. Magics and the syntax of cells are changed on
+the IPython shell. Everything else really runs.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import os
+import re
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from grader.inside.hooks import Record
+
+__all__ = ["install"]
+
+_INSTALL = frozenset(
+    {"pip", "pip3", "pipenv", "conda", "mamba", "micromamba", "uv", "poetry", "easy_install", "npm", "brew"}
+    | {"apt", "apt-get", "apt-key", "add-apt-repository", "aptitude", "dpkg", "yum", "dnf", "ensurepip"}
+)
+_NETWORK = frozenset(
+    {"wget", "curl", "gdown", "kaggle", "git", "huggingface-cli", "hf", "wandb", "ssh", "scp", "rsync", "gsutil", "aws"}
+    | {"aria2c", "ngrok", "tensorboard", "mlflow", "ping", "nbconvert", "jupyter"}
+)
+_HARDWARE = frozenset({"nvidia-smi", "nvcc", "rocm-smi", "nvidia-detector"})
+_RULES = {
+    **dict.fromkeys(_INSTALL, ("install", "The libraries are installed already; nothing is installed while grading.")),
+    **dict.fromkeys(_NETWORK, ("network", "There is no network while grading.")),
+    **dict.fromkeys(_HARDWARE, ("hardware", "The grading machine has no GPU to ask for.")),
+}
+_LINE_REASON = "This command is for the notebook's window or machine; there is neither while grading."
+_CELL_REASON = "The cell runs directly, so that its errors and line numbers are the cell's own."
+_FILE_REASON = "The file is written beside the notebook, where an import finds it."
+_RESTART_REASON = "The notebook runs in one go; no restart."
+
+_SKIPPED_MAGICS = (
+    "reload_ext", "tensorboard", "wandb", "tensorflow_version", "bigquery", "gui", "pylab", "debug", "pdb", "connect_info",
+    "qtconsole", "notebook", "memit", "prun", "lprun", "watermark", "kill",
+)  # fmt: skip
+_TRANSPARENT = re.compile(r"%%(time|capture|wandb|memit|mprun|prun)\b[ \t]*(.*)")
+_BARE_INSTALL = re.compile(
+    rf"\s*[!%]?(sudo\s+)?(python[\d.]*\s+-m\s+)?({'|'.join(sorted(_INSTALL))})\s+(\S+\s+){{0,2}}"
+    r"(install|uninstall|update|upgrade|list|show|freeze)\b"
+)
+_LONGEST_LOG = 1 << 20
+
+_SKIP = """#!/bin/sh
+printf '%s\\0' "${{0##*/}} $*" >> {log}
+"""
+_SUDO = """#!/bin/sh
+while [ "${1#-}" != "$1" ]; do shift; done
+exec "$@"
+"""
+_PYTHON = """#!/bin/sh
+exec {python} "$@"
+"""
+_WINDOWS_SKIP = '@echo off\r\n<nul set /p="%~n0 %*" >> {log}\r\n'
+_PIP = '''"""A stub of pip: notes what it was asked for, and installs nothing."""
+import sys
+
+def main(args=None):
+    with open({log!r}, "a") as file:
+        file.write(" ".join(["pip", *map(str, sys.argv[1:] if args is None else args)]) + "\\0")
+    return 0
+
+if __name__ == "__main__":
+    sys.exit(main())
+'''
+
+
+def install(record: Record, _config: Mapping[str, Any]) -> None:
+    """Put the stubs on the `PATH`, change the magics, and ignore a kernel's signal to itself (the way to restart on Colab)."""
+    folder = Path(tempfile.mkdtemp(prefix="stubs-"))
+    log = folder / "skipped"
+    log.touch()
+    _write_stubs(folder, log)
+    os.environ["PATH"] = os.pathsep.join([str(folder / "bin"), os.environ.get("PATH", os.defpath)])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder / "lib"), os.environ.get("PYTHONPATH")]))
+    sys.path.insert(1, str(folder / "lib"))
+    _patch_kill(record)
+    interactive = sys.modules.get("IPython")
+    shell = interactive.get_ipython() if interactive is not None else None
+    if shell is not None:
+        shell.events.register("post_run_cell", lambda *_result: _report_skipped(log, record))
+        shell.input_transformers_cleanup.append(functools.partial(_unwrap, record))
+        shell.input_transformers_post.append(functools.partial(_drop_bare_installs, record))
+        _patch_magics(shell, record)
+
+
+def _write_stubs(folder: Path, log: Path) -> None:
+    """Write `bin`, with a program for each command, and `lib`, with the package `pip`."""
+    programs, package = folder / "bin", folder / "lib" / "pip"
+    programs.mkdir()
+    package.mkdir(parents=True)
+    for name in ("__init__.py", "__main__.py", "_internal.py"):
+        (package / name).write_text(_PIP.format(log=str(log)))
+    if os.name == "nt":
+        for name in _RULES:
+            (programs / f"{name}.bat").write_text(_WINDOWS_SKIP.format(log=f'"{log}"'))
+        return
+    scripts = {"skip": _SKIP.format(log=shlex.quote(str(log)))}
+    scripts |= {"sudo": _SUDO, "python": _PYTHON.format(python=shlex.quote(sys.executable))}
+    for name, text in scripts.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    for name in _RULES:
+        (programs / name).symlink_to("skip")
+    (programs / "python3").symlink_to("python")
+
+
+def _report_skipped(log: Path, record: Record) -> None:
+    """Record what the stubs have noted since the last cell."""
+    with contextlib.suppress(OSError), log.open("r+b") as file:
+        lines = file.read(_LONGEST_LOG).decode(errors="replace").split("\0")
+        file.truncate(0)
+        for line in filter(None, lines):
+            rule, reason = _RULES.get(line.split(" ")[0], _RULES["pip"])
+            record(rule, line.strip(), "", reason)
+
+
+def _patch_kill(record: Record) -> None:
+    real = os.kill
+
+    def kill(pid: int, number: int) -> None:
+        if pid == os.getpid() and number in (getattr(signal, "SIGKILL", signal.SIGTERM), signal.SIGTERM):
+            record("restart", f"os.kill(os.getpid(), {int(number)})", "", _RESTART_REASON)
+        else:
+            real(pid, number)
+
+    os.kill = kill
+
+
+def _unwrap(record: Record, lines: list[str]) -> list[str]:
+    """A cell without leading `%%time`, `%%capture` and the like, whose lines stay as blank ones."""
+    blank: list[str] = []
+    while len(blank) < len(lines) and (found := _TRANSPARENT.fullmatch(lines[len(blank)].rstrip())):
+        record("cell-magic", found[0], "", _CELL_REASON)
+        blank.append(_captured(found[2]) if found[1] == "capture" else "\n")
+    rest = lines[len(blank) :]
+    return rest if rest and rest[0].startswith("%%") else [*blank, *rest]  # another magic has to come first
+
+
+def _captured(options: str) -> str:
+    """A line that defines the name which `%%capture name` would have filled."""
+    names = [word for word in options.split() if not word.startswith("-")]
+    if names and names[0].isidentifier():
+        return f"{names[0]} = __import__('IPython.utils.capture', fromlist=['capture']).CapturedIO(None, None)\n"
+    return "\n"
+
+
+def _drop_bare_installs(record: Record, lines: list[str]) -> list[str]:
+    """A cell without the lines like `pip install x` at which parsing stops; other syntax errors stay."""
+    while (number := _stops_at(lines)) is not None and _BARE_INSTALL.match(lines[number]):
+        line = lines[number]
+        lines[number] = line[: len(line) - len(line.lstrip())] + "pass\n"
+        while line.endswith("\\\n") and number + 1 < len(lines):
+            number += 1
+            line = line[:-2] + lines[number]
+            lines[number] = "\n"
+        record("install", line.strip(), "", _RULES["pip"][1])
+    return lines
+
+
+def _stops_at(lines: list[str]) -> int | None:
+    """Index of the line at which a cell stops to be Python; None when it does not."""
+    try:
+        compile("".join(lines), "<cell>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    except SyntaxError as error:
+        number = (error.lineno or 0) - 1
+        return number if 0 <= number < len(lines) else None
+    except (ValueError, RecursionError, MemoryError):
+        pass
+    return None
+
+
+def _patch_magics(shell: Any, record: Record) -> None:
+    """Skip magics that install or open windows; give others what they need here."""
+
+    def skip(name: str, rule: str, reason: str) -> Callable[[str], None]:
+        return lambda line: record(rule, f"%{name} {line}".strip(), "", reason)
+
+    for name in _INSTALL:
+        shell.register_magic_function(skip(name, *_RULES[name]), "line", name)
+    for name in _SKIPPED_MAGICS:
+        shell.register_magic_function(skip(name, "line-magic", _LINE_REASON), "line", name)
+    for name in ("%time", "%capture"):  # below the first line of a cell
+        shell.register_magic_function(skip(name, "cell-magic", _CELL_REASON), "line", name)
+    load, plot = shell.find_line_magic("load_ext"), shell.find_line_magic("matplotlib")
+    write, script = shell.find_cell_magic("writefile"), shell.find_cell_magic("bash")
+
+    def load_ext(line: str) -> Any:
+        return load(line) if line.strip() == "autoreload" else skip("load_ext", "line-magic", _LINE_REASON)(line)
+
+    def matplotlib(line: str) -> Any:
+        if line.strip() != "inline":
+            record("line-magic", f"%matplotlib {line}".strip(), "%matplotlib inline", _LINE_REASON)
+        return plot("inline")
+
+    def writefile(line: str, cell: str) -> Any:
+        options, _, path = line.strip().rpartition(" ")
+        plain = path.strip("'\"")
+        if re.match(r"/(?!tmp/)|~|[A-Za-z]:[\\/]|\.\./", plain):
+            path = re.split(r"[/\\]", plain)[-1]
+            record("path", line, path, _FILE_REASON)
+        return write(f"{options} {path}".strip(), cell)
+
+    shell.register_magic_function(load_ext, "line", "load_ext")
+    shell.register_magic_function(matplotlib, "line", "matplotlib")
+    for name in ("writefile", "file"):
+        shell.register_magic_function(writefile, "cell", name)
+    shell.register_magic_function(script, "cell", "shell")  # Colab's name

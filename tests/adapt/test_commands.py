@@ -1,0 +1,218 @@
+"""Shell lines, magics and the syntax of cells as people write them, in real kernels: they do no harm, and each is listed."""
+
+from __future__ import annotations
+
+import pytest
+
+INSTALLS = [
+    "!pip install transformers",
+    "!pip install -q 'transformers[torch]>=4.0' \\\n   datasets",
+    "!pip3 install x",
+    "!python -m pip install x",
+    "!{sys.executable} -m pip install x",
+    "!sudo apt-get install -y git-lfs",
+    "!apt install x",
+    "!conda install -y x",
+    "! pip install x > /dev/null 2>&1",
+    "!pip install x | tail -1",
+    "!pip install a && pip install b; pip list",
+    "!yes | pip uninstall x",
+    "!PIP_QUIET=1 pip install x",
+    "!!pip install x",
+    "%pip install x",
+    "%conda install x",
+    "pip install x",
+    "pip install -q transformers datasets==2.1 evaluate",
+    "pip install transformers[torch] \\\n   datasets",
+    "conda install -c conda-forge x",
+    "python -m pip install x",
+    "apt-get install x",
+]
+SETUP = "import sys"
+
+
+def test_install_lines(notebook):
+    cells = [SETUP]
+    for line in INSTALLS:
+        cells += [line, f"import os\n{line}\nprint('on')", "if 1:\n    " + line.replace("\n", "\n    ") + "\nx = 2"]
+    ran = notebook(*cells)
+    for index, source in enumerate(cells[1:], 1):
+        rules = {change[1] for change in ran.changes if change[0] == index}
+        assert rules == {"install"}, source
+
+
+def test_install_lines_in_plain_mode(notebook):
+    cells = [
+        "!pip install x",
+        "!python -m pip install x",
+        "%pip install x",
+        "import os\npip install x",
+        "!wget x; echo on",
+    ]
+    ran = notebook(*cells, mode="none")
+    assert ran.rules == ["install"] * 4 + ["network"]
+    assert ran.cells[-1].output == "on\n"
+
+
+def test_bare_install_lines_keep_line_numbers(notebook):
+    ran = notebook("import os\npip install a \\\n  b\n\n1 / 0", fails=True)
+    assert "----> 5 1 / 0" in ran.cells[0].error.traceback
+    assert ran.records == [("install", "pip install a   b", "")]
+
+
+def test_rest_of_a_shell_line_runs(notebook):
+    ran = notebook(
+        "!pip install x && mkdir made\n!mkdir also; pip install x; ls -d also",
+        "import os\nassert os.path.isdir('made') and os.path.isdir('also')",
+    )
+    assert ran.cells[0].output == "also\n"
+    assert ran.rules == ["install"]
+
+
+def test_quoted_commands_are_only_text(notebook):
+    ran = notebook("!echo 'pip install x; wget y'\nx = !echo pip\nprint(x)\n!echo a.txt | grep pip")
+    assert ran.cells[0].output == "pip install x; wget y\n['pip']\n"
+    assert ran.rules == []
+
+
+def test_assigned_shell_output(notebook):
+    notebook("x = !pip list\ny = %pip list\nz = !ls helper.py\nassert x == [] and y is None and z == ['helper.py']")
+
+
+@pytest.mark.parametrize("magic", ["bash", "sh", "shell", "script bash"])
+def test_shell_cells(notebook, magic):
+    body = "set -e\npip install x \\\n  y\nif true; then\nwget z\nfi\nmkdir out\necho done"
+    ran = notebook(f"%%{magic}\n{body}\n", "import os\nassert os.path.isdir('out')")
+    assert ran.cells[0].output == "done\n"
+    assert ran.records == [("install", "pip install x y", ""), ("network", "wget z", "")]
+
+
+def test_processes_of_the_notebook(notebook):
+    ran = notebook(
+        """
+import os, pip, subprocess, sys
+assert subprocess.check_call([sys.executable, '-m', 'pip', 'install', 'x']) == 0
+assert subprocess.run('pip install x', shell=True, check=True).returncode == 0
+assert subprocess.check_output(['nvidia-smi']) == b''
+assert os.system('pip install x') == 0
+assert subprocess.check_output(['echo', 'pip install x']) == b'pip install x\\n'
+assert os.system('exit 3') != 0
+assert pip.main(['install', 'y']) == 0
+from pip._internal import main
+assert main(['install', 'z']) == 0
+"""
+    )
+    assert set(ran.records) == {
+        ("install", "pip install x", ""), ("install", "pip install y", ""), ("install", "pip install z", ""),
+        ("hardware", "nvidia-smi", ""),
+    }  # fmt: skip
+
+
+def test_signals_to_itself_are_no_restart(notebook):
+    ran = notebook("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\nos.kill(os.getpid(), 15)", "print('on')")
+    assert ran.rules == ["restart", "restart"]
+    assert ran.cells[1].output == "on\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "rules", "line"),
+    [
+        ("%%time\n1 / 0", ["cell-magic"], 2),
+        ("%%capture\n!pip install x\n1 / 0", ["cell-magic", "install"], 3),
+        ("%%capture out --no-stderr\n%%time\n\nout.show()\n1 / 0", ["cell-magic", "cell-magic"], 5),
+        ("import os\n%%time\n1 / 0", ["cell-magic"], 3),
+        ("%%wandb\n1 / 0", ["cell-magic"], 2),
+    ],
+)
+def test_cells_below_a_magic_fail_as_themselves(notebook, source, rules, line):
+    ran = notebook(source + "\ndef f(): pass", "f()", fails=True)
+    assert ran.cells[0].error.name == "ZeroDivisionError"
+    assert f"----> {line} 1 / 0" in ran.cells[0].error.traceback
+    assert ran.cells[1].status == "ok", "its definitions are there"
+    assert sorted(ran.rules) == sorted(rules)
+
+
+def test_magics_below_a_magic(notebook):
+    ran = notebook("%%time\n%%bash\necho a", "%%time\nimport asyncio\nawait asyncio.sleep(0)\n%time x = 2\nprint(x)")
+    assert ran.cells[0].output == "a\n"
+    assert ran.cells[1].output.endswith("2\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        ("%cd /content/nowhere", "folder"),
+        ("%load_ext tensorboard", "line-magic"),
+        ("%tensorboard --logdir logs", "line-magic"),
+        ("%wandb me/project", "line-magic"),
+        ("%tensorflow_version 2.x", "line-magic"),
+        ("%matplotlib notebook", "line-magic"),
+        ("!nvidia-smi", "hardware"),
+        ("!nvidia-smi -L | head", "hardware"),
+        ("!wget https://x.org/train.csv", "network"),
+        ("!gdown --id 1", "network"),
+        ("!git clone https://x.org/y", "network"),
+        ("!huggingface-cli login", "network"),
+    ],
+)
+def test_lines_that_are_left_out(notebook, line, rule):
+    ran = notebook(line, f"for i in range(2):\n    {line}\n    print(i)")
+    assert rule in ran.rules
+    assert set(ran.rules) <= {rule, "path"}
+    assert ran.cells[1].output.replace("/box\n", "") == "0\n1\n"
+
+
+def test_lines_that_run(notebook):
+    ran = notebook(
+        "!ls > listed\n!cp listed copy 2>&1\n%env A=1\n%matplotlib inline\n%load_ext autoreload\n%autoreload 2\n%who",
+        "import os\nassert 'copy' in os.listdir() and os.environ['A'] == '1'\n!rm -rf copy\nassert 'copy' not in os.listdir()",
+        "len?\n?len\nlen??\nunknown?",
+        "open('mine.py', 'w').write('print(2)')\n!python mine.py",
+        "import os\nos.mkdir('sub')\n%cd sub\nimport helper\nprint(helper.x)",
+    )
+    assert ran.rules == []
+    assert ran.cells[3].output == "2\n"
+    assert ran.cells[4].output == "/box/sub\n1\n"
+
+
+def test_written_files_lie_beside_the_notebook_and_are_adapted(notebook):
+    text = "import wandb\nsize = 768\nx = torch.zeros(1, device='cuda')\n"
+    ran = notebook(
+        f"%%writefile /content/drive/MyDrive/lora.py\nimport torch\n{text}",
+        "import lora\nassert lora.size == 64 and lora.x.device.type == 'cpu'",
+        "%%writefile ../other.py\nsize = 3072",
+        "%run other.py\nassert size == 256",
+        "%%writefile notes.txt\nsize = 768",
+        "assert open('notes.txt').read() == 'size = 768\\n'",
+        "%run /content/drive/MyDrive/helper.py\nassert x == 1",
+        "%%writefile broken.py\ndef f(:",
+        "try:\n    import broken\nexcept SyntaxError:\n    print('broken')",
+    )
+    first = [rule for cell, rule, *_ in ran.changes if cell < 4]
+    assert first == ["path", "size", "device", "stub-module", "path", "size"]
+    assert ran.cells[-1].output == "broken\n"
+
+
+def test_companions_are_adapted_when_they_are_imported(notebook):
+    ran = notebook("import helper\nassert helper.size == 64", files={"helper.py": b"size = 768\n"})
+    assert ran.changes == [[0, "size", "768", "64", ran.changes[0][4]]]
+
+
+def test_syntax_errors_stay_the_students(notebook):
+    sources = ("def f(:", "x = (1", "print 'x'", "if x:\npass", "pip install x\ndef f(:", "pip = 3\npipeline install")
+    ran = notebook(*sources, fails=True)
+    assert all(cell.status == "error" for cell in ran.cells)
+    assert set(ran.rules) <= {"install"}
+    assert "----> " in ran.cells[4].error.traceback or "line 2" in ran.cells[4].error.traceback
+
+
+def test_tracebacks_show_what_the_student_wrote(notebook):
+    ran = notebook("n = 5\nassert n == 66_955_010  # as in the text", "x = n + 768\n1 / 0", fails=True)
+    assert "assert n == 66_955_010  # as in the text" in ran.cells[0].error.traceback
+    assert "x = n + 768" in ran.cells[1].error.traceback
+    assert ran.records == [("size", "66955010", "160000"), ("size", "768", "64")]
+
+
+def test_changes_are_listed_once_for_each_cell(notebook):
+    ran = notebook("x = 768\ny = 768", "def f():\n    !nvidia-smi\nf()\nf()", "f()\nz = 768")
+    assert [tuple(change[:2]) for change in ran.changes] == [(0, "size"), (1, "hardware"), (2, "size"), (2, "hardware")]
