@@ -39,7 +39,7 @@ def main() -> None:
         parser.error(str(error))
     words = f"--tls-ca-file {certificate} --tls-cert {certificate} --tls-key {key}"
     print(f"dask scheduler --protocol tls --no-dashboard {words}")
-    print(f"dask worker tls://HOST:8786 --nthreads 1 --nworkers 4 {words}")
+    print(f"dask worker tls://HOST:8786 --nthreads 4 {words}")
     print(f"grader grade ... --executor dask:tls://HOST:8786 --tls {certificate.parent}")
 
 
