@@ -18,7 +18,6 @@ A submission counts as run when its `done.json` is there and names the key of ex
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import socket
@@ -40,7 +39,6 @@ __all__ = ["Done", "IntakeRecord", "RunDirectory", "RunInfo", "load_context", "w
 
 T = TypeVar("T")
 FORMAT = 1
-_PIECE = 1 << 20
 _BEFORE_A_RUN = ("secret", ".lock", ".writer")
 """Files that a start which was killed may have left where no run is."""
 
@@ -84,6 +82,20 @@ class IntakeRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Override:
+    """A line of the ledger of points settled by hand."""
+
+    submission: str
+    """Id of the submission."""
+    criterion: str
+    """Id of the criterion."""
+    points: int
+    """Points it gets."""
+    reason: str
+    """Why; the student reads it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The mark that a submission's evidence is complete."""
 
@@ -116,16 +128,9 @@ def write_derived(path: Path, data: bytes | str) -> None:
     """
     payload = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     with contextlib.suppress(OSError):
-        if path.stat().st_size == len(payload) and _holds(path, payload):
+        if path.stat().st_size == len(payload) and path.read_bytes() == payload:
             return
     write_atomically(path, payload, durable=False)
-
-
-def _holds(path: Path, payload: bytes) -> bool:
-    """Compare in pieces: the archive of a large class should not be in memory twice."""
-    with path.open("rb") as file:
-        starts = range(0, len(payload), _PIECE)
-        return all(file.read(_PIECE) == payload[start : start + _PIECE] for start in starts) and not file.read(1)
 
 
 def write_atomically(path: Path, data: bytes | str, mode: int = 0o666, *, durable: bool = True) -> None:
@@ -328,23 +333,23 @@ class RunDirectory:
         """Points settled by hand: submission id -> criterion -> (points, reason); the last line for a criterion wins."""
         found: dict[str, dict[str, tuple[int, str]]] = {}
         for entry in self._ledger():
-            settled = found.setdefault(str(entry.get("submission")), {})
-            settled[str(entry["criterion"])] = (int(entry["points"]), str(entry["reason"]))
+            found.setdefault(entry.submission, {})[entry.criterion] = (entry.points, entry.reason)
         return found
 
     def override(self, submission_id: str, criterion: str, points: int, reason: str) -> None:
         """Settle the points of one criterion by hand. The ledger only grows. Raises UsageError while another process writes."""
-        entry = {"submission": submission_id, "criterion": criterion, "points": points, "reason": reason}
         with self.lock():
-            lines = [json.dumps(e, ensure_ascii=False) for e in [*self._ledger(), entry]]
-            write_atomically(self.root / "overrides.jsonl", "\n".join(lines) + "\n")
+            entries = [*self._ledger(), Override(submission_id, criterion, points, reason)]
+            text = "".join(serialization.dumps(entry, compact=True) for entry in entries)
+            write_atomically(self.root / "overrides.jsonl", text)
 
-    def _ledger(self) -> Iterator[dict[str, Any]]:
+    def _ledger(self) -> list[Override]:
         path = self.root / "overrides.jsonl"
-        if not path.is_file():
-            return
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        entries: list[Override] = []
+        for number, line in enumerate(lines, 1):
             try:
-                yield json.loads(line)
-            except ValueError as error:
-                raise StoreError(f"overrides.jsonl, line {number}, is not JSON: {error}") from error
+                entries.append(serialization.loads(line, Override))
+            except StoreError as error:
+                raise StoreError(f"overrides.jsonl of {self.root}, line {number}: {error}") from error
+        return entries

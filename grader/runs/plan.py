@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ _AGAIN = {
 }
 
 
-_LIMITED = {Outcome.TIMED_OUT: "cpu_seconds", Outcome.OUT_OF_MEMORY: "memory_bytes"}
+_LIMITED: Mapping[str, str] = {Outcome.TIMED_OUT: "cpu_seconds", Outcome.OUT_OF_MEMORY: "memory_bytes"}
 """How a run ends that meets a limit which can be set from outside, and the name of that limit."""
 
 
@@ -165,11 +165,12 @@ def _why(
         return failure
     if selection.force:
         return "run again: asked for by --force"
-    changed = _changed(done, parts)
+    changed = {name for name, digest in parts.items() if done.parts.get(name) != digest}
     if selection.changed and not changed & {"submission", "companions"}:
         return _LEFT_BY_CHANGED if changed or done.fault or _has_more(done, limits) else ""
     if changed:
-        return _describe(changed)
+        # A changed bundle or grader changes the questions, too: the root cause is named.
+        return "run again: " + next(text for name, text in _AGAIN.items() if name in changed)
     if done.fault:
         return "run again: the grader or its machine failed"
     return "run again: it met a limit that is higher now" if _has_more(done, limits) else ""
@@ -177,20 +178,8 @@ def _why(
 
 def _has_more(done: Done, limits: Limits) -> bool:
     """Tell whether a run met a limit that would be higher if it were run again."""
-    name = _LIMITED.get(Outcome(done.outcome)) if done.outcome else None
-    return name is not None and name in done.limits and getattr(limits, name) > done.limits[name]
-
-
-def _changed(done: Done, parts: Mapping[str, str]) -> set[str]:
-    if done.key == digest_of(parts):
-        return set()
-    before = done.parts
-    return {name for name in parts if before.get(name) != parts[name]} if before else set(parts) - {"submission"}
-
-
-def _describe(changed: Collection[str]) -> str:
-    # A changed bundle or grader changes the questions, too: the root cause is named.
-    return "run again: " + next(text for name, text in _AGAIN.items() if name in changed)
+    name = _LIMITED.get(done.outcome, "")
+    return name in done.limits and getattr(limits, name) > done.limits[name]
 
 
 def _failure(run: RunDirectory, submission: Submission, done: Done | None) -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from grader.errors import StoreError
-from grader.grading.fingerprint import digest_of, package_digest, versions
+from grader.grading.fingerprint import package_digest, versions
 from grader.intake.archive import looks_like_zip, walk
 from grader.runs.directory import RunDirectory
 from grader.runs.publish import Published, stored_reports
@@ -22,7 +22,6 @@ from grader.runs.publish import Published, stored_reports
 __all__ = ["inputs_of", "read_stamped", "write_stamp"]
 
 _NAME = "stamp"
-_OURS = (_NAME, ".lock", ".writer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,37 +36,25 @@ class _Stamp:
     """What was said of what could not be written."""
 
 
-def inputs_of(run: RunDirectory, sources: Sequence[Path], options: Mapping[str, str]) -> str:
+def inputs_of(run: RunDirectory, sources: Sequence[Path], options: str) -> str:
     """Digest of sources, code, versions and options. Empty when a source is a single notebook: modules beside it count, too."""
     files: list[Path] = []
     for source in sources:
         if source.is_file() and not looks_like_zip(source):
             return ""
         files += walk(source.resolve(), (run.root / "intake").resolve()) if source.is_dir() else [source.resolve()]
-    module = sys.modules.get(run.info().assignment.partition(":")[0])
-    if module is not None and module.__file__:  # an assignment of one's own
-        files += Path(module.__file__).parent.rglob("*.py")
-    return digest_of(
-        {
-            **options,
-            "sources": repr([str(source.resolve()) for source in sources]),
-            "info": repr(run.info()),
-            "secret": hashlib.sha256(run.secret()).hexdigest(),
-            "code": package_digest(),
-            "versions": digest_of(versions()),
-            "python": sys.executable,
-            "files": _digest_of(files),
-        }
-    )
+    own = sys.modules.get(run.info().assignment.partition(":")[0])
+    files += Path(own.__file__).parent.rglob("*.py") if own is not None and own.__file__ else ()
+    parts = [options, run.info(), run.secret().hex(), package_digest(), versions(), sys.executable, _digest_of(files)]
+    return hashlib.sha256(repr([*map(str, sources), *parts]).encode()).hexdigest()
 
 
 def read_stamped(run: RunDirectory, inputs: str) -> Published | None:
     """What a run that was made from the same inputs has published; None unless it left nothing to do and is as it was."""
     try:
         stamp = run.read(_NAME, _Stamp)
-        if not inputs or (stamp.inputs, stamp.files) != (inputs, _digest_of(_files_of(run))):
-            return None
-        return Published(stored_reports(run), stamp.messages)
+        unchanged = inputs != "" and (stamp.inputs, stamp.files) == (inputs, _digest_of(_files_of(run)))
+        return Published(stored_reports(run), stamp.messages) if unchanged else None
     except StoreError:
         return None
 
@@ -79,13 +66,12 @@ def write_stamp(run: RunDirectory, inputs: str, published: Published) -> None:
 
 def _files_of(run: RunDirectory) -> Iterable[Path]:
     for folder, _, names in os.walk(run.root):
-        yield from (Path(folder, name) for name in names if name not in _OURS)
+        yield from (Path(folder, name) for name in names if name not in (_NAME, ".lock", ".writer"))
 
 
 def _digest_of(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for name in sorted(map(str, files)):
+    for name in sorted(map(os.fsencode, files)):
         seen = os.lstat(name)
-        told = f"{name}\0{seen.st_size} {seen.st_mtime_ns} {seen.st_ctime_ns} {seen.st_ino}\n"
-        digest.update(told.encode(errors="surrogateescape"))
+        digest.update(name + b"\0%d %d %d %d\n" % (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino))
     return digest.hexdigest()

@@ -104,16 +104,20 @@ def test_a_profile_says_what_is_wrong_with_it(tmp_path) -> None:
             read_profile(path)
         return str(error.value)
 
-    assert "job" in refusal("max_jobs: 3")
-    assert "unknown key max_job;" in refusal(PROFILE.replace("max_jobs", "max_job"))
-    assert "job.walltime" in refusal(PROFILE.replace('"00:30:00"', "4:00:00"))
-    assert "job.memory" in refusal(PROFILE.replace("  memory: 4GB\n", ""))
-    assert "max_jobs is 0" in refusal(PROFILE.replace("max_jobs: 3", "max_jobs: 0"))
+    assert "missing required field `job`" in refusal("max_jobs: 3")
+    assert "unknown field `max_job`" in refusal(PROFILE.replace("max_jobs", "max_job"))
+    no_quotes = refusal(PROFILE.replace('"00:30:00"', "4:00:00"))
+    assert "Expected `str`, got `int` - at `$.job.walltime`" in no_quotes
+    assert "needs quotes" in no_quotes
+    assert "missing required field `memory`" in refusal(PROFILE.replace("  memory: 4GB\n", ""))
+    assert "Expected `int` >= 1 - at `$.max_jobs`" in refusal(PROFILE.replace("max_jobs: 3", "max_jobs: 0"))
+    assert "`$.job.processes`" in refusal(PROFILE.replace("processes: 2", "processes: two"))
     assert "over TLS" in refusal(PROFILE + "  security: null\n")
     assert "cannot be read" in refusal("job: [")
+    assert "cannot be read" in refusal("a: \0")
     path.write_text(PROFILE)
     profile = read_profile(path)
-    assert (profile.slots, profile.jobs_for(100), profile.jobs_for(3), profile.jobs_for(0)) == (6, 3, 2, 0)
+    assert [profile.jobs_for(left) for left in (100, 3, 0)] == [3, 2, 0]
 
 
 def test_slurm_without_its_commands(tmp_path, monkeypatch) -> None:

@@ -15,13 +15,13 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import dask
 import distributed
+import msgspec
 import yaml
 
 from grader.errors import EngineError, UsageError
@@ -38,8 +38,6 @@ if threading.current_thread() is threading.main_thread():
 
 __all__ = ["Profile", "SlurmEngine", "read_profile"]
 
-_KEYS = {"max_jobs", "start_minutes", "gpu_per_task", "job"}
-_OURS = {"security", "protocol", "worker_extra_args", "shared_temp_directory", "processes", "cores"}
 _POLL_SECONDS = 5
 # Our own: a lost job is replaced soon, a submission that takes its third worker along is given up, nothing is moved about.
 _SETTINGS = {
@@ -57,72 +55,57 @@ _WORKER_LINES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+_Whole = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class _Job(msgspec.Struct):
+    """What is checked of a profile's `job` before Slurm sees it; whatever else stands there is for `SLURMCluster`."""
+
+    walltime: str
+    memory: str
+    processes: _Whole = 1
+    cores: _Whole | None = None
+    shared_temp_directory: str = "~/.grader/cluster"
+
+
+class _Checked(msgspec.Struct):
+    job: _Job
+
+
+class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a site's Slurm is asked for workers."""
 
-    path: Path
-    """The file it was read from."""
-    max_jobs: int
+    job: dict[str, Any]
+    """Arguments of `dask_jobqueue.SLURMCluster`; of them `processes` are the submissions side by side in one job."""
+    max_jobs: _Whole = 4
     """Jobs at a time, at most."""
-    processes: int
-    """Submissions side by side in one job."""
-    cores: int
-    """Cores of one job."""
-    start_minutes: float
+    start_minutes: _Whole = 60
     """How long to wait for the first job to start."""
-    gpu_per_task: int
+    gpu_per_task: Annotated[int, msgspec.Meta(ge=0)] = 0
     """GPUs for each submission; 0 for none."""
-    shared: str
-    """Folder that all nodes see, for the certificates and the logs of one batch."""
-    job: Mapping[str, Any]
-    """Further arguments of `dask_jobqueue.SLURMCluster`, as they stand in the file."""
 
     @property
-    def slots(self) -> int:
-        """Submissions side by side, at most."""
-        return self.max_jobs * self.processes
+    def checked(self) -> _Job:
+        """The part of `job` that the grader reads itself. Raises msgspec.ValidationError for what is missing or wrong."""
+        return msgspec.convert({"job": self.job}, _Checked).job
 
     def jobs_for(self, left: int) -> int:
         """Jobs worth having for so many unfinished submissions."""
-        return min(self.max_jobs, math.ceil(left / self.processes))
+        return min(self.max_jobs, math.ceil(left / self.checked.processes))
 
 
 def read_profile(path: Path) -> Profile:
     """Read a profile. Raises UsageError, naming the key that is missing or wrong."""
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        profile = msgspec.yaml.decode(path.read_bytes(), type=Profile)
+        profile.checked  # noqa: B018 - the same errors for what stands under `job`
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{path}: {error}; docs/clusters.md has an example (a walltime needs quotes)") from error
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(found, dict) or not isinstance(found.get("job"), dict):
-        raise UsageError(f"{path} holds no key `job` with what a Slurm job needs; docs/clusters.md has an example")
-    unknown = sorted(set(found) - _KEYS)
-    if unknown:
-        raise UsageError(f"{path}: unknown key {', '.join(map(str, unknown))}; the keys are {', '.join(sorted(_KEYS))}")
-    job = dict(found["job"])
-    for name in ("security", "protocol"):
-        if name in job:
-            raise UsageError(f"{path}: leave job.{name} out, workers are always reached over TLS")
-    for name in ("walltime", "memory"):
-        if not isinstance(job.get(name), str):
-            raise UsageError(f'{path}: job.{name} is missing, or has no quotes (write e.g. walltime: "01:00:00")')
-    processes = _whole(path, "job.processes", job.get("processes", 1), 1)
-    return Profile(
-        path=path,
-        max_jobs=_whole(path, "max_jobs", found.get("max_jobs", 4), 1),
-        processes=processes,
-        cores=_whole(path, "job.cores", job.get("cores", processes), 1),
-        start_minutes=_whole(path, "start_minutes", found.get("start_minutes", 60), 1),
-        gpu_per_task=_whole(path, "gpu_per_task", found.get("gpu_per_task", 0), 0),
-        shared=str(job.get("shared_temp_directory", "~/.grader/cluster")),
-        job={key: value for key, value in job.items() if key not in _OURS - {"worker_extra_args"}},
-    )
-
-
-def _whole(path: Path, name: str, value: Any, least: int) -> int:
-    if type(value) is not int or value < least:
-        raise UsageError(f"{path}: {name} is {value!r}; it is a whole number from {least} on")
-    return value
+    if forbidden := {"security", "protocol"} & set(profile.job):
+        raise UsageError(f"{path}: leave {' and '.join(sorted(forbidden))} out: workers are always reached over TLS")
+    return profile
 
 
 class SlurmEngine:
@@ -135,13 +118,13 @@ class SlurmEngine:
                 raise UsageError(
                     f"`{command}` is not found: slurm:PROFILE.yaml runs on a login node of a Slurm cluster"
                 )
-        self.profile = profile
-        self.name = f"up to {profile.max_jobs} Slurm jobs with {profile.processes} side by side in each"
+        self.profile, self.job = profile, profile.checked
+        self.name = f"up to {profile.max_jobs} Slurm jobs with {self.job.processes} side by side in each"
 
     @contextlib.contextmanager
     def open(self, batch: Batch, on_stage: OnStage) -> Iterator[Session]:
         """Submit jobs, wait for the first, check and lend them; at the end all jobs are cancelled."""
-        shared = Path(os.path.expandvars(self.profile.shared)).expanduser()
+        shared = Path(os.path.expandvars(self.job.shared_temp_directory)).expanduser()
         try:
             shared.mkdir(parents=True, exist_ok=True, mode=0o700)
             folder = tempfile.TemporaryDirectory(prefix="batch-", dir=shared, ignore_cleanup_errors=True)
@@ -154,22 +137,20 @@ class SlurmEngine:
             try:
                 with distributed.Client(cluster, set_as_default=False) as client:
                     self._first_worker(client, Path(name))
-                    with lend(client, batch, self.profile.slots, on_stage, self._scaler(adaptive)) as session:
+                    slots = self.profile.max_jobs * self.job.processes
+                    with lend(client, batch, slots, on_stage, self._scaler(adaptive)) as session:
                         yield session
             finally:
                 adaptive.stop()
 
     @contextlib.contextmanager
     def _cluster(self, folder: Path) -> Iterator[Any]:
-        profile, job = self.profile, dict(self.profile.job)
-        gpus = profile.gpu_per_task * profile.processes
-        extra = [
-            *job.pop("worker_extra_args", []),
-            "--nthreads",
-            str(profile.processes),
-            "--dashboard-address",
-            "127.0.0.1:0",
-        ]
+        slots, job = self.job.processes, dict(self.profile.job)
+        gpus = self.profile.gpu_per_task * slots
+        job.update(processes=1, cores=self.job.cores or slots, security=_security(folder / "tls"), protocol="tls://")
+        job.pop("shared_temp_directory", None)
+        extra = job.get("worker_extra_args", [])
+        job["worker_extra_args"] = [*extra, "--nthreads", str(slots), "--dashboard-address", "127.0.0.1:0"]
         job["job_extra_directives"] = [*job.get("job_extra_directives", []), *([f"--gres=gpu:{gpus}"] if gpus else [])]
         job["job_script_prologue"] = [*_WORKER_LINES, *job.get("job_script_prologue", [])]
         job["scheduler_options"] = {
@@ -180,16 +161,9 @@ class SlurmEngine:
         job.setdefault("log_directory", str(folder))
         job.setdefault("job_name", "grader")
         try:
-            cluster = SLURMCluster(
-                cores=profile.cores,
-                processes=1,
-                worker_extra_args=extra,
-                security=_security(folder / "tls"),
-                protocol="tls://",
-                **job,
-            )
+            cluster = SLURMCluster(**job)
         except (TypeError, ValueError, OSError, RuntimeError) as error:
-            raise EngineError(f"{profile.path}: Dask's Slurm cluster cannot be made of it: {error}") from error
+            raise EngineError(f"Dask's Slurm cluster cannot be made of this profile: {error}") from error
         try:
             yield cluster
         finally:
@@ -217,8 +191,8 @@ class SlurmEngine:
             else:
                 return
         raise EngineError(
-            f"no Slurm job has started within {self.profile.start_minutes:g} minutes; look at `squeue --me`, and raise"
-            f" start_minutes in {self.profile.path} when the queue is that long"
+            f"no Slurm job has started within {self.profile.start_minutes} minutes; look at `squeue --me`, and raise"
+            " start_minutes in the profile when the queue is that long"
         )
 
 
