@@ -150,13 +150,10 @@ class Provisioner:
                 if self.mode != "warm" or not self._start_warm(info, listeners):
                     self.mode = "cold"
                     self._start_cold(info, listeners)
-        except OSError as error:
-            raise SandboxError(f"the kernel could not be started: {error}") from error
-        except SandboxError as error:
+        except (OSError, SandboxError) as error:
+            what = str(error) if isinstance(error, SandboxError) else f"the kernel could not be started: {error}"
             why = self.last_words().rpartition("\n")[2]  # bubblewrap's own, as a rule
-            if not why or why in str(error):
-                raise
-            raise SandboxError(f"{error}: {why}") from error
+            raise SandboxError(f"{what}: {why}" if why and why not in what else what) from error
         finally:
             for listener in listeners:
                 listener.close()

@@ -53,12 +53,16 @@ def test_a_host_without_dev_shm_runs_notebooks(mode, seen):
     assert done.stdout == f"{mode} {seen}\n", done.stderr
 
 
+@pytest.mark.parametrize("control_groups", [True, False])
 @pytest.mark.parametrize("mode", ["warm", "cold"])
-def test_a_box_that_cannot_be_built_says_why(mode, monkeypatch):
+def test_a_box_that_cannot_be_built_says_why(mode, control_groups, monkeypatch):
     if why := box_missing():
         pytest.skip(why)
     monkeypatch.setattr(
         grader.sandbox.bubblewrap, "box_arguments", lambda _limits: ["--ro-bind", "/no/such/place", "/usr"]
     )
-    with KernelPool(mode, preload=()) as pool, pytest.raises(SandboxError, match="/no/such/place: No such file"):
+    with (
+        KernelPool(mode, preload=(), control_groups=control_groups) as pool,
+        pytest.raises(SandboxError, match="/no/such/place: No such file"),
+    ):
         asyncio.run(run_in(pool, ["1"]))
