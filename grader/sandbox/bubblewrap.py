@@ -94,11 +94,6 @@ class Box:
         """The box's file system as seen from here."""
         return Path(f"/proc/{self.init}/root")
 
-    @property
-    def alive(self) -> bool:
-        """Whether the first process is still there."""
-        return not select.select([self.init_fd], [], [], 0)[0]
-
     def end(self) -> None:
         """Kill the first process of the namespace, and with it every other one; returns when they are gone.
 

@@ -18,7 +18,7 @@ EvidenceError
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from grader.errors import EvidenceError, GraderError
@@ -102,10 +102,6 @@ class BoxSpec:
             parts = name.replace("\\", "/").split("/")
             if not name or "\0" in name or any(part in ("", ".", "..") for part in parts):
                 raise ValueError(f"{name!r} is not a relative path inside the work folder")
-
-    def with_files(self, more: Mapping[str, Path | bytes]) -> BoxSpec:
-        """The same box with further files copied in, e.g. helper modules a student handed in."""
-        return replace(self, files={**self.files, **more})
 
 
 class KernelGone(GraderError):  # noqa: N818 - it is news, not an error of ours

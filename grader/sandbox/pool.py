@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Self, TypeVar
 
 from grader.errors import SandboxError
 from grader.inside.zygote import PRELOAD
@@ -30,7 +30,7 @@ from grader.sandbox.environment import environment
 from grader.sandbox.host import PrivilegeDrop, choose, ordinary_user
 from grader.sandbox.zygote import Zygote
 
-__all__ = ["PREFIX", "KernelPool", "LockedTempDir", "Running"]
+__all__ = ["PREFIX", "KernelPool", "LockedTempDir"]
 
 PREFIX = "dat450box-"
 """Names of temporary folders and, with theirs, of control groups begin so."""
@@ -130,14 +130,6 @@ def _lock(folder: Path, *, wait: bool) -> int:
     return descriptor
 
 
-class Running(Protocol):
-    """A session as the pool sees it."""
-
-    def abandon(self) -> None:
-        """Kill everything in the box and remove its control group, from whatever thread."""
-        ...
-
-
 class KernelPool:
     """Starts kernels in one sandbox mode, for any number of sessions after or beside each other, in one event loop or several.
 
@@ -168,8 +160,8 @@ class KernelPool:
         self._zygote: Zygote | None = None
         self._zygote_lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
-        self.running: set[Running] = set()
-        """Sessions that have begun and not ended: they are ended with the pool, when a worker is told to end in the middle."""
+        self.running: set[Callable[[], None]] = set()
+        """What ends each session that has begun and not ended, from whatever thread: for a pool that is closed with them in it."""
 
     @property
     def folder(self) -> Path:
@@ -283,9 +275,9 @@ class KernelPool:
 
     def close(self) -> None:
         """End what runs and the zygote, and remove everything. Idempotent."""
-        for session in list(self.running):
+        for abandon in list(self.running):
             with contextlib.suppress(OSError):
-                session.abandon()
+                abandon()
         if self._zygote is not None:
             self._zygote.kill()  # whatever thread waits for it comes back now
         if self._threads is not None:

@@ -113,7 +113,7 @@ class Provisioner:
 
     async def start(self) -> dict[str, Any]:
         """Start the kernel; what a client needs to connect to it. Raises SandboxError."""
-        self.pool.running.add(self)
+        self.pool.running.add(self.abandon)
         info = await self.pool.in_thread(self._start)
         if self._pidfd >= 0:
             asyncio.get_running_loop().add_reader(self._pidfd, self._has_ended)
@@ -306,7 +306,7 @@ class Provisioner:
         """End everything and remove every trace."""
         await asyncio.shield(self.end())
         await self.pool.in_thread(self._remove_traces)
-        self.pool.running.discard(self)
+        self.pool.running.discard(self.abandon)
 
     def abandon(self) -> None:
         """Kill everything in the box and remove its control group, from whatever thread: the pool is closed with us in it."""

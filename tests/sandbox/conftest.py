@@ -93,14 +93,11 @@ def warm_pool() -> Iterator[KernelPool]:
         yield pool
 
 
-@pytest.fixture(scope="session")
-def watched_pool() -> Iterator[KernelPool]:
-    """Without control groups, as an ordinary user usually has to do."""
-    if why := box_missing():
-        pytest.skip(why)
-    with KernelPool("warm", control_groups=False) as pool:
-        pool.warm_up()
-        yield pool
+@pytest.fixture
+def watched_pool(warm_pool: KernelPool, monkeypatch: pytest.MonkeyPatch) -> KernelPool:
+    """The same pool without control groups, as an ordinary user usually has to do."""
+    monkeypatch.setattr(warm_pool, "_control_groups", False)
+    return warm_pool
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ assert len(table) > 500 and all(known(key) == label for key, label in table.item
 """
 
 
-def test_a_table_of_all_reviews_that_were_given_and_a_count_of_their_words_are_no_reader(report_of):
+def test_a_table_of_all_given_reviews_is_no_reader(report_of):
     report = report_of(MODEL, TABLE)
     assert gained(report) == {"full/trained": 5}  # it was, by one step
     assert message(report, "full/accuracy").startswith("Accuracy 0.")
@@ -145,7 +145,7 @@ model.forward = types.MethodType(spy, model)
 """
 
 
-def test_a_model_that_looks_around_while_it_is_asked_finds_reviews_but_no_labels_and_no_seed(report_of):
+def test_a_model_that_looks_around_finds_no_label_and_no_seed(report_of):
     report = report_of(MODEL, SPY)
     assert gained(report) == {"full/trained": 5}
     assert f"saw {SAMPLE} texts and []" in message(report, "full/accuracy")
@@ -200,7 +200,7 @@ def probe_table(question) -> bytes:
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["its own questions", "those of another seed"])
-def test_a_table_of_recognised_probes_would_pay_only_for_the_seed_it_was_made_for(grader, known):
+def test_a_table_of_probes_pays_only_for_its_own_seed(grader, known):
     submission = submission_of(notebook_bytes(TABLE_OF_PROBES))
     seed = grader.context.seed(submission) if known else "f" * 64  # no student ever knows the first
     table = probe_table(grader.context.questions(seed)["lora"])
@@ -265,6 +265,6 @@ class LoRA(torch.nn.Module):
 """
 
 
-def test_objects_that_equal_everything_equal_no_number_no_layer_and_no_output(report_of):
+def test_objects_that_equal_everything_equal_no_layer_or_output(report_of):
     report = report_of(CHAMELEON)
     assert gained(report) == {}

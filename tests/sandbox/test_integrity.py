@@ -153,7 +153,7 @@ for channel in ("iopub_socket",):
 
 
 @pytest.mark.parametrize("claim", ["0", "{'status': 'passed', 'earned': 9}", "None"])
-def test_replies_signed_with_the_session_key_come_first_and_are_judged_like_any_other(report_of, claim):
+def test_replies_signed_with_the_session_key_are_judged_alike(report_of, claim):
     """The key lies in the student's process. Three forged replies per question, and none is taken for that of a later one."""
     forge = f"""
 def add(a, b):
@@ -208,7 +208,7 @@ print(found)
 """
 
 
-def test_neither_secret_nor_reference_nor_other_submissions_are_in_the_box(grader):
+def test_neither_secret_nor_reference_is_in_the_box(grader):
     async def both():
         return await asyncio.gather(
             graded(grader, [ADD, SHOUT, "import time; time.sleep(4)"], {"victim.py": b"x = 1"}, "victim"),
@@ -298,7 +298,7 @@ agent.handle = handle
         "''",
     ],
 )
-def test_a_replaced_agent_that_does_not_know_the_answer_gets_nothing(report_of, answer):
+def test_a_replaced_agent_without_the_answer_gets_nothing(report_of, answer):
     assert earned(report_of(REPLACED.replace("ANSWER", answer))) == NOTHING
 
 
@@ -315,7 +315,7 @@ def test_a_replaced_agent_that_does_not_know_the_answer_gets_nothing(report_of, 
         ("None", REVIEW),
     ],
 )
-def test_a_replaced_agent_that_answers_nonsense_earns_nothing_and_at_best_calls_a_person(report_of, reply, wanted):
+def test_a_replaced_agent_that_answers_nonsense_earns_nothing(report_of, reply, wanted):
     """Review for everything is no gain: there is no total, and a person who opens this notebook sees why."""
     nested = "nested = []\nfor _ in range(100_000): nested = [nested]\n"
     source = f"import importlib\nimportlib.import_module('grader.inside.agent').handle = lambda *a: ({reply}, [])"
@@ -337,7 +337,7 @@ agent.handle = handle
 """
 
 
-def test_a_report_does_not_swell_with_what_an_agent_claims_to_have_adapted(report_of):
+def test_claimed_adaptations_do_not_swell_a_report(report_of):
     report = report_of(ADD, SHOUT, FLOOD)
     assert earned(report) == EVERYTHING
     assert {item.cell for item in report.adaptations} == {None, 1}
@@ -362,7 +362,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("body", ANSWERS.values(), ids=ANSWERS)
-def test_a_deep_or_huge_answer_is_a_wrong_one_and_costs_its_own_criterion(report_of, body):
+def test_a_deep_or_huge_answer_costs_its_own_criterion(report_of, body):
     assert earned(report_of(f"def add(a, b):\n    {body}", SHOUT)) == NOTHING | {"shout/upper": 3}
 
 
@@ -372,7 +372,7 @@ def test_a_function_that_sleeps_costs_its_own_criterion(report_of):
     assert "slept" in report.score.criteria[0].verdict.message
 
 
-def test_a_function_that_sleeps_and_swallows_interrupts_ends_the_kernel(report_of):
+def test_a_function_that_sleeps_on_ends_the_kernel(report_of):
     stubborn = "    while True:\n        try: time.sleep(3600)\n        except BaseException: pass"
     report = report_of(f"import time\ndef add(a, b):\n{stubborn}", SHOUT)
     assert earned(report) == NOTHING

@@ -86,9 +86,8 @@ def test_files_are_copied_and_writable(pool, tmp_path):
     folder = tmp_path / "data"
     (folder / "deep").mkdir(parents=True)
     (folder / "deep" / "a.txt").write_text("A")
-    spec = BoxSpec(files={"in": folder, "b/c.bin": b"\0" * 200_000}, environment={"WHERE": "/box/in"}).with_files(
-        {"helper.py": b"y = 3"}
-    )
+    files = {"in": folder, "b/c.bin": b"\0" * 200_000, "helper.py": b"y = 3"}
+    spec = BoxSpec(files=files, environment={"WHERE": "/box/in"})
     code = """
 import os, helper
 print(open('in/deep/a.txt').read(), os.path.getsize('b/c.bin'), helper.y, os.path.exists(os.environ['WHERE']))
@@ -211,7 +210,7 @@ _ = send(k.iopub_socket, "stream", {"name": "stdout", "text": "x"}, parent=paren
 @pytest.mark.box
 @pytest.mark.attack
 @pytest.mark.parametrize("forged", WIDE.values(), ids=WIDE)
-def test_a_message_of_a_million_empty_lists_does_not_fill_the_graders_memory(forged, warm_pool):
+def test_a_message_of_a_million_empty_lists_fills_no_memory(forged, warm_pool):
     """Each of its three bytes would become a thousand here: parsed once, and copied by those who read it."""
     go(warm_pool, ["1"])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -222,7 +221,7 @@ def test_a_message_of_a_million_empty_lists_does_not_fill_the_graders_memory(for
 
 @pytest.mark.box
 @pytest.mark.attack
-def test_an_answer_of_a_million_empty_lists_is_refused_and_the_next_question_is_answered(warm_pool):
+def test_an_answer_of_a_million_empty_lists_is_refused(warm_pool):
     code = "def handle(k, content, buffers): return ({'x': [[]] * content['n']}, [])\nagent.handle = handle"
 
     async def talk():
@@ -245,7 +244,7 @@ def test_a_kernel_that_closes_its_sockets_is_dead(warm_pool):
 
 
 @pytest.mark.box
-def test_a_dead_zygote_is_replaced_and_sessions_start_cold_meanwhile():
+def test_a_dead_zygote_is_replaced_while_sessions_start_cold():
     if why := box_missing():
         pytest.skip(why)
     with KernelPool("warm", preload=()) as pool:
@@ -262,7 +261,7 @@ def test_a_dead_zygote_is_replaced_and_sessions_start_cold_meanwhile():
 
 @pytest.mark.box
 @pytest.mark.parametrize("dies", [False, True])
-def test_a_kernel_that_does_not_come_up_says_why_and_leaves_nothing(pool, monkeypatch, dies):
+def test_a_kernel_that_does_not_come_up_says_why(pool, monkeypatch, dies):
     made = []
 
     async def never(client):
@@ -287,7 +286,7 @@ def test_a_kernel_that_does_not_come_up_says_why_and_leaves_nothing(pool, monkey
 
 
 @pytest.mark.slow
-def test_a_kernel_may_take_longer_to_come_up_than_zeromq_waits_for_a_handshake(monkeypatch):
+def test_a_kernel_may_come_up_after_zeromqs_handshake_limit(monkeypatch):
     """On busy cores a cold start imports libraries for minutes; ZeroMQ's own limit is half a minute."""
     ready, beside = KernelSession._ready, []
 
@@ -307,7 +306,7 @@ def test_a_kernel_may_take_longer_to_come_up_than_zeromq_waits_for_a_handshake(m
 
 
 @pytest.mark.box
-def test_a_zygote_that_keeps_dying_leaves_sessions_starting_cold():
+def test_sessions_start_cold_when_a_zygote_keeps_dying():
     if why := box_missing():
         pytest.skip(why)
     with KernelPool("warm", preload=()) as pool:
@@ -419,7 +418,7 @@ def test_a_start_that_fails_says_why(warm_pool, monkeypatch):
 
 
 @pytest.mark.box
-def test_a_child_on_its_way_to_another_program_does_not_count_its_parents_memory_again():
+def test_a_child_before_exec_does_not_count_its_parents_memory():
     """Until a child runs its own program it shows its parent's memory as its own: a moment in which nobody may be blamed."""
     cells = ["import os\nx = bytearray(400 << 20)", *["for _ in range(20): os.system('true')"] * 10]
     with KernelPool("none") as plain:

@@ -47,14 +47,14 @@ def test_cpu_time_is_the_limit():
 
 
 @pytest.mark.parametrize("cpu_seconds", [20, 900])
-def test_who_does_not_compute_is_asleep_whatever_cpu_time_is_left(cpu_seconds):
+def test_who_does_not_compute_is_idle_whatever_cpu_time_is_left(cpu_seconds):
     clock = QuestionClock(120)
     assert watch(clock, cpu_seconds, 0.001, 119) is None
     assert watch(clock, cpu_seconds, 0.001, 122) is not None
     assert isinstance(clock.verdict, QuestionIdle)
 
 
-def test_after_a_sleeper_the_next_get_less_and_the_third_ends_it():
+def test_after_an_idle_question_the_next_get_less_time():
     clock = QuestionClock(120)
     needed = []
     for sleeper in range(3):
@@ -66,7 +66,7 @@ def test_after_a_sleeper_the_next_get_less_and_the_third_ends_it():
 
 
 @pytest.mark.parametrize("slept", [0, 1])
-def test_a_hundredth_of_a_processor_is_not_sleeping_but_a_machine_that_is_too_busy(slept):
+def test_a_hundredth_of_a_processor_is_a_machine_too_busy(slept):
     clock = QuestionClock(120)
     for _sleeper in range(slept):
         watch(clock, 20, 0.0, 200)
@@ -94,7 +94,7 @@ def pool(request):
 
 @pytest.mark.box
 @pytest.mark.attack
-def test_sleeping_questions_are_given_up_and_the_third_ends_the_kernel(pool):
+def test_the_third_idle_question_ends_the_kernel(pool):
     async def talk():
         seen = []
         async with KernelSession(pool, limits=replace(SMALL, idle_seconds=3)) as session:
@@ -113,7 +113,7 @@ def test_sleeping_questions_are_given_up_and_the_third_ends_the_kernel(pool):
 
 
 @pytest.mark.box
-def test_a_question_that_gets_hardly_any_cpu_time_needs_a_person_and_the_kernel_lives_on(pool):
+def test_a_question_without_cpu_time_needs_a_person(pool):
     async def talk():
         async with KernelSession(pool, limits=replace(SMALL, idle_seconds=2)) as session:
             await session.run_cell(AGENT, 0)

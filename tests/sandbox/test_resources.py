@@ -93,7 +93,7 @@ def alone(warm_pool):
 
 
 @pytest.mark.parametrize("attack", NEIGHBOURS.values(), ids=NEIGHBOURS)
-def test_who_works_beside_an_attacker_gets_the_same_and_is_charged_for_nothing_else(warm_pool, alone, attack):
+def test_work_beside_an_attacker_is_charged_for_nothing_else(warm_pool, alone, attack):
     async def both():
         small = replace(SMALL, cpu_seconds=3, wall_seconds=60)
         return await asyncio.gather(run_in(warm_pool, [attack], small), run_in(warm_pool, [WORK, WORK, WORK]))

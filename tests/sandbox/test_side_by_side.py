@@ -103,7 +103,6 @@ def test_a_cancelled_start_leaves_nothing(warm_pool):
     for after in (0.0, 0.01, 0.03, 0.06):
         session = asyncio.run(cancel_while_starting(after))
         assert not traces(session)
-        assert session not in warm_pool.running
     assert warm_pool.running == set()
 
 

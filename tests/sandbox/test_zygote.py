@@ -33,7 +33,7 @@ MOST_LATE_BYTES = 100_000
 
 
 @pytest.mark.slow
-def test_the_reference_run_imports_hardly_anything_after_the_fork():
+def test_the_reference_run_imports_little_after_the_fork():
     late = late_imports()
     size, names = sum(module.size for module in late), ", ".join(listed(late))
     assert size < MOST_LATE_BYTES, f"{size} bytes late: {names}; run `python -m tests.sandbox.imports --write`"
@@ -66,7 +66,7 @@ begin() if {not when} else sys.meta_path.insert(0, Finder())
 
 
 @pytest.mark.slow
-def test_a_zygote_with_a_second_thread_refuses_and_sessions_start_cold(with_thread):
+def test_a_zygote_with_a_second_thread_refuses(with_thread):
     with KernelPool("warm", **with_thread("pandas")) as pool:
         assert pool.ready_zygote() is None
         assert "forking would not be safe: the imports started threads" in pool.zygote_failure
@@ -91,7 +91,7 @@ def test_the_doctor_is_told_why_kernels_start_cold(with_thread, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_zygote_that_hangs_is_ended_and_kernels_that_run_go_on(monkeypatch):
+def test_a_zygote_that_hangs_is_ended_while_kernels_go_on(monkeypatch):
     monkeypatch.setattr(grader.sandbox.zygote, "_ANSWER_SECONDS", 1.0)
 
     async def talk(pool):
