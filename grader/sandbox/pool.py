@@ -220,6 +220,11 @@ class KernelPool:
             await asyncio.wait([work])
             raise
 
+    async def wait_for_zygote(self) -> None:
+        """Wait until it is known whether the zygote can serve. Who is cancelled stops waiting, since nothing was made."""
+        if self._threads is not None:
+            await asyncio.get_running_loop().run_in_executor(self._threads, self.ready_zygote)
+
     def ready_zygote(self) -> Zygote | None:
         """The zygote, started again if it has died; None (and `zygote_failure` says why) when a session has to start cold.
 

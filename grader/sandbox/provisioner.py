@@ -114,6 +114,7 @@ class Provisioner:
     async def start(self) -> dict[str, Any]:
         """Start the kernel; what a client needs to connect to it. Raises SandboxError."""
         self.pool.running.add(self.abandon)
+        await self.pool.wait_for_zygote()
         info = await self.pool.in_thread(self._start)
         if self._pidfd >= 0:
             asyncio.get_running_loop().add_reader(self._pidfd, self._has_ended)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -21,7 +22,7 @@ from grader.sandbox.provisioner import PlainKernel
 from grader.sandbox.session import KernelSession
 from grader.sandbox.zygote import Zygote
 
-from .conftest import SMALL, run_in
+from .conftest import SMALL, box_missing, run_in
 
 pytestmark = pytest.mark.box
 
@@ -85,9 +86,28 @@ def test_limits_are_watched_while_a_start_hangs(monkeypatch):
             cell = await session.run_cell(LOOP, 0)
             return cell.status, session.outcome, hanging.done(), (await hanging).mode
 
+    if why := box_missing():
+        pytest.skip(why)
     with KernelPool("warm", preload=()) as pool:
         pool.warm_up()
         assert asyncio.run(talk(pool)) == ("killed", Outcome.TIMED_OUT, False, "cold")
+
+
+def test_a_start_that_waits_for_imports_can_be_cancelled():
+    async def talk(pool):
+        starting = asyncio.create_task(run_in(pool, ["1"]))
+        await asyncio.sleep(0.3)
+        starting.cancel()
+        began = time.monotonic()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        return time.monotonic() - began
+
+    if why := box_missing():
+        pytest.skip(why)
+    with KernelPool("warm", preload=()) as pool:
+        os.kill(pool._zygote.pid, signal.SIGSTOP)  # it never reports
+        assert asyncio.run(talk(pool)) < 5
 
 
 def test_a_cancelled_start_leaves_nothing(warm_pool):
