@@ -138,7 +138,7 @@ def grade(
         if students is not None:
             write_derived(directory.root / "roster.csv", students.data)
         handed_out = [hashlib.sha256(path.read_bytes()).hexdigest() for path in starters]
-        inputs = inputs_of(directory, sources, {"limits": repr(limits), "starters": repr(handed_out)})
+        inputs = inputs_of(directory, sources, repr((limits, handed_out)))
         published = read_stamped(directory, inputs) if selection == RunSelection() else None
         if published is not None:
             return _nothing_to_do(directory, published)
