@@ -8,10 +8,9 @@ import click
 
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
-from grader.cli.common import bar, console, limits_of, say, stderr
+from grader.cli.common import bar, console, exit_code, limits_of, say, stderr
 from grader.cli.options import assignment_options, input_path, limit_options, output_file
 from grader.grading.pipeline import grade
-from grader.records import Report
 from grader.reports import for_student, junit_xml, report_html, report_json, report_markdown, submission_panel
 from grader.reports.view import review_reasons
 from grader.runs.directory import write_atomically
@@ -70,7 +69,7 @@ def check(
         report = grade(notebook, declared, bundle=against, sandbox=sandbox, limits=limits, on_progress=on_progress)
     student = for_student(report)
     console.print(submission_panel(student))
-    code = exit_code(report)
+    code = exit_code([report]) or int(report.score.total != report.score.possible)
     if code == 4:
         say(f"The box failed: {review_reasons(report)[0].text}", "bold red")
     if html:
@@ -82,12 +81,3 @@ def check(
     if junit:
         write_atomically(junit, junit_xml([student]))
     return code
-
-
-def exit_code(report: Report) -> int:
-    """0 full marks, 1 below, 3 review, 4 our failure."""
-    if report.execution is not None and report.execution.outcome == "sandbox_failed":
-        return 4
-    if report.score.total is None:
-        return 3
-    return 0 if report.score.total == report.score.possible else 1

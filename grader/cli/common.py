@@ -23,7 +23,7 @@ from grader.runs.directory import RunDirectory
 from grader.sandbox.cgroup import allowance, cores
 from grader.sandbox.contract import Limits
 
-__all__ = ["bar", "console", "finish", "limits_of", "machine", "say", "stderr"]
+__all__ = ["bar", "console", "exit_code", "finish", "limits_of", "machine", "say", "stderr"]
 
 console = Console(highlight=False, markup=False, emoji=False)
 """Standard output. `[x]` and `:x:`, e.g. in the name of a file, are shown as they are."""
@@ -62,12 +62,23 @@ def finish(directory: RunDirectory, reports: Sequence[Report], messages: Sequenc
         console.print(class_table(reports))
     for message in messages:
         say(line(message), "yellow")
-    review = [report for report in reports if report.score.total is None]
-    failed = [report for report in review if report.execution and report.execution.outcome is Outcome.SANDBOX_FAILED]
-    if failed:
-        say(f"{len(failed)} could not be run because of the grader or its machine.", "bold")
-        say("Run the same command again to try them once more.")
-    if review:
-        say(f"{len(review)} need review: {directory.root / 'needs_review.csv'}", "bold")
+    if failed := len(_lost(reports)):
+        say(f"{failed} could not be run because of the grader or its machine.", "bold")
+        say("Run `grader grade` on the same folder again to try them once more.")
+    if review := sum(report.score.total is None for report in reports):
+        say(f"{review} need review: {directory.root / 'needs_review.csv'}", "bold")
     say(f"Class report: {directory.root / 'class.html'}")
-    return 4 if failed else 3 if review else 0
+    return exit_code(reports)
+
+
+def exit_code(reports: Sequence[Report]) -> int:
+    """4 when the sandbox failed for a submission, 3 when one needs review, else 0."""
+    if _lost(reports):
+        return 4
+    return 3 if any(report.score.total is None for report in reports) else 0
+
+
+def _lost(reports: Sequence[Report]) -> list[Report]:
+    """Reports of submissions without a score for which the sandbox failed."""
+    review = [report for report in reports if report.score.total is None]
+    return [report for report in review if report.execution and report.execution.outcome is Outcome.SANDBOX_FAILED]

@@ -187,7 +187,7 @@ def _say_plan(submissions: Sequence[Submission], plan: Plan, *, verbose: bool = 
     if broken:
         parts.append(f"{broken} with nothing to run")
     say(", ".join(parts) + ".")
-    if verbose or plan.cached or plan.left or any("again" in why for why in plan.reasons.values()):
+    if verbose or plan.left or any("again" in why for why in plan.reasons.values()):
         sentence = line(plan.sentence(names=verbose))
         say(f"{sentence}." if sentence else "Nothing to run.")
 

@@ -44,33 +44,23 @@ class Number(click.ParamType[float]):
 
 
 class _Path(click.Path):
-    """A path; what the system cannot even look at (empty, too long, below a file) is named here and not when it is used."""
+    """A path; what would fail only when it is used, perhaps after hours of work, is named here."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Convert as click does, after a look of our own."""
+        """Convert as click does, and refuse what is empty, too long or below a file, and a file that cannot be written."""
         text = os.fspath(value)
+        if not text:
+            self.fail("it is empty; give a path", param, ctx)
         try:
-            if not text:
-                self.fail("it is empty; give a path", param, ctx)
             Path(text).stat()
         except FileNotFoundError:
-            pass  # click says so where it matters
+            folder = next(parent for parent in Path(text).absolute().parents if parent.exists())
+            if self.writable and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+                self.fail(f"{folder} is not a folder that you may write in", param, ctx)
         except (OSError, ValueError) as error:
             why = (isinstance(error, OSError) and error.strerror) or error
             self.fail(f"{text if len(text) < 200 else text[:200] + '...'}: {why}", param, ctx)
         return super().convert(value, param, ctx)
-
-
-class _OutputFile(_Path):
-    """A file to be written when the work is done, so that what would prevent it is better known before."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Convert as click does, and look whether the nearest folder that is there can be written."""
-        path: Path = super().convert(value, param, ctx)
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
-        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-            self.fail(f"{folder} is not a folder that you may write in", param, ctx)
-        return path
 
 
 def input_path(*, file: bool = True, folder: bool = False) -> click.ParamType[Any]:
@@ -80,12 +70,12 @@ def input_path(*, file: bool = True, folder: bool = False) -> click.ParamType[An
 
 def output_file() -> click.ParamType[Any]:
     """A file that will be written."""
-    return _OutputFile(dir_okay=False, writable=True, path_type=Path)
+    return _Path(dir_okay=False, writable=True, path_type=Path)
 
 
 def output_folder() -> click.ParamType[Any]:
     """A folder that is made when it is not there."""
-    return _Path(file_okay=False, path_type=Path)
+    return _Path(file_okay=False, writable=True, path_type=Path)
 
 
 def run_argument(command: F) -> F:

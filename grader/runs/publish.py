@@ -119,7 +119,7 @@ def publish(run: RunDirectory, assignment: Assignment, formats: Iterable[str] = 
             write_derived(run.root / "junit.xml", junit_xml(reports))
         messages = _tables(run, assignment, reports) if "csv" in wanted else []
         if "moodle" in wanted:
-            messages += _moodle(run, reports)
+            _write_moodle(run, reports)
     return Published(tuple(reports), tuple(messages))
 
 
@@ -190,14 +190,14 @@ def gradebook(run: RunDirectory, assignment: Assignment, reports: Sequence[Repor
     return canvas_gradebook(roster, scores, column, title=assignment.title, possible=assignment.possible)
 
 
-def _moodle(run: RunDirectory, reports: Sequence[Report]) -> list[str]:
+def _write_moodle(run: RunDirectory, reports: Sequence[Report]) -> None:
+    """Write the worksheet, which is only written when asked for. Raises UsageError where the class list is none."""
     if not run.info().roster:
-        return ["moodle.csv was not written: give Moodle's grading worksheet as --roster when you grade"]
+        raise UsageError("moodle.csv was not written: give Moodle's grading worksheet as --roster when you grade")
     try:
         write_derived(run.root / "moodle.csv", moodle_worksheet(run.root / "roster.csv", _scores(reports)))
     except UsageError as error:
-        return [f"moodle.csv was not written: {error}"]
-    return []
+        raise UsageError(f"moodle.csv was not written: {error}") from error
 
 
 def _scores(reports: Sequence[Report]) -> dict[str, float | None]:

@@ -118,5 +118,5 @@ def test_report_writes_for_gradescope_and_moodle(
     results = json.loads((tmp_path / "run" / "submissions" / "12" / "results.json").read_text())
     assert results["score"] == 0 and "PDF" in results["output"]
     (tmp_path / "run" / "roster.csv").write_text("id,name\n12,B\n")
-    assert main(["report", run, "--format", "moodle"]) == 0
-    assert "moodle.csv was not written" in capsys.readouterr().out
+    assert main(["report", run, "--format", "moodle"]) == 2
+    assert "moodle.csv was not written" in capsys.readouterr().err

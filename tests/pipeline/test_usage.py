@@ -101,7 +101,8 @@ def test_a_run_to_make_that_is_a_file(notebook, capsys) -> None:
 
 
 def test_a_folder_that_may_not_be_read(tmp_path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: real(path, mode) and not mode & os.R_OK)
     refused(capsys, ["grade", str(tmp_path), "--out", str(tmp_path / "run")], "is not readable")
 
 
@@ -110,6 +111,7 @@ def test_an_output_file_where_none_can_be_written(tmp_path, notebook, capsys, mo
     real = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: real(path, mode) and not mode & os.W_OK)
     refused(capsys, ["check", str(notebook), "--html", str(tmp_path / "deep" / "r.html")], "that you may write in")
+    refused(capsys, ["grade", str(notebook), "--out", str(tmp_path / "run")], "that you may write in")
 
 
 def test_a_run_as_its_own_source(graded, capsys) -> None:
