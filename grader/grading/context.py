@@ -8,12 +8,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from grader.bundles import Bundle
-from grader.grading.fingerprint import digest_of, question_digest
-from grader.records import Submission
+from grader.grading.fingerprint import digest_of, question_digest, versions
+from grader.records import (
+    Attempt,
+    Evidence,
+    Execution,
+    Notebook,
+    Notice,
+    Observation,
+    Outcome,
+    Submission,
+    SubmissionRun,
+    Usage,
+)
 from grader.rubric.assignment import Assignment
 from grader.rubric.questions import Question, seed_for
 
 __all__ = ["RunContext"]
+
+_NO_NOTEBOOK = Notebook((), 0)
 
 
 @dataclass(frozen=True)
@@ -52,3 +65,19 @@ class RunContext:
     def seed(self, submission: Submission) -> str:
         """Seed of a submission's questions."""
         return seed_for(self.secret, submission.sha256)
+
+    def unseen(
+        self,
+        submission: Submission,
+        why: str,
+        *,
+        ours: bool = True,
+        notebook: Notebook = _NO_NOTEBOOK,
+        sandbox: str = "none",
+        notices: tuple[Notice, ...] = (),
+    ) -> SubmissionRun:
+        """A run in which nothing was asked. `ours`: by a fault of the grader, so that a person decides; else it earns nothing."""
+        outcome, attempt = (Outcome.SANDBOX_FAILED, Attempt.FAULT) if ours else (Outcome.COMPLETED, Attempt.NOT_ASKED)
+        execution = Execution(outcome, (), Usage(), sandbox, versions(), self.bundle_name, notices)
+        observations = {name: Observation(attempt, error=why) for name in self.assignment.questions}
+        return SubmissionRun(notebook, execution, Evidence(self.seed(submission), observations), why if ours else "")

@@ -23,29 +23,17 @@ from grader.bundles import Bundle, load_bundle, prepare_home
 from grader.errors import InfrastructureError, SubmissionError
 from grader.grading.context import RunContext
 from grader.grading.execution import Progress, run_notebook
-from grader.grading.fingerprint import question_digest, versions
+from grader.grading.fingerprint import question_digest
 from grader.grading.report import report_for
 from grader.grading.reruns import rerun_close_results
 from grader.notebook.helpers import imported_helpers
 from grader.notebook.reader import read_notebook
-from grader.records import (
-    Attempt,
-    Evidence,
-    Execution,
-    Notebook,
-    Notice,
-    Observation,
-    Outcome,
-    Report,
-    Submission,
-    SubmissionRun,
-    Usage,
-)
+from grader.records import Notebook, Notice, Report, Submission, SubmissionRun
 from grader.rubric.assignment import Assignment
 from grader.sandbox.contract import BoxSpec, Limits
 from grader.sandbox.pool import KernelPool
 
-__all__ = ["Grader", "RunContext", "agrade", "grade", "report_for", "single_submission", "versions"]
+__all__ = ["Grader", "RunContext", "agrade", "grade", "report_for", "single_submission"]
 
 _COPIED_BYTES = 64 << 20
 
@@ -129,33 +117,22 @@ class Grader:
             notebook = await asyncio.to_thread(read_notebook, data)
         except SubmissionError as error:
             notices = (Notice("unreadable", str(error)),)
-            return self._unseen(seed, str(error), Notebook((), 0, notices=notices), notices)
+            empty = Notebook((), 0, notices=notices)
+            return self.context.unseen(submission, str(error), ours=False, notebook=empty, notices=notices)
         shims = (self.context.assignment.shims, self.shim_config(helpers))
         try:
             run_again = functools.partial(run_notebook, self.pool, self.spec(helpers, seed), self.limits, notebook)
             run = await run_again(questions, shims, on_progress)
             run = await rerun_close_results(self.context.assignment, run, run_again, questions, shims, on_progress)
-        except InfrastructureError as error:
-            return self._unseen(seed, str(error), notebook, fault=str(error))
         except Exception as error:  # a bug of ours must stop neither the batch nor cost a student points
-            problem = f"{type(error).__name__}: {error}"
-            return self._unseen(seed, problem, notebook, fault=problem)
+            why = str(error) if isinstance(error, InfrastructureError) else f"{type(error).__name__}: {error}"
+            return self.context.unseen(submission, why, notebook=notebook, sandbox=self._sandbox)
         asked = {name: question_digest(question) for name, question in questions.items()}
         return replace(
             run,
             execution=replace(run.execution, bundle=self.context.bundle_name),
             evidence=replace(run.evidence, seed=seed, asked=asked),
         )
-
-    def _unseen(
-        self, seed: str, why: str, notebook: Notebook, notices: tuple[Notice, ...] = (), fault: str = ""
-    ) -> SubmissionRun:
-        """A run in which nothing was asked: for the submission's own sake, or by a fault of ours."""
-        outcome, attempt = (Outcome.SANDBOX_FAILED, Attempt.FAULT) if fault else (Outcome.COMPLETED, Attempt.NOT_ASKED)
-        mode = self._sandbox if fault else "none"
-        execution = Execution(outcome, (), Usage(), mode, versions(), self.context.bundle_name, notices)
-        observations = {name: Observation(attempt, error=why) for name in self.context.assignment.questions}
-        return SubmissionRun(notebook, execution, Evidence(seed, observations), fault)
 
 
 def single_submission(path: Path) -> tuple[Submission, bytes]:

@@ -14,19 +14,7 @@ from grader.grading.context import RunContext
 from grader.grading.report import report_for
 from grader.intake import Roster, read_roster
 from grader.lms import Feedback, canvas_feedback_zip, canvas_gradebook, gradescope_results, moodle_worksheet
-from grader.records import (
-    Attempt,
-    CriterionResult,
-    Evidence,
-    Execution,
-    Notebook,
-    Observation,
-    Outcome,
-    Report,
-    Submission,
-    SubmissionRun,
-    Usage,
-)
+from grader.records import CriterionResult, Evidence, Execution, Notebook, Report, Submission, SubmissionRun
 from grader.reports import (
     class_html,
     for_student,
@@ -75,22 +63,14 @@ def _stored_run(run: RunDirectory, context: RunContext, submission: Submission) 
         return None
     base, done = f"submissions/{submission.id}", run.done(submission.id)
     if done is None:
-        return _nothing_seen(
-            context, submission, "it has not been run yet; run `grader grade` on the same folder again"
-        )
+        return context.unseen(submission, "it has not been run yet; run `grader grade` on the same folder again")
     try:
         notebook, execution = run.read(f"{base}/notebook.json", Notebook), run.read(f"{base}/execution.json", Execution)
         return SubmissionRun(notebook, execution, run.read(f"{base}/evidence.json", Evidence), done.fault)
     except StoreError as error:
         run.forget(submission.id)
         why = done.fault or f"{error}; run `grader grade` on the same folder again"
-        return _nothing_seen(context, submission, why)
-
-
-def _nothing_seen(context: RunContext, submission: Submission, why: str) -> SubmissionRun:
-    execution = Execution(Outcome.SANDBOX_FAILED, (), Usage(), "none", {}, "")
-    lost = {name: Observation(Attempt.FAULT, error=why) for name in context.assignment.questions}
-    return SubmissionRun(Notebook((), 0), execution, Evidence(context.seed(submission), lost), why)
+        return context.unseen(submission, why)
 
 
 def publish(run: RunDirectory, assignment: Assignment, formats: Iterable[str] = ("html", "json", "csv")) -> Published:
