@@ -59,15 +59,6 @@ class Batch:
     """What one submission may use."""
 
 
-def _nothing_to_scale(_left: int) -> None:
-    pass
-
-
-def _result_of(future: cf.Future[Any]) -> SubmissionRun:
-    result: SubmissionRun = future.result()
-    return result
-
-
 @dataclass(frozen=True, slots=True)
 class Session:
     """Slots that are ready to run submissions."""
@@ -76,9 +67,9 @@ class Session:
     """Start a submission. Raises EngineError when nothing can be run any more."""
     window: int
     """How many submissions to keep in flight: one per slot, and on a cluster a few to hide the way there and back."""
-    read: Callable[[cf.Future[Any]], SubmissionRun] = _result_of
+    read: Callable[[cf.Future[Any]], SubmissionRun] = lambda future: future.result()
     """The result of a finished future. Raises WorkerLostError when it may be run again, EngineError when nothing can be run."""
-    expect: Callable[[int], None] = _nothing_to_scale
+    expect: Callable[[int], None] = lambda _left: None
     """Called with the number of submissions that are not finished yet, so that workers nobody needs can go."""
 
 
