@@ -1,7 +1,7 @@
 """Many submissions: an engine runs them, the coordinator alone records what they bring.
 
-A bounded number is in flight at a time. What is finished stays finished: a submission whose content key has not changed is not
-run again.
+A bounded number is in flight at a time. What is finished stays finished: a submission is not run again while
+what its evidence depends on has not changed.
 """
 
 from __future__ import annotations
@@ -190,7 +190,6 @@ class _BatchRun:
     def _record(self, job: Job, result: SubmissionRun, seconds: float) -> None:
         execution, limits = result.execution, self.limits
         done = Done(
-            key=job.key,
             seconds=round(seconds, 3),
             cpu_seconds=round(execution.usage.cpu_seconds, 3),
             fault=result.fault,
@@ -203,5 +202,5 @@ class _BatchRun:
 
     def _record_fault(self, job: Job, fault: str) -> None:
         self.run.forget(job.submission.id)
-        self.run.write(f"submissions/{job.submission.id}/done.json", Done(job.key, 0.0, 0.0, fault, job.parts))
+        self.run.write(f"submissions/{job.submission.id}/done.json", Done(job.parts, 0.0, 0.0, fault))
         self.on_event(Event("fault", job.submission, 0.0, fault))

@@ -12,7 +12,7 @@ RUN/
   stamp                  digest of all of this and of what it was made from (`grader.runs.stamp`)
   .lock .writer          held by the process that writes here, and its name
 ```
-A submission counts as run when its `done.json` is there and names the key of exactly this input.
+A submission counts as run when its `done.json` is there and names exactly what its evidence would depend on today.
 """
 
 from __future__ import annotations
@@ -99,16 +99,14 @@ class Override:
 class Done:
     """The mark that a submission's evidence is complete."""
 
-    key: str
-    """Content key of what was run (see `grader.runs.plan.content_key`)."""
+    parts: dict[str, str]
+    """Digests of what its evidence depends on, by name (see `grader.runs.plan.content_parts`)."""
     seconds: float
     """Wall seconds it took."""
     cpu_seconds: float
     """CPU seconds of the box."""
     fault: str = ""
     """Why the grader or its machine failed, when it did; such a submission is run again next time."""
-    parts: dict[str, str] = field(default_factory=dict)
-    """Digests that the key was made of, by name; they tell what has changed when it is another one."""
     outcome: str = ""
     """How the run ended (see `grader.records.Outcome`)."""
     limits: dict[str, float] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """What has to be run, and why: stored results against what a run would depend on today. Trusted.
 
-A result is taken from the last run when its content key is the same; the parts of the key, kept with the result, name what changed.
+A result is taken from the last run while the digests of all that it depends on, kept with it, are the same; they name what changed.
 """
 
 from __future__ import annotations
@@ -39,10 +39,7 @@ _LIMITED: Mapping[str, str] = {Outcome.TIMED_OUT: "cpu_seconds", Outcome.OUT_OF_
 
 
 def content_parts(context: RunContext, submission: Submission, companions: Mapping[str, bytes]) -> dict[str, str]:
-    """Digests of everything that a submission's evidence depends on, by name, so that it can be said what has changed.
-
-    Their digest is the submission's content key: the same key means that the same run need not be done again.
-    """
+    """Digests of everything that a submission's evidence depends on, by name, so that it can be said what has changed."""
     return {
         "submission": submission.sha256,
         "companions": _digest_of_files(companions),
@@ -122,7 +119,7 @@ def make_plan(
         if why in _LEFT:
             left.append(submission)
         else:
-            jobs.append(Job(submission, key=digest_of(parts), parts=parts))
+            jobs.append(Job(submission, parts=parts))
         reasons[submission.id] = why
     return Plan(tuple(jobs), tuple(cached), reasons, tuple(left))
 
@@ -160,7 +157,7 @@ def _why(
     if selection.failed:
         if failure:
             return failure
-        return "" if done is not None and done.key == digest_of(parts) else _LEFT_BY_FAILED
+        return "" if done is not None and done.parts == parts else _LEFT_BY_FAILED
     if done is None:
         return failure
     if selection.force:

@@ -50,7 +50,9 @@ def test_other_folders_and_other_runs_are_refused(tmp_path) -> None:
 
 def save(run: RunDirectory, key: str) -> None:
     execution = Execution(Outcome.COMPLETED, (), Usage(), "none", {}, "b")
-    run.save_result("7", SubmissionRun(Notebook((), 0), execution, Evidence("s", {})), Done(key, 1.0, 0.5))
+    run.save_result(
+        "7", SubmissionRun(Notebook((), 0), execution, Evidence("s", {})), Done({"submission": key}, 1.0, 0.5)
+    )
 
 
 def test_a_result_is_complete_only_with_its_mark(tmp_path) -> None:
@@ -59,7 +61,7 @@ def test_a_result_is_complete_only_with_its_mark(tmp_path) -> None:
     save(run, "k")
     done = run.done("7")
     assert done is not None
-    assert done.key == "k"
+    assert done.parts == {"submission": "k"}
     (run.folder("7") / "done.json").write_text('{"key"')
     assert run.done("7") is None
     save(run, "k2")
@@ -237,7 +239,7 @@ save(run, "old")
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 execution = Execution(Outcome.COMPLETED, (), Usage(), "none", {}, "b" * 5000)
 try:
-    run.save_result("7", SubmissionRun(Notebook((), 0), execution, Evidence("s", {})), Done("new", 1.0, 0.5))
+    run.save_result("7", SubmissionRun(Notebook((), 0), execution, Evidence("s", {})), Done({}, 1.0, 0.5))
 except StoreError as error:
     print(error)
 """

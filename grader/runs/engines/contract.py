@@ -41,10 +41,8 @@ class Job:
     """The notebook's bytes; read when the job is sent."""
     companions: dict[str, bytes] = field(default_factory=dict)
     """Further files by base name."""
-    key: str = ""
-    """Its content key."""
     parts: dict[str, str] = field(default_factory=dict)
-    """What the key was made of (see `grader.runs.plan.content_parts`)."""
+    """Digests of what its evidence depends on, by name (see `grader.runs.plan.content_parts`)."""
 
 
 @dataclass(frozen=True, slots=True)
