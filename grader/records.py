@@ -153,14 +153,12 @@ class Adaptation:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One code cell as it will run. Cells that are not code are left out."""
+    """One code cell. Cells that are not code are left out."""
 
     index: int
     """Index of the cell in the submitted notebook, counting all cells from 0."""
     source: str
-    """Source that runs, as the student wrote it."""
-    original: str
-    """Source as the student wrote it."""
+    """Source as the student wrote it, and as it runs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ _CONFLICT = re.compile(r"^(<{7}|>{7}|={7}|\|{7})( |$)", re.MULTILINE)
 
 
 def read_notebook(data: bytes, *, limit: int = FILE_LIMIT) -> Notebook:
-    """The notebook in `data`, ready for adaptation: every cell's `source` equals its `original`.
+    """The notebook in `data`: its code cells as the student wrote them.
 
     Raises `SubmissionError`, with a sentence for the student, when the bytes are no Python notebook, or more than
     `limit` of them.
@@ -219,7 +219,7 @@ def _collect(document: dict[str, Any], notices: list[Notice]) -> Notebook:
                 f"The notebook has more than {SOURCE_LIMIT / 1e6:.0f} million characters of code. "
                 "Load large data from a file instead of pasting it into a cell, and submit again."
             )
-        cells.append(Cell(index, source, source))
+        cells.append(Cell(index, source))
     if not any(cell.source.strip() for cell in cells):
         notices.append(Notice("no-code", "The notebook has no code: nothing could be run."))
     return Notebook(tuple(cells), count, (), tuple(notices))

@@ -201,9 +201,8 @@ def _patch_tokenizer(owner: Any, record: Record) -> None:
 def _older_call(name: str, record: Record) -> Callable[..., Any]:
     def older(self: Any, *args: Any, **kwargs: Any) -> Any:
         record("argument", f"tokenizer.{name}()", "tokenizer()", _OLD)
-        for old, new in (("batch_text_or_text_pairs", "text"),):
-            if old in kwargs:
-                kwargs[new] = kwargs.pop(old)
+        if "batch_text_or_text_pairs" in kwargs:
+            kwargs["text"] = kwargs.pop("batch_text_or_text_pairs")
         return self(*args, **kwargs)
 
     return older
