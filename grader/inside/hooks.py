@@ -5,6 +5,7 @@ Runs in the box, beside student code. Costs microseconds: nothing is imported he
 
 from __future__ import annotations
 
+import functools
 import importlib.abc
 import sys
 import traceback
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from typing import Any
 
-__all__ = ["Record", "provide", "when_imported"]
+__all__ = ["Record", "provide", "replacing", "when_imported"]
 
 Record = Callable[[str, str, str, str], None]
 """Takes rule, before, after and reason of one adaptation."""
@@ -23,7 +24,7 @@ class _Watcher(importlib.abc.MetaPathFinder):
     """Finds nothing itself; sees to it that patches run after the import of the modules they are for."""
 
     def __init__(self) -> None:
-        self.patches: dict[str, list[Callable[[Any], None]]] = {}
+        self.patches: dict[str, list[Callable[[Any], object]]] = {}
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
@@ -55,7 +56,7 @@ class _Watcher(importlib.abc.MetaPathFinder):
 _watcher = _Watcher()
 
 
-def when_imported(name: str, patch: Callable[[Any], None]) -> None:
+def when_imported(name: str, patch: Callable[[Any], object]) -> None:
     """Call `patch(module)` now or right after the module's import, also when it is imported anew.
 
     A patch that fails is reported to the log.
@@ -69,7 +70,7 @@ def when_imported(name: str, patch: Callable[[Any], None]) -> None:
         sys.meta_path.insert(0, _watcher)
 
 
-def _apply(patch: Callable[[Any], None], module: Any) -> None:
+def _apply(patch: Callable[[Any], object], module: Any) -> None:
     try:
         patch(module)
     except Exception:  # a library that looks different must not break the student's import
@@ -88,3 +89,18 @@ def provide(module: Any, names: Mapping[str, Callable[[], Any]]) -> None:
         raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
 
     module.__getattr__ = __getattr__
+
+
+def replacing(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorate a function that takes the place of `owner.name`, and gets what stood there before its own arguments."""
+    real = getattr(owner, name)
+
+    def put(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(real)
+        def replaced(*args: Any, **kwargs: Any) -> Any:
+            return function(real, *args, **kwargs)
+
+        setattr(owner, name, replaced)
+        return replaced
+
+    return put

@@ -6,12 +6,11 @@ who fixes none begins at another state.
 
 from __future__ import annotations
 
-import functools
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from grader.inside.hooks import Record, when_imported
+from grader.inside.hooks import Record, replacing, when_imported
 
 __all__ = ["install", "reseed"]
 
@@ -35,19 +34,9 @@ def install(_record: Record, config: Mapping[str, Any]) -> None:
         when_imported("torch", lambda module: _shift_torch(module, shift))
 
 
-def _shift(module: Any, name: str, shift: int) -> None:
-    seed = getattr(module, name)
-    setattr(module, name, _shifted(seed, shift))
-
-
-def _shift_torch(torch: Any, shift: int) -> None:
-    moved = _shifted(torch.manual_seed, shift)
-    torch.manual_seed = torch.random.manual_seed = moved  # `from torch.random import ...`, too
-
-
-def _shifted(seed: Callable[..., Any], shift: int) -> Callable[..., Any]:
-    @functools.wraps(seed)
-    def moved(*args: Any, **kwargs: Any) -> Any:
+def _shift(module: Any, name: str, shift: int) -> Callable[..., Any]:
+    @replacing(module, name)
+    def moved(seed: Any, *args: Any, **kwargs: Any) -> Any:
         given = args[:1]
         if given and type(given[0]) is int:  # numpy's integers, strings and None are left to their own ways
             args = ((given[0] + shift) % _LIMIT, *args[1:])
@@ -56,3 +45,7 @@ def _shifted(seed: Callable[..., Any], shift: int) -> Callable[..., Any]:
         return seed(*args, **kwargs)
 
     return moved
+
+
+def _shift_torch(torch: Any, shift: int) -> None:
+    torch.random.manual_seed = _shift(torch, "manual_seed", shift)  # `from torch.random import ...`, too

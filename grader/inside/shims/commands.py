@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from grader.inside.hooks import Record
+from grader.inside.hooks import Record, replacing
 
 __all__ = ["install"]
 
@@ -129,15 +129,12 @@ def _report_skipped(log: Path, record: Record) -> None:
 
 
 def _patch_kill(record: Record) -> None:
-    real = os.kill
-
-    def kill(pid: int, number: int) -> None:
+    @replacing(os, "kill")
+    def kill(real: Any, pid: int, number: int) -> None:
         if pid == os.getpid() and number in (getattr(signal, "SIGKILL", signal.SIGTERM), signal.SIGTERM):
             record("restart", f"os.kill(os.getpid(), {int(number)})", "", _RESTART_REASON)
         else:
             real(pid, number)
-
-    os.kill = kill
 
 
 def _unwrap(record: Record, lines: list[str]) -> list[str]:

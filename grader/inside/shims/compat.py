@@ -7,12 +7,11 @@ that the running version lacks are touched, so nothing happens where nothing has
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from grader.inside.hooks import Record, provide, when_imported
+from grader.inside.hooks import Record, provide, replacing, when_imported
 
 __all__ = ["clean_arguments", "install"]
 
@@ -28,28 +27,23 @@ _RENAMED = {
     "warmup_ratio": "warmup_steps",  # which takes a fraction since
     "logging_first": "logging_first_step",
 }
-_REMOVED = frozenset(
-    {
-        "overwrite_output_dir",
-        "logging_dir",
-        "save_safetensors",
-        "use_mps_device",
-        "use_ipex",
-        "jit_mode_eval",
-        "past_index",
-    }
-    | {"fp16_backend", "fp16_opt_level", "half_precision_backend", "xpu_backend", "tpu_num_cores", "tpu_metrics_debug"}
-    | {"mp_parameters", "ray_scope", "torchdynamo", "dispatch_batches", "split_batches", "include_tokens_per_second"}
-    | {"push_to_hub_model_id", "push_to_hub_organization", "push_to_hub_token", "fsdp_min_num_params", "no_cuda"}
-    | {
-        "fsdp_transformer_layer_cls_to_wrap",
-        "use_legacy_prediction_loop",
-        "evaluate_during_training",
-        "prediction_loss",
-    }
-    | {"gradient_checkpointing_ratio", "sharded_ddp", "deepspeed_plugin", "use_seedable_sampler", "adafactor"}
-    | {"group_by_length", "include_inputs_for_metrics", "eval_use_gather_object", "debug", "report_to", "hub_token"}
-)
+_CONVERTED: dict[str, tuple[str, Any]] = {
+    "group_by_length": ("train_sampling_strategy", "group_by_length"),
+    "adafactor": ("optim", "adafactor"),
+    "include_inputs_for_metrics": ("include_for_metrics", ["inputs"]),
+}
+"""Switch that is now a value of another argument."""
+_REMOVED = {
+    "adafactor", "debug", "deepspeed_plugin", "dispatch_batches", "eval_use_gather_object",
+    "evaluate_during_training", "fp16_backend", "fp16_opt_level", "fsdp_min_num_params",
+    "fsdp_transformer_layer_cls_to_wrap", "gradient_checkpointing_ratio", "group_by_length",
+    "half_precision_backend", "hub_token", "include_inputs_for_metrics", "include_tokens_per_second",
+    "jit_mode_eval", "logging_dir", "mp_parameters", "no_cuda", "overwrite_output_dir", "past_index",
+    "prediction_loss", "push_to_hub_model_id", "push_to_hub_organization", "push_to_hub_token", "ray_scope",
+    "report_to", "save_safetensors", "sharded_ddp", "split_batches", "torchdynamo", "tpu_metrics_debug",
+    "tpu_num_cores", "use_ipex", "use_legacy_prediction_loop", "use_mps_device", "use_seedable_sampler",
+    "xpu_backend",
+}  # fmt: skip
 _ACCELERATED = ("fp16", "bf16", "tf32", "fp16_full_eval", "bf16_full_eval", "torch_compile")
 _GPU_OPTIMIZERS = ("bnb", "paged", "8bit", "apex", "npu", "xla", "galore", "lomo")
 
@@ -73,15 +67,10 @@ def clean_arguments(given: dict[str, Any], accepted: frozenset[str], gpu: bool, 
                 continue
             kept.setdefault(_RENAMED[name], value)
             note(name, value, f"{_RENAMED[name]}={value!r}", _OLD)
-        elif name == "group_by_length" and value and "train_sampling_strategy" in accepted:
-            kept["train_sampling_strategy"] = "group_by_length"
-            note(name, value, "train_sampling_strategy='group_by_length'", _OLD)
-        elif name == "adafactor" and value:
-            kept["optim"] = "adafactor"
-            note(name, value, "optim='adafactor'", _OLD)
-        elif name == "include_inputs_for_metrics" and value and "include_for_metrics" in accepted:
-            kept["include_for_metrics"] = ["inputs"]
-            note(name, value, "include_for_metrics=['inputs']", _OLD)
+        elif value and name in _CONVERTED and _CONVERTED[name][0] in accepted:
+            new, setting = _CONVERTED[name]
+            kept[new] = setting
+            note(name, value, f"{new}={setting!r}", _OLD)
         elif name in _REMOVED:
             note(name, value, "", _OLD)
         else:
@@ -125,22 +114,18 @@ def install(record: Record, config: Mapping[str, Any]) -> None:
 
 
 def _patch_arguments(owner: Any, gpu: bool, record: Record) -> None:
-    real = owner.__init__
-    accepted = frozenset(inspect.signature(real).parameters)
+    accepted = frozenset(inspect.signature(owner.__init__).parameters)
 
-    @functools.wraps(real)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+    @replacing(owner, "__init__")
+    def init(real: Any, self: Any, *args: Any, **kwargs: Any) -> None:
         real(self, *args, **clean_arguments(kwargs, accepted, gpu, record))
-
-    owner.__init__ = init
 
 
 def _patch_trainer(owner: Any, record: Record) -> None:
-    real = owner.__init__
-    accepted = inspect.signature(real).parameters
+    accepted = inspect.signature(owner.__init__).parameters
 
-    @functools.wraps(real)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+    @replacing(owner, "__init__")
+    def init(real: Any, self: Any, *args: Any, **kwargs: Any) -> None:
         if "tokenizer" in kwargs and "tokenizer" not in accepted and "processing_class" in accepted:
             record("argument", "Trainer(tokenizer=...)", "processing_class=...", _OLD)
             tokenizer = kwargs.pop("tokenizer")
@@ -149,7 +134,6 @@ def _patch_trainer(owner: Any, record: Record) -> None:
             _accept_item_count(self, name, record)
         real(self, *args, **kwargs)
 
-    owner.__init__ = init
     if not hasattr(owner, "tokenizer"):
         owner.tokenizer = property(lambda self: self.processing_class)
     _no_push(owner, record)
@@ -157,18 +141,16 @@ def _patch_trainer(owner: Any, record: Record) -> None:
 
 def _accept_item_count(trainer: Any, name: str, record: Record) -> None:
     """Let a student's override with the older signature be called without `num_items_in_batch`."""
-    method = getattr(trainer, name)
-    parameters = inspect.signature(method).parameters
+    parameters = inspect.signature(getattr(trainer, name)).parameters
     if "num_items_in_batch" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
     limit = 2 if name == "training_step" else len(parameters)
 
-    @functools.wraps(method)
-    def older(*args: Any, **kwargs: Any) -> Any:
+    @replacing(trainer, name)
+    def older(method: Any, *args: Any, **kwargs: Any) -> Any:
         kwargs.pop("num_items_in_batch", None)
         return method(*args[:limit], **kwargs)
 
-    setattr(trainer, name, older)
     record("argument", f"{type(trainer).__name__}.{name}(num_items_in_batch=...)", "", _OLD)
 
 
@@ -180,17 +162,14 @@ def _no_push(owner: Any, record: Record) -> None:
 
 
 def _patch_tokenizer(owner: Any, record: Record) -> None:
-    real = owner.__call__
-
-    @functools.wraps(real)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    @replacing(owner, "__call__")
+    def call(real: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
         if "pad_to_max_length" in kwargs:
             padding = "max_length" if kwargs.pop("pad_to_max_length") else False
             kwargs.setdefault("padding", padding)
             record("argument", "tokenizer(pad_to_max_length=...)", f"padding={padding!r}", _OLD)
         return real(self, *args, **kwargs)
 
-    owner.__call__ = call
     for name in ("encode_plus", "batch_encode_plus"):
         if not hasattr(owner, name):
             setattr(owner, name, _older_call(name, record))
@@ -253,14 +232,9 @@ def _load_metric(record: Record) -> Any:
 
 def _old_numpy(module: Any, record: Record) -> None:
     names = {
-        "product": "prod",
-        "cumproduct": "cumprod",
-        "alltrue": "all",
-        "sometrue": "any",
-        "float_": "float64",
-        "Inf": "inf",
+        "product": "prod", "cumproduct": "cumprod", "alltrue": "all", "sometrue": "any", "float_": "float64", "Inf": "inf",
         "NaN": "nan",
-    }
+    }  # fmt: skip
     plain = {"float": float, "int": int, "object": object, "str": str}
 
     def older(name: str, new: str) -> Callable[[], Any]:
@@ -275,26 +249,18 @@ def _old_numpy(module: Any, record: Record) -> None:
 
 
 def _patch_backend(module: Any, record: Record) -> None:
-    real = module.use
-
-    @functools.wraps(real)
-    def use(backend: Any, *args: Any, **kwargs: Any) -> None:
+    @replacing(module, "use")
+    def use(real: Any, backend: Any, *args: Any, **kwargs: Any) -> None:
         try:
             real(backend, *args, **kwargs)
         except ImportError:
             record("plot", f"matplotlib.use({backend!r})", "", "There is no screen while grading.")
 
-    module.use = use
-
 
 def _patch_style(module: Any, record: Record) -> None:
-    real = module.use
-
-    @functools.wraps(real)
-    def use(style: Any) -> None:
+    @replacing(module, "use")
+    def use(real: Any, style: Any) -> None:
         try:
             real(style)
         except OSError:
             record("plot", f"plt.style.use({style!r})", "", _OLD)
-
-    module.use = use

@@ -12,7 +12,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from grader.inside.hooks import Record, when_imported
+from grader.inside.hooks import Record, replacing, when_imported
 
 __all__ = ["install"]
 
@@ -64,54 +64,48 @@ def _moved(what: str, device: Any, record: Record) -> str:
 
 
 def _patch_torch(torch: Any, record: Record) -> None:
-    def moved(what: str, device: Any) -> str:
-        return _moved(what, device, record)
-
-    def to(real: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(real)
-        def to_cpu(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if args and _is_gpu(args[0]):
-                args = (moved(".to", args[0]), *args[1:])
-            elif "device" in kwargs and _is_gpu(kwargs["device"]):
-                kwargs["device"] = moved(".to", kwargs["device"])
-            return real(self, *args, **kwargs)
-
-        return to_cpu
+    def to(real: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+        if args and _is_gpu(args[0]):
+            args = (_moved(".to", args[0], record), *args[1:])
+        elif "device" in kwargs and _is_gpu(kwargs["device"]):
+            kwargs["device"] = _moved(".to", kwargs["device"], record)
+        return real(self, *args, **kwargs)
 
     def stay(self: Any, *_args: Any, **_kwargs: Any) -> Any:
-        moved(".cuda", "cuda")
+        _moved(".cuda", "cuda", record)
         return self
 
     for owner in (torch.Tensor, torch.nn.Module):
-        owner.to = to(owner.to)
+        replacing(owner, "to")(to)
         owner.cuda = stay
     torch.Tensor.pin_memory = lambda self, *_args, **_kwargs: self
     # Not the factories (`torch.zeros(device=...)`): `with torch.device("meta")` recognises them by identity. Names of
     # devices in the student's source are adapted by `literals`.
-    torch.load = _on_cpu(torch.load, moved)
-    for name, answer in _ANSWERS.items():
-        if hasattr(torch.cuda, name):
-            setattr(torch.cuda, name, _answered(getattr(torch.cuda, name), name, answer, record))
-    torch.cuda.get_device_properties = _properties
-    torch.cuda.Event = _Event
-    torch.compile = _uncompiled(torch.compile, record)
 
-
-def _on_cpu(real: Any, moved: Callable[[str, Any], str]) -> Any:
-    @functools.wraps(real)
-    def load(*args: Any, **kwargs: Any) -> Any:
+    @replacing(torch, "load")
+    def load(real: Any, *args: Any, **kwargs: Any) -> Any:
         if len(args) > 1 and _is_gpu(args[1]):
-            args = (args[0], moved("torch.load", args[1]), *args[2:])
+            args = (args[0], _moved("torch.load", args[1], record), *args[2:])
         elif "map_location" not in kwargs or _is_gpu(kwargs["map_location"]):
             kwargs["map_location"] = "cpu"  # the file may have been saved on a GPU
         return real(*args, **kwargs)
 
-    return load
+    @replacing(torch, "compile")
+    def compile_nothing(_real: Any, model: Any = None, **_kwargs: Any) -> Any:
+        if model is None:
+            return lambda function: function
+        record("device", "torch.compile", "", "Compiling needs a compiler that the grading machine lacks.")
+        return model
+
+    for name, answer in _ANSWERS.items():
+        if hasattr(torch.cuda, name):
+            replacing(torch.cuda, name)(_answering(name, answer, record))
+    torch.cuda.get_device_properties = _properties
+    torch.cuda.Event = _Event
 
 
-def _answered(real: Any, name: str, answer: Any, record: Record) -> Any:
-    @functools.wraps(real)
-    def asked(*args: Any, **kwargs: Any) -> Any:
+def _answering(name: str, answer: Any, record: Record) -> Callable[..., Any]:
+    def asked(real: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return real(*args, **kwargs)
         except Exception:
@@ -147,17 +141,6 @@ class _Event:
         return (end.time - self.time) * 1000
 
 
-def _uncompiled(real: Any, record: Record) -> Any:
-    @functools.wraps(real)
-    def compile_nothing(model: Any = None, **_kwargs: Any) -> Any:
-        if model is None:
-            return lambda function: function
-        record("device", "torch.compile", "", "Compiling needs a compiler that the grading machine lacks.")
-        return model
-
-    return compile_nothing
-
-
 def _patch_loading(module: Any, record: Record) -> None:
     """`from_pretrained(device_map=...)` and arguments of older versions."""
     owner = module.PreTrainedModel
@@ -176,13 +159,9 @@ def _patch_loading(module: Any, record: Record) -> None:
 
 
 def _patch_pipeline(module: Any, record: Record) -> None:
-    real = module.pipeline
-
-    @functools.wraps(real)
-    def pipeline(*args: Any, **kwargs: Any) -> Any:
+    @replacing(module, "pipeline")
+    def pipeline(real: Any, *args: Any, **kwargs: Any) -> Any:
         device = kwargs.get("device")
         if device is not None and device != -1 and _is_gpu(device):
             kwargs["device"] = _moved("pipeline", device, record)
         return real(*args, **kwargs)
-
-    module.pipeline = pipeline

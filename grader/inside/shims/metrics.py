@@ -5,11 +5,10 @@ Runs in the box. What the bundle has is loaded as ever; a name that no such metr
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
-from grader.inside.hooks import Record, when_imported
+from grader.inside.hooks import Record, replacing, when_imported
 
 __all__ = ["install"]
 
@@ -31,12 +30,11 @@ def install(record: Record, _config: Mapping[str, Any]) -> None:
 
 
 def _patch(module: Any, record: Record) -> None:
-    real = module.load
-    if hasattr(real, "__serves_metrics__"):
+    if hasattr(module.load, "__serves_metrics__"):
         return
 
-    @functools.wraps(real)
-    def load(path: Any, *args: Any, **kwargs: Any) -> Any:
+    @replacing(module, "load")
+    def load(real: Any, path: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return real(path, *args, **kwargs)
         except (OSError, ImportError):  # not here, and no network
@@ -47,7 +45,6 @@ def _patch(module: Any, record: Record) -> None:
             return _metric(name, kwargs.get("experiment_id"))
 
     load.__serves_metrics__ = True  # type: ignore[attr-defined]
-    module.load = load
 
 
 def _metric(name: str, experiment: str | None) -> Any:

@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import builtins
 import email.message
-import functools
 import io
 import os
 import re
 import shutil
 import sys
 import urllib.response
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from grader.inside.hooks import Record, when_imported
+from grader.inside.hooks import Record, replacing, when_imported
 
 __all__ = ["Resolver", "install"]
 
@@ -86,20 +85,17 @@ def install(record: Record, config: Mapping[str, Any]) -> None:
     sys.path.append(str(Path.cwd()))  # helper modules are found after a `%cd`, too
     _patch_open(resolve)
     _patch_os(resolve)
-    when_imported("pandas", lambda module: _first_argument(module, ("read_csv", "read_table"), resolve))
-    when_imported("pandas.io.common", lambda module: _before(module, "check_parent_directory", resolve.folder_for))
-    when_imported("numpy", lambda module: _first_argument(module, ("loadtxt", "genfromtxt", "fromfile"), resolve))
+    when_imported("pandas.io.common", lambda module: _make_folders(module, "check_parent_directory", 0, resolve))
+    when_imported("numpy", lambda module: _resolve_file(module, ("loadtxt", "genfromtxt", "fromfile"), resolve))
     when_imported("urllib.request", lambda module: _patch_urlopen(module, resolve))
     when_imported("requests.sessions", lambda module: _patch_requests(module, resolve))
-    when_imported("torch", lambda module: _before(module, "save", lambda _thing, f=None, *_: resolve.folder_for(f)))
+    when_imported("torch", lambda module: _make_folders(module, "save", 1, resolve))
     when_imported("datasets", lambda module: _patch_datasets(module, resolve, dict(config.get("data_files", {}))))
 
 
 def _patch_open(resolve: Resolver) -> None:
-    real = builtins.open
-
-    @functools.wraps(real)
-    def open_resolved(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+    @replacing(builtins, "open")
+    def open_resolved(real: Any, file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
         if not isinstance(file, int) and isinstance(mode, str):
             if mode[:1] == "r":
                 file = resolve(file)
@@ -107,97 +103,74 @@ def _patch_open(resolve: Resolver) -> None:
                 resolve.folder_for(file)
         return real(file, mode, *args, **kwargs)
 
-    builtins.open = open_resolved
     io.open = open_resolved
     # The `open` that IPython puts into the notebook's names keeps its own reference.
     when_imported("IPython.core.interactiveshell", lambda module: setattr(module, "io_open", open_resolved))
 
 
 def _patch_os(resolve: Resolver) -> None:
+    def exists(real: Any, path: Any, *args: Any, **kwargs: Any) -> bool:
+        return bool(real(path, *args, **kwargs)) or resolve.known(path) is not None
+
     for owner, name in ((os.path, "exists"), (os.path, "isfile"), (Path, "exists"), (Path, "is_file")):
-        real = getattr(owner, name)
+        replacing(owner, name)(exists)
 
-        @functools.wraps(real)
-        def exists(path: Any, *args: Any, _real: Any = real, **kwargs: Any) -> bool:
-            return bool(_real(path, *args, **kwargs)) or resolve.known(path) is not None
-
-        setattr(owner, name, exists)
-    real_chdir = os.chdir
-
-    def chdir(path: Any) -> None:
+    @replacing(os, "chdir")
+    def chdir(real: Any, path: Any) -> None:
         if isinstance(path, str | os.PathLike) and not _REAL_EXISTS(path):
             resolve.record("folder", f"os.chdir({os.fspath(path)!r})", "", _FOLDER)
         else:
-            real_chdir(path)
+            real(path)
 
-    os.chdir = chdir
-    for name in ("copy", "copy2", "copyfile", "move"):
-        setattr(shutil, name, _copier(getattr(shutil, name), resolve))
-
-
-def _copier(real: Callable[..., Any], resolve: Resolver) -> Callable[..., Any]:
-    @functools.wraps(real)
-    def copy(src: Any, dst: Any, *args: Any, **kwargs: Any) -> Any:
+    def copy(real: Any, src: Any, dst: Any, *args: Any, **kwargs: Any) -> Any:
         found = resolve(src)
         target = os.path.join(dst, os.path.basename(found)) if os.path.isdir(dst) else dst
         if _REAL_EXISTS(found) and _REAL_EXISTS(target) and os.path.samefile(found, target):
             return dst  # it is there already
-        if found is src:
-            return real(src, dst, *args, **kwargs)
-        return _REAL_COPY(found, target)  # a data file is never moved away
+        return real(src, dst, *args, **kwargs) if found is src else _REAL_COPY(found, target)  # never moved away
 
-    return copy
-
-
-def _first_argument(module: Any, names: tuple[str, ...], resolve: Resolver) -> None:
-    """Resolve the first argument, by position or by its usual names, of functions of a module."""
-    for name in names:
-        real = getattr(module, name)
-
-        @functools.wraps(real)
-        def resolved(*args: Any, _real: Any = real, **kwargs: Any) -> Any:
-            if args:
-                args = (resolve(args[0]), *args[1:])
-            for key in ("filepath_or_buffer", "fname", "file"):
-                if key in kwargs:
-                    kwargs[key] = resolve(kwargs[key])
-            return _real(*args, **kwargs)
-
-        setattr(module, name, resolved)
+    for name in ("copy", "copy2", "copyfile", "move"):
+        replacing(shutil, name)(copy)
 
 
-def _before(module: Any, name: str, action: Callable[..., Any]) -> None:
-    real = getattr(module, name)
+def _resolve_file(module: Any, names: tuple[str, ...], resolve: Resolver) -> None:
+    """Resolve the file that functions of numpy read: their first argument, or `fname` or `file`."""
 
-    @functools.wraps(real)
-    def after_action(*args: Any, **kwargs: Any) -> Any:
+    def resolved(real: Any, *args: Any, **kwargs: Any) -> Any:
         if args:
-            action(*args)
+            args = (resolve(args[0]), *args[1:])
+        kwargs |= {key: resolve(kwargs[key]) for key in ("fname", "file") if key in kwargs}
         return real(*args, **kwargs)
 
-    setattr(module, name, after_action)
+    for name in names:
+        replacing(module, name)(resolved)
+
+
+def _make_folders(module: Any, name: str, place: int, resolve: Resolver) -> None:
+    """Make the folder of the file that a function is about to write: its argument number `place`."""
+
+    @replacing(module, name)
+    def written(real: Any, *args: Any, **kwargs: Any) -> Any:
+        if len(args) > place:
+            resolve.folder_for(args[place])
+        return real(*args, **kwargs)
 
 
 def _patch_urlopen(module: Any, resolve: Resolver) -> None:
-    """Answer a download of a data file with the file that is there; `urlretrieve` calls this, too."""
-    real = module.urlopen
+    """Answer a download of a data file with the file that is there; `urlretrieve` and pandas call this, too."""
 
-    @functools.wraps(real)
-    def urlopen(url: Any, *args: Any, **kwargs: Any) -> Any:
+    @replacing(module, "urlopen")
+    def urlopen(real: Any, url: Any, *args: Any, **kwargs: Any) -> Any:
         address = getattr(url, "full_url", url)
         found = resolve(address)
         if found is address:
             return real(url, *args, **kwargs)
         return urllib.response.addinfourl(io.FileIO(found), email.message.Message(), address, 200)
 
-    module.urlopen = urlopen
-
 
 def _patch_requests(module: Any, resolve: Resolver) -> None:
-    real = module.Session.request
-
-    @functools.wraps(real)
-    def request(session: Any, method: Any, url: Any, *args: Any, **kwargs: Any) -> Any:
+    @replacing(module.Session, "request")
+    def request(real: Any, session: Any, method: Any, url: Any, *args: Any, **kwargs: Any) -> Any:
         found = resolve(url) if str(method).upper() == "GET" else url
         if found is url:
             return real(session, method, url, *args, **kwargs)
@@ -206,15 +179,12 @@ def _patch_requests(module: Any, resolve: Resolver) -> None:
         response.raw = io.FileIO(found)
         return response
 
-    module.Session.request = request
-
 
 def _patch_datasets(module: Any, resolve: Resolver, data_files: Mapping[str, str]) -> None:
-    real = module.load_dataset
     splits = _splits({name: os.path.abspath(path) for name, path in data_files.items()})
 
-    @functools.wraps(real)
-    def load_dataset(path: Any, *args: Any, **kwargs: Any) -> Any:
+    @replacing(module, "load_dataset")
+    def load_dataset(real: Any, path: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(path, str) and splits and _HUB_NAMES.fullmatch(path) and not _REAL_EXISTS(path):
             resolve.record("hub-dataset", f"load_dataset({path!r})", "the course's csv files", "There is no network.")
             return _as_on_the_hub(real("csv", data_files=splits, split=kwargs.get("split")))
@@ -242,17 +212,11 @@ def _patch_datasets(module: Any, resolve: Resolver, data_files: Mapping[str, str
             path, kwargs["data_files"] = "csv", splits
         return real(path, *args, **kwargs)
 
-    module.load_dataset = load_dataset
-    for owner in (module.Dataset, module.DatasetDict):
-        owner.from_csv = staticmethod(_resolving(owner.from_csv, resolve))
-
-
-def _resolving(real: Callable[..., Any], resolve: Resolver) -> Callable[..., Any]:
-    @functools.wraps(real)
-    def resolved(path_or_paths: Any, *args: Any, **kwargs: Any) -> Any:
+    def from_csv(real: Any, path_or_paths: Any, *args: Any, **kwargs: Any) -> Any:
         return real(resolve.deep(path_or_paths), *args, **kwargs)
 
-    return resolved
+    for owner in (module.Dataset, module.DatasetDict):
+        owner.from_csv = staticmethod(replacing(owner, "from_csv")(from_csv))
 
 
 def _joined(folder: Any, files: Any) -> Any:
