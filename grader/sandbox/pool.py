@@ -228,33 +228,25 @@ class KernelPool:
     def ready_zygote(self) -> Zygote | None:
         """The zygote, started again if it has died; None (and `zygote_failure` says why) when a session has to start cold.
 
-        Waits for one that is importing for the first time; callable from any thread.
+        Waits while it imports, as long as a cold kernel would for the same; callable from any thread.
         """
         with self._zygote_lock:
-            return self._ready_zygote()
-
-    def _ready_zygote(self) -> Zygote | None:
-        if self.mode != "warm" or self._zygote is None:
-            return None
-        try:
+            if self.mode != "warm" or self._zygote is None:
+                return None
             if not self._zygote.alive and self._may_restart():
                 self._restarts += 1
                 self._zygote.stop()
                 self._start_zygote()
-                self.zygote_failure = "the zygote died and is being started again"
+            if not self._zygote.alive:  # it refuses, or keeps dying: cold from now on
+                self.zygote_failure = self.zygote_failure if self._zygote.refused else "the zygote died too often"
                 return None
-            if not self._zygote.alive:  # it keeps dying: cold from now on
-                if not self._zygote.refused:
-                    self.zygote_failure = "the zygote died too often"
+            try:
+                self._zygote.wait()
+            except SandboxError as error:
+                self.zygote_failure = str(error)
                 return None
-            if self._zygote.ready is None and self._restarts and not self._zygote.has_reported():
-                return None  # cold meanwhile
-            self._zygote.wait()
-        except SandboxError as error:
-            self.zygote_failure = str(error)
-            return None
-        self.zygote_failure = ""
-        return self._zygote
+            self.zygote_failure = ""
+            return self._zygote
 
     def served(self) -> None:
         """A kernel was forked: the zygote works, and earlier deaths no longer count."""
@@ -262,13 +254,8 @@ class KernelPool:
 
     def warm_up(self) -> None:
         """Wait until the zygote is ready (seconds). Raises SandboxError when it cannot be."""
-        with self._zygote_lock:
-            if self._zygote is not None:
-                try:
-                    self._zygote.wait()
-                except SandboxError as error:
-                    self.zygote_failure = str(error)
-                    raise
+        if self.mode == "warm" and self.ready_zygote() is None:
+            raise SandboxError(self.zygote_failure)
 
     def session_folder(self) -> Path:
         """A fresh private folder for one session."""

@@ -68,11 +68,6 @@ class Zygote:
         """Whether the process still runs."""
         return self._process.poll() is None
 
-    def has_reported(self) -> bool:
-        """Whether `wait` would return at once."""
-        assert self._process.stdout
-        return self.ready is not None or bool(select.select([self._process.stdout], [], [], 0)[0])
-
     def wait(self) -> dict[str, Any]:
         """Wait until its imports are done; its report. Raises SandboxError."""
         if self.ready is None:
