@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from grader.cli.common import exit_code
 from grader.cli.main import main
 from grader.runs.directory import RunDirectory
 from tests.pipeline.conftest import notebook_bytes
+from tests.reports import samples
 
 ADD, WRONG = "def add(a, b):\n    return a + b", "def add(a, b):\n    return a - b"
 SHOUT = "def shout(text):\n    return text.upper()"
@@ -169,6 +171,14 @@ def test_damaged_evidence_is_said_not_scored(graded, capsys) -> None:
             == 0
         )
         assert "1 to run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [((), 0), (("perfect", "mistakes"), 0), (("perfect", "review"), 3), (("review", "sandbox_failed"), 4)],
+)
+def test_exit_code_says_what_is_left_to_do(names, code) -> None:
+    assert exit_code([samples.SAMPLES[name]() for name in names]) == code
 
 
 def test_an_override_wins_and_survives(graded, capsys) -> None:
