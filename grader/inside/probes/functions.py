@@ -155,11 +155,12 @@ def count(context: Context, params: dict[str, Any]) -> dict[str, Any]:
             return {"kind": "", "number": None, "raised": str(error)[:300]}
 
     modules = [ask(build(spec)) for spec in params["modules"]]
-    silent = all(seen["kind"] == "None" for seen in modules)  # it prints, whatever it is given
+    kinds = {seen["kind"] for seen in modules}
+    countless = all(seen["number"] is None for seen in modules)  # it prints, or gives a text, whatever it is given
 
     def ask_real(prepare: Callable[[Any], Any]) -> dict[str, Any]:
         seen = ask(prepare(real_size_model()))
-        if seen["number"] is not None or (silent and seen["kind"] == "None"):
+        if seen["number"] is not None or (countless and seen["kind"] and kinds == {seen["kind"]}):
             return seen
         return ask(prepare(real_size_model("cpu")))  # e.g. counted with numpy, which takes no tensors without data
 
