@@ -90,8 +90,7 @@ def is_conclusive(method: str, run: TrainingRun, facts: JudgeFacts) -> bool:
 
 def run_for(method: str, asked: Question, seen: Observation) -> TrainingRun | None:
     """Find the run that is judged for a method."""
-    _, found = runs_by_method(asked, seen)
-    return found.get(method)
+    return runs_by_method(asked, seen)[1].get(method)
 
 
 def judge_accuracy(

@@ -33,7 +33,6 @@ class Case:
         self.rank, self.alpha, self.x, self.g = drawn["rank"], drawn["alpha"], drawn["x"], drawn["g"]
         self._drawn = drawn
         self._adapters: dict[tuple[int, int], Any] = {}
-        self.best: list[tuple[Any, str, tuple[Any, float | None]]] = []
 
     def __str__(self) -> str:
         """The layer as a student would write it."""

@@ -157,14 +157,9 @@ def starts_as_identity(asked: Question, seen: Observation) -> Verdict:
 
 def _best(case: Case, factorizations: Any, prefix: str = "") -> tuple[Any, float | None]:
     """The factorization that follows the formula, one with an effect first, and its c; else the first factorization and None."""
-    for asked, before, best in case.best:  # three criteria ask
-        if asked is factorizations and before == prefix:
-            return best
     found = [(factorization, _follows(case, factorization, prefix)) for factorization in factorizations]
     right = [(factorization, c) for factorization, c in found if c is not None]
-    best = next(iter([*((r, c) for r, c in right if c), *right, (factorizations[0], None)]))
-    case.best = [*case.best[-1:], (factorizations, prefix, best)]
-    return best
+    return next(iter([*((r, c) for r, c in right if c), *right, (factorizations[0], None)]))
 
 
 def _usable(asked: Question, seen: Observation) -> list[tuple[Case, Any, float | None]]:

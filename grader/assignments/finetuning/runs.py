@@ -277,27 +277,28 @@ def _sound(run: TrainingRun) -> int:
     return int(head) + int(not run.changed) + int(exact)
 
 
-_latest: list[tuple[Question, Observation, int, dict[str, TrainingRun]]] = []
+_latest: list[tuple[Question, Observation, list[TrainingRun], dict[str, TrainingRun]]] = []
 
 
-def runs_by_method(asked: Question, seen: Observation) -> tuple[int, dict[str, TrainingRun]]:
-    """Number of runs seen, and the run that is judged for each method that has one.
+def runs_by_method(asked: Question, seen: Observation) -> tuple[list[TrainingRun], dict[str, TrainingRun]]:
+    """All runs, and the run that is judged for each method that has one.
 
-    Nine criteria and the report ask this of one submission after the other: the latest answer is kept.
+    Nine criteria and the report ask this of one submission after the other, and reading takes milliseconds: the latest answer
+    is remembered.
     """
-    for question, observation, count, found in _latest:
+    for question, observation, runs, found in _latest:
         if question is asked and observation is seen:
-            return count, found
+            return runs, found
     runs = read_runs(asked, seen)
     found = assign(runs)
-    _latest[:] = [(asked, seen, len(runs), found)]
-    return len(runs), found
+    _latest[:] = [(asked, seen, runs, found)]
+    return runs, found
 
 
 def summarise(question: Question, seen: Observation) -> dict[str, Any]:
     """Give accuracy, threshold, trainable parameters, steps and seconds per method, for reports."""
     facts: JudgeFacts = question.secret["facts"]
-    count, judged = runs_by_method(question, seen)
+    runs, found = runs_by_method(question, seen)
     methods = {
         method: {
             "accuracy": run.accuracy,
@@ -307,6 +308,6 @@ def summarise(question: Question, seen: Observation) -> dict[str, Any]:
             "steps": run.steps,
             "seconds": round(run.seconds, 1),
         }
-        for method, run in judged.items()
+        for method, run in found.items()
     }
-    return {"methods": methods, "runs_seen": count}
+    return {"methods": methods, "runs_seen": len(runs)}
