@@ -13,10 +13,10 @@ from tests.corpus.matrix import Judged
 def functions(wanted: str = "", every: int = 1) -> Iterator[Judged]:
     """Judge the cases of the functions and the class whose name holds `wanted`; no training."""
     from tests.corpus import CASES
-    from tests.corpus.functions import verdicts
+    from tests.corpus.functions import verdicts_of
 
     for case in [case for case in CASES.values() if wanted in case.name][::every]:
-        yield Judged(case.name, "functions", case.loses, verdicts(case.source))
+        yield Judged(case.name, "functions", case.loses, verdicts_of(case))
 
 
 def trainings(wanted: str = "", every: int = 1) -> Iterator[Judged]:

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.corpus import CASES
-from tests.corpus.functions import CRITERIA, differences, verdicts
+from tests.corpus.functions import ASKED, ASSIGNMENT, CRITERIA, asked_of, differences, verdicts, verdicts_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of code that is wrong on purpose
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of code that is wrong on pu
 @pytest.mark.parametrize("name", CASES)
 def test_case_loses_what_its_label_says(name):
     case = CASES[name]
-    found = differences(name, case.loses, verdicts(case.source))
+    found = differences(name, case.loses, verdicts_of(case))
     assert not found, "\n".join(f"{difference.kind}: {difference.text}" for difference in found)
 
 
@@ -22,6 +22,19 @@ def test_corpus_is_large_and_every_criterion_is_lost_alone_or_as_a_root():
     assert set().union(*(case.loses for case in CASES.values())) == set(CRITERIA)
 
 
+def test_a_case_is_asked_what_concerns_it():
+    asked = {name: asked_of(case) for name, case in CASES.items()}
+    for name, case in CASES.items():
+        assert {ASSIGNMENT.checks[criterion].asks for criterion in case.loses} <= {*asked[name]}, name
+    assert asked["count-all"] == ("count",)
+    assert asked["lora-scale-floor"] == ("lora",)
+    assert 15 <= sum(questions == ASKED for questions in asked.values()) <= 60
+    for name in ("count-all", "lora-scale-floor", "replace-renamed"):
+        whole, own = verdicts(CASES[name].source), verdicts_of(CASES[name])
+        assert own == {criterion: whole[criterion] for criterion in own}
+        assert CASES[name].loses <= {*own}
+
+
 @pytest.mark.parametrize("seed", ["01", "02", "03"])
 def test_labels_do_not_depend_on_the_seed(seed):
     fitted = ("lora-integers", "lora-dropout-always-on-input", "lora-mean-of-batch")  # their scaling is a fit
@@ -29,10 +42,13 @@ def test_labels_do_not_depend_on_the_seed(seed):
         assert not differences(name, CASES[name].loses, verdicts(CASES[name].source, seed))
 
 
-def test_a_function_that_only_prints_is_given_no_model_with_data(capsys):
+@pytest.mark.parametrize("answer", ["print(n)", "return str(n)", "return [n]"])
+def test_no_model_with_data_for_what_never_counts(answer, capsys):
     """Two of DistilBERT's real size would cost two seconds, to see nothing once more."""
     verdicts(
-        "def count_trainable_parameters(model):\n    print(sum(p.numel() for p in model.parameters() if not p.is_meta))"
+        "def count_trainable_parameters(model):\n"
+        "    n = sum(p.numel() for p in model.parameters() if not p.is_meta)\n"
+        f"    print(n)\n    {answer}"
     )
     printed = [int(line) for line in capsys.readouterr().out.split()]
     assert len(printed) > 5

@@ -1,6 +1,7 @@
 """Training-level cases: three short trainings of a tiny random DistilBERT, seen by the real witness and judged by the real judge.
 
-A case replaces steps of the base handwriting; the labels are about structure (accuracy thresholds are zero here).
+A case replaces steps of the base handwriting. The few steps teach nothing, so there is no minimum accuracy here: an accuracy criterion
+is judged only where it is lost without one, because there was no run or the model gave no logits.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import numpy as np
 
 from grader.assignments import load_assignment
 from grader.assignments.finetuning.facts import JudgeFacts, digest, read_checkpoint
-from grader.bundles import Calibration
 from grader.inside import agent
 from grader.inside.distilbert import BLOCKS, layout
 from grader.inside.witness import Witness
@@ -24,18 +24,11 @@ from grader.records import Evidence, Observation, Verdict
 from grader.rubric.judge import judge
 from grader.rubric.questions import Draw, Question, generator
 from tests.corpus.base import PARTS
-from tests.corpus.functions import ASKED, ask
+from tests.corpus.functions import ASKED, ask, drawn
 
-CRITERIA = (
-    "full/trained",
-    "full/accuracy",
-    "head/frozen",
-    "head/trained",
-    "head/accuracy",
-    "lora/model",
-    "lora/accuracy",
-)
 WORDS = ["good", "bad", "film", "plot", "actor", "the", "was", "a"]
+NO_MINIMUM = "no calibrated threshold"
+"""What the judge says of an accuracy that has no minimum."""
 STEPS = {
     "setup": """
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments
@@ -116,7 +109,7 @@ def tiny_checkpoint(folder: Path) -> JudgeFacts:
         largest={name: float(np.abs(array).max(initial=0.0)) for name, array in tensors.items()},
         texts=("the film was good", "a bad plot"),
         labels=(1, 0),
-        calibrations=dict.fromkeys(("full", "head", "lora"), Calibration(0.0)),
+        calibrations={},
     )
 
 
@@ -160,9 +153,8 @@ def verdicts(case: Training, folder: Path, facts: JudgeFacts) -> dict[str, Verdi
         for cell in case.cells:
             exec(compile(cell, "<cell>", "exec"), namespace)
             witness.snapshot_models()
-        questions = {
-            name: assignment.questions[name](Draw(generator("c0ffee", name), facts)) for name in (*ASKED, "training")
-        }
+        questions = dict(drawn("c0ffee"))
+        questions["training"] = assignment.questions["training"](Draw(generator("c0ffee", "training"), facts))
         seen = {name: _of_definitions(case.cells[0], name, questions[name]) for name in ASKED}
         evidence = Evidence("c0ffee", {**seen, "training": ask(namespace, questions["training"])})
     finally:
@@ -170,7 +162,7 @@ def verdicts(case: Training, folder: Path, facts: JudgeFacts) -> dict[str, Verdi
         agent._state.clear()
         agent._state.update(before)
     found = judge(assignment, evidence, questions)
-    return {name: found[name] for name in found}
+    return {name: verdict for name, verdict in found.items() if NO_MINIMUM not in verdict.message}
 
 
-__all__ = ["CRITERIA", "TRAININGS", "tiny_checkpoint", "tiny_world", "training", "verdicts"]
+__all__ = ["TRAININGS", "tiny_checkpoint", "tiny_world", "training", "verdicts"]

@@ -19,6 +19,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -34,7 +35,7 @@ from grader.bundles import Bundle, load_bundle
 from grader.grading.pipeline import Grader, RunContext, report_for, single_submission
 from grader.records import Status
 from grader.sandbox.contract import Limits
-from tests.corpus.functions import verdicts
+from tests.corpus.functions import ASKED, ASSIGNMENT, WHOLE, verdicts
 from tests.finetuning.reasons import ACCURACY, DOMAIN, SURVIVES
 from tests.finetuning.reference import NOTEBOOK, cells
 
@@ -120,11 +121,16 @@ def _compiles(source: str) -> bool:
 
 
 def lost_by_functions(mutant: Mutant) -> set[str]:
-    """Criteria that a mutant of a function or of the class loses; `?` for one that needs review."""
+    """Criteria that a mutant of a function or of the class loses; `?` for one that needs review.
+
+    It is asked what concerns its cell; one of so many is asked everything.
+    """
+    own = {check.asks for check in ASSIGNMENT.checks.values() if check.id.startswith(FUNCTIONS[mutant.cell])}
+    asked = ASKED if zlib.crc32(mutant.name.encode()) % WHOLE == 0 else [name for name in ASKED if name in own]
     source = "\n".join(mutant.source if i == mutant.cell else text for i, text in cells().items() if i in FUNCTIONS)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        found = verdicts("import torch\nfrom torch import nn\n" + source)
+        found = verdicts("import torch\nfrom torch import nn\n" + source, asked=asked)
     return {("?" if v.status is Status.ERROR else "") + c for c, v in found.items() if v.status is not Status.PASSED}
 
 

@@ -16,6 +16,7 @@ from grader.inside import witness
 from grader.records import Attempt, Observation, Status, Verdict
 from grader.rubric.judge import score
 from grader.rubric.questions import Draw, Question
+from tests.corpus.training import NO_MINIMUM
 
 REVIEWS = 2000
 LABELS = tuple(int(i % 2) for i in range(REVIEWS))
@@ -176,6 +177,19 @@ def test_a_bundle_without_a_range_judges_by_the_threshold():
     bare = replace(FACTS, calibrations={"head": Calibration(0.76)})
     assert verdict(0.60, facts=bare, steps=250, lr_sum=0.0063).status is Status.FAILED
     assert verdict(0.77, facts=bare).status is Status.PASSED
+
+
+def test_an_accuracy_without_a_minimum_needs_review():
+    found = verdict(0.99, facts=replace(FACTS, calibrations={}))
+    assert found.status is Status.ERROR
+    assert "0.990" in found.message
+    assert NO_MINIMUM in found.message
+
+
+def test_without_a_run_its_root_is_named():
+    question = Question("training", secret={"facts": FACTS})
+    found = judge_accuracy("head", "head/frozen", question, Observation(Attempt.VALUE, {"runs": []}), {})
+    assert (found.status, found.because) == (Status.SKIPPED, "head/frozen")
 
 
 def test_the_loss_is_judged_where_the_bundle_has_one():
