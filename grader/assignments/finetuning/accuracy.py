@@ -4,8 +4,8 @@ A miss costs points only where the calibration says that a right solution would 
 outside the calibrated range, and not within the noise around the threshold. Outside, a real run needs review; within the noise the
 notebook is run again with other seeds, and the mean counts.
 
-A sample of the held-out reviews is asked about first. Where all methods reach their minimum there by far, that settles it; else
-all reviews are asked about, so that nobody loses points on a sample.
+A sample of the held-out reviews is asked about first. Where all methods are far above their minimum there, that is conclusive;
+else all reviews are asked about, so that no points are lost on a sample.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from grader.rubric.questions import Draw, Followup, Question
 STRUCTURE = {"full": ("full/trained",), "head": ("head/frozen", "head/trained"), "lora": ("lora/model",)}
 """Method -> the criteria that show that the right tensors were trained; without them a miss is never reviewed."""
 LR_RANGE = (1e-6, 1e-2)
-"""Learning rates, from the least to the highest, with which somebody fine-tunes a model in earnest."""
+"""Lowest and highest learning rate of a real fine-tuning."""
 MIN_STEPS = 20
-"""Fewer optimizer steps are no training that a person has to look at."""
+"""A run of fewer optimizer steps fails without review."""
 NOISE_Z = 2.0
 """Width of the noise band in standard deviations."""
 RETRAIN = (
@@ -39,7 +39,7 @@ RETRAIN = (
 )
 CLOSE = (
     "The difference is within the noise of the seed and of the held-out reviews: another seed may reach it. TrainingRun the"
-    " submission again, or settle it by hand."
+    " submission again, or decide it by hand."
 )
 NO_RUN = "No training run was seen for this step."
 
@@ -47,7 +47,7 @@ NO_RUN = "No training run was seen for this step."
 SAMPLE = 400
 """Held-out reviews that are asked about first."""
 SAMPLE_Z = 2.5
-"""Calibration deviations by which a sample's accuracy has to be above the minimum to settle it."""
+"""Standard deviations by which a sample's accuracy has to be above the minimum to be conclusive."""
 
 
 @ASSIGNMENT.question("training")
@@ -70,7 +70,7 @@ def _training(draw: Draw) -> Question:
 
 
 def _is_inconclusive(asked: Question, seen: Observation) -> bool:
-    """Whether a method's accuracy on the sample does not settle it; what cannot be read gets no better by more reviews."""
+    """Whether a method's accuracy on the sample decides nothing; evidence that cannot be read is not asked for again."""
     facts: JudgeFacts = asked.secret["facts"]
     try:
         found = assign(read_runs(asked, seen))
@@ -175,7 +175,7 @@ def in_linear_range(miss: Verdict, reached: float, threshold: float, width: floa
 
 
 def is_real_training(run: TrainingRun) -> bool:
-    """Whether a run is a real training: some steps, with a learning rate that somebody would choose, where one was seen.
+    """Whether a run is a real training: some steps, with a learning rate in the usual range, where one was seen.
 
     What was seen at the optimizer decides, not what the notebook says.
     """

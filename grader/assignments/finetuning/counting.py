@@ -89,7 +89,7 @@ def _number(entry: Any) -> int | None:
     return None
 
 
-def _said(entry: Any) -> str:
+def _answer_text(entry: Any) -> str:
     if entry.get("raised"):
         return f"it raised {entry['raised']}"
     if entry["number"] is None:
@@ -115,10 +115,10 @@ def counts_distilbert(asked: Question, seen: Observation) -> Verdict:
         return passed(f"For DistilBERT with a two-label head it returned {FULL}.")
     if _counts_tensors(asked, seen.value):
         return skipped(
-            "count/any-module", f"For DistilBERT {_said(entry)}: the number of tensors, see `count/any-module`."
+            "count/any-module", f"For DistilBERT {_answer_text(entry)}: the number of tensors, see `count/any-module`."
         )
     hint = "A function that prints the number must also return it." if entry["kind"] == "None" else _LINE
-    return failed(f"For DistilBERT with a two-label head {_said(entry)}; {FULL} is right.", hint)
+    return failed(f"For DistilBERT with a two-label head {_answer_text(entry)}; {FULL} is right.", hint)
 
 
 @ASSIGNMENT.check("count/frozen", points=6, asks="count")
@@ -131,17 +131,18 @@ def leaves_out_frozen(asked: Question, seen: Observation, earlier: dict[str, Ver
     hint = "Count only parameters `p` with `p.requires_grad`."
     if earlier["count/distilbert"].status == "passed":
         if _number(entry) != HEAD:
-            return failed(f"With the body frozen {_said(entry)}; {HEAD} is right.", hint)
+            return failed(f"With the body frozen {_answer_text(entry)}; {HEAD} is right.", hint)
         if not any(part for _, part in pairs):
-            return passed(
-                f"With the body frozen it returned {HEAD}."
-            )  # other modules are `count/any-module`'s business
+            return passed(f"With the body frozen it returned {HEAD}.")  # other modules are judged by `count/any-module`
         if pairs[-1][0] != 0:
-            return failed(f"For a module with nothing trainable {_said(seen.value['pairs'][-1][0])}; 0 is right.", hint)
+            return failed(
+                f"For a module with nothing trainable {_answer_text(seen.value['pairs'][-1][0])}; 0 is right.", hint
+            )
         weight = asked.secret["pairs"][-2]
         if pairs[-2][1] == weight != pairs[-2][0]:
             return failed(
-                f"For a linear layer with a frozen bias {_said(seen.value['pairs'][-2][0])}; {weight} is right.", hint
+                f"For a linear layer with a frozen bias {_answer_text(seen.value['pairs'][-2][0])}; {weight} is right.",
+                hint,
             )
         return passed(f"With the body frozen it returned {HEAD}.")
     if len({part for _, part in pairs}) == 1:
@@ -169,6 +170,7 @@ def counts_any_module(asked: Question, seen: Observation) -> Verdict:
     for entry, right, kind in zip(seen.value["modules"], asked.secret["modules"], kinds, strict=True):
         if _number(entry) != right:
             return failed(
-                f"For a module with {kind} {_said(entry)}; {right} is right.", f"{_LINE} Any module has `parameters()`."
+                f"For a module with {kind} {_answer_text(entry)}; {right} is right.",
+                f"{_LINE} Any module has `parameters()`.",
             )
     return passed("Right for modules of several kinds.")

@@ -24,9 +24,9 @@ def extracts_query_and_value(asked: Question, seen: Observation) -> Verdict:
     true = [name for _, name, _, _ in entries]
     if not entries:
         return failed("It returned an empty dict.", "Print `model.named_modules()` and look for `q_lin` and `v_lin`.")
-    strangers = [(key, kind) for key, name, kind, _ in entries if name not in QV_LAYERS]
-    if strangers:
-        key, kind = strangers[0]
+    others = [(key, kind) for key, name, kind, _ in entries if name not in QV_LAYERS]
+    if others:
+        key, kind = others[0]
         copied = kind == "Linear" and any(key.endswith(end) for end in ("q_lin", "v_lin"))
         if copied and not any(true):
             return failed(

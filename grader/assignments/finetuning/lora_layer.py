@@ -69,7 +69,7 @@ def _weight(rng: np.random.Generator, outside: int, inside: int) -> np.ndarray[A
 
 
 def _arrays(outputs: Any) -> list[Any]:
-    """The outputs, None for a call that raised. Raises TypeError for what is neither: nobody sends that unless forged."""
+    """The outputs, None for a call that raised. Raises TypeError for what is neither: such evidence is forged."""
     if not all(isinstance(y, np.ndarray | dict) for y in outputs):
         raise TypeError("an output that is neither an array nor an error")
     return [None if isinstance(y, dict) else y for y in outputs]
@@ -266,7 +266,7 @@ def passes_gradients(asked: Question, seen: Observation, earlier: dict[str, Verd
             )
         if factorization.get("gradients_raised"):
             if _raised(factorization["outputs"]):
-                continue  # such a layer does not work at all, which is `lora/forward`'s business
+                continue  # a layer that does not work at all is judged by `lora/forward`
             return failed(f"For {case} going backwards raised {factorization['gradients_raised']}.", hint)
         judged += 1
         without_effect = c == 0.0 or _scaling(case, factorization, 0) in (None, 0.0)

@@ -113,7 +113,7 @@ def read_runs(question: Question, seen: Observation) -> list[TrainingRun]:
     if seen.attempt is not Attempt.VALUE:
         return []
     runs = [_read(entry, question) for entry in seen.value["runs"][:MAX_RUNS] if entry["steps"] > 0]
-    return [run for run in runs if run.body]  # another model's training is nobody's business here
+    return [run for run in runs if run.body]  # trainings of other models are ignored
 
 
 def _read(entry: Any, question: Question) -> TrainingRun:
@@ -250,16 +250,16 @@ def assign(runs: list[TrainingRun]) -> dict[str, TrainingRun]:
     options: list[list[TrainingRun | None]] = []
     for method in METHODS:
         own: list[TrainingRun | None] = [run for run in runs if run.kind == method]
-        strangers: list[TrainingRun | None] = [run for run in runs if run.kind in _ATTEMPTS[method]]
-        options.append(own or [*strangers, None])
+        others: list[TrainingRun | None] = [run for run in runs if run.kind in _ATTEMPTS[method]]
+        options.append(own or [*others, None])
     sound = {id(run): _sound(run) for run in runs}
     best: dict[str, TrainingRun] = {}
     best_key: tuple[float, ...] = ()
     for choice in itertools.product(*options):
         taken = {method: run for method, run in zip(METHODS, choice, strict=True) if run is not None}
         orders = [run.order for run in taken.values()]
-        odd = [method for method, run in taken.items() if run.kind != method]
-        if len(set(orders)) < len(orders) or (odd and orders != sorted(orders)):
+        misplaced = [method for method, run in taken.items() if run.kind != method]
+        if len(set(orders)) < len(orders) or (misplaced and orders != sorted(orders)):
             continue
         accuracy = sum(run.accuracy or 0.0 for run in taken.values())
         key = (len(taken), sum(sound[id(run)] for run in taken.values()), round(accuracy, 6), -sum(orders))
