@@ -101,13 +101,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked := os.environ.get("_GRADER_COMPLETE"):  # a shell asks, see `grader.cli.completion`
         return shell_complete(commands, {}, "grader", "_GRADER_COMPLETE", asked)
     try:
-        output = claim_streams()
+        output, errors = claim_streams()
     except GraderError as error:
         print(f"grader: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 4
-    with contextlib.redirect_stdout(output):
-        code = _run(sys.argv[1:] if arguments is None else list(arguments))
-    return output.exit_code(code)
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        return output.exit_code(_run(sys.argv[1:] if arguments is None else list(arguments)))
 
 
 def _run(arguments: list[str]) -> int:

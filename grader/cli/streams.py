@@ -1,9 +1,10 @@
-"""Standard output that is closed, full or not UTF-8: known before work begins, and never the end of work that is done."""
+"""Standard output and error that are closed, full or not UTF-8: known before work begins, and never the end of work that is done."""
 
 from __future__ import annotations
 
 import codecs
 import contextlib
+import io
 import os
 import sys
 import unicodedata
@@ -30,7 +31,7 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 
 
 class Output:
-    """Standard output that remembers its first failed write, and drops what comes after it."""
+    """A stream that remembers its first failed write, and drops what comes after it."""
 
     def __init__(self, stream: Any) -> None:
         """Write to `stream`; whatever else is asked of it, it answers."""
@@ -71,8 +72,8 @@ class Output:
         return 4
 
 
-def claim_streams() -> Output:
-    """Take standard output for a command.
+def claim_streams() -> tuple[Output, Output]:
+    """Take standard output and standard error for a command.
 
     A stream that was closed becomes `/dev/null`: else the next file that is opened, e.g. a report, would be taken for it.
     Raises UsageError when standard output is closed, StoreError when nothing can be written to it.
@@ -94,4 +95,4 @@ def claim_streams() -> Output:
         except OSError as error:
             if error.errno is not None:
                 raise StoreError(f"standard output cannot be written: {error.strerror}") from error
-    return Output(sys.stdout)
+    return Output(sys.stdout), Output(sys.stderr or io.StringIO())

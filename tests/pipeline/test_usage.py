@@ -225,6 +225,13 @@ def test_closed_standard_error_and_input(graded) -> None:
     assert "Class report" in done.stdout
 
 
+def test_standard_error_that_is_full(tmp_path, notebook) -> None:
+    done = run(f"grade {notebook} --out {tmp_path / 'run'} {' '.join(TOY)} 2>/dev/full")
+    assert done.returncode == 0
+    assert "Class report" in done.stdout
+    assert run(f"grade {notebook} --out {notebook} 2>/dev/full").returncode == 2
+
+
 def test_output_that_is_lost_ends_no_work(capsys) -> None:
     with Path("/dev/full").open("w") as full:
         output = Output(full)
