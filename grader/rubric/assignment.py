@@ -137,32 +137,21 @@ class Assignment:
     def _admit(
         self, check_id: str, points: int, probe: Probe | None, asks: str | None, after: Sequence[str], judge: Judge
     ) -> None:
-        where = _where(judge)
-        if not _ID.match(check_id):
-            raise DeclarationError(
-                f"{where}: check id {check_id!r}: use lower-case words joined by '-', at most one '/'"
-            )
-        if check_id in self.checks:
-            raise DeclarationError(f"{where}: check {check_id!r} is declared twice; ids are never reused")
-        if type(points) is not int or points <= 0:
-            raise DeclarationError(f"{where}: check {check_id!r} has points={points!r}; declare a positive integer")
-        if not inspect.getdoc(judge):
-            raise DeclarationError(
-                f"{where}: check {check_id!r} has no docstring; it is the sentence the student reads"
-            )
-        if (probe is None) == (asks is None):
-            raise DeclarationError(
-                f"{where}: check {check_id!r}: give either probe=... or asks=..., not both or neither"
-            )
-        if asks is not None and asks not in self.questions:
-            raise DeclarationError(f"{where}: check {check_id!r} asks {asks!r}, which is not declared above it")
-        if probe is not None and check_id in self.questions:
-            raise DeclarationError(f"{where}: check {check_id!r}: a question of that id exists; use asks={check_id!r}")
-        for other in after:
-            if other not in self.checks:
-                raise DeclarationError(
-                    f"{where}: check {check_id!r} comes after {other!r}, which is not declared above it"
-                )
+        """Raise DeclarationError where a check is declared wrongly, with the first fault and its place."""
+        unknown = next((other for other in after if other not in self.checks), None)
+        faults = {
+            ": use lower-case words joined by '-', at most one '/'": not _ID.match(check_id),
+            " is declared twice; ids are never reused": check_id in self.checks,
+            f" has points={points!r}; declare a positive integer": type(points) is not int or points <= 0,
+            " has no docstring; it is the sentence the student reads": not inspect.getdoc(judge),
+            ": give either probe=... or asks=..., not both or neither": (probe is None) == (asks is None),
+            f" asks {asks!r}, which is not declared above it": asks is not None and asks not in self.questions,
+            f": a question of that id exists; use asks={check_id!r}": probe is not None and check_id in self.questions,
+            f" comes after {unknown!r}, which is not declared above it": unknown is not None,
+        }
+        for fault, found in faults.items():
+            if found:
+                raise DeclarationError(f"{_where(judge)}: check {check_id!r}{fault}")
 
     @property
     def possible(self) -> int:

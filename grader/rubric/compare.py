@@ -8,7 +8,7 @@ import numpy as np
 
 from grader.records import Status, Verdict
 
-__all__ = ["close", "describe", "expect", "expect_close", "expect_equal", "expect_shape", "failed", "passed", "skipped"]
+__all__ = ["close", "describe", "expect", "expect_close", "expect_equal", "failed", "passed", "skipped"]
 
 
 def passed(message: str = "") -> Verdict:
@@ -36,13 +36,6 @@ def expect_equal(seen: Any, wanted: int | str | bool, *, what: str = "the result
     if type(seen) is type(wanted) and seen == wanted:
         return passed(f"{what} is {seen!r}")
     return failed(f"{what} is {describe(seen)}, expected {wanted!r}", hint)
-
-
-def expect_shape(seen: Any, shape: tuple[int, ...], *, what: str = "the result", hint: str = "") -> Verdict:
-    """Pass when `seen` is an array of exactly that shape."""
-    if isinstance(seen, np.ndarray) and seen.shape == shape:
-        return passed()
-    return failed(f"{what} is {describe(seen)}, expected shape {shape}", hint)
 
 
 def close(seen: Any, wanted: Any, *, rtol: float = 1e-4, atol: float = 1e-5) -> bool:

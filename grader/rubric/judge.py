@@ -11,6 +11,7 @@ from typing import Any
 
 from grader.records import Attempt, CriterionResult, Evidence, Notice, Observation, Score, Status, Verdict
 from grader.rubric.assignment import Assignment, Check
+from grader.rubric.compare import failed
 from grader.rubric.questions import Question
 
 __all__ = ["judge", "score"]
@@ -58,21 +59,15 @@ def _one(check: Check, asked: Question | None, seen: Observation, earlier: Mappi
 
 
 def _without_value(seen: Observation) -> Verdict:
-    if seen.attempt is Attempt.MISSING:
-        return Verdict(
-            Status.FAILED, seen.error or "It is not defined in the notebook.", "Use the name the assignment gives."
-        )
-    if seen.attempt is Attempt.RAISED:
-        return Verdict(
-            Status.FAILED, f"Calling it raised {seen.error}.", "Run it on a small example of your own first."
-        )
-    if seen.attempt is Attempt.FAULT:
-        return Verdict(Status.ERROR, seen.error or "The grader could not ask this question.")
-    return Verdict(
-        Status.FAILED,
-        seen.error or "Nothing was there to judge: the notebook did not get that far.",
-        "Restart the kernel and run all cells.",
-    )
+    match seen.attempt:
+        case Attempt.MISSING:
+            return failed(seen.error or "It is not defined in the notebook.", "Use the name the assignment gives.")
+        case Attempt.RAISED:
+            return failed(f"Calling it raised {seen.error}.", "Run it on a small example of your own first.")
+        case Attempt.FAULT:
+            return Verdict(Status.ERROR, seen.error or "The grader could not ask this question.")
+    nothing = "Nothing was there to judge: the notebook did not get that far."
+    return failed(seen.error or nothing, "Restart the kernel and run all cells.")
 
 
 def score(
@@ -85,28 +80,26 @@ def score(
 
     `review` holds reasons, beyond verdicts of status ERROR, why no final number may be given.
     """
-    settled = overrides or {}
     results: list[CriterionResult] = []
     reasons = list(review)
     for check in assignment.checks.values():
         verdict = verdicts.get(check.id, Verdict(Status.ERROR, "The grader gave no verdict."))
-        if check.id in settled:
-            points, reason = settled[check.id]
-            earned: int | None = max(0, min(check.points, points))
-            results.append(CriterionResult(check.id, check.title, check.points, earned, verdict, reason))
-            continue
-        if verdict.status is Status.ERROR:
-            earned = None
+        earned, by_hand = _earned(check.points, verdict), ""
+        if overrides and check.id in overrides:
+            points, by_hand = overrides[check.id]
+            earned = max(0, min(check.points, points))
+        elif earned is None:
             reasons.append(f"{check.id}: {verdict.message}")
-        else:
-            earned = check.points if verdict.status is Status.PASSED else _partial(check.points, verdict)
-        results.append(CriterionResult(check.id, check.title, check.points, earned, verdict))
+        results.append(CriterionResult(check.id, check.title, check.points, earned, verdict, by_hand))
     total = None if reasons else sum(result.earned or 0 for result in results)
     return Score(tuple(results), assignment.possible, total, tuple(reasons))
 
 
-def _partial(points: int, verdict: Verdict) -> int:
-    """Whole points of a failed criterion that gives a share of them; never all."""
-    if verdict.status is not Status.FAILED or not 0.0 < verdict.share < 1.0:
-        return 0
-    return int(points * verdict.share + 1e-9)
+def _earned(points: int, verdict: Verdict) -> int | None:
+    """All points, none, whole points of the share that a failed criterion gives (never all), or None where a person decides."""
+    if verdict.status is Status.ERROR:
+        return None
+    if verdict.status is Status.PASSED:
+        return points
+    partial = verdict.status is Status.FAILED and 0.0 < verdict.share < 1.0
+    return int(points * verdict.share + 1e-9) if partial else 0

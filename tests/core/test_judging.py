@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from grader.records import Attempt, Evidence, Observation, Status, Verdict
 from grader.rubric.assignment import Assignment
-from grader.rubric.compare import close, expect, expect_close, expect_equal, expect_shape, passed
+from grader.rubric.compare import close, expect, expect_close, expect_equal, passed
 from grader.rubric.judge import judge, score
 from grader.rubric.questions import call
 from tests.toy import TOY
@@ -146,7 +146,6 @@ def test_nan_never_passes_a_comparison(bad) -> None:
 def test_comparisons_say_what_they_saw() -> None:
     assert "True" in expect_equal(True, 1).message
     assert expect_equal(1.0, 1).status is Status.FAILED
-    assert "(2, 3)" in expect_shape(np.zeros((2, 3)), (3, 2)).message
     assert "shape (2,)" in expect_close(np.zeros(2), np.zeros(3)).message
     assert "None" in expect_close(None, np.zeros(3)).message
     assert expect_close(np.zeros(3) + 1e-9, np.zeros(3)).status is Status.PASSED
