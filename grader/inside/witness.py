@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from grader.inside.hooks import when_imported
+from grader.inside.hooks import replacing, when_imported
 
 _MAX_RUNS = 24
 _MAX_OTHER = 2000
@@ -36,7 +36,6 @@ class TensorState:
     shape: tuple[int, ...]
     trainable: bool
     digest: str
-    parameter: bool
 
 
 @dataclass
@@ -59,7 +58,6 @@ class Run:
     seconds: float = 0.0
     snapshot: Any = None
     saved_state: dict[str, Any] | None = None
-    training_log: list[dict[str, Any]] = field(default_factory=list)
     problem: str = ""
     parameters: dict[int, Any] = field(default_factory=dict)
 
@@ -100,7 +98,7 @@ def states(model: Any) -> list[TensorState]:
             continue
         seen.add(id(tensor))
         trainable = bool(is_parameter and tensor.requires_grad)
-        found.append(TensorState(name, tuple(tensor.shape), trainable, digest(tensor), is_parameter))
+        found.append(TensorState(name, tuple(tensor.shape), trainable, digest(tensor)))
     return found
 
 
@@ -168,18 +166,15 @@ class Witness:
 
     def _watch_backward(self) -> None:
         """See loops that step by hand, without any optimizer: by the gradients they ask for."""
-        import functools
+        autograd = sys.modules["torch"].autograd
 
-        autograd, witness = sys.modules["torch"].autograd, self
+        def watched(real: Any, outputs: Any, *args: Any, **kwargs: Any) -> Any:
+            self._before_backward(outputs)
+            return real(outputs, *args, **kwargs)
+
         for name in ("backward", "grad"):
-            original = getattr(autograd, name)
-
-            def watched(outputs: Any, *args: Any, _original: Any = original, **kwargs: Any) -> Any:
-                witness._before_backward(outputs)
-                return _original(outputs, *args, **kwargs)
-
-            setattr(autograd, name, functools.wraps(original)(watched))
-            self._patched.append((autograd, name, original))
+            self._patched.append((autograd, name, getattr(autograd, name)))
+            replacing(autograd, name)(watched)
 
     def _before_backward(self, outputs: Any) -> None:
         if self.forbids_training or self.asking:
@@ -226,35 +221,22 @@ class Witness:
                 self.runs.append(run)
 
     def _watch_trainer(self, module: Any) -> None:
-        if not hasattr(module.Trainer.train, "__witnessed__"):
-            self._patched.append((module.Trainer, "train", module.Trainer.train))
-            module.Trainer.train = self._wrap_train(module.Trainer.train)
+        """Copy what a `Trainer` trained as soon as it is done; an own loop is copied when its cell is."""
+        if hasattr(module.Trainer.train, "__witnessed__"):
+            return
+        self._patched.append((module.Trainer, "train", module.Trainer.train))
 
-    def _wrap_train(self, train: Any) -> Any:
-        import functools
-
-        witness = self
-
-        @functools.wraps(train)
-        def watched(trainer: Any, *args: Any, **kwargs: Any) -> Any:
-            first = len(witness.runs)
+        @replacing(module.Trainer, "train")
+        def train(real: Any, *args: Any, **kwargs: Any) -> Any:
             try:
-                return train(trainer, *args, **kwargs)
+                return real(*args, **kwargs)
             finally:
-                witness._train_over(trainer, first)
+                try:
+                    self.snapshot_models()
+                except Exception as error:
+                    self._blame(error)
 
-        watched.__witnessed__ = True  # type: ignore[attr-defined]
-        return watched
-
-    def _train_over(self, trainer: Any, first: int) -> None:
-        try:
-            history = getattr(getattr(trainer, "state", None), "log_history", None)
-            log = [dict(entry) for entry in history][-200:] if isinstance(history, list) else []
-            for run in self.runs[first:]:
-                run.training_log = log
-            self.snapshot_models()
-        except Exception as error:
-            self._blame(error)
+        train.__witnessed__ = True  # type: ignore[attr-defined]
 
     def _before(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         if self.forbids_training:

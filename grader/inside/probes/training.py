@@ -141,7 +141,6 @@ def _run(context: Context, run: Run, body: dict[str, Any], encoded: list[list[in
         "start": _tensors(run.start),
         "problem": run.problem,
         "model": type(run.model).__name__[:80],
-        "log": [{k: v for k, v in entry.items() if type(v) in (int, float)} for entry in run.training_log[-60:]],
     }
     try:
         model = context.witness.model_of(run)
