@@ -12,7 +12,7 @@ from pathlib import Path
 from grader.errors import StoreError, UsageError
 from grader.grading.context import RunContext
 from grader.grading.report import report_for
-from grader.intake import Roster, read_roster
+from grader.intake import read_roster
 from grader.lms import Feedback, canvas_feedback_zip, canvas_gradebook, gradescope_results, moodle_worksheet
 from grader.records import CriterionResult, Evidence, Execution, Notebook, Report, Submission, SubmissionRun
 from grader.reports import (
@@ -28,7 +28,7 @@ from grader.reports import (
 from grader.rubric.assignment import Assignment
 from grader.runs.directory import IntakeRecord, RunDirectory, load_context, write_derived
 
-__all__ = ["FORMATS", "Published", "gradebook", "judge_run", "publish", "rejudge", "stored_reports"]
+__all__ = ["FORMATS", "Published", "judge_run", "publish", "rejudge", "stored_reports"]
 
 _NAMED = 5
 FORMATS = ("html", "json", "csv", "junit", "md", "gradescope", "moodle")
@@ -135,39 +135,26 @@ def _write_pages(run: RunDirectory, wanted: frozenset[str], report: Report) -> N
 def _tables(run: RunDirectory, assignment: Assignment, reports: Sequence[Report]) -> list[str]:
     write_derived(run.root / "scores.csv", scores_csv(reports))
     write_derived(run.root / "needs_review.csv", needs_review_csv(reports))
-    messages: list[str] = []
     pages = (run.folder(report.submission.id) / "report.html" for report in reports)
-    bundle = canvas_feedback_zip(
+    feedback = canvas_feedback_zip(
         Feedback(report.submission, "report.html", page)
         for report, page in zip(reports, pages, strict=True)
         if report.score.total is not None and page.is_file()
     )
-    write_derived(run.root / "feedback.zip", bundle.data)
-    write_derived(run.root / "feedback-manifest.csv", bundle.manifest)
-    messages += _left_out([notice.text for notice in bundle.left_out])
-    roster = read_roster(run.root / "roster.csv") if run.info().roster else None
-    if roster is None:
-        return messages
-    try:
-        write_derived(run.root / "gradebook.csv", gradebook(run, assignment, reports, roster))
-    except UsageError as error:
-        messages.append(f"gradebook.csv was not written: {error}")
+    write_derived(run.root / "feedback.zip", feedback.data)
+    write_derived(run.root / "feedback-manifest.csv", feedback.manifest)
+    messages: list[str] = []
+    if texts := [notice.text for notice in feedback.left_out]:  # their reports have to be handed out in another way
+        more = f" And {len(texts) - _NAMED} more." if len(texts) > _NAMED else ""
+        messages.append(f"feedback.zip leaves out {len(texts)}: {' '.join(texts[:_NAMED])}{more}")
+    if (info := run.info()).roster:
+        students, column, title = read_roster(run.root / "roster.csv"), info.column or None, assignment.title
+        try:
+            table = canvas_gradebook(students, _scores(reports), column, title=title, possible=assignment.possible)
+            write_derived(run.root / "gradebook.csv", table)
+        except UsageError as error:
+            messages.append(f"gradebook.csv was not written: {error}")
     return messages
-
-
-def _left_out(texts: Sequence[str]) -> list[str]:
-    """Who gets no file by feedback.zip, the first few by name: their reports have to be handed out in another way."""
-    if not texts:
-        return []
-    more = f" And {len(texts) - _NAMED} more." if len(texts) > _NAMED else ""
-    return [f"feedback.zip leaves out {len(texts)}: {' '.join(texts[:_NAMED])}{more}"]
-
-
-def gradebook(run: RunDirectory, assignment: Assignment, reports: Sequence[Report], roster: Roster) -> str:
-    """CSV for Canvas's gradebook import: only students with a final score. Raises UsageError naming what is unclear."""
-    column = run.info().column or None
-    scores = _scores(reports)
-    return canvas_gradebook(roster, scores, column, title=assignment.title, possible=assignment.possible)
 
 
 def _write_moodle(run: RunDirectory, reports: Sequence[Report]) -> None:

@@ -31,6 +31,7 @@ __all__ = ["DaskEngine", "lend", "secured"]
 
 _CONNECT_SECONDS = 30
 _FIRST_WORKER_SECONDS = 120
+_NAMED = 5
 
 
 class DaskEngine:
@@ -150,7 +151,7 @@ def lend(
     """
     context = batch.context
     order = Order(batch.info, context.secret, batch.limits, identity(context), secrets.token_hex(8))
-    _refuse_unfit(_begin_everywhere(client, order))
+    _begin_everywhere(client, order)
     name = f"grader-{order.token}"
     executor: cf.Executor = client.get_executor(pure=False)
     try:
@@ -183,24 +184,20 @@ def _read(future: cf.Future[Any]) -> SubmissionRun:
         raise WorkerLostError(_brief(error), repeatedly=True) from error
 
 
-def _begin_everywhere(client: distributed.Client, order: Order) -> Mapping[str, Any]:
+def _begin_everywhere(client: distributed.Client, order: Order) -> None:
     try:
         found: Mapping[str, Any] = client.run(begin, order, on_error="return")
     except Exception as error:  # e.g. no worker can even load what is sent
         raise EngineError(f"the workers cannot be asked what they are: {_brief(error)}") from error
-    return found
-
-
-def _refuse_unfit(found: Mapping[str, Any]) -> None:
-    unfit = {address: answer for address, answer in found.items() if not isinstance(answer, str)}
+    unfit = [(address, answer) for address, answer in found.items() if isinstance(answer, BaseException)]
     if not unfit:
         return
-    lines = []
-    for address, answer in list(unfit.items())[:5]:
-        known = isinstance(answer, EngineError)
-        lines.append(f"{address}: {answer if known else f'it cannot begin: {_brief(answer)}'}")
-    more = f"\nand {len(unfit) - 5} more" if len(unfit) > 5 else ""
-    raise EngineError(f"{len(unfit)} of {len(found)} workers are unfit; nothing was run.\n" + "\n".join(lines) + more)
+    lines = [f"{len(unfit)} of {len(found)} workers are unfit; nothing was run."]
+    for address, why in unfit[:_NAMED]:
+        lines.append(f"{address}: {why if isinstance(why, EngineError) else f'it cannot begin: {_brief(why)}'}")
+    if len(unfit) > _NAMED:
+        lines.append(f"and {len(unfit) - _NAMED} more")
+    raise EngineError("\n".join(lines))
 
 
 def _brief(error: object) -> str:
