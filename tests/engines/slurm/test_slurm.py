@@ -126,7 +126,7 @@ def test_ctrl_c_twice_gives_the_jobs_back(cluster) -> None:
     engine = profile(cluster, "twice", jobs=2)
     batch = Batch(folder, 3, 2, extra=("--executor", engine))
     process = batch.start()
-    assert becomes(lambda: any(process.name().startswith("student ") for process in psutil.process_iter()))
+    assert becomes(lambda: any(p.info["name"].startswith("student ") for p in psutil.process_iter(["name"])))
     batch.interrupt(process, 2)
     assert batch.end_of(process) == 130, batch.output()
     assert batch.done() == set()
