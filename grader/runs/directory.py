@@ -219,10 +219,11 @@ class RunDirectory:
     def _enter(self, writer: Path) -> None:
         """Say who writes here; remove temporary files when the last one who did was killed."""
         if writer.exists():
-            for part in (
+            left = (
                 *self.root.glob(".*.part"),
                 *self.root.glob("submissions/*/.*.part"),
-            ):  # not what was handed in
+            )  # not among what was handed in
+            for part in left:
                 part.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # a full disk: whatever has to be written says so
             writer.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
