@@ -18,32 +18,32 @@ _LINE = "`sum(p.numel() for p in model.parameters() if p.requires_grad)` is all 
 Spec = dict[str, Any]
 
 
-def _size(layer: list[Any]) -> int:
+def _sizes(layer: list[Any]) -> list[int]:
+    """Sizes of the tensors of a described layer, the weight first."""
     kind, *n = layer
-    if kind == "linear":
-        return int(n[0] * n[1] + (n[1] if n[2] else 0))
-    if kind == "embedding":
-        return int(n[0] * n[1])
-    if kind == "conv":
-        return int(n[0] * n[1] * n[2] + n[1])
-    return 1 if kind == "scalar" else int(2 * n[0])
-
-
-def _tensors(layer: list[Any]) -> int:
-    return 1 if layer[0] in ("embedding", "scalar") or (layer[0] == "linear" and not layer[3]) else 2
+    match kind:
+        case "linear":
+            return [n[0] * n[1], n[1]] if n[2] else [n[0] * n[1]]
+        case "embedding":
+            return [n[0] * n[1]]
+        case "conv":
+            return [n[0] * n[1] * n[2], n[1]]
+        case "scalar":
+            return [1]
+    return [n[0], n[0]]  # a norm
 
 
 def true_count(spec: Spec) -> int:
     """Count the trainable numbers of a described module (see `grader.inside.probes.functions.build`), shared tensors once."""
-    frozen = set(spec.get("frozen", []))
-    total = sum(_size(layer) for i, layer in enumerate(spec["layers"]) if i not in frozen)
-    total -= sum(spec["layers"][i][2] for i in spec.get("frozen_bias", []))
-    shared = sum(spec["layers"][second][1] * spec["layers"][second][2] for _, second in spec.get("shared", []))
-    return int(total - shared)
+    sizes = [_sizes(layer) for layer in spec["layers"]]
+    frozen, biases, shared = (spec.get(name, []) for name in ("frozen", "frozen_bias", "shared"))
+    total = sum(sum(found) for i, found in enumerate(sizes) if i not in frozen)
+    twice = sum(sizes[second][0] for _, second in shared)
+    return int(total - twice - sum(sizes[i][1] for i in biases))
 
 
 def _tensor_count(spec: Spec) -> int:
-    return sum(_tensors(layer) for layer in spec["layers"]) - len(spec.get("shared", []))
+    return sum(len(_sizes(layer)) for layer in spec["layers"]) - len(spec.get("shared", []))
 
 
 @ASSIGNMENT.question("count")

@@ -212,7 +212,9 @@ def _accuracy(entry: Any, question: Question) -> tuple[float | None, int, float 
     logits = entry.get("logits")
     if entry.get("raised"):
         return None, 0, None, f"the trained model could not be used on new reviews: {entry['raised']}"
-    answers = {len(labels): labels for labels in (_sample(question), _labels(question))}
+    every = np.asarray(question.secret["facts"].labels)
+    asked = every[question.secret["sample"]] if "sample" in question.secret else every
+    answers = {len(labels): labels for labels in (asked, every)}
     shaped = isinstance(logits, np.ndarray) and logits.ndim == 2 and logits.shape[1] == 2 and logits.dtype.kind == "f"
     if not shaped or len(logits) not in answers:
         return None, 0, None, "the trained model gave no logits of shape (reviews, 2)"
@@ -223,17 +225,6 @@ def _accuracy(entry: Any, question: Question) -> tuple[float | None, int, float 
     wide -= wide.max(axis=1, keepdims=True)
     losses = np.log(np.exp(wide).sum(axis=1)) - wide[np.arange(len(labels)), labels]
     return float((logits.argmax(axis=1) == labels).mean()), len(labels), float(losses.mean()), ""
-
-
-def _labels(question: Question) -> np.ndarray[Any, Any]:
-    facts: JudgeFacts = question.secret["facts"]
-    return np.asarray(facts.labels)
-
-
-def _sample(question: Question) -> np.ndarray[Any, Any]:
-    """Labels of the held-out reviews that are asked about first; all of them where there is no sample."""
-    labels = _labels(question)
-    return labels[question.secret["sample"]] if "sample" in question.secret else labels
 
 
 _ATTEMPTS = {"full": (), "head": ("full",), "lora": ("full", "head")}
