@@ -17,7 +17,7 @@ from grader.bundles.bundle import FORMAT, MODEL_NAMES, Bundle, hash_files, load_
 from grader.bundles.calibration import machine_kind
 from grader.bundles.process import Progress, run_module, silent
 from grader.bundles.reviews import Review, draw_balanced
-from grader.errors import BundleError, UsageError
+from grader.errors import UsageError
 from tools.standin.recipe import Recipe
 
 TRAIN_COUNT, EVAL_COUNT, HELDOUT_COUNT = 2000, 500, 3000
@@ -29,8 +29,8 @@ _RANK = 12
 def build(out: Path, seed: int = 0, progress: Progress = silent, recipe: Recipe | None = None) -> Bundle:
     """Builds the stand-in in the folder `out`, which must not exist or be empty; about 90 s on one core.
 
-    The same seed, library versions and kind of machine give the same bytes. Thresholds come from `calibrate`, which takes
-    longer: where the model is, byte for byte, the one the project ships, the shipped calibration is copied; else the bundle has
+    The same seed, library versions and kind of machine give the same bytes. Thresholds come from `grader bundle calibrate`, which
+    takes longer: where the model is, byte for byte, the one the project ships, the shipped calibration is copied; else the bundle has
     none yet. Raises UsageError where `out` holds something, InfrastructureError where pretraining fails.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -106,10 +106,7 @@ def _write_csv(path: Path, reviews: Sequence[Review]) -> None:
 
 
 def _adopt_calibration(folder: Path) -> None:
-    try:
-        shipped = load_bundle()
-    except BundleError:
-        return
+    shipped = load_bundle()
     if hash_files(shipped.model_dir) == hash_files(folder / "model") and all(
         (shipped.path / name).read_bytes() == (folder / name).read_bytes() for name in ("train.csv", "eval.csv")
     ):
