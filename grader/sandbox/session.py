@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,6 +53,7 @@ class KernelSession:
         self._notebook: CellClient
         self._connected = False
         self._last = Sample()
+        self._sampling = threading.Lock()
         self._started = self._start_cpu = self._asked_cpu = self._wall = 0.0
         self._peak = 0
         self._deadline = math.inf
@@ -146,11 +148,17 @@ class KernelSession:
         )
 
     def _sample(self) -> Sample:
+        """A fresh reading, from whatever thread; the last one once everything was ended."""
         meter = self._provisioner.meter
-        if meter is not None and not self._provisioner.finished:
-            self._last = meter.sample()
-            self._peak = max(self._peak, meter.peak_bytes())
-        return self._last
+        with self._sampling:
+            if meter is not None and not self._provisioner.finished:
+                self._last = meter.sample()
+                self._peak = max(self._peak, meter.peak_bytes())
+            return self._last
+
+    async def _reading(self) -> Sample:
+        """A fresh reading, without blocking the event loop: of hundreds of processes one takes a second."""
+        return await self.pool.in_thread(self._sample)
 
     def _note(self, outcome: Outcome) -> None:
         """Remember the first limit that was met."""
@@ -169,7 +177,9 @@ class KernelSession:
         meter = self._provisioner.meter
         seconds = meter.pause if meter is not None else 0.1
         while not self._provisioner.ended.is_set():
-            self._judge(self._sample())
+            now = await self._reading()
+            if self.alive:
+                self._judge(now)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._provisioner.ended.wait(), seconds)
         self._gone()
@@ -223,7 +233,7 @@ class KernelSession:
         Status `ok`; `error` (its exception is recorded); `killed` when a limit or the kernel's end stopped it: see `alive` and
         `outcome`. After TIMED_OUT the kernel often lives on, interrupted, and can still be asked; further cells are not run.
         """
-        cpu_before, began = self._sample().cpu_seconds, time.monotonic()
+        cpu_before, began = (await self._reading()).cpu_seconds, time.monotonic()
         cell = nbformat.v4.new_code_cell(source)
         reply: dict[str, Any] = {}
         status = "killed"
@@ -236,7 +246,7 @@ class KernelSession:
                 status = await self._execute(cell)
             finally:
                 self._deadline = math.inf
-        after = self._sample()
+        after = await self._reading()
         self._judge(after) if self.alive else self._gone()  # the watchdog may not have come round yet
         used = max(0.0, after.cpu_seconds - cpu_before)
         error = error_of(reply) if status == "ok" else None
@@ -293,7 +303,7 @@ class KernelSession:
         """
         if not self.alive:
             raise KernelGone(self._why_gone())
-        before = self._sample().cpu_seconds
+        before = (await self._reading()).cpu_seconds
         self._stop.clear()
         self._lost.clear()
         self._clock.begin(before, cpu_seconds, time.monotonic())
@@ -314,7 +324,7 @@ class KernelSession:
             for task in (answer, drain):
                 task.cancel()
             await asyncio.gather(answer, drain, return_exceptions=True)
-            self._asked_cpu += max(0.0, self._sample().cpu_seconds - before)
+            self._asked_cpu += max(0.0, (await self._reading()).cpu_seconds - before)
             if self._lost.is_set() and self.alive:
                 self._client.reopen_shell()
                 self._tasks.append(asyncio.create_task(self._guard(self._client.shell_channel)))

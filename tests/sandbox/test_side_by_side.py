@@ -17,6 +17,7 @@ from grader.sandbox.bubblewrap import Box
 from grader.sandbox.cgroup import ControlGroup
 from grader.sandbox.conformance import traces
 from grader.sandbox.contract import Outcome
+from grader.sandbox.meter import BoxMeter
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.provisioner import PlainKernel
 from grader.sandbox.session import KernelSession
@@ -91,6 +92,33 @@ def test_limits_are_watched_while_a_start_hangs(monkeypatch):
     with KernelPool("warm", preload=()) as pool:
         pool.warm_up()
         assert asyncio.run(talk(pool)) == ("killed", Outcome.TIMED_OUT, False, "cold")
+
+
+def test_a_long_reading_of_one_box_blocks_nobody(warm_pool, monkeypatch):
+    sample = BoxMeter.sample
+
+    def slow(meter):
+        time.sleep(2.0)
+        return sample(meter)
+
+    async def longest_gap(running):
+        gap, last = 0.0, time.monotonic()
+        while not running.done():
+            await asyncio.sleep(0.02)
+            gap, last = max(gap, time.monotonic() - last), time.monotonic()
+        return gap
+
+    async def talk():
+        async with KernelSession(warm_pool, limits=SMALL) as session:
+            with monkeypatch.context() as patch:
+                patch.setattr(BoxMeter, "sample", slow)
+                running = asyncio.create_task(session.run_cell("import time; time.sleep(3)", 0))
+                gap = await longest_gap(running)
+            return gap, (await running).status
+
+    gap, status = asyncio.run(talk())
+    assert status == "ok"
+    assert gap < 1.5
 
 
 def test_a_start_that_waits_for_imports_can_be_cancelled():
