@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import os
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -135,7 +136,8 @@ def counts(pool: KernelPool, temporary: Path) -> dict[str, int]:
         "zombies": sum(process.status() == psutil.STATUS_ZOMBIE for process in below),
         "descriptors": own.num_fds(),
         "zygote's descriptors": len(list(Path(f"/proc/{zygote.pid}/fd").iterdir())) if zygote else 0,
-        "threads": own.num_threads(),
+        # the pool's own threads wait for the next session
+        "threads": own.num_threads() - sum(thread.name.startswith("box") for thread in threading.enumerate()),
         "folders in temp": len(list(temporary.iterdir())) + len(list(pool.folder.iterdir())),
         "files in /dev/shm": len(list(Path("/dev/shm").iterdir())),
         "control groups": sum(

@@ -91,7 +91,7 @@ class ZygoteClock:
     """CPU seconds of the zygote and of its forks before they count by themselves: exact where a control group can be made."""
 
     def __init__(self, pid: int) -> None:
-        self.pid, self.group = pid, ControlGroup.create(Limits())
+        self.pid, self.group = pid, ControlGroup.create(Limits(), f"bench-zygote-{pid}")
         if self.group is not None:
             self.group.add(pid)
         self.how = "its control group" if self.group is not None else "its own run time, without the process between"
