@@ -302,7 +302,7 @@ class Verdict:
     share: Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": 1})] = 0.0
     """Part of the points that a failed criterion still earns, 0 to 1; rounded down to whole points."""
     again: bool = False
-    """True when evidence of a further run with other random seeds would settle it."""
+    """True when evidence of a further run with other random seeds would decide it."""
 
 
 @dataclass(frozen=True, slots=True)

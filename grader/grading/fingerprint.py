@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from grader.rubric.questions import Question
 __all__ = ["code_digest", "digest_of", "package_digest", "question_digest", "versions"]
 
 _VERSIONED = ("torch", "transformers", "datasets", "evaluate", "accelerate", "numpy", "ipykernel", "nbclient")
+_PACKAGE = Path(grader.__file__).parent
 _ROOMS = ("grading", "inside", "notebook", "sandbox")
 
 
@@ -34,25 +35,24 @@ def versions() -> Mapping[str, str]:
 
 
 @cache
-def code_digest(package: Path = Path(grader.__file__).parent) -> str:
+def code_digest(package: Path = _PACKAGE) -> str:
     """Digest of the code that evidence depends on: what prepares a notebook, builds its box, runs it and asks.
 
     All of these rooms count, file by file: whoever changes one runs submissions again rather than trust that it makes no difference.
     """
-    digest = hashlib.sha256()
-    for path in sorted(path for room in _ROOMS for path in (package / room).rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+    return _digest_of_files(package, [path for room in _ROOMS for path in (package / room).rglob("*.py")])
 
 
 @cache
 def package_digest() -> str:
     """Digest of all files of the grader's package."""
-    root = Path(grader.__file__).parent
+    return _digest_of_files(_PACKAGE, [p for p in _PACKAGE.rglob("*") if p.is_file() and p.suffix != ".pyc"])
+
+
+def _digest_of_files(root: Path, files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*")):
-        if path.is_file() and path.suffix != ".pyc":
-            digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted(files):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 

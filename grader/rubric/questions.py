@@ -32,11 +32,11 @@ class Question:
     cpu_seconds: float = 60.0
     """CPU time the answer may take."""
     followup: Followup | None = None
-    """What is asked in its place where the answer settles too little."""
+    """What is asked in its place where the answer leaves something open."""
 
     @property
     def whole(self) -> Question:
-        """The question whose answer settles all that can be settled: the follow-up, or the question itself without one."""
+        """The question whose answer leaves nothing open: the follow-up, or the question itself without one."""
         return self if self.followup is None else self.followup.question
 
 
