@@ -89,7 +89,7 @@ def parse_canvas_name(name: str, roster_ids: Container[str] = frozenset()) -> En
     readings = [
         _canvas_name(name[:at], match)
         for at, character in enumerate(name)
-        if character == "_" and not name[:at].endswith("_LATE") and (match := _OWNED.match(name, at))
+        if character == "_" and (match := _OWNED.match(name, at))
     ]
     if not readings:
         return None

@@ -48,6 +48,7 @@ LAB = "lab2.ipynb"
             EntryName("team_7", "12345", "67890", "lab 2 (final).ipynb"),
         ),
         ("team_7_LATE_12345_67890_lab2.ipynb", (), EntryName("team_7", "12345", "67890", LAB, late=True)),
+        ("team_7_8_LATE_12345_67890_lab2.ipynb", (), EntryName("team_7_8", "12345", "67890", LAB, late=True)),
         ("team_7_12345_text.html", ("12345",), EntryName("team_7", "12345", None, "text.html", "text")),
         (
             "svensson_12345_67890_2024_lab.ipynb",

@@ -166,6 +166,13 @@ def test_names_that_the_locale_cannot_store(make_folder: Make, tmp_path: Path) -
     assert not (tmp_path / "run").exists()
 
 
+def test_a_file_above_the_limit_is_left_out(make_folder: Make, into: Path) -> None:
+    source = make_folder({"a/lab.ipynb": nb("1"), "a/data.csv": b"x" * 2_000_001, "b/lab.ipynb": nb("2")})
+    first, _ = take_in([source], into, limits=IntakeLimits(file_bytes=2_000_000)).submissions
+    assert first.companions == () and first.path
+    assert "“a/data.csv” was left out because it is larger than 2 MB" in first.notices[0].text
+
+
 def test_too_many_files_in_a_folder(make_folder: Make, into: Path) -> None:
     source = make_folder({f"{n}.ipynb": nb("1") for n in range(5)})
     with pytest.raises(UsageError, match="more than 4 files"):

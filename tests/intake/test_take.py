@@ -126,6 +126,13 @@ def test_plain_names_are_matched_to_the_roster(make_folder: Make, into: Path) ->
     assert found["who"].student_ids == () and kinds(found["who"]) == ["not-in-roster"]
 
 
+def test_what_lies_beside_one_notebook_belongs_to_it(make_folder: Make, into: Path) -> None:
+    source = make_folder({"lab.ipynb": nb("1"), "lora.py": b"r = 1", "data.csv": b"a"})
+    intake = take_in([source], into)
+    assert [s.companions for s in intake.submissions] == [("lab/handed-in/data.csv", "lab/handed-in/lora.py")]
+    assert intake.notices == ()
+
+
 def test_folder_per_student(make_folder: Make, into: Path) -> None:
     source = make_folder(
         {
