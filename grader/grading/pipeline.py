@@ -203,7 +203,7 @@ async def agrade(
     helpers = imported_helpers(path, data)
     declared = load_assignment(assignment) if isinstance(assignment, str) else assignment
     against = bundle if isinstance(bundle, Bundle) else load_bundle(None if bundle is None else Path(bundle))
-    context = RunContext.create(declared, against, secret or secrets.token_bytes(32))
+    context = await asyncio.to_thread(RunContext.create, declared, against, secret or secrets.token_bytes(32))
     with contextlib.ExitStack() as close:
         grader = Grader(context, sandbox=sandbox, limits=limits)
         await asyncio.to_thread(close.enter_context, grader)
