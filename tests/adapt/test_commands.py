@@ -132,10 +132,17 @@ def test_cells_below_a_magic_fail_as_themselves(notebook, source, rules, line):
     assert sorted(ran.rules) == sorted(rules)
 
 
+def test_definitions_of_a_failed_cell_are_adapted(notebook):
+    ran = notebook("%%time\n1 / 0\n!pip install x\ndef f(d=768): return d", "assert f() == 64", fails=True)
+    assert [cell.status for cell in ran.cells] == ["error", "ok"]
+    assert [tuple(change[:2]) for change in ran.changes] == [(0, "cell-magic"), (0, "size")]
+
+
 def test_magics_below_a_magic(notebook):
     ran = notebook("%%time\n%%bash\necho a", "%%time\nimport asyncio\nawait asyncio.sleep(0)\n%time x = 2\nprint(x)")
     assert ran.cells[0].output == "a\n"
     assert ran.cells[1].output.endswith("2\n")
+    assert notebook("%%time print('timed')").cells[0].output == "timed\n"
 
 
 @pytest.mark.parametrize(

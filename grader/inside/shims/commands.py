@@ -142,16 +142,18 @@ def _unwrap(record: Record, lines: list[str]) -> list[str]:
     blank: list[str] = []
     while len(blank) < len(lines) and (found := _TRANSPARENT.fullmatch(lines[len(blank)].rstrip())):
         record("cell-magic", found[0], "", _CELL_REASON)
-        blank.append(_captured(found[2]) if found[1] == "capture" else "\n")
+        blank.append(_first_line(found[1], found[2]))
     rest = lines[len(blank) :]
     return rest if rest and rest[0].startswith("%%") else [*blank, *rest]  # another magic has to come first
 
 
-def _captured(options: str) -> str:
-    """A line that defines the name which `%%capture name` would have filled."""
-    names = [word for word in options.split() if not word.startswith("-")]
-    if names and names[0].isidentifier():
-        return f"{names[0]} = __import__('IPython.utils.capture', fromlist=['capture']).CapturedIO(None, None)\n"
+def _first_line(magic: str, options: str) -> str:
+    """A line for that of a magic: the statement that `%%time` runs, or the name that `%%capture` would have filled."""
+    words = [word for word in options.split() if not word.startswith("-")]
+    if magic == "time" and words:
+        return options + "\n"
+    if magic == "capture" and words and words[0].isidentifier():
+        return f"{words[0]} = __import__('IPython.utils.capture', fromlist=['capture']).CapturedIO(None, None)\n"
     return "\n"
 
 
