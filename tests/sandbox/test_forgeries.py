@@ -216,7 +216,7 @@ def forged(context, params):
     model = fresh()
     start = training._tensors(witness.states(model))
     end = [[name, shape, trainable, "0" * 32] for name, shape, trainable, _ in start]
-    run = {"order": 0, "cell": 1, "steps": 900, "peak_rate": 5e-5, "path": 0.02, "seconds": 60.0, "optimizer": "AdamW",
+    run = {"order": 0, "cell": 1, "steps": 900, "peak_rate": 5e-5, "lr_sum": 0.02, "seconds": 60.0, "optimizer": "AdamW",
            "layout": distilbert.layout(model), "start": start, "end": end, "distances": {}, "ranks": {}, "problem": "",
            "model": "Forged", "logits": torch.zeros(len(params["texts"]), 2)}
     return {"runs": [run]}
