@@ -101,14 +101,8 @@ async def lost(channel: Any, ended: asyncio.Event) -> bool:
     """
     monitor = channel.socket.get_monitor_socket(Event.DISCONNECTED | Event.CONNECT_RETRIED)
     await monitor.recv_multipart()
-    end = asyncio.ensure_future(ended.wait())
     retried = asyncio.ensure_future(monitor.poll(300))
-    try:
-        await asyncio.wait([end, retried], return_when=asyncio.FIRST_COMPLETED)
-        return not (end.done() or (retried.done() and retried.result()))
-    finally:
-        end.cancel()
-        retried.cancel()
+    return await race(retried, None, ended) and not ended.is_set() and not retried.result()
 
 
 async def race(work: Awaitable[Any], seconds: float | None, *events: asyncio.Event) -> bool:

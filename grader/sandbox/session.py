@@ -259,10 +259,8 @@ class KernelSession:
     async def _execute(self, cell: Any) -> str:
         """`ok` when the cell came to an end, whatever it raised; `killed` else."""
         task = asyncio.ensure_future(self._notebook.run(cell))
-        watch = [asyncio.create_task(event.wait()) for event in (self._stop, self._lost)]
         try:
-            await asyncio.wait([task, *watch], return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
+            if await race(asyncio.shield(task), None, self._stop, self._lost):
                 if await completed(task):
                     return "ok"
                 if self.alive:
@@ -277,8 +275,6 @@ class KernelSession:
             await completed(task)
             return "killed"
         finally:
-            for waiting in watch:
-                waiting.cancel()
             if not task.done():
                 task.cancel()
                 await completed(task)
