@@ -76,7 +76,8 @@ def run_batch(
     known = {job.submission.id: job.submission for job in jobs}
 
     def on_stage(submission_id: str, stage: str) -> None:
-        on_event(Event("stage", known[submission_id], detail=stage))
+        with contextlib.suppress(Exception):  # what is only shown is never a reason to fail
+            on_event(Event("stage", known[submission_id], detail=stage))
 
     with _gentle_stop(on_stop) as stop:
         with engine.open(Batch(run.info(), context, limits), on_stage) as session:
