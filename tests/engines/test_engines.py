@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -200,20 +201,34 @@ class FakeEngine:
 
     name = "nothing at all"
 
-    def __init__(self, answers: Callable[[Job], object] = lambda _job: None, window: int = 1) -> None:
-        self.answers, self.window = answers, window
+    def __init__(self, answers: Callable[[Job], object] = lambda _job: None) -> None:
+        self.answers = answers
         self.opened: Callable[[], None] = lambda: None
 
     @contextlib.contextmanager
     def open(self, _batch, _on_stage):
         self.opened()
-        yield Session(self.submit, self.window)
+        yield Session(self.submit, 1)
 
     def submit(self, job: Job) -> cf.Future:
         future: cf.Future = cf.Future()
         answer = self.answers(job)
         future.set_exception(answer) if isinstance(answer, Exception) else future.set_result(answer)
         return future
+
+
+class ThreadsEngine:
+    """An engine whose two slots are threads that call `run`."""
+
+    name = "two threads"
+
+    def __init__(self, run: Callable[[Job], object]) -> None:
+        self.run = run
+
+    @contextlib.contextmanager
+    def open(self, _batch, _on_stage):
+        with cf.ThreadPoolExecutor(2) as threads:
+            yield Session(lambda job: threads.submit(self.run, job), 2)
 
 
 def test_ctrl_c_before_anything_runs_stops_at_once(tmp_path) -> None:
@@ -237,18 +252,30 @@ def test_who_loses_every_worker_needs_review_and_its_neighbours_are_graded(tmp_p
     run, context, jobs = toy_class(tmp_path / "run", [(ADD, SHOUT), (ADD, SHOUT, "1"), (ADD, SHOUT, "2")])
     cause, neighbour, other = (job.submission.id for job in jobs)
     sent: list[str] = []
+    running: set[str] = set()
+    beside: dict[str, int] = {}
 
     def answer(job: Job) -> object:
         name = job.submission.id
         sent.append(name)
+        running.add(name)
+        time.sleep(0.1)  # so that the one beside it has begun
+        beside[name] = len(running) - 1
+        time.sleep(0.1)
+        running.discard(name)
         lost = name == cause or (name == neighbour and sent.count(name) < (2 if repeatedly else 3))
-        return WorkerLostError("it is gone", repeatedly=repeatedly) if lost else nothing_seen()
+        if lost:
+            raise WorkerLostError("it is gone", repeatedly=repeatedly)
+        return nothing_seen()
 
-    run_batch(run, context, LIMITS, jobs, FakeEngine(answer, window=2))
+    run_batch(run, context, LIMITS, jobs, ThreadsEngine(answer))
     done = {job.submission.id: run.done(job.submission.id) for job in jobs}
     assert done[cause].fault == "the worker was lost 3 times while it ran this submission: it is gone"
     assert done[neighbour].fault == done[other].fault == ""
     assert sent.count(cause) == (2 if repeatedly else 3)
+    assert (beside[cause], beside[neighbour]) == (0, 0), "the last time each runs alone"
+    assert done[other].outcome == Outcome.COMPLETED
+    assert done[other].limits == {"cpu_seconds": LIMITS.cpu_seconds, "memory_bytes": LIMITS.memory_bytes}
 
 
 def test_a_bug_of_an_engine_is_a_fault_of_ours_and_stops_nobody_else(tmp_path) -> None:
