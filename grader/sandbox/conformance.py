@@ -331,8 +331,8 @@ async def _disk_bytes(pool: KernelPool) -> None:
 
 @box_check("file-number")
 async def _file_number(pool: KernelPool) -> None:
-    """A million empty files are not written."""
-    code = "for number in range(1_000_000): open(f'/tmp/{number}', 'w').close()"
+    """Hundreds of thousands of empty files are not written."""
+    code = f"for number in range({200 * LIMITS.files}): open(f'/tmp/{{number}}', 'w').close()"
     await expect(pool, code, Outcome.DISK_LIMIT)
 
 
