@@ -36,13 +36,13 @@ def install(_record: Record, config: Mapping[str, Any]) -> None:
 
 def _shift(module: Any, name: str, shift: int) -> Callable[..., Any]:
     @replacing(module, name)
-    def moved(seed: Any, *args: Any, **kwargs: Any) -> Any:
+    def moved(real: Any, *args: Any, **kwargs: Any) -> Any:
         given = args[:1]
         if given and type(given[0]) is int:  # numpy's integers, strings and None are left to their own ways
             args = ((given[0] + shift) % _LIMIT, *args[1:])
         elif type(kwargs.get("seed")) is int:
             kwargs = {**kwargs, "seed": (kwargs["seed"] + shift) % _LIMIT}
-        return seed(*args, **kwargs)
+        return real(*args, **kwargs)
 
     return moved
 
