@@ -106,8 +106,8 @@ FAULTS: tuple[Fault, ...] = (
         "shared-weights-count-twice",
         "parameters are counted",
         "grader/assignments/finetuning/counting.py",
-        "return int(total - shared)",
-        "return int(total)",
+        "return int(total - twice - sum(",
+        "return int(total - sum(",
         ("tests/corpus/test_functions.py::test_case_loses_what_its_label_says[count-shared-twice]",),
     ),
     Fault(
