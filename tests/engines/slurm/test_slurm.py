@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -121,12 +122,14 @@ def test_ctrl_c_twice_gives_the_jobs_back(cluster) -> None:
     (folder / "in").mkdir(parents=True)
     (folder / "secret").write_text("a secret of interruptions")
     for number in range(3):
-        data = notebook_bytes(ADD, f"{calls_itself(f'student {number}')}\nimport time\ntime.sleep(20)", SHOUT)
+        data = notebook_bytes(
+            ADD, f"{calls_itself(f'twice {os.getpid()}')}\nimport time\ntime.sleep(20 + {number})", SHOUT
+        )
         (folder / "in" / f"student{number}.ipynb").write_bytes(data)
     engine = profile(cluster, "twice", jobs=2)
     batch = Batch(folder, 3, 2, extra=("--executor", engine))
     process = batch.start()
-    assert becomes(lambda: any(p.info["name"].startswith("student ") for p in psutil.process_iter(["name"])))
+    assert becomes(lambda: any(p.info["name"] == f"twice {os.getpid()}" for p in psutil.process_iter(["name"])))
     batch.interrupt(process, 2)
     assert batch.end_of(process) == 130, batch.output()
     assert batch.done() == set()
