@@ -39,7 +39,7 @@ _COPIED_BYTES = 64 << 20
 
 
 class Grader:
-    """Where submissions are run: one warm zygote and one prepared model cache, for one worker process."""
+    """Where submissions are run: one warm zygote and one prepared model cache for all that run side by side."""
 
     def __init__(self, context: RunContext, *, sandbox: str = "auto", limits: Limits | None = None) -> None:
         """Prepare nothing yet; use it as a context manager."""

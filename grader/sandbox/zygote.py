@@ -1,6 +1,6 @@
 """The grader's end of the warm start: starts the zygote, asks it for kernels, starts it again when it has died.
 
-Trusted. One zygote per environment and worker process; what it does inside is in `grader/inside/zygote.py`.
+Trusted. One zygote per environment and process; what it does inside is in `grader/inside/zygote.py`.
 """
 
 from __future__ import annotations
