@@ -113,6 +113,7 @@ def test_a_miss_within_the_noise_is_run_again():
     assert close.status is Status.ERROR
     assert close.again
     assert "noise" in close.message
+    assert "Run the submission again" in close.message
     clear = verdict(0.76 - 1.1 * BAND)
     assert clear.status is Status.FAILED
     assert not clear.again

@@ -38,7 +38,7 @@ RETRAIN = (
     " (5e-5) and batch size (8) settle it without a person."
 )
 CLOSE = (
-    "The difference is within the noise of the seed and of the held-out reviews: another seed may reach it. TrainingRun the"
+    "The difference is within the noise of the seed and of the held-out reviews: another seed may reach it. Run the"
     " submission again, or decide it by hand."
 )
 NO_RUN = "No training run was seen for this step."
