@@ -195,7 +195,7 @@ def _start(
             # the folders are complete only when the command runs: wait for its echo
             holder.stdin.write(b"r\n")
             holder.stdin.flush()
-            echo = holder.stdout.readline()
+            echo = holder.stdout.readline() if select.select([holder.stdout], [], [], _STARTUP_SECONDS)[0] else b""
         except OSError:
             echo = b""
         if echo != b"r\n":

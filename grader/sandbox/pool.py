@@ -267,14 +267,14 @@ class KernelPool:
 
     def close(self) -> None:
         """End what runs and the zygote, and remove everything. Idempotent."""
-        for abandon in list(self.running):
-            with contextlib.suppress(OSError):
-                abandon()
+        self._abandon_all()
         if self._zygote is not None:
-            self._zygote.kill()  # whatever thread waits for it comes back now
+            self._restarts = _RESTARTS  # it is not started again, and whatever thread waits for it comes back now
+            self._zygote.kill()
         if self._threads is not None:
             self._threads.shutdown()
             self._threads = None
+            self._abandon_all()  # those that a thread was just about to start
         if self._zygote is not None:
             self._zygote.stop()
             self._zygote = None
@@ -284,6 +284,11 @@ class KernelPool:
         if self._folder is not None:
             self._folder.remove()
             self._folder = None
+
+    def _abandon_all(self) -> None:
+        for abandon in list(self.running):
+            with contextlib.suppress(OSError):
+                abandon()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import threading
 import time
 from dataclasses import replace
 
+import psutil
 import pytest
 
 import grader.sandbox.provisioner
 import grader.sandbox.zygote
+from grader.errors import SandboxError
 from grader.sandbox.bubblewrap import Box
 from grader.sandbox.cgroup import ControlGroup
 from grader.sandbox.conformance import traces
@@ -136,6 +139,38 @@ def test_a_start_that_waits_for_imports_can_be_cancelled():
     with KernelPool("warm", preload=()) as pool:
         os.kill(pool._zygote.pid, signal.SIGSTOP)  # it never reports
         assert asyncio.run(talk(pool)) < 5
+
+
+@pytest.mark.parametrize("mode", ["warm", "none"])
+def test_a_closing_pool_ends_a_session_that_just_starts(mode, monkeypatch):
+    session_folder, reached, go_on = KernelPool.session_folder, threading.Event(), threading.Event()
+
+    def held_up(pool):
+        folder = session_folder(pool)
+        reached.set()
+        go_on.wait(30)
+        return folder
+
+    async def close_while_starting(pool):
+        session = KernelSession(pool, limits=SMALL)
+        starting = asyncio.create_task(session.__aenter__())
+        await asyncio.to_thread(reached.wait, 30)
+        threading.Timer(0.2, go_on.set).start()  # `close` waits in the loop's thread
+        pool.close()
+        assert session.pid
+        with contextlib.suppress(psutil.NoSuchProcess):
+            assert (
+                psutil.Process(session.pid).status() == psutil.STATUS_ZOMBIE
+            )  # until the host's first process reaps it
+        with pytest.raises(SandboxError):
+            await starting
+
+    if why := box_missing():
+        pytest.skip(why)
+    monkeypatch.setattr(KernelPool, "session_folder", held_up)
+    with KernelPool(mode, preload=()) as pool:
+        pool.warm_up()
+        asyncio.run(close_while_starting(pool))
 
 
 def test_a_cancelled_start_leaves_nothing(warm_pool):
