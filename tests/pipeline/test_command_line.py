@@ -120,7 +120,9 @@ def test_rejudge_gives_the_same_bytes_without_a_kernel(graded, capsys, monkeypat
 def test_numpy_gets_one_thread(graded) -> None:
     """More of them spin beside the notebooks: judging a LoRA layer cost twice the CPU time."""
     code = (
-        "import os, sys; from grader.cli.main import main; code = main(['rejudge', sys.argv[1]]); import numpy; "
+        "import os, sys, time; from grader.cli.main import main; code = main(['rejudge', sys.argv[1]]); import numpy\n"
+        "end = time.monotonic() + 5  # a spinner's thread that has ended stays listed for a moment\n"
+        "while len(os.listdir('/proc/self/task')) > 1 and time.monotonic() < end: time.sleep(0.05)\n"
         "print('threads:', len(os.listdir('/proc/self/task'))); sys.exit(code)"
     )
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}

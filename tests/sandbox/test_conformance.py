@@ -72,6 +72,7 @@ def test_a_box_that_leaks_fails_the_suite(warm_pool, monkeypatch):
             assert not asyncio.run(conformance.examine(pool, name)).ok, name
 
 
+@pytest.mark.slow
 def test_limits_that_are_not_met_are_found(warm_pool, monkeypatch):
     monkeypatch.setattr(KernelSession, "_judge", lambda self, now: None)
     monkeypatch.setattr(conformance, "LIMITS", Limits(cpu_seconds=4, wall_seconds=5, files=200))
