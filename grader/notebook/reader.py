@@ -195,8 +195,9 @@ def _raw_cells(document: dict[str, Any]) -> Iterator[Any]:
 
 def _collect(document: dict[str, Any], notices: list[Notice]) -> Notebook:
     """The code cells of `document` with a notice for each repair."""
+    version = document.get("nbformat")
+    old = "worksheets" in document or version in (1, 2, 3)
     if "worksheets" in document:
-        version = document.get("nbformat")
         kind = f"format {version}" if isinstance(version, int) else "an old format"
         notices.append(Notice("old-format", f"The notebook is stored in {kind} and was read as format 4."))
     cells: list[Cell] = []
@@ -212,7 +213,7 @@ def _collect(document: dict[str, Any], notices: list[Notice]) -> Notebook:
                 text = f"Cell {index} has the unknown type {kind[:30]!r}, and was left out."
                 notices.append(Notice("bad-cell", text))
             continue
-        source = _source(raw, index, notices)
+        source = _source(raw, index, notices, old=old)
         total += len(source)
         if total > SOURCE_LIMIT:
             raise SubmissionError(
@@ -233,13 +234,17 @@ def _kind(raw: dict[str, Any]) -> str:
     return "code" if {"outputs", "execution_count", "input", "prompt_number", "code"} & raw.keys() else "markdown"
 
 
-def _source(raw: dict[str, Any], index: int, notices: list[Notice]) -> str:
-    """The cell's text with plain line ends and without characters that Python cannot read."""
+def _source(raw: dict[str, Any], index: int, notices: list[Notice], *, old: bool) -> str:
+    """The cell's text with plain line ends and without characters that Python cannot read.
+
+    In an `old` format the lines of a list may have been stored without their ends (format 2 and early format 3).
+    """
     value = next((raw[key] for key in ("source", "input", "code") if raw.get(key) is not None), "")
     if isinstance(value, list):
         pieces = [piece for piece in value if isinstance(piece, str)]
         damaged = len(pieces) != len(value)
-        text = "".join(pieces)
+        ended = not old or (pieces and pieces[0].endswith(("\n", "\r")))
+        text = ("" if ended else "\n").join(pieces)
     else:
         damaged = not isinstance(value, str)
         text = value if isinstance(value, str) else ""

@@ -99,6 +99,19 @@ def test_format_3_has_worksheets_and_input():
     assert kinds(notebook) == ["old-format"]
 
 
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("ends", ["", "\n", "\r\n"])
+def test_lines_of_old_formats_may_lack_their_ends(version, ends):
+    lines = [f"if True:{ends}", f"    a = 1{ends}", ends, "print(a)"]
+    cell = {"cell_type": "code", "language": "python", "input": lines, "outputs": []}
+    document = {"nbformat": version, "metadata": {}, "worksheets": [{"cells": [cell]}]}
+    assert sources(read_notebook(json.dumps(document).encode())) == ["if True:\n    a = 1\n\nprint(a)"]
+
+
+def test_pieces_of_format_4_are_joined_as_they_are():
+    assert sources(read_notebook(pack(code(["a = ", "1\n", "b"])))) == ["a = 1\nb"]
+
+
 def test_format_4_0_with_string_source():
     notebook = read_notebook(pack(code("a\nb"), nbformat_minor=0))
     assert sources(notebook) == ["a\nb"]
