@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.corpus import runs, unseen_runs  # noqa: F401 - declare the cases
+from tests.corpus import learning, runs, unseen_runs  # noqa: F401 - declare the cases
 from tests.corpus.functions import differences
 from tests.corpus.training import TRAININGS, tiny_world, verdicts
 
@@ -26,3 +26,9 @@ def test_training_loses_what_its_label_says(name, tiny):
     case = TRAININGS[name]
     found = differences(name, case.loses, verdicts(case, *tiny))
     assert not found, "\n".join(f"{difference.kind}: {difference.text}" for difference in found)
+
+
+@pytest.mark.parametrize("method", ["full", "head", "lora"])
+def test_a_minimum_accuracy_alone_decides_some_cases(method):
+    cases = [case for case in TRAININGS.values() if case.learns == method]
+    assert {case.loses for case in cases} == {frozenset(), frozenset({f"{method}/accuracy"})}

@@ -1,7 +1,7 @@
 """Training-level cases: three short trainings of a tiny random DistilBERT, seen by the real witness and judged by the real judge.
 
-A case replaces steps of the base handwriting. The few steps teach nothing, so there is no minimum accuracy here: an accuracy criterion
-is judged only where it is lost without one, because there was no run or the model gave no logits.
+A case replaces steps of the base handwriting. Four steps teach nothing, so most runs have no minimum accuracy: the criterion is judged
+only where it is lost without one, because there was no run or the model gave no logits. A run that `learns` has to reach one.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import contextlib
 import gc
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from grader.assignments import load_assignment
 from grader.assignments.finetuning.facts import JudgeFacts, digest, read_checkpoint
+from grader.bundles import Calibration
 from grader.inside import agent
 from grader.inside.distilbert import BLOCKS, layout
 from grader.inside.witness import Witness
@@ -26,7 +27,9 @@ from grader.rubric.questions import Draw, Question, generator
 from tests.corpus.base import PARTS
 from tests.corpus.functions import ASKED, ask, drawn
 
-WORDS = ["good", "bad", "film", "plot", "actor", "the", "was", "a"]
+WORDS = ["good", "great", "bad", "poor", "film", "plot", "actor", "the", "was", "a"]
+MINIMUM = 0.7
+"""Accuracy that a run which learns has to reach: right ones have 0.83 and more, wrong ones 0.58 and less."""
 NO_MINIMUM = "no calibrated threshold"
 """What the judge says of an accuracy that has no minimum."""
 STEPS = {
@@ -75,21 +78,28 @@ class Training:
     """The cells, run one after the other."""
     loses: frozenset[str]
     """Criteria that are not passed."""
+    learns: str
+    """The method whose run is long enough for its accuracy to be judged; empty for none."""
 
 
 TRAININGS: dict[str, Training] = {}
 
 
-def training(name: str, *, loses: str = "", **replace: str) -> None:
+def training(name: str, *, loses: str = "", learns: str = "", **changes: str) -> None:
     """Add a case: whole steps (`setup`, `full`, `head`, `lora`, `end`), or parts of the definitions (`lora_class`, ...)."""
-    definitions = {**PARTS, **{k.removeprefix("def_"): v for k, v in replace.items() if k.startswith("def_")}}
-    steps = {**STEPS, **{k: v for k, v in replace.items() if not k.startswith("def_")}}
+    definitions = {**PARTS, **{k.removeprefix("def_"): v for k, v in changes.items() if k.startswith("def_")}}
+    steps = {**STEPS, **{k: v for k, v in changes.items() if not k.startswith("def_")}}
     assert name not in TRAININGS and set(steps) == set(STEPS) and set(definitions) == set(PARTS), name
-    TRAININGS[name] = Training(name, ("\n".join(definitions.values()), *steps.values()), frozenset(loses.split()))
+    TRAININGS[name] = Training(
+        name, ("\n".join(definitions.values()), *steps.values()), frozenset(loses.split()), learns
+    )
 
 
 def tiny_checkpoint(folder: Path) -> JudgeFacts:
-    """Write a tiny six-block DistilBERT without a head's training into `folder`; returns what the judge knows of it."""
+    """Write a tiny six-block DistilBERT without a head's training into `folder`; returns what the judge knows of it.
+
+    Its first block carries every word to the token that the head reads, so that a head alone can learn which films are good.
+    """
     import torch
     from transformers import DistilBertConfig, DistilBertModel, DistilBertTokenizerFast
 
@@ -101,14 +111,20 @@ def tiny_checkpoint(folder: Path) -> JudgeFacts:
     config = DistilBertConfig(
         vocab_size=5 + len(WORDS), dim=16, hidden_dim=24, n_heads=2, n_layers=BLOCKS, max_position_embeddings=16
     )
-    DistilBertModel(config).save_pretrained(folder)
+    model = DistilBertModel(config)
+    first, last = model.transformer.layer[0].attention, model.transformer.layer[-1].output_layer_norm
+    with torch.no_grad():
+        for layer in (first.v_lin, first.out_lin):
+            layer.weight.copy_(3 * torch.eye(config.dim))
+        last.weight.mul_(4)
+    model.save_pretrained(folder)
     tensors = {f"distilbert.{name}": array for name, array in read_checkpoint(folder / "model.safetensors").items()}
     return JudgeFacts(
         dim=16,
         digests=frozenset(digest(array) for array in tensors.values()),
         largest={name: float(np.abs(array).max(initial=0.0)) for name, array in tensors.items()},
-        texts=("the film was good", "a bad plot"),
-        labels=(1, 0),
+        texts=tuple(f"the {noun} was {word}" for word in WORDS[:4] for noun in WORDS[4:7]) * 8,
+        labels=tuple(int(word in WORDS[:2]) for word in WORDS[:4] for _noun in WORDS[4:7]) * 8,
         calibrations={},
     )
 
@@ -142,6 +158,8 @@ def verdicts(case: Training, folder: Path, facts: JudgeFacts) -> dict[str, Verdi
     import torch
 
     assignment = load_assignment("finetuning")
+    if case.learns:
+        facts = replace(facts, calibrations={case.learns: Calibration(MINIMUM)})
     torch.manual_seed(1)
     gc.collect()
     witness = Witness(layout)
