@@ -6,9 +6,12 @@ goes to a numbered file in a staging folder, within limits that hold while it st
 
 from __future__ import annotations
 
+import bz2
+import copy
 import functools
 import hashlib
 import io
+import lzma
 import os
 import shutil
 import stat
@@ -16,7 +19,7 @@ import struct
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -27,8 +30,20 @@ from grader.intake.names import is_noise, repaired
 __all__ = ["ArchiveEntry", "IntakeLimits", "Stage", "looks_like_zip", "read_file", "read_folder", "read_zip", "walk"]
 
 _CHUNK = 1 << 20
-_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError, OverflowError)
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+)
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+_LZMA_MEMORY = 300_000_000  # bytes; the largest dictionary of common packers has 64 MB
+_LZMA_ENDS = 0x2  # flag of an entry whose stream says where it ends
 _DIRECTORY_BYTES = 400  # of an entry in an archive's directory: 46 and its name
 
 
@@ -98,12 +113,12 @@ class Stage:
         self,
         name: str,
         parts: tuple[str, ...],
-        opened: Callable[[], IO[bytes]],
+        pieces: Iterable[bytes],
         limit: int,
         *,
         unsafe: bool = False,
     ) -> ArchiveEntry:
-        """Copy the stream that `opened` returns to a new file; refused when it cannot be read or is above `limit` bytes.
+        """Write `pieces` to a new file; refused when they cannot be read or are more than `limit` bytes.
 
         Raises StoreError when the disk refuses.
         """
@@ -112,7 +127,7 @@ class Stage:
         digest, size = hashlib.sha256(), 0
         try:
             with path.open("xb") as target:
-                for chunk in _chunks(opened, limit):
+                for chunk in _bounded(pieces, limit):
                     digest.update(chunk)
                     size += target.write(chunk)
         except SubmissionError as error:
@@ -145,7 +160,7 @@ def read_file(path: Path, parts: tuple[str, ...], stage: Stage, limits: IntakeLi
         return ArchiveEntry(name, parts, refusal="the folder is empty or cannot be listed")
     if not stat.S_ISREG(mode):
         return ArchiveEntry(name, parts, refusal=f"it is {_special(mode)}, not a file")
-    return stage.add(name, parts, lambda: path.open("rb"), limits.file_bytes)
+    return stage.add(name, parts, _stream(lambda: path.open("rb")), limits.file_bytes)
 
 
 def read_folder(root: Path, stage: Stage, limits: IntakeLimits, skip: Path) -> list[ArchiveEntry]:
@@ -220,8 +235,7 @@ def _staged_entries(archive: zipfile.ZipFile, stage: Stage, limits: IntakeLimits
         elif refusal := _refusal(info, limits, total):
             entry = ArchiveEntry(name, parts, refusal=refusal, unsafe=unsafe)
         else:
-            opened = functools.partial(archive.open, info)
-            entry = stage.add(name, parts, opened, min(limits.file_bytes, total), unsafe=unsafe)
+            entry = stage.add(name, parts, _member(archive, info), min(limits.file_bytes, total), unsafe=unsafe)
             total -= entry.size
         found.append(entry)
     return found
@@ -241,20 +255,56 @@ class _ZipReader(io.BufferedReader):
         return super().read(size)
 
 
-def _chunks(opened: Callable[[], IO[bytes]], limit: int) -> Iterator[bytes]:
-    """Read a stream piece by piece; SubmissionError says why it cannot be read, as a reason to leave it out."""
+def _stream(opened: Callable[[], IO[bytes]]) -> Iterator[bytes]:
+    with opened() as stream:
+        while chunk := stream.read(_CHUNK):
+            yield chunk
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    """Read an entry of an archive, at most `_CHUNK` bytes at a time."""
+    if info.compress_type in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        return _unpacked(archive, info)
+    return _stream(functools.partial(archive.open, info))
+
+
+def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    """Unpack bzip2 or LZMA: zipfile gives all that a piece of input becomes at once, gigabytes of a megabyte."""
+    packed = copy.copy(info)
+    packed.compress_type, packed.file_size = zipfile.ZIP_STORED, info.compress_size
+    del packed.CRC  # of what comes out, so that it is checked here
+    size, checksum = 0, 0
+    with archive.open(packed) as stream:
+        unpacker: bz2.BZ2Decompressor | lzma.LZMADecompressor = bz2.BZ2Decompressor()
+        data = b""
+        if info.compress_type == zipfile.ZIP_LZMA:
+            unpacker = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_LZMA_MEMORY)
+            # A zip has a version and the length of the properties where an .lzma file has, after them, the size.
+            properties = stream.read(struct.unpack("<xxH", stream.read(4))[0])
+            data = properties + struct.pack("<q", -1 if info.flag_bits & _LZMA_ENDS else info.file_size)
+        while not unpacker.eof and size <= info.file_size:
+            if not data and unpacker.needs_input and not (data := stream.read(_CHUNK)):
+                raise EOFError
+            piece, data = unpacker.decompress(data, _CHUNK), b""
+            size, checksum = size + len(piece), zlib.crc32(piece, checksum)
+            yield piece
+    if (size, checksum) != (info.file_size, info.CRC):
+        raise zipfile.BadZipFile
+
+
+def _bounded(pieces: Iterable[bytes], limit: int) -> Iterator[bytes]:
+    """Pass pieces on up to `limit` bytes; SubmissionError says why they cannot be read, as a reason to leave them out."""
     size = 0
     try:
-        with opened() as stream:
-            while chunk := stream.read(_CHUNK):
-                size += len(chunk)
-                if size > limit:
-                    raise SubmissionError(f"it is larger than {_megabytes(limit)}")
-                yield chunk
-    except OSError as error:
-        raise SubmissionError(f"it cannot be read ({error.strerror or error})") from error
+        for piece in pieces:
+            size += len(piece)
+            if size > limit:
+                raise SubmissionError(f"it is larger than {_megabytes(limit)}")
+            yield piece
     except _DAMAGE as error:
-        raise SubmissionError("its bytes in the archive are damaged") from error
+        refused = error.strerror if isinstance(error, OSError) else None  # bzip2 calls damage an OSError, too
+        why = f"it cannot be read ({refused})" if refused else "its bytes in the archive are damaged"
+        raise SubmissionError(why) from error
 
 
 def _refusal(info: zipfile.ZipInfo, limits: IntakeLimits, total: int) -> str:
@@ -266,7 +316,7 @@ def _refusal(info: zipfile.ZipInfo, limits: IntakeLimits, total: int) -> str:
     if info.flag_bits & 0x1:
         return "it is encrypted"
     if info.compress_type not in _METHODS:
-        return "it is compressed in a way that is not supported (only stored and deflate are)"
+        return "it is compressed in a way that is not supported (only stored, deflate, bzip2 and LZMA are)"
     size = _megabytes(info.file_size)
     if info.file_size > limits.file_bytes:
         return f"it unpacks to {size}, more than the {_megabytes(limits.file_bytes)} that are allowed"

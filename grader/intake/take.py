@@ -62,8 +62,8 @@ def take_in(
     Recorded paths are relative to `relative_to` (default: `into`), the run directory. `starters` are notebooks that were
     handed out: unchanged copies are never preferred. Where a student is in several sources, the last one that has a
     notebook counts.
-    Raises UsageError when a source cannot be read as a whole or holds nothing, StoreError when `into` cannot be written;
-    whatever is wrong with single entries becomes a notice or the submission's `problem`.
+    Raises UsageError when a source cannot be read as a whole, nothing in it could be taken in, or nobody in it stands in the
+    roster, StoreError when `into` cannot be written; whatever else is wrong becomes a notice or the submission's `problem`.
     """
     return _Intake(into, roster, relative_to or into, starters, limits).run(sources)
 
@@ -130,8 +130,9 @@ class _Intake:
             self.notices.append(Notice("ignored-files", text))
         entries = [entry for entry in staged if not entry.noise]
         files, unmatched = assign_owners(entries, label, self.roster, single=single)
-        if not files:
-            reasons = [f"{shown(entry.name)} was left out because {entry.refusal}" for entry in unmatched[:3]]
+        if not any(file.entry.staged for file in files):
+            left = [*(file.entry for file in files), *unmatched][:3]
+            reasons = [f"{shown(entry.name)} was left out because {entry.refusal}" for entry in left]
             raise UsageError(f"{source} holds no submissions: {'; '.join(reasons) or 'it is empty'}")
         for entry in unmatched:
             text = f"{shown(entry.name)} in {shown(label)} was left out because {entry.refusal}."
@@ -168,6 +169,15 @@ class _Intake:
     def _finish(self, uploads: list[StudentUpload]) -> list[Submission]:
         """Give ids, move the files to their places, make the records."""
         drafts = [(*self._who(upload), upload) for upload in uploads]
+        if self.known_class and not any(members or upload.owner[0] == "anon" for _, members, upload in drafts):
+            found, listed = (
+                ", ".join(shown(name, 40) for name in names[:3]) + (", …" if len(names) > 3 else "")
+                for names in ([draft[0] for draft in drafts], [f"{e.name} ({e.id})" for e in self.roster.entries])
+            )
+            raise UsageError(
+                f"nobody who handed in stands in the class list: handed in by {found}; in the list {listed}. Give the list of "
+                "this course with --roster, as Canvas exports it, or leave it out"
+            )
         # Ids of a learning platform come first: a file called 12345.ipynb must not take a student's id.
         drafts.sort(key=lambda d: (d[2].owner[0] not in ("user", "moodle"), d[0].casefold(), d[0], d[2].owner))
         taken: set[str] = set()
