@@ -16,7 +16,7 @@ from grader.errors import UsageError
 from grader.intake.names import compact, printable
 from grader.records import Notice
 
-__all__ = ["AssignmentColumn", "Roster", "RosterEntry", "csv_rows", "number", "read_roster"]
+__all__ = ["COLUMN", "AssignmentColumn", "Roster", "RosterEntry", "csv_rows", "number", "read_roster"]
 
 _ID = ("id", "canvas_user_id", "canvas user id", "user_id", "user id", "identifier")
 _NAME = ("student", "name", "student name", "full name", "display name", "display_name")
@@ -25,7 +25,8 @@ _FIRST = ("firstname", "first name", "first_name")
 _LOGIN = ("sis login id", "login_id", "login", "username")
 _SECTION = ("section", "sections")
 _GROUP = ("group_name", "group name", "group")
-_TITLE = re.compile(r"(?P<title>.*\S)\s+\((?P<id>[0-9]+)\)", re.DOTALL)
+COLUMN = re.compile(r"(?P<title>.*\S)\s+\((?P<id>[0-9]+)\)", re.DOTALL)
+"""An assignment in the head of a gradebook: its title and, in brackets, its id."""
 _STUDENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@~-]*")
 _MAX_BYTES = 50_000_000
 
@@ -59,7 +60,9 @@ class RosterEntry:
     group: str = ""
     """Name of the student's group, where a file says so."""
     identity: tuple[str, ...] = ()
-    """The identity cells exactly as exported, in the order of `Roster.identity_header`."""
+    """The identity cells as exported, in the order of `Roster.identity_header`; the id without a spreadsheet's `.0`."""
+    excused: frozenset[str] = frozenset()
+    """Ids of the assignments that Canvas excuses the student from."""
 
     @property
     def is_test_student(self) -> bool:
@@ -129,8 +132,10 @@ def read_roster(path: Path, groups: Path | None = None) -> Roster:
 
 def number(cell: str) -> float | None:
     """Read a number with decimal point or comma; None when the cell holds none."""
-    text = cell.strip().replace("\u00a0", "").replace(" ", "")
-    if "," in text:
+    text = re.sub(r"[\s'’]", "", cell)  # between thousands in some languages
+    if re.fullmatch(r"-?[1-9][0-9]{0,2}(,[0-9]{3})+", text):
+        text = text.replace(",", "")  # 1,000: Canvas writes two decimals at most
+    elif "," in text:
         # The separator that comes last is the decimal one: 1.234,5 and 1,234.5 are the same number.
         text = text.replace(".", "").replace(",", ".") if text.rfind(",") > text.rfind(".") else text.replace(",", "")
     return float(text) if re.fullmatch(r"-?[0-9]+(\.[0-9]*)?", text) else None
@@ -160,13 +165,17 @@ def _parsed(path: Path, *, need_group: bool = False) -> Roster:
     identity = _identity_columns(columns)
     entries: dict[str, RosterEntry] = {}
     notices: list[Notice] = []
-    points: list[str] = []
+    points = next((row for row in rows[1:] if "points possible" in row[0].casefold()), [])
+    assignments = _assignments(header, points, identity)
+    id_at = next(columns.index(name) for name in _ID if name in columns)
     for row_number, row in enumerate(rows[1:], 2):
         cells = [*row, *[""] * (len(header) - len(row))]
         if "points possible" in cells[0].casefold():
-            points = points or cells
             continue
+        cells[id_at] = re.sub(r"^(\s*[0-9]+)[.,]0+(?=\s*$)", r"\1", cells[id_at])  # a spreadsheet's: 1001.0
         entry = _entry(columns, cells, identity)
+        excused = (one.id for one in assignments if cells[header.index(one.header)].strip().upper() == "EX")
+        entry = replace(entry, excused=frozenset(excused))
         if not entry.id and not entry.name:
             continue  # the row of "Manual Posting", or separators only
         if re.fullmatch(r"[0-9]+([.,][0-9]+)?[eE]\+?[0-9]+", entry.id):
@@ -187,7 +196,7 @@ def _parsed(path: Path, *, need_group: bool = False) -> Roster:
     return Roster(
         entries=tuple(entries.values()),
         identity_header=tuple(header[i] for i in identity),
-        assignments=_assignments(header, points, identity),
+        assignments=assignments,
         notices=tuple(notices),
         data=data,
     )
@@ -261,7 +270,7 @@ def _identity_columns(columns: list[str]) -> list[int]:
 def _assignments(header: list[str], points: list[str], identity: list[int]) -> tuple[AssignmentColumn, ...]:
     found = []
     for i, cell in enumerate(header):
-        match = _TITLE.fullmatch(cell)
+        match = COLUMN.fullmatch(cell)
         possible = points[i] if i < len(points) else ""
         if match and i > max(identity, default=0) and "read only" not in possible.casefold():
             found.append(AssignmentColumn(cell, match["title"], match["id"], number(possible)))

@@ -1,6 +1,14 @@
 """Learning platforms: scores and reports in the forms that Canvas, Gradescope and Moodle take."""
 
-from grader.lms.canvas import Feedback, FeedbackZip, canvas_feedback_zip, canvas_gradebook, choose_column, formula_safe
+from grader.lms.canvas import (
+    Feedback,
+    FeedbackZip,
+    canvas_feedback_zip,
+    canvas_gradebook,
+    choose_column,
+    formula_safe,
+    gradebook_column,
+)
 from grader.lms.others import gradescope_results, moodle_worksheet
 
 __all__ = [
@@ -10,6 +18,7 @@ __all__ = [
     "canvas_gradebook",
     "choose_column",
     "formula_safe",
+    "gradebook_column",
     "gradescope_results",
     "moodle_worksheet",
 ]

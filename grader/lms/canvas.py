@@ -17,7 +17,7 @@ from pathlib import Path
 
 from grader.errors import UsageError
 from grader.intake.names import printable
-from grader.intake.roster import AssignmentColumn, Roster
+from grader.intake.roster import COLUMN, AssignmentColumn, Roster
 from grader.intake.storage import safe_file_name, slug
 from grader.records import Notice, Submission
 
@@ -29,10 +29,9 @@ __all__ = [
     "choose_column",
     "csv_text",
     "formula_safe",
+    "gradebook_column",
     "number_cell",
 ]
-
-_COLUMN = re.compile(r".*\S\s+\([0-9]+\)", re.DOTALL)
 
 
 def canvas_gradebook(
@@ -47,28 +46,43 @@ def canvas_gradebook(
     """Return the CSV to import under Grades → Import: one row per scored student of the roster.
 
     `scores` are points by Canvas user id; None (needs review) is left out, since an empty cell would clear an existing
-    score. `column` (header, title or id) or `title` (of the assignment) picks the assignment's column of an exported
-    gradebook; with a plain class list, `column` is the whole header, `Lab 2 (98765)`. `possible` is what `scores` are out of:
-    where Canvas's points differ, `scale` converts, else it is refused.
-    Raises UsageError when the column is not certain or the points differ, ValueError for a score that is no finite number.
+    score, and so is who is excused (`EX`) in Canvas. `column` (header, title or id) or `title` (of the assignment) picks the
+    assignment's column of an exported gradebook; with a plain class list, `column` is the whole header, `Lab 2 (98765)`.
+    `possible` is what `scores` are out of: where Canvas's points differ, `scale` converts, else it is refused.
+    Raises UsageError as `gradebook_column` does, ValueError for a score that is no finite number.
     """
     wanted = {student: points for student, points in scores.items() if points is not None}
     bad = [student for student, points in wanted.items() if not math.isfinite(points)]
     if bad:
         raise ValueError(f"the score of {bad[0]} is not a finite number")
-    scored = [entry for entry in roster.entries if entry.id in wanted]
+    chosen = gradebook_column(roster, column, title=title, possible=possible, scale=scale)
+    scored = [entry for entry in roster.entries if entry.id in wanted and chosen.id not in entry.excused]
     if roster.identity_header:
-        chosen = choose_column(roster, column, title)
-        factor = _factor(chosen, possible, scale)
+        factor = chosen.points / possible if chosen.points is not None and possible else 1.0
         rows = [[*entry.identity, number_cell(wanted[entry.id] * factor)] for entry in scored]
         return csv_text([[*roster.identity_header, chosen.header], *rows])
-    if column is None or not _COLUMN.fullmatch(column.strip()):
+    rows = [[formula_safe(entry.name), entry.id, entry.section, number_cell(wanted[entry.id])] for entry in scored]
+    return csv_text([["Student", "ID", "Section", chosen.header], *rows])
+
+
+def gradebook_column(
+    roster: Roster, column: str | None = None, *, title: str = "", possible: float | None = None, scale: bool = False
+) -> AssignmentColumn:
+    """Return the column that `canvas_gradebook` fills when it is given the same.
+
+    Raises UsageError when the column is not certain, or its points are not the `possible` ones and may not be converted.
+    """
+    if roster.identity_header:
+        chosen = choose_column(roster, column, title)
+        _refuse_other_points(chosen, possible, scale)
+        return chosen
+    match = COLUMN.fullmatch((column or "").strip())
+    if match is None:
         raise UsageError(
             "without Canvas's gradebook export (--roster) name the column as Canvas does, with the assignment's id: "
             '--column "Lab 2 (98765)"; a title without its id would make a new assignment in Canvas'
         )
-    rows = [[formula_safe(entry.name), entry.id, entry.section, number_cell(wanted[entry.id])] for entry in scored]
-    return csv_text([["Student", "ID", "Section", column.strip()], *rows])
+    return AssignmentColumn(match[0], match["title"], match["id"])
 
 
 def choose_column(roster: Roster, column: str | None = None, title: str = "") -> AssignmentColumn:
@@ -114,15 +128,14 @@ def formula_safe(cell: str) -> str:
     return '="' + text.replace('"', '""') + '"' if text[:1] in ("=", "+", "-", "@") else text
 
 
-def _factor(column: AssignmentColumn, possible: float | None, scale: bool) -> float:
+def _refuse_other_points(column: AssignmentColumn, possible: float | None, scale: bool) -> None:
     if possible is None or column.points is None or math.isclose(column.points, possible):
-        return 1.0
+        return
     if not scale or column.points <= 0 or possible <= 0:
         raise UsageError(
             f"“{column.header}” is worth {number_cell(column.points)} points in Canvas, but these scores are out of "
-            f"{number_cell(possible)}: change the points in Canvas and export again"
+            f"{number_cell(possible)}: change the points in Canvas and export again, or name another column with --column"
         )
-    return column.points / possible
 
 
 def _words(title: str) -> set[str]:

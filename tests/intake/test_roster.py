@@ -93,6 +93,27 @@ def test_minimal_lists_and_groups(tmp_path: Path) -> None:
         read(tmp_path, "id,name\n7,Åsa\n", groups=tmp_path / "grades.csv")
 
 
+@pytest.mark.parametrize("cell", ["12345.0", "12345.00", '"12345,0"', "12345", "="])
+def test_an_id_that_a_spreadsheet_made_a_decimal_number(cell: str, tmp_path: Path) -> None:
+    roster = read(tmp_path, f"Student,ID,Section,Lab (1)\nA,{cell.replace('=', '12345.0 ')},LP2,\n")
+    assert list(roster.by_id) == ["12345"]
+    assert roster.entries[0].identity[1].strip() == "12345", "what goes back to Canvas"
+
+
+@pytest.mark.parametrize(
+    ("separator", "points"), [(",", '"1,000"'), (";", "1 000,00"), (";", "1.000,0"), ("\t", "1000")]
+)
+def test_thousand_points(separator: str, points: str, tmp_path: Path) -> None:
+    rows = (["Student", "ID", "Section", "Lab (1)"], ["    Points Possible", "", "", points], ["A", "5", "LP2", ""])
+    roster = read(tmp_path, "".join(separator.join(row) + "\n" for row in rows))
+    assert roster.assignments[0].points == 1000
+
+
+def test_who_is_excused_and_from_what(tmp_path: Path) -> None:
+    roster = read(tmp_path, "Student,ID,Section,Lab (1),Lab (2)\nA,5,x,EX,\nB,6,x,8, ex\nC,7,x,N/A,EXTRA\n")
+    assert [e.excused for e in roster.entries] == [{"1"}, {"2"}, set()]
+
+
 def test_the_formula_guard_is_read_and_kept(tmp_path: Path) -> None:
     roster = read(tmp_path, 'Student,ID,Section,Lab (1)\n"=""=cmd, x""",5,LP2,\n="=abc",6,LP2,\n')
     assert [e.name for e in roster.entries] == ["=cmd, x", "=abc"]
@@ -147,6 +168,12 @@ def test_any_bytes_give_a_roster_or_a_usage_error(tmp_path_factory: pytest.TempP
         ("8,50", 8.5),
         ("1.234,5", 1234.5),
         ("1,234.5", 1234.5),
+        ("1,000", 1000),
+        ("1,000,000", 1_000_000),
+        ("1\u202f000,5", 1000.5),
+        ("1’000", 1000),
+        ("0,125", 0.125),
+        ("10,00", 10),
         ("EX", None),
         ("", None),
         ("(read only)", None),
