@@ -222,9 +222,8 @@ CLASS = (
         700116,
         "finetuning.ipynb",
         base="",
-        lost=EVERYTHING,
         outcome="unreadable",
-        why="A PDF that was renamed to .ipynb; nothing can run.",
+        why="A PDF that was renamed to .ipynb: it has no score until a person decides.",
     ),
 )
 ABSENT = (("Ahlgren, Tove", 41017, 0), ("Student, Test", 41099, 0))  # in the gradebook, without a hand-in
@@ -315,16 +314,18 @@ def gradebook() -> bytes:
 
 
 def expected() -> bytes:
-    """Return the expected points per criterion, file by file."""
+    """Return the expected points per criterion, file by file; null for what is no notebook and needs a decision."""
     files = {}
     for hand_in in CLASS:
-        earned = {name: 0 if name in hand_in.lost else points for name, points in RUBRIC.items()}
+        earned: dict[str, int | None] = {n: 0 if n in hand_in.lost else points for n, points in RUBRIC.items()}
+        if hand_in.outcome == "unreadable":
+            earned = dict.fromkeys(RUBRIC)
         files[hand_in.entry] = {
             "user": hand_in.user,
             "late": hand_in.late,
             "outcome": hand_in.outcome,
             "earned": earned,
-            "total": sum(earned.values()),
+            "total": None if None in earned.values() else sum(points or 0 for points in earned.values()),
             "why": hand_in.why,
         }
     content = {"possible": RUBRIC, "absent": [user for _, user, _ in ABSENT], "files": files}

@@ -20,6 +20,7 @@ from grader.records import Outcome, Report
 from grader.reports import class_table
 from grader.reports.sanitize import line
 from grader.runs.directory import RunDirectory
+from grader.runs.publish import Published
 from grader.sandbox.cgroup import allowance, cores
 from grader.sandbox.contract import Limits
 
@@ -56,19 +57,23 @@ def bar(*, unit: bool = True) -> Progress:
     return Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
 
 
-def finish(directory: RunDirectory, reports: Sequence[Report], messages: Sequence[str], *, table: bool = True) -> int:
+def finish(directory: RunDirectory, published: Published, *, table: bool = True) -> int:
     """Print the class's table, unless it is not wanted, and where everything is; returns the exit code."""
+    reports = published.reports
     if table:
         console.print(class_table(reports))
-    for message in messages:
+    for message in published.messages:
         say(line(message), "yellow")
     if failed := len(_lost(reports)):
         say(f"{failed} could not be run because of the grader or its machine.", "bold")
         say("Run `grader grade` on the same folder again to try them once more.")
+    if undecided := sum(bool(report.submission.problem) and report.score.total is None for report in reports):
+        say(f"{undecided} handed in no notebook that can be read: no score until you decide.", "bold")
+        say("Look at them and use `grader override`, or give all of them 0 with `grader grade ... --no-notebook 0`.")
     if review := sum(report.score.total is None for report in reports):
         say(f"{review} need review: {directory.root / 'needs_review.csv'}", "bold")
     say(f"Class report: {directory.root / 'class.html'}")
-    return exit_code(reports)
+    return exit_code(reports) if published.complete else 2
 
 
 def exit_code(reports: Sequence[Report]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -24,7 +25,7 @@ from grader.runs.batch import run_batch, slots_for
 from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo, load_context, write_derived
 from grader.runs.engines import choose_engine
 from grader.runs.plan import Plan, RunSelection, make_plan
-from grader.runs.publish import Published, publish
+from grader.runs.publish import Published, publish, refuse_unwritable_gradebook
 from grader.runs.stamp import inputs_of, read_stamped, write_stamp
 from grader.sandbox.host import choose
 
@@ -42,6 +43,11 @@ _UNPROTECTED = "Running submissions unprotected (--sandbox none): they can read 
     "--roster", type=input_path(), metavar="CSV", help="Canvas gradebook export (or a CSV with columns id,name)."
 )
 @click.option("--column", default="", metavar="TEXT", help="Gradebook column to fill, when there are several.")
+@click.option(
+    "--no-notebook",
+    type=click.Choice(["decide", "0"]),
+    help="Score of what cannot be read or is no notebook: none until you decide, or 0; remembered.  [default: decide]",
+)
 @click.option("--title", default="", metavar="TEXT", help="Title of the class report.")
 @click.option(
     "--workers", type=click.IntRange(1), metavar="N", help="Submissions side by side.  [default: by cores and memory]"
@@ -82,6 +88,7 @@ def grade(
     out: Path,
     roster: Path | None,
     column: str,
+    no_notebook: str | None,
     title: str,
     workers: int | None,
     executor: str,
@@ -107,7 +114,7 @@ def grade(
     \b
       grader grade submissions.zip --roster gradebook.csv --out run
 
-    Exit codes: 0 done, 3 some submissions need review, 4 the grader or its sandbox failed for some.
+    Exit codes: 0 done, 2 wrong usage or no gradebook.csv, 3 some submissions need review, 4 the grader or its sandbox failed for some.
     """  # noqa: D301 - click: the paragraph is not wrapped
     declared = load_assignment(assignment)
     against = load_bundle(bundle)
@@ -126,6 +133,7 @@ def grade(
         title=title,
         roster=students is not None,
         column=column,
+        no_notebook_is_zero=no_notebook == "0",
     )
     slots = workers or slots_for(*machine(), against.model_bytes)
     engine = choose_engine(executor, slots=slots, tls=tls, insecure_tcp=insecure_tcp)
@@ -134,11 +142,14 @@ def grade(
     directory = RunDirectory(out)
     with directory.lock():
         directory.refuse_as_source(sources)
+        if students is not None:  # told before anything is run
+            refuse_unwritable_gradebook(directory, students, column, declared)
+        if no_notebook is None and directory.exists():
+            info = replace(info, no_notebook_is_zero=directory.info().no_notebook_is_zero)
         directory.start(info, _secret(secret_file))
-        if students is not None:
-            write_derived(directory.root / "roster.csv", students.data)
         handed_out = [hashlib.sha256(path.read_bytes()).hexdigest() for path in starters]
-        inputs = inputs_of(directory, sources, repr((limits, handed_out)))
+        listed = hashlib.sha256(students.data).hexdigest() if students is not None else ""
+        inputs = inputs_of(directory, sources, repr((limits, handed_out, listed)))
         published = read_stamped(directory, inputs) if selection == RunSelection() else None
         if published is not None:
             return _nothing_to_do(directory, published)
@@ -146,6 +157,8 @@ def grade(
             intake = take_in(
                 sources, directory.root / "intake", students, relative_to=directory.root, starters=starters
             )
+        if students is not None:
+            write_derived(directory.root / "roster.csv", students.data)
         missing = tuple(entry.name for entry in intake.missing)
         directory.write("intake.json", IntakeRecord(intake.submissions, intake.notices, missing))
         context = load_context(directory.info(), directory.secret())
@@ -158,16 +171,16 @@ def grade(
             say(f"Ran {_count(plan.jobs)} in {_duration(time.monotonic() - began)} on {engine.name}.")
         with stderr.status("judging and writing reports"):
             published = publish(directory, declared)
-            if selection == RunSelection() and directory.finished(intake.submissions):
+            if selection == RunSelection() and published.complete and directory.finished(intake.submissions):
                 write_stamp(directory, inputs, published)
-        return finish(directory, published.reports, published.messages)
+        return finish(directory, published)
 
 
 def _nothing_to_do(directory: RunDirectory, published: Published) -> int:
     """Say that all is as it was, and what it was."""
     submissions = directory.submissions()
     _say_plan(submissions, Plan((), tuple(one for one in submissions if one.path and one.problem is None), {}, ()))
-    return finish(directory, published.reports, published.messages)
+    return finish(directory, published)
 
 
 def _secret(path: Path | None) -> bytes | None:

@@ -77,6 +77,8 @@ def report(run: Path, formats: str) -> int:
         say(message, style="yellow")
     reports = published.reports
     say(f"Wrote {', '.join(wanted)} for {len(reports)} submissions to {directory.root}")
+    if not published.complete:
+        return 2
     return 3 if any(report.score.total is None for report in reports) else 0
 
 
@@ -91,7 +93,7 @@ def _judge(directory: RunDirectory, *, table: bool) -> int:
         say(line)
     count = "1 criterion" if len(changes) == 1 else f"{len(changes)} criteria"
     say(f"{count} changed." if changes else "Nothing changed.")
-    return finish(directory, published.reports, published.messages, table=table)
+    return finish(directory, published, table=table)
 
 
 def _old_points(directory: RunDirectory, submission_id: str) -> dict[str, int | None] | None:

@@ -21,16 +21,23 @@ def report_for(
     submission: Submission,
     run: SubmissionRun | None,
     overrides: Mapping[str, tuple[int, str]] | None = None,
+    *,
+    no_notebook_is_zero: bool = False,
 ) -> Report:
     """Judge stored evidence and fill in a report: pure, and the same bytes every time.
 
-    Without a run (nothing could be run) every criterion fails with the submission's problem as its message. `overrides` maps criterion
-    id to points and reason set by hand.
+    `overrides` maps criterion id to points and reason set by hand. What could not be read or is no notebook has the reason as its
+    `problem` and no score until a person has decided: by an override, or for all with `no_notebook_is_zero`; then what nobody set is 0.
     """
     assignment, review, metrics = context.assignment, list[str](), dict[str, Any]()
+    if run is not None and (unreadable := [n.text for n in run.notebook.notices if n.kind == "unreadable"]):
+        submission, run = replace(submission, problem=unreadable[0]), None
     if run is None:
         problem = submission.problem or "There is nothing to judge."
-        verdicts = {name: Verdict(Status.FAILED, problem) for name in assignment.checks}
+        decided = no_notebook_is_zero or bool(overrides)
+        status = Status.FAILED if decided else Status.ERROR
+        verdicts = {name: Verdict(status, problem) for name in assignment.checks}
+        review += [] if decided else [f"No notebook: decide. {problem}"]
     else:
         questions = context.questions(run.evidence.seed)
         evidence = _still_asked(run.evidence, questions)

@@ -77,7 +77,7 @@ class ClassSummary:
     review: tuple[Flagged, ...]
     """Those without a final number."""
     problems: tuple[Flagged, ...]
-    """Those with nothing that could be run."""
+    """Those with nothing that could be run, whose score a person has decided."""
     suspicious: tuple[Flagged, ...]
     """Submissions a person may want to look at; once per reason."""
     slowest: tuple[Report, ...]
@@ -114,7 +114,11 @@ def summarize(reports: Sequence[Report]) -> ClassSummary:
         totals=tuple(r.score.total for r in by_name if r.score.total is not None),
         possible=max((r.score.possible for r in by_name), default=0),
         review=tuple(Flagged(r, view.review_reasons(r)) for r in by_name if view.needs_review(r)),
-        problems=tuple(Flagged(r, (view.Reason(r.submission.problem),)) for r in by_name if r.submission.problem),
+        problems=tuple(
+            Flagged(r, (view.Reason(r.submission.problem),))
+            for r in by_name
+            if r.submission.problem and not view.needs_review(r)
+        ),
         suspicious=tuple(_suspicious(by_name)),
         slowest=tuple(run[:5]),
         endings=tuple(Counter(view.outcome_word(r) for r in by_name).most_common()),

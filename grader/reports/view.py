@@ -141,6 +141,8 @@ def review_reasons(report: Report) -> tuple[Reason, ...]:
     """Why a report needs review: what concerns the whole first, then each different reason with all of its criteria."""
     if not needs_review(report):
         return ()
+    if report.submission.problem:  # every criterion says the same
+        return tuple(map(Reason, report.score.review[:1]))
     unsettled = [r for r in report.score.criteria if r.earned is None and r.verdict.status is Status.ERROR]
     known = {f"{result.id}: {result.verdict.message}" for result in unsettled}
     same: dict[str, list[CriterionResult]] = {}

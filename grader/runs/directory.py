@@ -65,6 +65,8 @@ class RunInfo:
     """Whether `roster.csv` lies in the run directory."""
     column: str = ""
     """Column of the gradebook that scores go to, when it was chosen by hand."""
+    no_notebook_is_zero: bool = False
+    """Whether a person has decided that what is no notebook gets 0 points; it has no score before."""
     format: int = FORMAT
     """Format of the run directory."""
 

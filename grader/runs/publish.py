@@ -12,8 +12,15 @@ from pathlib import Path
 from grader.errors import StoreError, UsageError
 from grader.grading.context import RunContext
 from grader.grading.report import report_for
-from grader.intake import read_roster
-from grader.lms import Feedback, canvas_feedback_zip, canvas_gradebook, gradescope_results, moodle_worksheet
+from grader.intake import AssignmentColumn, Roster, read_roster
+from grader.lms import (
+    Feedback,
+    canvas_feedback_zip,
+    canvas_gradebook,
+    gradebook_column,
+    gradescope_results,
+    moodle_worksheet,
+)
 from grader.records import CriterionResult, Evidence, Execution, Notebook, Report, Submission, SubmissionRun
 from grader.reports import (
     class_html,
@@ -28,7 +35,7 @@ from grader.reports import (
 from grader.rubric.assignment import Assignment
 from grader.runs.directory import IntakeRecord, RunDirectory, load_context, write_derived
 
-__all__ = ["FORMATS", "Published", "judge_run", "publish", "rejudge", "stored_reports"]
+__all__ = ["FORMATS", "Published", "judge_run", "publish", "refuse_unwritable_gradebook", "rejudge", "stored_reports"]
 
 _NAMED = 5
 FORMATS = ("html", "json", "csv", "junit", "md", "gradescope", "moodle")
@@ -42,6 +49,8 @@ class Published:
     """The reports in their order, without adaptations and what cells printed: thousands are held side by side."""
     messages: tuple[str, ...]
     """Sentences on what could not be written, and why."""
+    complete: bool = True
+    """False when scores should be in a gradebook.csv that could not be written; none is there then."""
 
 
 def rejudge(run: str | Path) -> dict[str, Report]:
@@ -51,10 +60,12 @@ def rejudge(run: str | Path) -> dict[str, Report]:
 
 def judge_run(run: RunDirectory) -> Iterator[Report]:
     """Judge the stored evidence of a run, one submission after the other; one whose files are damaged is to be run again."""
-    context, overrides = load_context(run.info(), run.secret()), run.overrides()
+    info, overrides = run.info(), run.overrides()
+    context = load_context(info, run.secret())
     for submission in run.submissions():
         result = _stored_run(run, context, submission)
-        yield report_for(context, submission, result, overrides.get(submission.id))
+        by_hand = overrides.get(submission.id)
+        yield report_for(context, submission, result, by_hand, no_notebook_is_zero=info.no_notebook_is_zero)
 
 
 def _stored_run(run: RunDirectory, context: RunContext, submission: Submission) -> SubmissionRun | None:
@@ -97,10 +108,11 @@ def publish(run: RunDirectory, assignment: Assignment, formats: Iterable[str] = 
             write_derived(run.root / "class.html", class_html(reports, intake.missing, title, intake.notices))
         if "junit" in wanted:
             write_derived(run.root / "junit.xml", junit_xml(reports))
-        messages = _tables(run, assignment, reports) if "csv" in wanted else []
+        messages = _tables(run, reports) if "csv" in wanted else []
+        complete = "csv" not in wanted or _write_gradebook(run, assignment, reports, messages)
         if "moodle" in wanted:
             _write_moodle(run, reports)
-    return Published(tuple(reports), tuple(messages))
+    return Published(tuple(reports), tuple(messages), complete)
 
 
 def stored_reports(run: RunDirectory) -> tuple[Report, ...]:
@@ -132,7 +144,7 @@ def _write_pages(run: RunDirectory, wanted: frozenset[str], report: Report) -> N
         write_derived(folder / "results.json", gradescope_results(student))
 
 
-def _tables(run: RunDirectory, assignment: Assignment, reports: Sequence[Report]) -> list[str]:
+def _tables(run: RunDirectory, reports: Sequence[Report]) -> list[str]:
     write_derived(run.root / "scores.csv", scores_csv(reports))
     write_derived(run.root / "needs_review.csv", needs_review_csv(reports))
     pages = (run.folder(report.submission.id) / "report.html" for report in reports)
@@ -147,14 +159,43 @@ def _tables(run: RunDirectory, assignment: Assignment, reports: Sequence[Report]
     if texts := [notice.text for notice in feedback.left_out]:  # their reports have to be handed out in another way
         more = f" And {len(texts) - _NAMED} more." if len(texts) > _NAMED else ""
         messages.append(f"feedback.zip leaves out {len(texts)}: {' '.join(texts[:_NAMED])}{more}")
-    if (info := run.info()).roster:
-        students, column, title = read_roster(run.root / "roster.csv"), info.column or None, assignment.title
-        try:
-            table = canvas_gradebook(students, _scores(reports), column, title=title, possible=assignment.possible)
-            write_derived(run.root / "gradebook.csv", table)
-        except UsageError as error:
-            messages.append(f"gradebook.csv was not written: {error}")
     return messages
+
+
+def refuse_unwritable_gradebook(run: RunDirectory, students: Roster, column: str, assignment: Assignment) -> None:
+    """Raise UsageError when scores could not go to the gradebook that this class list is; one of an earlier run is removed then."""
+    try:
+        _column_for(students, column, assignment)
+    except UsageError:
+        (run.root / "gradebook.csv").unlink(missing_ok=True)
+        raise
+
+
+def _column_for(students: Roster, column: str, assignment: Assignment) -> AssignmentColumn | None:
+    """Where scores go in Canvas's gradebook; None for a list that is there for the names only."""
+    if not (students.identity_header or column):
+        return None
+    return gradebook_column(students, column or None, title=assignment.title, possible=assignment.possible)
+
+
+def _write_gradebook(run: RunDirectory, assignment: Assignment, reports: Sequence[Report], messages: list[str]) -> bool:
+    """Write gradebook.csv, or remove what an earlier run left, so that nobody imports it; False when it could not be written."""
+    info, path, scores = run.info(), run.root / "gradebook.csv", _scores(reports)
+    try:
+        students = read_roster(run.root / "roster.csv") if info.roster else Roster(())
+        chosen = _column_for(students, info.column, assignment) if info.roster else None
+        if chosen is None:
+            path.unlink(missing_ok=True)
+            return True
+        write_derived(path, canvas_gradebook(students, scores, chosen.header, possible=assignment.possible))
+    except UsageError as error:
+        path.unlink(missing_ok=True)
+        messages.append(f"gradebook.csv was not written: {error}")
+        return False
+    excused = [e.name for e in students.entries if chosen.id in e.excused and scores.get(e.id) is not None]
+    if excused:
+        messages.append(f"gradebook.csv leaves out {len(excused)} excused in Canvas (EX): {'; '.join(excused)}.")
+    return True
 
 
 def _write_moodle(run: RunDirectory, reports: Sequence[Report]) -> None:

@@ -110,7 +110,11 @@ def test_report_writes_for_gradescope_and_moodle(
     source.mkdir(parents=True)
     (source / "lab.pdf").write_bytes(b"%PDF")
     run = str(tmp_path / "run")
-    assert main(["grade", str(tmp_path / "in"), "--roster", str(sheet), "--out", run]) == 0
+    command = ["grade", str(tmp_path / "in"), "--roster", str(sheet), "--out", run]
+    assert main(command) == 3
+    assert main(["report", run, "--format", "moodle"]) == 3
+    assert 'Participant 12,"Å, B",Submitted,,"100,00"' in (tmp_path / "run" / "moodle.csv").read_text()
+    assert main([*command, "--no-notebook", "0"]) == 0
     capsys.readouterr()
     assert main(["report", run, "--format", "gradescope,moodle"]) == 0
     assert "not written" not in capsys.readouterr().out

@@ -62,6 +62,8 @@ def graded(tmp_path_factory) -> Path:
             str(folder / "run"),
             "--workers",
             "1",
+            "--no-notebook",
+            "0",
             *TOY,
         ]
     )

@@ -12,6 +12,7 @@ from grader.grading.execution import run_notebook
 from grader.grading.pipeline import report_for
 from grader.notebook.reader import read_notebook
 from grader.records import Attempt, Evidence, Outcome, Status, SubmissionRun
+from grader.reports.view import review_reasons
 from grader.rubric.judge import judge
 from grader.rubric.questions import Followup, call
 from grader.serialization import dumps, loads
@@ -129,12 +130,16 @@ def test_stderr_and_warnings_are_no_failures(run) -> None:
     assert report.score.total == 9
 
 
-def test_an_unreadable_file_gets_a_sentence_and_no_points(grader) -> None:
-    data = b"%PDF-1.4 ..."
+@pytest.mark.parametrize("data", [b"%PDF-1.4 ...", b"", notebook_bytes(ADD)[:-9]], ids=["pdf", "empty", "cut off"])
+def test_what_cannot_be_read_has_no_score_until_a_person_decides(grader, data) -> None:
     submission = submission_of(data)
-    report = report_for(grader.context, submission, asyncio.run(grader.run(submission, data)))
-    assert report.score.total == 0
-    assert "PDF" in report.score.criteria[0].verdict.message
+    result = asyncio.run(grader.run(submission, data))
+    report = report_for(grader.context, submission, result)
+    problem = report.submission.problem
+    assert report.score.total is None and problem
+    assert [reason.text for reason in review_reasons(report)] == [f"No notebook: decide. {problem}"]
+    assert report_for(grader.context, submission, result, no_notebook_is_zero=True).score.total == 0
+    assert report_for(grader.context, submission, result, {"add/sum": (3, "it was on paper")}).score.total == 3
 
 
 def test_a_package_that_is_not_here_is_for_a_person_to_decide(run) -> None:

@@ -66,7 +66,7 @@ def test_judging_again_says_the_same_and_starts_no_kernel(run, monkeypatch) -> N
     assert rejudge(run.root) == {report.submission.id: report for report in reports}
     known = {report.submission.id: report for report in reports}
     assert known[BY_HAND].score.criteria[2].earned == 2
-    assert known[UNREADABLE].score.total == 0
+    assert known[UNREADABLE].score.total is None
     assert known[NOT_RUN].score.total is None
     assert "it has not been run yet" in known[NOT_RUN].score.review[0]
 

@@ -1,0 +1,214 @@
+"""From Canvas's archive and gradebook to a gradebook that may be imported: no score is made up, and no file is stale."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grader.cli.main import main
+from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, SubmissionRun, Usage
+from grader.runs.engines import Job, LocalEngine, Session
+from tests.pipeline.conftest import notebook_bytes
+
+EXPORT = (
+    "Student,ID,SIS User ID,SIS Login ID,Section,Lab (98765),Final Score\n    Points Possible,,,,,{points},(read only)\n"
+    '"Alfa, Anna",{first},s1,anna,A,{grade},\n"Bravo, Bo",{second},s2,bo,A,5,\n'
+)
+PDFS = {"alfaanna_1001_5001_lab.pdf": b"%PDF-1.4", "bravobo_1002_5002_lab åäö作.pdf": b"%PDF-1.4 b"}
+NOTEBOOK = notebook_bytes("def shout(text):\n    return text.upper()")
+ran: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evidence of 3 points for every notebook, without a kernel."""
+    ran.clear()
+
+    def told(job: Job) -> Future[SubmissionRun]:
+        ran.append(job.submission.id)
+        execution = Execution(Outcome.COMPLETED, (), Usage(), "none", {}, "b")
+        seen = {"shout/upper": Observation(Attempt.VALUE, "HEJ")}
+        future: Future[SubmissionRun] = Future()
+        future.set_result(SubmissionRun(Notebook((), 1), execution, Evidence("5eed", seen)))
+        return future
+
+    @contextlib.contextmanager
+    def open_told(*_given: Any) -> Iterator[Session]:
+        yield Session(told, 2)
+
+    monkeypatch.setattr(LocalEngine, "open", open_told)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Callable[..., Path]:
+    def make(files: dict[str, bytes], methods: dict[str, int] | None = None) -> Path:
+        path = tmp_path / "submissions.zip"
+        with zipfile.ZipFile(path, "w") as zipped:
+            for name, data in files.items():
+                zipped.writestr(name, data, (methods or {}).get(name, zipfile.ZIP_STORED))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Callable[..., Path]:
+    def write(*, points: str = "9", first: str = "1001", second: str = "1002", grade: str = "") -> Path:
+        path = tmp_path / "export.csv"
+        path.write_text(EXPORT.format(points=points, first=first, second=second, grade=grade), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+def grade(source: Path, roster: Path, run: Path, *more: str) -> int:
+    return main(
+        ["grade", str(source), "--roster", str(roster), "--out", str(run), "--assignment", "tests.toy:TOY", *more]
+    )
+
+
+def scores(run: Path) -> dict[str, str]:
+    """What would be imported: points by id."""
+    with (run / "gradebook.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "Lab (98765)"]
+    return {row[1]: row[-1] for row in rows}
+
+
+def said(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_pdfs_have_no_score_until_somebody_decides(archive, export, run, capsys) -> None:
+    source, roster = archive(PDFS), export()
+    assert grade(source, roster, run) == 3
+    output = said(capsys.readouterr().out)
+    assert "2 handed in no notebook that can be read: no score until you decide." in output
+    assert "0 with a final score, 2 to review" in output
+    assert "Alfa, Anna: No notebook: decide." in output and "is a PDF file" in output
+    assert scores(run) == {}
+    assert "No notebook: decide." in (run / "needs_review.csv").read_text(encoding="utf-8")
+    page = (run / "class.html").read_text(encoding="utf-8")
+    assert "No notebook: decide." in page and "No submission has a final score yet." in page
+    student = (run / "submissions" / "1001" / "report.html").read_text(encoding="utf-8")
+    assert "is a PDF file" in student and "decide" not in student
+    # one by hand, then all, which is remembered and can be taken back
+    assert main(["override", str(run), "1001", "add/sum", "3", "--reason", "it was on paper"]) == 3
+    assert scores(run) == {"1001": "3"}
+    assert grade(source, roster, run, "--no-notebook", "0") == 0
+    assert scores(run) == {"1001": "3", "1002": "0"}
+    assert grade(source, roster, run) == 0
+    assert main(["rejudge", str(run)]) == 0
+    assert scores(run) == {"1001": "3", "1002": "0"}
+    assert grade(source, roster, run, "--no-notebook", "decide") == 3
+    assert scores(run) == {"1001": "3"}
+    assert ran == []
+
+
+@pytest.mark.parametrize("name", ["alfaanna_1001_text.html", "alfaanna_1001_link.html", "alfaanna_1001_5001_lab.ipynb"])
+def test_a_text_a_link_and_an_empty_file_are_nobodys_zero(name, archive, export, run) -> None:
+    assert grade(archive({name: b"", "bravobo_1002_5002_lab.ipynb": NOTEBOOK}), export(), run) == 3
+    assert scores(run) == {"1002": "3"}
+    assert "1 with a final score" not in (run / "class.html").read_text(encoding="utf-8").replace("\n", " ")
+
+
+def test_a_damaged_member_is_nobodys_zero_and_the_others_are_read(archive, export, run, capsys) -> None:
+    files = {f"{who}_5001_lab.ipynb": NOTEBOOK for who in ("alfaanna_1001", "bravobo_1002", "cici_1003")}
+    methods = dict(zip(files, (zipfile.ZIP_LZMA, zipfile.ZIP_STORED, zipfile.ZIP_BZIP2), strict=True))
+    source = archive(files, methods)
+    source.write_bytes(source.read_bytes().replace(b"return text.upper()", b"return text.Upper()"))
+    assert grade(source, export(), run) == 3
+    assert sorted(ran) == ["1001", "1003"]
+    assert scores(run) == {"1001": "3"}
+    told = said(capsys.readouterr().out)
+    assert "Bravo, Bo: No notebook: decide." in told
+    assert "could not be taken in: its bytes in the archive are damaged" in told
+
+
+def test_points_that_do_not_fit_are_told_before_anything_is_run(archive, export, run, capsys) -> None:
+    source = archive({"alfaanna_1001_5001_lab.ipynb": NOTEBOOK})
+    assert grade(source, export(), run) == 0
+    assert scores(run) == {"1001": "3"}
+    ran.clear()
+    for points, worth in (("10", "10"), ('"1,000"', "1000")):
+        assert grade(source, export(points=points), run, "--force") == 2
+        told = said(capsys.readouterr().err)
+        assert (
+            f"“Lab (98765)” is worth {worth} points in Canvas, but these scores are out of 9: change the points" in told
+        )
+        assert not (run / "gradebook.csv").exists()
+    assert ran == []
+    assert grade(source, export(), run) == 0
+    assert scores(run) == {"1001": "3"}
+
+
+@pytest.mark.parametrize("columns", ["Lab (98765),Lab (98766)", "Group", "Lab (98765),Lab (98765)"])
+def test_a_column_that_is_not_there_or_not_the_only_one(columns, archive, export, run, capsys) -> None:
+    roster = export(points="9,9" if "," in columns else "9")
+    roster.write_text(roster.read_text().replace("Lab (98765)", columns))
+    source = archive({"alfaanna_1001_5001_lab.ipynb": NOTEBOOK})
+    assert grade(source, roster, run) == 2
+    assert "--column" in capsys.readouterr().err and ran == []
+    if "98766" in columns:
+        assert grade(source, roster, run, "--column", "98765") == 0
+        assert scores(run) == {"1001": "3"}
+
+
+@pytest.mark.parametrize("command", ["rejudge", "report"])
+def test_what_turns_up_when_reports_are_written_leaves_no_old_file(command, archive, export, run, capsys) -> None:
+    assert grade(archive({"alfaanna_1001_5001_lab.ipynb": NOTEBOOK}), export(), run) == 0
+    (run / "roster.csv").write_bytes(export(points="10").read_bytes())
+    assert main([command, str(run)]) == 2
+    assert "gradebook.csv was not written: “Lab (98765)” is worth 10 points" in said(capsys.readouterr().out)
+    assert not (run / "gradebook.csv").exists()
+    assert (run / "scores.csv").exists()
+
+
+def test_a_list_of_names_makes_no_gradebook_and_leaves_none(archive, export, run, tmp_path) -> None:
+    source, names = archive({"alfaanna_1001_5001_lab.ipynb": NOTEBOOK}), tmp_path / "names.csv"
+    names.write_text("id,name\n1001,Anna\n")
+    assert grade(source, export(), run) == 0 and (run / "gradebook.csv").exists()
+    assert grade(source, names, run) == 0 and not (run / "gradebook.csv").exists()
+
+
+def test_ids_that_a_spreadsheet_made_decimal_numbers(archive, export, run) -> None:
+    assert grade(archive(PDFS), export(first="1001.0", second="1002.0"), run, "--no-notebook", "0") == 0
+    assert scores(run) == {"1001": "0", "1002": "0"}
+
+
+def test_who_is_excused_stays_so(archive, export, run, capsys) -> None:
+    files = {"alfaanna_1001_5001_lab.ipynb": NOTEBOOK, "bravobo_1002_5002_lab.ipynb": NOTEBOOK}
+    assert grade(archive(files), export(grade="EX"), run) == 0
+    assert scores(run) == {"1002": "3"}
+    assert "gradebook.csv leaves out 1 excused in Canvas (EX): Alfa, Anna." in said(capsys.readouterr().out)
+
+
+def test_an_archive_that_yields_nothing_is_an_error_with_its_reason(archive, export, run, capsys) -> None:
+    source = archive({"alfaanna_1001_5001_lab.ipynb": NOTEBOOK})
+    data = bytearray(source.read_bytes())
+    for mark, flags in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        data[data.find(mark) + flags] |= 1
+    source.write_bytes(data)
+    assert grade(source, export(), run) == 2
+    assert "was left out because it is encrypted" in said(capsys.readouterr().err)
+
+
+def test_a_list_of_another_course_stops_before_anything_is_run(archive, export, run, capsys) -> None:
+    source = archive({"alfaanna_1001_5001_lab.ipynb": NOTEBOOK})
+    assert grade(source, export(first="2001", second="2002"), run) == 2
+    told = said(capsys.readouterr().err)
+    assert "nobody who handed in stands in the class list" in told and "Alfa, Anna (2001)" in told
+    assert ran == [] and not (run / "roster.csv").exists()
+    assert grade(source, export(first="1001", second="2002"), run) == 0
