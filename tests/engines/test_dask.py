@@ -101,7 +101,8 @@ def test_a_submission_that_takes_its_workers_along_needs_review(processes, tmp_p
         over.set()
         killer.join()
     assert totals(reports) == [None]
-    assert len(killed) == 4  # twice by Dask, twice more when it runs alone
+    # twice by Dask, twice more when it runs alone; one that only tries its sandbox as it starts may be hit, too
+    assert 4 <= len(killed) <= 6
 
 
 def test_ctrl_c_once_and_twice_and_the_workers_are_free_again(processes, tmp_path) -> None:
