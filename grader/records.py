@@ -137,7 +137,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Adaptation:
-    """One change made to a notebook before it ran, always of something that is not graded."""
+    """One change made so that a notebook runs in the box, always of something that is not graded."""
 
     cell: Count | None
     """Index of the cell in the submitted notebook, or None for the notebook as a whole."""
@@ -355,7 +355,7 @@ class Report:
     execution: Execution | None
     """How the run went; None when nothing could be run."""
     adaptations: tuple[Adaptation, ...]
-    """What was changed before it ran."""
+    """What was changed so that it runs in the box."""
     notices: tuple[Notice, ...]
     """Everything worth telling, from intake to judging."""
     score: Score

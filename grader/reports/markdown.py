@@ -48,7 +48,7 @@ def _lines(report: Report) -> Iterator[str]:
             title = f"{view.place(cell.index)}: {line(cell.error.name)}: {line(cell.error.message, 120)}"
             yield from _folded(_html(title), _fenced(cell.error.traceback or cell.error.message))
     if report.adaptations:
-        title = f"{len(report.adaptations)} adaptation(s) made before the run, none of them graded"
+        title = f"{len(report.adaptations)} adaptation(s) made so that it runs here, none of them graded"
         adapted = (f"{view.place(item.cell)}: {item.rule}: {item.reason}" for item in report.adaptations)
         yield from _folded(title, [f"- {_text(item)}" for item in adapted])
     notices = view.all_notices(report)

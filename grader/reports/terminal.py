@@ -136,7 +136,7 @@ def _blocks(report: Report) -> Iterator[RenderableType]:
         yield from (Text(), _sentence("Accuracy: " + ", ".join(measured)))
     adaptations = report.adaptations
     if adaptations:
-        yield from (Text(), Text(f"Adapted before it ran ({len(adaptations)}), none of it graded:"))
+        yield from (Text(), Text(f"Adapted so that it runs ({len(adaptations)}), none of it graded:"))
         for item in adaptations[:8]:
             yield _indented(_sentence(f"{view.place(item.cell)}: {item.reason}", "dim"))
         if len(adaptations) > 8:
