@@ -82,10 +82,11 @@ def test_stages_come_over_the_wire(processes, tmp_path) -> None:
 def test_a_submission_that_takes_its_workers_along_needs_review(processes, tmp_path) -> None:
     """Bounded tries, and never a zero."""
     nanny = processes.worker("one")
-    over = threading.Event()
+    over, begun = threading.Event(), threading.Event()
     killed: set[int] = set()
 
     def kill_whoever_runs_a_box() -> None:
+        begun.wait(60)  # a worker tries its sandbox when it begins
         while not over.wait(0.2):
             with contextlib.suppress(psutil.Error, ValueError):
                 worker = worker_of(nanny)
@@ -96,9 +97,11 @@ def test_a_submission_that_takes_its_workers_along_needs_review(processes, tmp_p
     killer = threading.Thread(target=kill_whoever_runs_a_box)
     killer.start()
     try:
-        reports = grade_on(engine_for(processes), tmp_path / "run", [("import time; time.sleep(30)", ADD, SHOUT)])
+        sleeper = [("import time; time.sleep(30)", ADD, SHOUT)]
+        reports = grade_on(engine_for(processes), tmp_path / "run", sleeper, lambda _event: begun.set())
     finally:
         over.set()
+        begun.set()
         killer.join()
     assert totals(reports) == [None]
     # twice by Dask, twice more when it runs alone; one that only tries its sandbox as it starts may be hit, too
