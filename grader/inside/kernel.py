@@ -23,10 +23,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ipykernel import ipkernel
+from ipykernel import displayhook, ipkernel, kernelbase, zmqshell
 from ipykernel.control import ControlThread
 from ipykernel.iostream import OutStream
 from ipykernel.ipkernel import IPythonKernel
+from ipykernel.jsonutil import json_clean
 from ipykernel.kernelapp import IPKernelApp
 from traitlets.config import Config
 from zmq.constants import SocketOption, SocketType
@@ -54,11 +55,19 @@ class BoxKernel(IPythonKernel):
     """An IPython kernel without debugger and subshells that also answers the grader's questions."""
 
     _supports_kernel_subshells = False
+    _ended: dict[str, Any] | None = None
+    """What the cell that runs came to, once it has ended."""
 
     def __init__(self, **options: Any) -> None:
         with _no_walk_through_modules():
             super().__init__(**options)
         self.shell_channel_thread = _NoSubshells()
+        # ipykernel flushes `sys.stdout` around every cell: its own stream, not what a cell has put in its place
+        own = types.SimpleNamespace(platform=sys.platform, stdout=self._stdout, stderr=self._stderr)
+        for module in (kernelbase, zmqshell, displayhook):
+            vars(module)["sys"] = own
+        # IPython copies what is printed for its history, by a `write` that it puts on whatever stands there
+        self.shell._tee = lambda **_options: contextlib.nullcontext()
         self.shell_handlers["grader_request"] = self.grader_request
         if importlib.util.find_spec("grader.inside.agent"):
             setup = getattr(_agent(), "setup", None)
@@ -70,6 +79,36 @@ class BoxKernel(IPythonKernel):
         if self.shell:
             self.shell.exit_now = False
         super(IPythonKernel, self).start()
+
+    def set_parent(self, ident: list[bytes], parent: dict[str, Any], channel: str = "shell") -> None:
+        """Take a request for the one that is served, also where a cell has put something else in the place of IPython's objects."""
+        with contextlib.suppress(Exception):
+            super().set_parent(ident, parent, channel)
+
+    async def dispatch_shell(self, msg: Any, /, subshell_id: str | None = None, *, concurrent: bool = False) -> None:
+        """Serve one request; whatever raises around it, the kernel says that it is idle again."""
+        try:
+            await super().dispatch_shell(msg, subshell_id, concurrent=concurrent)
+        except Exception:
+            self._publish_status_and_flush("idle", "shell", self.shell_stream)
+
+    async def do_execute(self, *args: Any, **options: Any) -> dict[str, Any]:
+        """Run a cell, and remember what it came to."""
+        ended: dict[str, Any] = await super().do_execute(*args, **options)
+        self._ended = ended
+        return ended
+
+    async def execute_request(self, stream: Any, ident: list[bytes], parent: dict[str, Any]) -> None:
+        """Run a cell. A reply goes out whatever raises around its end: who waits for it would wait until the time limit."""
+        self._ended = None
+        try:
+            await super().execute_request(stream, ident, parent)
+        except BaseException as error:
+            said = _failure(error)["error"]
+            content = self._ended or {
+                "status": "error", "ename": said["name"], "evalue": said["message"], "traceback": [],
+            }  # fmt: skip
+            self.session.send(stream, "execute_reply", _plain(json_clean(content)), parent, ident)
 
     async def grader_request(self, stream: Any, ident: list[bytes], parent: dict[str, Any]) -> None:
         """Answer one question. Whatever goes wrong becomes an answer with status `error`."""

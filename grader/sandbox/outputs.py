@@ -22,6 +22,11 @@ from grader.sandbox.contract import Outcome
 __all__ = ["CellClient", "completed", "error_of", "plain", "printed", "symptom"]
 
 _TEXT, _TRACEBACK, _SHORT = 20_000, 8_000, 1_000
+_REPLY_SECONDS = 10.0
+"""How long after a kernel's word that it is idle its reply may take; it was sent before, on another socket. Wall time."""
+_NO_REPLY = {
+    "status": "error", "ename": "NoReply", "evalue": "The kernel came to rest without an answer.", "traceback": [],
+}  # fmt: skip
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b-\x1f\x7f]")
 _SYMPTOMS = (
     (Outcome.OUT_OF_MEMORY, re.compile(r"^MemoryError|[Cc](an't|annot) allocate memory|not enough memory|bad_alloc")),
@@ -68,6 +73,21 @@ class CellClient(NotebookClient):
         await asyncio.sleep(0.05)  # a reply sent just before the end is still read
         if self.task_poll_for_reply is not None:
             self.task_poll_for_reply.cancel()
+
+    async def _async_poll_for_reply(
+        self, msg_id: str, cell: Any, timeout: int | None, output: asyncio.Future[Any], alive: asyncio.Future[Any]
+    ) -> dict[str, Any]:
+        # a kernel that is idle without having replied never will
+        reply = asyncio.ensure_future(super()._async_poll_for_reply(msg_id, cell, timeout, output, alive))
+        try:
+            await asyncio.wait([reply, output], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([reply], timeout=_REPLY_SECONDS)
+            if reply.done():
+                return reply.result()
+            alive.cancel()
+            return {"content": _NO_REPLY}
+        finally:
+            reply.cancel()
 
     def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
         """Take what a report shows; widgets are not among it, and what is forged badly is dropped."""

@@ -63,6 +63,60 @@ def test_cells_may_await(pool):
 
 
 @pytest.mark.box
+@pytest.mark.parametrize(
+    "stream",
+    [
+        "None",
+        "type('Tee', (), {'write': lambda self, text: None})()",
+        "type('Slots', (), {'__slots__': (), 'write': lambda self, text: None})()",
+        "type('Broken', (), {'write': lambda self, text: 1 / 0, 'flush': lambda self: 1 / 0})()",
+        "(lambda file: file.close() or file)(open('log.txt', 'w'))",
+    ],
+    ids=["none", "tee", "slots", "broken", "closed"],
+)
+def test_cells_end_as_what_they_were_whatever_stands_for_the_streams(warm_pool, stream):
+    replaced = f"import sys\nprint('before')\nsys.stdout = sys.stderr = {stream}"
+    ran = go(
+        warm_pool, [replaced, "x = 3\nx", "[][1]", "sys.stdout = sys.__stdout__\nsys.stderr = sys.__stderr__", "4"]
+    )
+    assert [cell.status for cell in ran.cells] == ["ok", "ok", "error", "ok", "ok"]
+    assert ran.cells[2].error.name == "IndexError"
+    assert ran.text == "before\n3\n4\n"
+    assert ran.outcome is Outcome.COMPLETED
+
+
+@pytest.mark.box
+@pytest.mark.parametrize(
+    ("cell", "later"),
+    [
+        ("import sys\nsys.stdout.close()", "ok"),
+        ("import sys\ndel sys.stdout", "error"),
+        ("import sys\nsys.displayhook = None", "ok"),
+        ("import time\ntime.sleep = None", "ok"),
+        ("get_ipython().displayhook = None", "error"),
+        ("get_ipython().payload_manager = None", "error"),
+        ("get_ipython().kernel.do_execute = None", "error"),
+    ],
+)
+def test_a_reply_goes_out_whatever_a_cell_leaves_behind(warm_pool, cell, later):
+    ran = go(warm_pool, [cell, "x = 3"], replace(SMALL, wall_seconds=30))
+    assert ran.cells[1].status == later
+    assert ran.outcome is Outcome.COMPLETED
+
+
+@pytest.mark.box
+@pytest.mark.parametrize(
+    "left", ["k.execute_request = k.shell_handlers['execute_request'] = print", "k.shell_handlers = 0"]
+)
+def test_a_kernel_that_rests_without_a_reply_has_failed_the_cell(warm_pool, monkeypatch, left):
+    monkeypatch.setattr("grader.sandbox.outputs._REPLY_SECONDS", 0.5)
+    ran = go(warm_pool, [f"k = get_ipython().kernel\n{left}", "x = 3", "x = 4"], replace(SMALL, wall_seconds=30))
+    assert [cell.status for cell in ran.cells] == ["ok", "error", "error"]
+    assert ran.cells[1].error.name == "NoReply"
+    assert ran.outcome is Outcome.COMPLETED
+
+
+@pytest.mark.box
 def test_a_report_shows_what_a_person_would_see_below_the_cell(pool):
     show = "from IPython.display import clear_output, display, update_display\n"
     ran = go(
