@@ -133,8 +133,8 @@ def read_roster(path: Path, groups: Path | None = None) -> Roster:
 def number(cell: str) -> float | None:
     """Read a number with decimal point or comma; None when the cell holds none."""
     text = re.sub(r"[\s'’]", "", cell)  # between thousands in some languages
-    if re.fullmatch(r"-?[1-9][0-9]{0,2}(,[0-9]{3})+", text):
-        text = text.replace(",", "")  # 1,000: Canvas writes two decimals at most
+    if re.fullmatch(r"-?[1-9][0-9]{0,2}((,[0-9]{3})+|(\.[0-9]{3})+)", text):
+        text = re.sub("[.,]", "", text)  # 1,000 or 1.000: Canvas writes two decimals at most
     elif "," in text:
         # The separator that comes last is the decimal one: 1.234,5 and 1,234.5 are the same number.
         text = text.replace(".", "").replace(",", ".") if text.rfind(",") > text.rfind(".") else text.replace(",", "")

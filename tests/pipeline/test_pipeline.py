@@ -12,7 +12,7 @@ from grader.grading.execution import run_notebook
 from grader.grading.pipeline import report_for
 from grader.notebook.reader import read_notebook
 from grader.records import Attempt, Evidence, Outcome, Status, SubmissionRun
-from grader.reports.view import review_reasons
+from grader.reports.view import Reason, review_reasons
 from grader.rubric.judge import judge
 from grader.rubric.questions import Followup, call
 from grader.serialization import dumps, loads
@@ -137,7 +137,8 @@ def test_what_cannot_be_read_has_no_score_until_a_person_decides(grader, data) -
     report = report_for(grader.context, submission, result)
     problem = report.submission.problem
     assert report.score.total is None and problem
-    assert [reason.text for reason in review_reasons(report)] == [f"No notebook: decide. {problem}"]
+    assert set(earned(report).values()) == {None}
+    assert review_reasons(report) == (Reason(f"No notebook: decide. {problem}"),)
     assert report_for(grader.context, submission, result, no_notebook_is_zero=True).score.total == 0
     assert report_for(grader.context, submission, result, {"add/sum": (3, "it was on paper")}).score.total == 3
 
