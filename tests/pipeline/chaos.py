@@ -60,6 +60,10 @@ KINDS_OF_NOTEBOOKS = (
 )
 
 
+PDF_IS_ZERO = ("--no-notebook", "0")
+"""So that the class of `hand_in` leaves nothing to decide: exit code 0."""
+
+
 def hand_in(folder: Path, count: int, pause: float = 0.0) -> None:
     """Write a class of short notebooks: right, wrong, raising, with a helper module, one that ends its kernel, one that is none.
 
@@ -406,12 +410,12 @@ def main() -> int:
     pause = max(0.0, options.kills - 20) * 0.05 if options.pause is None else options.pause
     hand_in(folder / "in", options.submissions, pause)
     (folder / "secret").write_text("a secret of chaos")
-    calm = Batch(folder, options.submissions, options.workers, "calm")
+    calm = Batch(folder, options.submissions, options.workers, "calm", PDF_IS_ZERO)
     began = time.monotonic()
     assert calm.finish() == 0, calm.output()
     print(f"undisturbed: {time.monotonic() - began:.0f} s", flush=True)
     rng = random.Random(seed)
-    batch = Batch(folder, options.submissions, options.workers, "chaos")
+    batch = Batch(folder, options.submissions, options.workers, "chaos", PDF_IS_ZERO)
     began = time.monotonic()
     batch.disturb(schedule(options.kills, options.submissions, rng), rng, tell=True)
     print(

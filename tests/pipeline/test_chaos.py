@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.chaos import KINDS, Batch, assert_equal, hand_in, schedule
+from tests.pipeline.chaos import KINDS, PDF_IS_ZERO, Batch, assert_equal, hand_in, schedule
 
 KILLS = 16
 SUBMISSIONS = 40
@@ -27,7 +27,7 @@ def test_random_kills_leave_no_trace() -> None:
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))  # kept when something is wrong
     hand_in(folder / "in", SUBMISSIONS, pause=0.3)
     (folder / "secret").write_text("a secret of chaos")
-    calm, batch = (Batch(folder, SUBMISSIONS, 2, name) for name in ("calm", "chaos"))
+    calm, batch = (Batch(folder, SUBMISSIONS, 2, name, PDF_IS_ZERO) for name in ("calm", "chaos"))
     assert calm.finish() == 0, calm.output()
     rng = random.Random(seed)
     batch.disturb(schedule(KILLS, SUBMISSIONS, rng), rng)
