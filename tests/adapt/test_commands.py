@@ -115,6 +115,28 @@ def test_signals_to_itself_are_no_restart(notebook):
 
 
 @pytest.mark.parametrize(
+    "end",
+    [
+        "exit()", "exit", "quit()", "quit", "exit(keep_kernel=True)", "get_ipython().ask_exit()", "import os; os._exit(00)",
+        "import IPython; IPython.Application.instance().kernel.do_shutdown(True)", "get_ipython().kernel.do_shutdown(restart=True)",
+        "import asyncio\nawait asyncio.sleep(0); exit()",
+    ],
+)  # fmt: skip
+def test_a_kernel_that_a_cell_ends_of_its_own_accord_goes_on(notebook, end):
+    """In the cell, in the next one, and in the one after it: `exit` ends a kernel a tenth of a second later."""
+    ran = notebook(end, "import time; time.sleep(0.3)", "print('on')")
+    assert ran.rules == ([] if "keep" in end else ["restart"])
+    assert ran.cells[2].output == "on\n"
+
+
+def test_children_of_a_notebook_end_as_they_like(notebook):
+    child = "if os.fork() == 0:\n    {}\n    os._exit(4)\nprint(os.wait()[1])"
+    ran = notebook("import os\n" + child.format("os._exit(0)"), child.format("os.kill(os.getpid(), 9)"))
+    assert [cell.output for cell in ran.cells] == ["0\n", "9\n"]
+    assert ran.rules == []
+
+
+@pytest.mark.parametrize(
     ("source", "rules", "line"),
     [
         ("%%time\n1 / 0", ["cell-magic"], 2),

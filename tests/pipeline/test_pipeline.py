@@ -65,7 +65,7 @@ def test_definitions_after_a_failing_line_of_one_big_cell_are_judged(run) -> Non
     assert report.score.total == 9
 
 
-@pytest.mark.parametrize("killer", ["import os; os._exit(0)", "import ctypes; ctypes.string_at(0)"])
+@pytest.mark.parametrize("killer", ["import os; os._exit(1)", "import ctypes; ctypes.string_at(0)"])
 def test_a_cell_that_ends_the_kernel_costs_only_what_depends_on_it(run, killer) -> None:
     report = run(ADD, f"{killer}\nresult = 3", SHOUT)
     assert report.score.total == 9
@@ -74,9 +74,11 @@ def test_a_cell_that_ends_the_kernel_costs_only_what_depends_on_it(run, killer) 
     assert any(n.kind == "rerun" and "Cell 2" in n.text for n in report.notices)
 
 
-def test_the_restart_idiom_of_colab_is_no_crash(run) -> None:
-    report = run(ADD, "import os\nos.kill(os.getpid(), 9)", SHOUT)
+@pytest.mark.parametrize("end", ["import os\nos.kill(os.getpid(), 9)", "quit()"])
+def test_a_restart_of_the_kernel_is_no_crash(run, end) -> None:
+    report = run(ADD, end, SHOUT)
     assert report.score.total == 9
+    assert report.execution.outcome is Outcome.COMPLETED
     assert [(a.cell, a.rule) for a in report.adaptations] == [(1, "restart")]
 
 

@@ -110,7 +110,7 @@ def test_what_is_not_in_doubt_runs_once(grader):
 def test_a_rerun_that_does_not_end_by_itself_leaves_it_open(place):
     dies = (
         SEEDED
-        + "\nif round(random.Random(0).random(), 3) and first[1] != 0.43599490214200376:\n    import os; os._exit(0)"
+        + "\nif round(random.Random(0).random(), 3) and first[1] != 0.43599490214200376:\n    import os; os._exit(1)"
     )
     submission, result, _ = go(place, dies)
     assert result.execution.outcome is Outcome.COMPLETED

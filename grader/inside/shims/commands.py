@@ -79,7 +79,7 @@ if __name__ == "__main__":
 
 
 def install(record: Record, _config: Mapping[str, Any]) -> None:
-    """Put the stubs on the `PATH`, change the magics, and ignore a kernel's signal to itself (the way to restart on Colab)."""
+    """Put the stubs on the `PATH`, change the magics, and let no cell restart the kernel."""
     folder = Path(tempfile.mkdtemp(prefix="stubs-"))
     log = folder / "skipped"
     log.touch()
@@ -87,9 +87,9 @@ def install(record: Record, _config: Mapping[str, Any]) -> None:
     os.environ["PATH"] = os.pathsep.join([str(folder / "bin"), os.environ.get("PATH", os.defpath)])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder / "lib"), os.environ.get("PYTHONPATH")]))
     sys.path.insert(1, str(folder / "lib"))
-    _patch_kill(record)
     interactive = sys.modules.get("IPython")
     shell = interactive.get_ipython() if interactive is not None else None
+    _patch_ends(record, shell)
     if shell is not None:
         shell.events.register("post_run_cell", lambda *_result: _report_skipped(log, record))
         shell.input_transformers_cleanup.append(functools.partial(_unwrap, record))
@@ -128,13 +128,32 @@ def _report_skipped(log: Path, record: Record) -> None:
             record(rule, line.strip(), "", reason)
 
 
-def _patch_kill(record: Record) -> None:
+def _patch_ends(record: Record, shell: Any) -> None:
+    """Let the kernel live on where a cell ends it of its own accord; its children end as they like, and a crash is one."""
+    own = os.getpid()
+
     @replacing(os, "kill")
     def kill(real: Any, pid: int, number: int) -> None:
-        if pid == os.getpid() and number in (getattr(signal, "SIGKILL", signal.SIGTERM), signal.SIGTERM):
+        if pid == own == os.getpid() and number in (getattr(signal, "SIGKILL", signal.SIGTERM), signal.SIGTERM):
             record("restart", f"os.kill(os.getpid(), {int(number)})", "", _RESTART_REASON)
         else:
             real(pid, number)
+
+    @replacing(os, "_exit")
+    def leave(real: Any, status: int) -> None:
+        if status == 0 and os.getpid() == own:
+            record("restart", "os._exit(0)", "", _RESTART_REASON)
+        else:
+            real(status)
+
+    def stay(change: Any) -> None:
+        if change["new"]:
+            record("restart", "exit(), quit() or kernel.do_shutdown()", "", _RESTART_REASON)
+            shell.exit_now = False
+
+    if shell is not None:
+        shell.unobserve_all("exit_now")  # what would stop the kernel a tenth of a second later, in another cell
+        shell.observe(stay, "exit_now")
 
 
 def _unwrap(record: Record, lines: list[str]) -> list[str]:
