@@ -23,7 +23,8 @@ __all__ = ["override", "rejudge", "report"]
 def rejudge(run: Path) -> int:
     """Make verdicts, scores and reports of a RUN again from stored evidence, and say what changed.
 
-    No notebook is run: use it after a change of the rubric. Exit code 3 when some submissions need review.
+    No notebook is run: use it after a change of the rubric. Exit code 3 when some submissions need review, 2 when gradebook.csv
+    could not be written.
     """
     directory = RunDirectory(run)
     with directory.lock():
@@ -65,7 +66,10 @@ def override(run: Path, submission: str, criterion: str, points: int, reason: st
     "--format", "formats", default="html,json,csv", show_default=True, metavar="LIST", help=f"Of {', '.join(FORMATS)}."
 )
 def report(run: Path, formats: str) -> int:
-    """Write the reports of a RUN again, in the formats asked for. Exit code 3 when some submissions need review."""
+    """Write the reports of a RUN again, in the formats asked for.
+
+    Exit code 3 when some submissions need review, 2 when gradebook.csv could not be written.
+    """
     directory = RunDirectory(run)
     assignment = load_assignment(directory.info().assignment)
     wanted = [name.strip() for name in formats.split(",") if name.strip()]
