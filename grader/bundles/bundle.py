@@ -227,6 +227,11 @@ def _complete(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def _read_calibrations(path: Path) -> dict[str, Calibration]:
     """The thresholds of thresholds.json with the ranges of calibrated-range.json; either file may be missing."""
+    if (path / "calibration-window.json").is_file():  # without its ranges every miss would cost points
+        raise BundleError(
+            f"{path} was calibrated by an earlier version: calibration-window.json is {RANGE_FILE} now, with other keys. Calibrate"
+            " again with `grader bundle calibrate --range`, or rename file and keys by hand (see docs/bundles.md)."
+        )
     calibrations = _by_method(path / THRESHOLDS_FILE, 'a number "accuracy"', _read_threshold)
     ranges = _by_method(path / RANGE_FILE, "max_lr and min_lr_sum", _read_range)
     return {method: replace(found, **ranges.get(method, {})) for method, found in calibrations.items()}

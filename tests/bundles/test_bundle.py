@@ -127,6 +127,7 @@ def test_a_range_by_hand_belongs_to_its_threshold(handwritten: Path) -> None:
         ("bundle.json", '{"format": 1, "linear_range": true}', "from 0 to 0.5, not True"),
         ("calibrated-range.json", '{"methods": {"full": {"max_lr": 1}}}', "needs max_lr and min_lr_sum"),
         ("calibrated-range.json", '{"methods": []}', "needs max_lr and min_lr_sum"),
+        ("calibration-window.json", "{}", "calibrated by an earlier version"),
         ("thresholds.json", "{}", 'needs a number "accuracy"'),
         ("thresholds.json", '{"methods": {"full": {}}}', 'needs a number "accuracy"'),
         ("thresholds.json", '{"methods": {"full": {"accuracy": "high"}}}', 'needs a number "accuracy"'),
