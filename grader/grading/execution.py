@@ -3,7 +3,8 @@
 A cell that fails costs what depends on it and nothing else: the cells after it still run, and the imports, functions and
 classes of the failed cell are defined without it. A kernel that dies is first taken for the machine's fault: the notebook is
 run again as it is. When a cell takes the kernel with it twice, the notebook is run once more in a fresh box with that cell
-reduced to its definitions, so that what stands before it can still be judged.
+reduced to its definitions, so that what stands before it can still be judged. A kernel that ends after a cell's reply is that
+cell's doing, not the next one's.
 Everything that comes back from the box is untrusted until `grader.grading.wire` has decoded it.
 """
 
@@ -80,12 +81,16 @@ async def run_notebook(
     if first.execution.outcome is Outcome.KERNEL_DIED:  # killed from outside? Then it does not happen again
         first = await run(once_more)
     runs, reduced = [first], frozenset[int]()
-    notices: list[Notice] = []
-    while not _answered(runs[-1]) and len(reduced) < _SECOND_RUNS and (killer := _killer(runs[-1])) is not None:
-        reduced |= {killer}
-        text = f"Cell {killer + 1} ended the kernel; the notebook was run again with only that cell's definitions."
-        notices.append(Notice("rerun", text))
+    while not _answered(runs[-1]) and len(runs) <= _SECOND_RUNS and (killer := _killer(runs[-1])) is not None:
+        # what was blamed later than this cell had only come after it
+        reduced = frozenset(index for index in reduced if index < killer) | {killer}
         runs.append(await run(once_more, reduced))
+    notices = [
+        Notice(
+            "rerun", f"Cell {index + 1} ended the kernel; the notebook was run again with only that cell's definitions."
+        )
+        for index in sorted(reduced)
+    ]
     last = runs[-1]
     execution = replace(
         last.execution,
@@ -102,15 +107,20 @@ def _answered(run: SubmissionRun) -> bool:
 
 
 def _killer(run: SubmissionRun) -> int | None:
-    """Index of the cell that ended the kernel."""
-    return next((cell.index for cell in run.execution.cells if cell.status == "killed"), None)
+    """Index of the cell that ended the kernel: the one that ran, or the last that had run when the kernel ended between cells."""
+    cells = run.execution.cells
+    killed = next((cell.index for cell in cells if cell.status == "killed"), None)
+    if killed is not None or run.execution.outcome is not Outcome.KERNEL_DIED:
+        return killed
+    return next((cell.index for cell in reversed(cells) if cell.status != "not_run"), None)
 
 
 def _best_known(runs: Sequence[SubmissionRun], reduced: frozenset[int]) -> list[CellRun]:
-    """What happened to each cell: the last run's word, but the earlier one's of a cell that is reduced since."""
+    """What happened to each cell: the last run's word, but an earlier one's of a cell that is reduced since."""
     found = {cell.index: cell for cell in runs[-1].execution.cells}
     for earlier in runs[:-1]:
-        found |= {c.index: c for c in earlier.execution.cells if c.status == "killed" and c.index in reduced}
+        ran = [cell for cell in earlier.execution.cells if cell.index in reduced and cell.status != "not_run"]
+        found |= {cell.index: replace(cell, status="killed") for cell in ran}
     return [found[index] for index in sorted(found)]
 
 
@@ -138,6 +148,7 @@ async def _run_once(
     async with KernelSession(pool, spec, limits) as session:
         await _order(session, "install", {"modules": list(shims[0]), "config": dict(shims[1])})
         cells, changes = await _run_cells(session, notebook, reduced, on_progress)
+        changes = await _order(session, "adaptations", {}) or changes  # or the kernel has ended after its last reply
         observations = dict.fromkeys(questions, Observation(Attempt.NOT_ASKED, error=_why(session.outcome)))
         if session.alive:
             for cell in notebook.cells:  # what the notebook did not reach may still define functions and classes
@@ -175,7 +186,10 @@ async def _run_cells(
         if cell.index in reduced:
             await _define(session, cell.index, cell.source)
             cells.append(CellRun(cell.index, "not_run", 0.0, 0.0))
-            continue
+            if session.alive:
+                continue
+            cells += [CellRun(later.index, "not_run", 0.0, 0.0) for later in notebook.cells[number + 1 :]]
+            break  # without having run this cell: it was not the one
         changes = await _order(session, "begin_cell", {"index": cell.index})
         run = await session.run_cell(cell.source, cell.index)
         cells.append(run)

@@ -74,6 +74,27 @@ def test_a_cell_that_ends_the_kernel_costs_only_what_depends_on_it(run, killer) 
     assert any(n.kind == "rerun" and "Cell 2" in n.text for n in report.notices)
 
 
+STOP = "import asyncio\nasyncio.get_event_loop().stop()"
+
+
+def test_a_kernel_that_ends_after_its_cells_reply_is_not_blamed_on_the_next_cell(run) -> None:
+    report = run(
+        ADD, "import asyncio\nasyncio.get_event_loop().stop()", f"kind = str\n{SHOUT.replace('text)', 'text: kind)')}"
+    )
+    assert report.score.total == 9
+    assert report.execution.outcome is Outcome.KERNEL_DIED
+    assert [c.status for c in report.execution.cells] == ["ok", "killed", "ok"]
+    assert [n.text for n in report.notices if n.kind == "rerun"] == [
+        "Cell 2 ended the kernel; the notebook was run again with only that cell's definitions."
+    ]
+
+
+def test_a_kernel_that_ends_after_its_last_cell_costs_no_answer(run) -> None:
+    report = run(ADD, SHOUT, STOP)
+    assert report.score.total == 9
+    assert [c.status for c in report.execution.cells] == ["ok", "ok", "killed"]
+
+
 @pytest.mark.parametrize("end", ["import os\nos.kill(os.getpid(), 9)", "quit()"])
 def test_a_restart_of_the_kernel_is_no_crash(run, end) -> None:
     report = run(ADD, end, SHOUT)
