@@ -115,9 +115,10 @@ class BoxKernel(IPythonKernel):
         buffers: list[bytes] = []
         try:
             raw = [bytes(buffer) for buffer in parent.get("buffers", ())]
-            answer = _agent().handle(self, parent["content"], raw)
-            if inspect.isawaitable(answer):
-                answer = await answer
+            with self._own_streams():
+                answer = _agent().handle(self, parent["content"], raw)
+                if inspect.isawaitable(answer):
+                    answer = await answer
             content, buffers = answer
             if not isinstance(content, dict):
                 raise TypeError(f"the answer is no dict but {type(content).__name__}")
@@ -127,6 +128,16 @@ class BoxKernel(IPythonKernel):
         except BaseException as error:
             content, buffers = _plain(_failure(error)), []
         self.session.send(stream, "grader_reply", content, parent, ident, buffers=buffers)
+
+    @contextlib.contextmanager
+    def _own_streams(self) -> Iterator[None]:
+        """The kernel's own streams in the place of what cells have left there; None, to which `print` is silent, of a closed one."""
+        left = getattr(sys, "stdout", None), getattr(sys, "stderr", None)
+        sys.stdout, sys.stderr = (None if own.closed else own for own in (self._stdout, self._stderr))
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = left
 
 
 @contextlib.contextmanager

@@ -117,6 +117,14 @@ def test_adaptations_before_an_endless_loop_are_listed(run) -> None:
     assert [(a.cell, a.rule) for a in report.adaptations] == [(0, "size"), (0, "install")]
 
 
+@pytest.mark.parametrize(
+    "left", ["sys.stdout.close()", "sys.stdout = open('log.txt', 'w'); sys.stdout.close()", "del sys.stdout"]
+)
+def test_streams_that_cells_leave_behind_reach_no_question(run, left) -> None:
+    report = run(ADD.replace("    return", "    print(a, b)\n    return"), SHOUT, f"import sys\n{left}")
+    assert report.score.total == 9
+
+
 def test_a_call_to_exit_ends_nothing(run) -> None:
     report = run(ADD, "import sys; sys.exit(1)", SHOUT)
     assert report.score.total == 9
