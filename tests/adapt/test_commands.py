@@ -117,7 +117,9 @@ def test_signals_to_itself_are_no_restart(notebook):
 @pytest.mark.parametrize(
     "end",
     [
-        "exit()", "exit", "quit()", "quit", "exit(keep_kernel=True)", "get_ipython().ask_exit()", "import os; os._exit(00)",
+        "exit()", "exit", "quit()", "quit", "exit(keep_kernel=True)", "get_ipython().ask_exit()",
+        "!kill -9 -1", "import os\nif True:\n    !kill -9 {os.getpid()}", "!sudo kill $PPID", "import signal; signal.raise_signal(15)",
+        "import os; os._exit(00)",
         "import IPython; IPython.Application.instance().kernel.do_shutdown(True)", "get_ipython().kernel.do_shutdown(restart=True)",
         "import asyncio\nawait asyncio.sleep(0); exit()",
     ],
@@ -127,6 +129,12 @@ def test_a_kernel_that_a_cell_ends_of_its_own_accord_goes_on(notebook, end):
     ran = notebook(end, "import time; time.sleep(0.3)", "print('on')")
     assert ran.rules == ([] if "keep" in end else ["restart"])
     assert ran.cells[2].output == "on\n"
+
+
+def test_other_processes_can_be_killed(notebook):
+    ran = notebook("!sleep 9 & kill -9 $!; echo done\n!echo '!kill -9 -1'\nx = !kill -l 9\nprint(x)")
+    assert ran.cells[0].output == "done\n!kill -9 -1\n['KILL']\n"
+    assert ran.rules == []
 
 
 def test_children_of_a_notebook_end_as_they_like(notebook):

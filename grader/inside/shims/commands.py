@@ -52,6 +52,8 @@ _BARE_INSTALL = re.compile(
     rf"\s*[!%]?(sudo\s+)?(python[\d.]*\s+-m\s+)?({'|'.join(sorted(_INSTALL))})\s+(\S+\s+){{0,2}}"
     r"(install|uninstall|update|upgrade|list|show|freeze)\b"
 )
+_KILL = re.compile(r"(\s*)(!\s*(?:sudo\s+)?kill(?:\s+-(?:s\s+)?\w+)?\s+(?:-1|\$PPID|\{os\.getpid\(\)\}))\s*")
+"""A shell line that ends the kernel, or every process there is; `kill` is the shell's own and has no stub."""
 _LONGEST_LOG = 1 << 20
 
 _SKIP = """#!/bin/sh
@@ -93,6 +95,7 @@ def install(record: Record, _config: Mapping[str, Any]) -> None:
     if shell is not None:
         shell.events.register("post_run_cell", lambda *_result: _report_skipped(log, record))
         shell.input_transformers_cleanup.append(functools.partial(_unwrap, record))
+        shell.input_transformers_cleanup.append(functools.partial(_drop_kills, record))
         shell.input_transformers_post.append(functools.partial(_drop_bare_installs, record))
         _patch_magics(shell, record)
 
@@ -132,12 +135,22 @@ def _patch_ends(record: Record, shell: Any) -> None:
     """Let the kernel live on where a cell ends it of its own accord; its children end as they like, and a crash is one."""
     own = os.getpid()
 
+    def ends(number: int, call: str) -> bool:
+        """Whether a signal would end the kernel; that is noted."""
+        found = os.getpid() == own and number in (getattr(signal, "SIGKILL", signal.SIGTERM), signal.SIGTERM)
+        if found:
+            record("restart", call.format(int(number)), "", _RESTART_REASON)
+        return found
+
     @replacing(os, "kill")
     def kill(real: Any, pid: int, number: int) -> None:
-        if pid == own == os.getpid() and number in (getattr(signal, "SIGKILL", signal.SIGTERM), signal.SIGTERM):
-            record("restart", f"os.kill(os.getpid(), {int(number)})", "", _RESTART_REASON)
-        else:
+        if not (pid == own and ends(number, "os.kill(os.getpid(), {})")):
             real(pid, number)
+
+    @replacing(signal, "raise_signal")
+    def raise_signal(real: Any, number: int) -> None:
+        if not ends(number, "signal.raise_signal({})"):
+            real(number)
 
     @replacing(os, "_exit")
     def leave(real: Any, status: int) -> None:
@@ -154,6 +167,15 @@ def _patch_ends(record: Record, shell: Any) -> None:
     if shell is not None:
         shell.unobserve_all("exit_now")  # what would stop the kernel a tenth of a second later, in another cell
         shell.observe(stay, "exit_now")
+
+
+def _drop_kills(record: Record, lines: list[str]) -> list[str]:
+    """A cell without the shell lines that would end its kernel."""
+    for number, line in enumerate(lines):
+        if found := _KILL.fullmatch(line):
+            record("restart", found[2], "", _RESTART_REASON)
+            lines[number] = f"{found[1]}pass\n"
+    return lines
 
 
 def _unwrap(record: Record, lines: list[str]) -> list[str]:
