@@ -258,8 +258,8 @@ FAULTS: tuple[Fault, ...] = (
         "a-killed-kernel-is-final",
         "a kernel that dies is run again",
         "grader/grading/execution.py",
-        'if c.status == "killed" and c.index in reduced}',
-        'if c.status == "killed" and c.index not in reduced}',
+        "if first.execution.outcome is Outcome.KERNEL_DIED:",
+        "if first.execution.outcome is Outcome.SANDBOX_FAILED:",
         ("tests/pipeline/test_pipeline.py",),
     ),
     Fault(

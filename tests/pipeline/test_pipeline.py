@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from dataclasses import replace
 
@@ -11,10 +13,11 @@ import pytest
 from grader.grading.execution import run_notebook
 from grader.grading.pipeline import report_for
 from grader.notebook.reader import read_notebook
-from grader.records import Attempt, Evidence, Outcome, Status, SubmissionRun
+from grader.records import Attempt, CellRun, Evidence, Outcome, Status, SubmissionRun
 from grader.reports.view import Reason, review_reasons
 from grader.rubric.judge import judge
 from grader.rubric.questions import Followup, call
+from grader.sandbox.session import KernelSession
 from grader.serialization import dumps, loads
 from tests.pipeline.conftest import notebook_bytes, submission_of
 
@@ -72,6 +75,24 @@ def test_a_cell_that_ends_the_kernel_costs_only_what_depends_on_it(run, killer) 
     assert report.execution.outcome is Outcome.KERNEL_DIED
     assert [c.status for c in report.execution.cells] == ["ok", "killed", "ok"]
     assert any(n.kind == "rerun" and "Cell 2" in n.text for n in report.notices)
+
+
+def test_a_kernel_that_the_machine_kills_costs_nothing(run, monkeypatch) -> None:
+    real, killed = KernelSession.run_cell, []
+
+    async def run_cell(session: KernelSession, source: str, index: int) -> CellRun:
+        if index == 1 and not killed:
+            killed.append(session.pid)
+            os.kill(session.pid, signal.SIGKILL)
+        return await real(session, source, index)
+
+    monkeypatch.setattr(KernelSession, "run_cell", run_cell)
+    report = run(ADD, SHOUT + "\nprint(shout('a'))", "x = 1")
+    assert killed
+    assert report.score.total == 9
+    assert report.execution.outcome is Outcome.COMPLETED
+    assert [c.status for c in report.execution.cells] == ["ok", "ok", "ok"]
+    assert not [n for n in report.notices if n.kind == "rerun"], "no cell is blamed"
 
 
 STOP = "import asyncio\nasyncio.get_event_loop().stop()"
