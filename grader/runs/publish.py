@@ -132,16 +132,16 @@ def _without_bulk(report: Report, alike: MutableMapping[CriterionResult, Criteri
 
 
 def _write_pages(run: RunDirectory, wanted: frozenset[str], report: Report) -> None:
-    folder, student = run.folder(report.submission.id), for_student(report)
+    folder = run.folder(report.submission.id)
     if "html" in wanted:
-        write_derived(folder / "report.html", report_html(student, "student"))
+        write_derived(folder / "report.html", report_html(report, "student"))
         write_derived(folder / "instructor.html", report_html(report, "instructor"))
     if "json" in wanted:
         write_derived(folder / "report.json", report_json(report))
     if "md" in wanted:
-        write_derived(folder / "report.md", report_markdown(student))
+        write_derived(folder / "report.md", report_markdown(for_student(report)))
     if "gradescope" in wanted:
-        write_derived(folder / "results.json", gradescope_results(student))
+        write_derived(folder / "results.json", gradescope_results(for_student(report)))
 
 
 def _tables(run: RunDirectory, reports: Sequence[Report]) -> list[str]:
