@@ -56,6 +56,19 @@ def test_shared_memory_is_bounded_in_every_form(pool, code, outcomes):
     assert ran.outcome in outcomes
 
 
+@pytest.mark.parametrize(
+    ("times", "text", "outcome"),
+    [
+        (20, "'x' * 100_000", Outcome.COMPLETED),
+        (60, "'x' * 100_000", Outcome.OUTPUT_LIMIT),  # bytes: few messages
+        (4000, "'x'", Outcome.OUTPUT_LIMIT),  # messages: few bytes
+    ],
+)
+def test_output_is_bounded_in_bytes_and_in_messages(warm_pool, times, text, outcome):
+    code = f"import sys\nfor _ in range({times}):\n    print({text})\n    sys.stdout.flush()"
+    assert asyncio.run(run_in(warm_pool, [code])).outcome is outcome
+
+
 @pytest.mark.parametrize("call", ["os.memfd_create('x')", "ctypes.CDLL(None).shmget(0, 1 << 20, 0o1600)"])
 def test_memory_that_no_limit_would_count_is_refused(warm_pool, call):
     ran = asyncio.run(run_in(warm_pool, [f"import ctypes, os\nprint({call})"]))
