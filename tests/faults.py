@@ -201,7 +201,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "two-files-for-one-upload",
         "feedback goes back to its upload",
-        "grader/lms/canvas.py",
+        "grader/lms/feedback.py",
         "            seen.add(submission.attachment_id)\n",
         "",
         ("tests/lms/test_feedback.py",),

@@ -1,14 +1,7 @@
 """Learning platforms: scores and reports in the forms that Canvas, Gradescope and Moodle take."""
 
-from grader.lms.canvas import (
-    Feedback,
-    FeedbackZip,
-    canvas_feedback_zip,
-    canvas_gradebook,
-    choose_column,
-    formula_safe,
-    gradebook_column,
-)
+from grader.lms.feedback import Feedback, FeedbackZip, canvas_feedback_zip
+from grader.lms.gradebook import canvas_gradebook, choose_column, formula_safe, gradebook_column
 from grader.lms.others import gradescope_results, moodle_worksheet
 
 __all__ = [

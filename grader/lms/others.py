@@ -13,7 +13,7 @@ from typing import Any
 from grader.errors import UsageError
 from grader.intake.names import printable
 from grader.intake.roster import csv_rows, number
-from grader.lms.canvas import csv_text, number_cell
+from grader.lms.gradebook import csv_text, number_cell
 from grader.records import CriterionResult, Report, Status
 
 __all__ = ["gradescope_results", "moodle_worksheet"]

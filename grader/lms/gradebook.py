@@ -1,4 +1,4 @@
-"""What Canvas takes back: the gradebook's CSV file, and the zip of reports for "Upload Submissions".
+"""The gradebook's CSV file that Canvas imports.
 
 Trusted code; the names it writes come from students and are written so that neither Canvas nor a spreadsheet runs them.
 """
@@ -6,25 +6,16 @@ Trusted code; the names it writes come from students and are written so that nei
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import math
 import re
-import zipfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 
 from grader.errors import UsageError
 from grader.intake.names import printable
 from grader.intake.roster import COLUMN, AssignmentColumn, Roster
-from grader.intake.storage import safe_file_name, slug
-from grader.records import Notice, Submission
 
 __all__ = [
-    "Feedback",
-    "FeedbackZip",
-    "canvas_feedback_zip",
     "canvas_gradebook",
     "choose_column",
     "csv_text",
@@ -140,79 +131,6 @@ def _refuse_other_points(column: AssignmentColumn, possible: float | None, scale
 
 def _words(title: str) -> set[str]:
     return set(re.findall(r"\w+", title.casefold())) - {"the", "a", "an", "of", "and", "for", "with", "in"}
-
-
-@dataclass(frozen=True, slots=True)
-class Feedback:
-    """One file for one student or group."""
-
-    submission: Submission
-    """Whose it is; needs the Canvas user id (or anonymous id) and the attachment id of the upload that it answers."""
-    file_name: str
-    """Name of the file, e.g. `report.html`."""
-    content: bytes | Path
-    """The file, or where it lies, so that the pages of thousands need not be in memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class FeedbackZip:
-    """The archive, and what is in it."""
-
-    data: bytes
-    """The zip file."""
-    manifest: str
-    """CSV: entry, user, attachment, sha256, submission; to be kept beside the zip."""
-    left_out: tuple[Notice, ...]
-    """Who gets no file this way, and why."""
-
-
-def canvas_feedback_zip(feedback: Iterable[Feedback]) -> FeedbackZip:
-    """Pack files under the names by which Canvas finds the student: `<name>_<user id>_<attachment id>_<file name>`.
-
-    The same input gives the same bytes. Canvas accepts a file only for an upload that is still the student's current one, and
-    only one file per upload: of several for one attachment the first is packed.
-    """
-    out = io.BytesIO()
-    rows = [["entry", "user", "attachment", "sha256", "submission"]]
-    left_out: list[Notice] = []
-    seen: set[str] = set()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for item in sorted(feedback, key=lambda f: (f.submission.id, f.file_name)):
-            submission = item.submission
-            user = submission.anonymous_id or (submission.student_ids[0] if submission.student_ids else None)
-            reason = _obstacle(submission, user)
-            if not reason and submission.attachment_id in seen:
-                reason = "another file is packed for the same upload"
-            if reason or user is None or submission.attachment_id is None:
-                left_out.append(Notice("no-feedback-file", f"{submission.display_name}: {item.file_name}: {reason}."))
-                continue
-            seen.add(submission.attachment_id)
-            entry = f"{_owner(submission)}_{user}_{submission.attachment_id}_{safe_file_name(item.file_name)}"
-            info = zipfile.ZipInfo(entry)  # with its fixed date of 1980
-            info.external_attr = 0o644 << 16
-            content = item.content.read_bytes() if isinstance(item.content, Path) else item.content
-            archive.writestr(info, content, zipfile.ZIP_DEFLATED)
-            digest = hashlib.sha256(content).hexdigest()
-            rows.append([entry, user, submission.attachment_id, digest, submission.id])
-    return FeedbackZip(out.getvalue(), csv_text(rows), tuple(left_out))
-
-
-def _obstacle(submission: Submission, user: str | None) -> str:
-    if user is None:
-        return "no Canvas id is known for this submission"
-    if submission.attachment_id is None:
-        return "nothing was uploaded that Canvas could attach it to"
-    if not submission.anonymous_id and not user.isdigit():
-        return f"{user} is not a Canvas user id"
-    return ""
-
-
-def _owner(submission: Submission) -> str:
-    """Return letters only: Canvas takes the first two all-digit tokens as ids, and skips names that begin with `link`."""
-    if submission.anonymous_id:
-        return "anon"
-    letters = re.sub(r"[^a-z]", "", slug(submission.display_name))
-    return f"x{letters}" if letters in ("", "anon") or letters.startswith("link") else letters
 
 
 def csv_text(rows: list[list[str]]) -> str:
