@@ -20,6 +20,7 @@ from grader.records import Outcome, Report
 from grader.reports import class_table
 from grader.reports.sanitize import line
 from grader.runs.directory import RunDirectory
+from grader.runs.gradebook import GRADEBOOK, PREVIEW
 from grader.runs.publish import Published
 from grader.sandbox.cgroup import allowance, cores
 from grader.sandbox.contract import Limits
@@ -72,6 +73,8 @@ def finish(directory: RunDirectory, published: Published, *, table: bool = True)
         say("Look at them and use `grader override`, or give all of them 0 with `grader grade ... --no-notebook 0`.")
     if review := sum(report.score.total is None for report in reports):
         say(f"{review} need review: {directory.root / 'needs_review.csv'}", "bold")
+    if (directory.root / GRADEBOOK).is_file():
+        say(f"To import in Canvas: {directory.root / GRADEBOOK}; what that changes: {directory.root / PREVIEW}")
     say(f"Class report: {directory.root / 'class.html'}")
     return exit_code(reports) if published.complete else 2
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -24,8 +25,9 @@ from grader.reports.sanitize import line
 from grader.runs.batch import run_batch, slots_for
 from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo, load_context, write_derived
 from grader.runs.engines import choose_engine
+from grader.runs.gradebook import refuse_unwritable_gradebook
 from grader.runs.plan import Plan, RunSelection, make_plan
-from grader.runs.publish import Published, publish, refuse_unwritable_gradebook
+from grader.runs.publish import Published, publish
 from grader.runs.stamp import inputs_of, read_stamped, write_stamp
 from grader.sandbox.host import choose
 
@@ -40,15 +42,23 @@ _UNPROTECTED = "Running submissions unprotected (--sandbox none): they can read 
     "--out", required=True, type=output_folder(), metavar="RUN", help="Folder of the run; made when it is not there."
 )
 @click.option(
-    "--roster", type=input_path(), metavar="CSV", help="Canvas gradebook export (or a CSV with columns id,name)."
+    "--roster",
+    type=input_path(),
+    metavar="CSV",
+    help="Canvas gradebook export (or a CSV with columns id,name); remembered.",
 )
-@click.option("--column", default="", metavar="TEXT", help="Gradebook column to fill, when there are several.")
+@click.option("--column", metavar="TEXT", help="Gradebook column to fill, when there are several; remembered.")
+@click.option(
+    "--scale/--no-scale",
+    default=None,
+    help="Convert scores where Canvas's points differ from the rubric's; remembered.",
+)
 @click.option(
     "--no-notebook",
     type=click.Choice(["decide", "0"]),
     help="Score of what cannot be read or is no notebook: none until you decide, or 0; remembered.  [default: decide]",
 )
-@click.option("--title", default="", metavar="TEXT", help="Title of the class report.")
+@click.option("--title", metavar="TEXT", help="Title of the class report; remembered.")
 @click.option(
     "--workers", type=click.IntRange(1), metavar="N", help="Submissions side by side.  [default: by cores and memory]"
 )
@@ -87,9 +97,10 @@ def grade(
     sources: tuple[Path, ...],
     out: Path,
     roster: Path | None,
-    column: str,
+    column: str | None,
+    scale: bool | None,
     no_notebook: str | None,
-    title: str,
+    title: str | None,
     workers: int | None,
     executor: str,
     tls: Path | None,
@@ -121,7 +132,6 @@ def grade(
     against.verify()
     if sandbox == "none":
         stderr.print(_UNPROTECTED, style="bold red")
-    students = read_roster(roster) if roster else None
     starters = [path for path in (template_path(),) if path is not None]
     info = RunInfo(
         assignment=assignment,
@@ -130,11 +140,15 @@ def grade(
         bundle_path=str(bundle.resolve()) if bundle else "",
         sandbox=choose(sandbox),
         grader_version=grader.__version__,
-        title=title,
-        roster=students is not None,
-        column=column,
-        no_notebook_is_zero=no_notebook == "0",
     )
+    told: dict[str, Any] = {
+        "title": title,
+        "roster": True if roster else None,
+        "column": column,
+        "scale": scale,
+        "no_notebook_is_zero": None if no_notebook is None else no_notebook == "0",
+    }
+    given = read_roster(roster) if roster else None  # before the lock: a pipe may take its time
     slots = workers or slots_for(*machine(), against.model_bytes)
     engine = choose_engine(executor, slots=slots, tls=tls, insecure_tcp=insecure_tcp)
     limits = limits_of(cpu_seconds, memory_gib)
@@ -142,11 +156,18 @@ def grade(
     directory = RunDirectory(out)
     with directory.lock():
         directory.refuse_as_source(sources)
+        secret = _secret(secret_file)
+        if directory.exists():  # what it was told before holds until it is told something else
+            directory.refuse_another(info, secret)
+            before = directory.info()
+            info = replace(info, **{name: getattr(before, name) for name in told})
+        info = replace(info, **{name: value for name, value in told.items() if value is not None})
+        kept = directory.root / "roster.csv"
+        students = given or (read_roster(kept) if info.roster and kept.is_file() else None)
+        info = replace(info, roster=students is not None)
         if students is not None:  # told before anything is run
-            refuse_unwritable_gradebook(directory, students, column, declared)
-        if no_notebook is None and directory.exists():
-            info = replace(info, no_notebook_is_zero=directory.info().no_notebook_is_zero)
-        directory.start(info, _secret(secret_file))
+            refuse_unwritable_gradebook(directory, students, info, declared)
+        directory.start(info, secret)
         handed_out = [hashlib.sha256(path.read_bytes()).hexdigest() for path in starters]
         listed = hashlib.sha256(students.data).hexdigest() if students is not None else ""
         inputs = inputs_of(directory, sources, repr((limits, handed_out, listed)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -61,8 +62,8 @@ class RosterEntry:
     """Name of the student's group, where a file says so."""
     identity: tuple[str, ...] = ()
     """The identity cells as exported, in the order of `Roster.identity_header`; the id without a spreadsheet's `.0`."""
-    excused: frozenset[str] = frozenset()
-    """Ids of the assignments that Canvas excuses the student from."""
+    grades: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Assignment id -> the cell as exported: points, `EX` for who is excused, `N/A` for whom it is not assigned to, or empty."""
 
     @property
     def is_test_student(self) -> bool:
@@ -174,8 +175,7 @@ def _parsed(path: Path, *, need_group: bool = False) -> Roster:
             continue
         cells[id_at] = re.sub(r"^(\s*[0-9]+)[.,]0+(?=\s*$)", r"\1", cells[id_at])  # a spreadsheet's: 1001.0
         entry = _entry(columns, cells, identity)
-        excused = (one.id for one in assignments if cells[header.index(one.header)].strip().upper() == "EX")
-        entry = replace(entry, excused=frozenset(excused))
+        entry = replace(entry, grades={one.id: cells[header.index(one.header)].strip() for one in assignments})
         if not entry.id and not entry.name:
             continue  # the row of "Manual Posting", or separators only
         if re.fullmatch(r"[0-9]+([.,][0-9]+)?[eE]\+?[0-9]+", entry.id):

@@ -9,20 +9,42 @@ import csv
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 from grader.errors import UsageError
 from grader.intake.names import printable
-from grader.intake.roster import COLUMN, AssignmentColumn, Roster
+from grader.intake.roster import COLUMN, AssignmentColumn, Roster, RosterEntry, number
 
 __all__ = [
+    "BY_HAND",
+    "EXCUSED",
+    "NOT_ASSIGNED",
+    "GradebookRow",
     "canvas_gradebook",
     "choose_column",
     "csv_text",
     "formula_safe",
     "gradebook_column",
+    "gradebook_csv",
+    "gradebook_rows",
     "number_cell",
+    "preview_csv",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class GradebookRow:
+    """What becomes of one student's cell in Canvas."""
+
+    entry: RosterEntry
+    """The student."""
+    old: str
+    """The cell as exported."""
+    new: str
+    """What is imported; empty where the cell stays as it is."""
+    why: str
+    """Why, in a few words for the preview."""
 
 
 def canvas_gradebook(
@@ -42,18 +64,77 @@ def canvas_gradebook(
     `possible` is what `scores` are out of: where Canvas's points differ, `scale` converts, else it is refused.
     Raises UsageError as `gradebook_column` does, ValueError for a score that is no finite number.
     """
-    wanted = {student: points for student, points in scores.items() if points is not None}
-    bad = [student for student, points in wanted.items() if not math.isfinite(points)]
-    if bad:
-        raise ValueError(f"the score of {bad[0]} is not a finite number")
     chosen = gradebook_column(roster, column, title=title, possible=possible, scale=scale)
-    scored = [entry for entry in roster.entries if entry.id in wanted and chosen.id not in entry.excused]
-    if roster.identity_header:
-        factor = chosen.points / possible if chosen.points is not None and possible else 1.0
-        rows = [[*entry.identity, number_cell(wanted[entry.id] * factor)] for entry in scored]
-        return csv_text([[*roster.identity_header, chosen.header], *rows])
-    rows = [[formula_safe(entry.name), entry.id, entry.section, number_cell(wanted[entry.id])] for entry in scored]
-    return csv_text([["Student", "ID", "Section", chosen.header], *rows])
+    return gradebook_csv(roster, chosen, gradebook_rows(roster, scores, chosen, possible=possible))
+
+
+def gradebook_rows(
+    roster: Roster,
+    scores: Mapping[str, float | None],
+    column: AssignmentColumn,
+    *,
+    possible: float | None = None,
+    known: Mapping[str, Collection[str]] | None = None,
+    reasons: Mapping[str, str] | None = None,
+) -> list[GradebookRow]:
+    """Decide what becomes of every student's cell.
+
+    `known` holds, by student id, the cells that Canvas had when it was first exported, and those that were written since: what is
+    neither was set there by hand, and stays. `reasons` says why who has no score has none. Where the column's points differ
+    from `possible`, scores are converted. Raises ValueError for a score that is no finite number.
+    """
+    factor = column.points / possible if column.points is not None and possible else 1.0
+    found = []
+    for entry in roster.entries:
+        old, points = entry.grades.get(column.id, ""), scores.get(entry.id)
+        if points is not None and not math.isfinite(points):
+            raise ValueError(f"the score of {entry.id} is not a finite number")
+        new, why = "", (reasons or {}).get(entry.id, "handed in nothing")
+        if points is not None:
+            new = number_cell(points * factor)
+            why = _kept(old, (known or {}).get(entry.id))
+            if why:
+                new = ""
+            else:
+                why = "as it is in Canvas" if _same(old, new) else "changed" if old else "new"
+        found.append(GradebookRow(entry, old, new, why))
+    return found
+
+
+EXCUSED, NOT_ASSIGNED, BY_HAND = "excused in Canvas", "not assigned in Canvas", "set by hand in Canvas"
+
+
+def _kept(old: str, known: Collection[str] | None) -> str:
+    """Why a cell stays as it is although there is a score for it; empty when it does not."""
+    if old.upper() == "EX":
+        return EXCUSED
+    if old.upper() == "N/A":
+        return NOT_ASSIGNED
+    return BY_HAND if old and known is not None and not any(_same(old, cell) for cell in known) else ""
+
+
+def _same(cell: str, other: str) -> bool:
+    """Whether two cells hold the same points: Canvas shows two decimals at most."""
+    one, two = number(cell), number(other)
+    return cell == other if one is None or two is None else abs(one - two) < 0.006
+
+
+def gradebook_csv(roster: Roster, column: AssignmentColumn, rows: Iterable[GradebookRow]) -> str:
+    """Return the file to import: only the cells that have a new value, and what Canvas knows the students by."""
+    header = list(roster.identity_header) or ["Student", "ID", "Section"]
+    table = [[*header, column.header]]
+    for row in rows:
+        entry = row.entry
+        if row.new:
+            identity = entry.identity if roster.identity_header else (formula_safe(entry.name), entry.id, entry.section)
+            table.append([*identity, row.new])
+    return csv_text(table)
+
+
+def preview_csv(rows: Iterable[GradebookRow]) -> str:
+    """Return a table for people: every student of the class, the cell in Canvas, what is imported, and why."""
+    cells = [[formula_safe(r.entry.name), r.entry.id, formula_safe(r.old), r.new, formula_safe(r.why)] for r in rows]
+    return csv_text([["Student", "ID", "In Canvas", "Imported", "Why"], *cells])
 
 
 def gradebook_column(
@@ -125,7 +206,8 @@ def _refuse_other_points(column: AssignmentColumn, possible: float | None, scale
     if not scale or column.points <= 0 or possible <= 0:
         raise UsageError(
             f"“{column.header}” is worth {number_cell(column.points)} points in Canvas, but these scores are out of "
-            f"{number_cell(possible)}: change the points in Canvas and export again, or name another column with --column"
+            f"{number_cell(possible)}: convert them with --scale, change the points in Canvas and export again, or name another"
+            " column with --column"
         )
 
 

@@ -8,7 +8,8 @@ RUN/
   intake.json            what intake found
   submissions/ID/        notebook.json execution.json evidence.json done.json report.json report.html instructor.html
   overrides.jsonl        points settled by hand; survives `rejudge` and always wins
-  class.html scores.csv gradebook.csv needs_review.csv feedback.zip feedback-manifest.csv
+  class.html scores.csv needs_review.csv feedback.zip feedback-manifest.csv
+  gradebook.csv gradebook-preview.csv gradebook.json   to import into Canvas, what that changes, what cells held before
   stamp                  digest of all of this and of what it was made from (`grader.runs.stamp`)
   .lock .writer          held by the process that writes here, and its name
 ```
@@ -65,6 +66,8 @@ class RunInfo:
     """Whether `roster.csv` lies in the run directory."""
     column: str = ""
     """Column of the gradebook that scores go to, when it was chosen by hand."""
+    scale: bool = False
+    """Whether scores are converted where Canvas's points differ from the rubric's."""
     no_notebook_is_zero: bool = False
     """Whether a person has decided that what is no notebook gets 0 points; it has no score before."""
     format: int = FORMAT
@@ -237,7 +240,7 @@ class RunDirectory:
         """
         with self.lock():
             if self.exists():
-                self._check_same(info, secret)
+                self.refuse_another(info, secret)
             else:
                 write_atomically(self.root / "secret", (secret or secrets.token_bytes(32)).hex() + "\n", 0o600)
             write_derived(self.root / "run.json", serialization.dumps(info))
@@ -249,7 +252,8 @@ class RunDirectory:
             if source.resolve().is_relative_to(self.root.resolve()):
                 raise UsageError(f"{source} lies in the folder of the run, {self.root}: give what students handed in")
 
-    def _check_same(self, info: RunInfo, secret: bytes | None) -> None:
+    def refuse_another(self, info: RunInfo, secret: bytes | None = None) -> None:
+        """Raise UsageError when the folder holds a run of another assignment, bundle or secret."""
         old = self.info()
         if (old.assignment, old.bundle_digest) != (info.assignment, info.bundle_digest):
             raise UsageError(

@@ -12,15 +12,7 @@ from pathlib import Path
 from grader.errors import StoreError, UsageError
 from grader.grading.context import RunContext
 from grader.grading.report import report_for
-from grader.intake import AssignmentColumn, Roster, read_roster
-from grader.lms import (
-    Feedback,
-    canvas_feedback_zip,
-    canvas_gradebook,
-    gradebook_column,
-    gradescope_results,
-    moodle_worksheet,
-)
+from grader.lms import Feedback, canvas_feedback_zip, gradescope_results, moodle_worksheet
 from grader.records import CriterionResult, Evidence, Execution, Notebook, Report, Submission, SubmissionRun
 from grader.reports import (
     class_html,
@@ -34,8 +26,9 @@ from grader.reports import (
 )
 from grader.rubric.assignment import Assignment
 from grader.runs.directory import IntakeRecord, RunDirectory, load_context, write_derived
+from grader.runs.gradebook import scores_by_student, write_gradebook
 
-__all__ = ["FORMATS", "Published", "judge_run", "publish", "refuse_unwritable_gradebook", "rejudge", "stored_reports"]
+__all__ = ["FORMATS", "Published", "judge_run", "publish", "rejudge", "stored_reports"]
 
 _NAMED = 5
 FORMATS = ("html", "json", "csv", "junit", "md", "gradescope", "moodle")
@@ -88,7 +81,7 @@ def publish(run: RunDirectory, assignment: Assignment, formats: Iterable[str] = 
     """Judge a run and write its reports, one after the other, then what is for the class.
 
     Per submission: `report.html` for the student, `instructor.html`, `report.json`; for the class: `class.html`,
-    `scores.csv`, `needs_review.csv`, `feedback.zip` and its manifest, `gradebook.csv` (with a roster). On demand, per
+    `scores.csv`, `needs_review.csv`, `feedback.zip` and its manifest, `gradebook.csv` and its preview (with a roster). On demand, per
     submission `report.md` and Gradescope's `results.json`, for the class `junit.xml` and `moodle.csv`.
     Raises UsageError for a format that there is not or while another process writes, StoreError when the disk refuses.
     """
@@ -109,7 +102,7 @@ def publish(run: RunDirectory, assignment: Assignment, formats: Iterable[str] = 
         if "junit" in wanted:
             write_derived(run.root / "junit.xml", junit_xml(reports))
         messages = _tables(run, reports) if "csv" in wanted else []
-        complete = "csv" not in wanted or _write_gradebook(run, assignment, reports, messages)
+        complete = "csv" not in wanted or write_gradebook(run, assignment, reports, messages)
         if "moodle" in wanted:
             _write_moodle(run, reports)
     return Published(tuple(reports), tuple(messages), complete)
@@ -162,51 +155,11 @@ def _tables(run: RunDirectory, reports: Sequence[Report]) -> list[str]:
     return messages
 
 
-def refuse_unwritable_gradebook(run: RunDirectory, students: Roster, column: str, assignment: Assignment) -> None:
-    """Raise UsageError when scores could not go to the gradebook that this class list is; one of an earlier run is removed then."""
-    try:
-        _column_for(students, column, assignment)
-    except UsageError:
-        (run.root / "gradebook.csv").unlink(missing_ok=True)
-        raise
-
-
-def _column_for(students: Roster, column: str, assignment: Assignment) -> AssignmentColumn | None:
-    """Where scores go in Canvas's gradebook; None for a list that is there for the names only."""
-    if not (students.identity_header or column):
-        return None
-    return gradebook_column(students, column or None, title=assignment.title, possible=assignment.possible)
-
-
-def _write_gradebook(run: RunDirectory, assignment: Assignment, reports: Sequence[Report], messages: list[str]) -> bool:
-    """Write gradebook.csv, or remove what an earlier run left, so that nobody imports it; False when it could not be written."""
-    info, path, scores = run.info(), run.root / "gradebook.csv", _scores(reports)
-    try:
-        students = read_roster(run.root / "roster.csv") if info.roster else Roster(())
-        chosen = _column_for(students, info.column, assignment) if info.roster else None
-        if chosen is None:
-            path.unlink(missing_ok=True)
-            return True
-        write_derived(path, canvas_gradebook(students, scores, chosen.header, possible=assignment.possible))
-    except UsageError as error:
-        path.unlink(missing_ok=True)
-        messages.append(f"gradebook.csv was not written: {error}")
-        return False
-    excused = [e.name for e in students.entries if chosen.id in e.excused and scores.get(e.id) is not None]
-    if excused:
-        messages.append(f"gradebook.csv leaves out {len(excused)} excused in Canvas (EX): {'; '.join(excused)}.")
-    return True
-
-
 def _write_moodle(run: RunDirectory, reports: Sequence[Report]) -> None:
     """Write the worksheet, which is only written when asked for. Raises UsageError where the class list is none."""
     if not run.info().roster:
         raise UsageError("moodle.csv was not written: give Moodle's grading worksheet as --roster when you grade")
     try:
-        write_derived(run.root / "moodle.csv", moodle_worksheet(run.root / "roster.csv", _scores(reports)))
+        write_derived(run.root / "moodle.csv", moodle_worksheet(run.root / "roster.csv", scores_by_student(reports)))
     except UsageError as error:
         raise UsageError(f"moodle.csv was not written: {error}") from error
-
-
-def _scores(reports: Sequence[Report]) -> dict[str, float | None]:
-    return {student: report.score.total for report in reports for student in report.submission.student_ids}

@@ -109,9 +109,13 @@ def test_thousand_points(separator: str, points: str, tmp_path: Path) -> None:
     assert roster.assignments[0].points == 1000
 
 
-def test_who_is_excused_and_from_what(tmp_path: Path) -> None:
+def test_the_grades_that_canvas_has(tmp_path: Path) -> None:
     roster = read(tmp_path, "Student,ID,Section,Lab (1),Lab (2)\nA,5,x,EX,\nB,6,x,8, ex\nC,7,x,N/A,EXTRA\n")
-    assert [e.excused for e in roster.entries] == [{"1"}, {"2"}, set()]
+    assert [e.grades for e in roster.entries] == [
+        {"1": "EX", "2": ""},
+        {"1": "8", "2": "ex"},
+        {"1": "N/A", "2": "EXTRA"},
+    ]
 
 
 def test_the_formula_guard_is_read_and_kept(tmp_path: Path) -> None:

@@ -146,7 +146,8 @@ def test_points_that_do_not_fit_are_told_before_anything_is_run(archive, export,
         assert grade(source, export(points=points), run, "--force") == 2
         told = said(capsys.readouterr().err)
         assert (
-            f"“Lab (98765)” is worth {worth} points in Canvas, but these scores are out of 9: change the points" in told
+            f"“Lab (98765)” is worth {worth} points in Canvas, but these scores are out of 9: convert them with --scale"
+            in told
         )
         assert not (run / "gradebook.csv").exists()
     assert ran == []
@@ -193,6 +194,85 @@ def test_who_is_excused_stays_so(archive, export, run, capsys) -> None:
     assert grade(archive(files), export(grade="EX"), run) == 0
     assert scores(run) == {"1002": "3"}
     assert "gradebook.csv leaves out 1 excused in Canvas (EX): Alfa, Anna." in said(capsys.readouterr().out)
+
+
+def preview(run: Path) -> dict[str, list[str]]:
+    """The preview: cell in Canvas, what is imported, and why, by id."""
+    with (run / "gradebook-preview.csv").open(encoding="utf-8", newline="") as file:
+        return {row[1]: row[2:] for row in list(csv.reader(file))[1:]}
+
+
+def test_to_whom_it_is_not_assigned_gets_nothing(archive, export, run, capsys) -> None:
+    files = {"alfaanna_1001_5001_lab.ipynb": NOTEBOOK, "bravobo_1002_5002_lab.ipynb": NOTEBOOK}
+    assert grade(archive(files), export(grade="N/A"), run) == 0
+    assert scores(run) == {"1002": "3"}
+    assert "leaves out 1 to whom it is not assigned in Canvas (N/A): Alfa, Anna." in said(capsys.readouterr().out)
+    assert preview(run) == {"1001": ["N/A", "", "not assigned in Canvas"], "1002": ["5", "3", "changed"]}
+
+
+def test_a_grade_set_by_hand_since_the_export_stays(archive, export, run, capsys) -> None:
+    files = {"alfaanna_1001_5001_lab.ipynb": NOTEBOOK, "bravobo_1002_5002_lab.ipynb": NOTEBOOK}
+    source = archive(files)
+    assert grade(source, export(grade="1"), run) == 0
+    assert scores(run) == {"1001": "3", "1002": "3"}, "what was there at the first export is shown and overwritten"
+    assert grade(source, export(grade="3.00"), run) == 0, "imported, and exported again"
+    assert preview(run) == {"1001": ["3.00", "3", "as it is in Canvas"], "1002": ["5", "3", "changed"]}
+    for _ in range(2):  # once seen, it stays
+        assert grade(source, export(grade="7.5"), run) == 0
+        assert scores(run) == {"1002": "3"}
+        told = said(capsys.readouterr().out)
+        assert "1 whose grade was set by hand in Canvas since it was first exported: Alfa, Anna (7.5)." in told
+    assert main(["override", str(run), "1001", "add/sum", "3", "--reason", "on paper"]) == 0
+    assert scores(run) == {"1002": "3"}, "also when its own score changes"
+    assert grade(source, export(grade=""), run) == 0
+    assert scores(run) == {"1001": "6", "1002": "3"}, "who clears the cell gives it back"
+
+
+def test_scores_are_converted_when_asked_and_that_is_remembered(archive, export, run) -> None:
+    source = archive({"alfaanna_1001_5001_lab.ipynb": NOTEBOOK})
+    assert grade(source, export(points="4.5"), run) == 2
+    assert grade(source, export(points="4.5"), run, "--scale") == 0
+    assert scores(run) == {"1001": "1.5"}
+    assert main(["rejudge", str(run)]) == 0
+    assert scores(run) == {"1001": "1.5"}
+    assert grade(source, export(points="4.5"), run, "--no-scale") == 2
+    assert not (run / "gradebook.csv").exists() and not (run / "gradebook-preview.csv").exists()
+
+
+def test_what_the_command_was_told_is_remembered(archive, export, run) -> None:
+    source, roster = archive({"alfaanna_1001_5001_lab.ipynb": NOTEBOOK}), export(points="9,9")
+    roster.write_text(roster.read_text().replace("Lab (98765)", "Lab (98765),Lab (98766)"))
+    assert grade(source, roster, run, "--column", "98765", "--title", "Lab two") == 0
+    again = ["grade", str(source), "--out", str(run), "--assignment", "tests.toy:TOY"]
+    assert main([*again, "--force"]) == 0
+    assert scores(run) == {"1001": "3"}
+    assert "Lab two" in (run / "class.html").read_text(encoding="utf-8")
+    assert main([*again, "--column", "98766", "--title", ""]) == 0
+    assert "Lab (98766)" in (run / "gradebook.csv").read_text(encoding="utf-8")
+    assert "Lab two" not in (run / "class.html").read_text(encoding="utf-8")
+
+
+def test_another_assignment_leaves_the_gradebook_of_a_run_alone(archive, export, run, capsys) -> None:
+    source = archive({"alfaanna_1001_5001_lab.ipynb": NOTEBOOK})
+    assert grade(source, export(), run) == 0
+    before = (run / "gradebook.csv").read_bytes()
+    other = ["grade", str(source), "--roster", str(export(points="10")), "--out", str(run)]
+    assert main(other) == 2
+    assert "holds a run of tests.toy:TOY" in said(capsys.readouterr().err)
+    assert (run / "gradebook.csv").read_bytes() == before
+
+
+def test_the_preview_names_everybody_and_why(archive, export, run) -> None:
+    files = {"alfaanna_1001_5001_lab.ipynb": NOTEBOOK, "bravobo_1002_5002_lab.pdf": b"%PDF-1.4"}
+    roster = export()
+    roster.write_text(roster.read_text() + '"=Cai, Cy",1003,s3,cy,A,,\n')
+    assert grade(archive(files), roster, run) == 3
+    assert preview(run) == {
+        "1001": ["", "3", "new"],
+        "1002": ["5", "", "no notebook: decide"],
+        "1003": ["", "", "handed in nothing"],
+    }
+    assert '"=""=Cai, Cy""",1003' in (run / "gradebook-preview.csv").read_text(encoding="utf-8")
 
 
 def test_an_archive_that_yields_nothing_is_an_error_with_its_reason(archive, export, run, capsys) -> None:
