@@ -33,13 +33,21 @@ __all__ = [
     "SubmissionRun",
     "Usage",
     "Verdict",
+    "whole",
 ]
 
 
 Count = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0})]
 """A number of things. What is measured is described for readers of reports, and never refused when it is read back."""
+Points = Annotated[int | float, msgspec.Meta(extra_json_schema={"minimum": 0})]
+"""Points earned: whole ones as integers, half ones, which only a person gives, as fractions."""
 Seconds = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0})]
 """Seconds of wall or CPU time."""
+
+
+def whole(points: int | float) -> int | float:
+    """Points as they are written: `7` for 7.0, `7.5` as it is."""
+    return int(points) if points == int(points) else points
 
 
 class Status(StrEnum):
@@ -315,7 +323,7 @@ class CriterionResult:
     """The sentence the student reads."""
     points: Count
     """Points possible."""
-    earned: Count | None
+    earned: Points | None
     """Points earned; None while it needs review."""
     verdict: Verdict
     """Status, message and hint."""
@@ -331,15 +339,15 @@ class Score:
     """One result per criterion, in the order of the rubric."""
     possible: Count
     """Sum of all points."""
-    total: Count | None
+    total: Points | None
     """Sum of earned points, or None when something needs review."""
     review: tuple[str, ...] = ()
     """Why a person has to look, in sentences; empty when none has to."""
 
     @property
-    def earned(self) -> int:
+    def earned(self) -> int | float:
         """Points certain so far: the sum over all criteria that do not need review."""
-        return sum(result.earned or 0 for result in self.criteria)
+        return whole(sum(result.earned or 0 for result in self.criteria))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ __all__ = ["commands", "main"]
 COMMANDS = {
     "check": ("check", "Check your own notebook."),
     "grade": ("grade", "Grade a class."),
-    "override": ("runs", "Settle the points of one criterion by hand."),
+    "override": ("override", "Set points by hand."),
     "rejudge": ("runs", "Judge a run again without running any notebook."),
     "report": ("runs", "Write the reports of a run in other formats."),
     "doctor": ("doctor", "Say what this machine can do, and what to install."),

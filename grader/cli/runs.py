@@ -1,4 +1,4 @@
-"""`grader override`, `report` and `rejudge`: what is done with a run that is there already; no kernel is started."""
+"""`grader report` and `rejudge`: what is made again of a run that is there already; no kernel is started."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from grader.records import Report
 from grader.runs.directory import RunDirectory
 from grader.runs.publish import FORMATS, publish
 
-__all__ = ["override", "rejudge", "report"]
+__all__ = ["judge_again", "rejudge", "report"]
 
 
 @click.command()
@@ -28,36 +28,7 @@ def rejudge(run: Path) -> int:
     """
     directory = RunDirectory(run)
     with directory.lock():
-        return _judge(directory, table=True)
-
-
-@click.command()
-@run_argument
-@click.argument("submission", metavar="ID")
-@click.argument("criterion")
-@click.argument("points", type=int)
-@click.option("--reason", required=True, metavar="TEXT", help="Why; the student reads it.")
-def override(run: Path, submission: str, criterion: str, points: int, reason: str) -> int:
-    """Set the points of a criterion by hand; they are kept with the RUN, survive rejudge and always win.
-
-    \b
-    ID is in the first column of run/scores.csv, CRITERION in the head of its columns:
-      grader override run 1024 lora/forward 4 --reason "scales in the constructor"
-    """  # noqa: D301 - click: the paragraph is not wrapped
-    if not reason.strip():
-        raise UsageError("--reason is empty; the student reads it")
-    directory = RunDirectory(run)
-    assignment = load_assignment(directory.info().assignment)
-    if submission not in [known.id for known in directory.submissions()]:
-        raise UsageError(f"no submission {submission!r}; ids are in the first column of scores.csv")
-    check = assignment.checks.get(criterion)
-    if check is None:
-        raise UsageError(f"no criterion {criterion!r}; there are {', '.join(assignment.checks)}")
-    if not 0 <= points <= check.points:
-        raise UsageError(f"{criterion} has {check.points} points; {points} is out of range")
-    with directory.lock(wait_seconds=60):
-        directory.override(submission, criterion, points, reason)
-        return _judge(directory, table=False)
+        return judge_again(directory, table=True)
 
 
 @click.command()
@@ -86,7 +57,7 @@ def report(run: Path, formats: str) -> int:
     return 3 if any(report.score.total is None for report in reports) else 0
 
 
-def _judge(directory: RunDirectory, *, table: bool) -> int:
+def judge_again(directory: RunDirectory, *, table: bool) -> int:
     """Judge again; prints every score that changed, then the whole class with `table`."""
     assignment = load_assignment(directory.info().assignment)
     before = {submission.id: _old_points(directory, submission.id) for submission in directory.submissions()}
@@ -100,7 +71,7 @@ def _judge(directory: RunDirectory, *, table: bool) -> int:
     return finish(directory, published, table=table)
 
 
-def _old_points(directory: RunDirectory, submission_id: str) -> dict[str, int | None] | None:
+def _old_points(directory: RunDirectory, submission_id: str) -> dict[str, float | None] | None:
     path = directory.folder(submission_id) / "report.json"
     try:
         criteria = json.loads(path.read_text(encoding="utf-8"))["score"]["criteria"]
@@ -109,7 +80,7 @@ def _old_points(directory: RunDirectory, submission_id: str) -> dict[str, int | 
         return None
 
 
-def _changes(old: dict[str, int | None] | None, report: Report) -> list[str]:
+def _changes(old: dict[str, float | None] | None, report: Report) -> list[str]:
     if old is None:
         return []
     name = report.submission.display_name
@@ -120,5 +91,5 @@ def _changes(old: dict[str, int | None] | None, report: Report) -> list[str]:
     ]
 
 
-def _points(points: int | None) -> str:
+def _points(points: float | None) -> str:
     return "review" if points is None else str(points)

@@ -10,7 +10,7 @@ import grader
 from grader.grading.context import RunContext
 from grader.grading.fingerprint import question_digest
 from grader.records import Attempt, Evidence, Observation, Report, Status, Submission, SubmissionRun, Verdict
-from grader.rubric.judge import judge, score
+from grader.rubric.judge import Overrides, judge, score
 from grader.rubric.questions import Question
 
 __all__ = ["report_for"]
@@ -20,7 +20,7 @@ def report_for(
     context: RunContext,
     submission: Submission,
     run: SubmissionRun | None,
-    overrides: Mapping[str, tuple[int, str]] | None = None,
+    overrides: Overrides | None = None,
     *,
     no_notebook_is_zero: bool = False,
 ) -> Report:
@@ -41,7 +41,7 @@ def report_for(
     else:
         questions = context.questions(run.evidence.seed)
         evidence = _still_asked(run.evidence, questions)
-        verdicts = judge(assignment, evidence, questions)
+        verdicts = judge(assignment, evidence, questions, overrides)
         metrics = assignment.metrics(questions, evidence.observations)
         if run.fault:
             review.append(f"The grader or its machine failed: {run.fault}")

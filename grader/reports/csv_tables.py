@@ -27,7 +27,18 @@ _SCORE_COLUMNS = (
     "certain",
     "needs_review",
 )
-_REVIEW_COLUMNS = ("submission", "name", "file", "criteria", "points", "reason", "certain", "possible")
+_REVIEW_COLUMNS = (
+    "submission",
+    "name",
+    "file",
+    "criterion",
+    "points",
+    "reason",
+    "certain",
+    "possible",
+    "give",
+    "explanation",
+)
 
 
 def scores_csv(reports: Sequence[Report]) -> str:
@@ -57,20 +68,24 @@ def _scores(report: Report) -> dict[str, object]:
 
 
 def needs_review_csv(reports: Sequence[Report]) -> str:
-    """One row per reason; `criteria` is empty where the whole submission is meant, `points` is what they are worth."""
+    """One row per reason and criterion; `criterion` is empty where the whole submission is meant, `points` is what it is worth.
+
+    `give` and `explanation` are for a person to fill in, for `grader override --from`.
+    """
     rows: list[dict[str, object]] = [
         {
             "submission": report.submission.id,
             "name": report.submission.display_name,
             "file": report.submission.file_name,
-            "criteria": " ".join(result.id for result in reason.criteria),
-            "points": sum(result.points for result in reason.criteria) or None,
+            "criterion": result.id if result else "",
+            "points": result.points if result else None,
             "reason": reason.text,
             "certain": report.score.earned,
             "possible": report.score.possible,
         }
         for report in reports
         for reason in view.review_reasons(report)
+        for result in reason.criteria or (None,)
     ]
     return _csv(_REVIEW_COLUMNS, rows)
 

@@ -70,7 +70,7 @@ class ClassSummary:
 
     reports: tuple[Report, ...]
     """All, by name."""
-    totals: tuple[int, ...]
+    totals: tuple[int | float, ...]
     """The final totals of those that have one."""
     possible: int
     """Points possible; the largest, should reports differ."""
@@ -100,7 +100,7 @@ class ClassSummary:
     @property
     def histogram(self) -> tuple[tuple[str, int], ...]:
         """Ten equal classes of totals: their bounds in words, and how many totals each has; the last includes full marks."""
-        counts = Counter(min(9, max(0, total * 10 // self.possible)) for total in self.totals)
+        counts = Counter(min(9, max(0, int(total * 10 // self.possible))) for total in self.totals)
         bounds = [tenth * self.possible // 10 for tenth in range(11)]
         return tuple((f"{bounds[i]}–{bounds[i + 1] - (i < 9)}", counts[i]) for i in range(10))
 

@@ -9,26 +9,39 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from grader.records import Attempt, CriterionResult, Evidence, Notice, Observation, Score, Status, Verdict
+from grader.records import Attempt, CriterionResult, Evidence, Notice, Observation, Score, Status, Verdict, whole
 from grader.rubric.assignment import Assignment, Check
 from grader.rubric.compare import failed
 from grader.rubric.questions import Question
 
-__all__ = ["judge", "score"]
+__all__ = ["Overrides", "judge", "score"]
 
 _NOTHING = Observation(Attempt.NOT_ASKED)
 
 
-def judge(assignment: Assignment, evidence: Evidence, questions: Mapping[str, Question]) -> dict[str, Verdict]:
-    """Judge every check in the order of the rubric; returns one verdict per check id and never raises."""
+Overrides = Mapping[str, tuple[int | float, str]]
+"""Criterion id -> points and reason, set by an instructor; they always win."""
+
+
+def judge(
+    assignment: Assignment, evidence: Evidence, questions: Mapping[str, Question], overrides: Overrides | None = None
+) -> dict[str, Verdict]:
+    """Judge every check in the order of the rubric; returns one verdict per check id and never raises.
+
+    What builds on a criterion that a person has given all its points is judged as if that had passed.
+    """
     verdicts: dict[str, Verdict] = {}
+    settled: dict[str, Verdict] = {}
     for check in assignment.checks.values():
         seen = evidence.observations.get(check.asks, _NOTHING)
-        verdict = _blocked(check, verdicts) or _one(check, questions.get(check.asks), seen, verdicts)
+        verdict = _blocked(check, settled) or _one(check, questions.get(check.asks), seen, settled)
         if seen.renamed and verdict.status is not Status.SKIPPED:
             note = Notice("renamed", f"`{seen.renamed}` was taken for the asked-for name, by what it does.")
             verdict = replace(verdict, notices=(*verdict.notices, note))
         verdicts[check.id] = verdict
+        by_hand = (overrides or {}).get(check.id)
+        given = by_hand is not None and by_hand[0] >= check.points
+        settled[check.id] = Verdict(Status.PASSED, "Settled by hand.") if given else verdict
     return verdicts
 
 
@@ -73,10 +86,10 @@ def _without_value(seen: Observation) -> Verdict:
 def score(
     assignment: Assignment,
     verdicts: Mapping[str, Verdict],
-    overrides: Mapping[str, tuple[int, str]] | None = None,
+    overrides: Overrides | None = None,
     review: tuple[str, ...] = (),
 ) -> Score:
-    """Fill in the rubric. `overrides` maps criterion id to (points, reason) set by an instructor and always wins.
+    """Fill in the rubric.
 
     `review` holds reasons, beyond verdicts of status ERROR, why no final number may be given.
     """
@@ -87,15 +100,15 @@ def score(
         earned, by_hand = _earned(check.points, verdict), ""
         if overrides and check.id in overrides:
             points, by_hand = overrides[check.id]
-            earned = max(0, min(check.points, points))
+            earned = whole(max(0, min(check.points, points)))
         elif earned is None:
             reasons.append(f"{check.id}: {verdict.message}")
         results.append(CriterionResult(check.id, check.title, check.points, earned, verdict, by_hand))
-    total = None if reasons else sum(result.earned or 0 for result in results)
+    total = None if reasons else whole(sum(result.earned or 0 for result in results))
     return Score(tuple(results), assignment.possible, total, tuple(reasons))
 
 
-def _earned(points: int, verdict: Verdict) -> int | None:
+def _earned(points: int, verdict: Verdict) -> int | float | None:
     """All points, none, whole points of the share that a failed criterion gives (never all), or None where a person decides."""
     if verdict.status is Status.ERROR:
         return None

@@ -36,7 +36,16 @@ from grader.errors import StoreError, UsageError
 from grader.grading.context import RunContext
 from grader.records import Notice, Submission, SubmissionRun
 
-__all__ = ["Done", "IntakeRecord", "RunDirectory", "RunInfo", "load_context", "write_atomically", "write_derived"]
+__all__ = [
+    "Done",
+    "IntakeRecord",
+    "Override",
+    "RunDirectory",
+    "RunInfo",
+    "load_context",
+    "write_atomically",
+    "write_derived",
+]
 
 T = TypeVar("T")
 FORMAT = 1
@@ -94,10 +103,14 @@ class Override:
     """Id of the submission."""
     criterion: str
     """Id of the criterion."""
-    points: int
-    """Points it gets."""
+    points: int | float | None
+    """Points it gets; None takes back what was set before."""
     reason: str
     """Why; the student reads it."""
+    by: str = ""
+    """Who settled it: the account of the person at the keyboard."""
+    at: str = ""
+    """When, in UTC (ISO 8601)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,18 +347,20 @@ class RunDirectory:
 
     # ------------------------------------------------------------ overrides
 
-    def overrides(self) -> dict[str, dict[str, tuple[int, str]]]:
+    def overrides(self) -> dict[str, dict[str, tuple[int | float, str]]]:
         """Points settled by hand: submission id -> criterion -> (points, reason); the last line for a criterion wins."""
-        found: dict[str, dict[str, tuple[int, str]]] = {}
+        found: dict[str, dict[str, tuple[int | float, str]]] = {}
         for entry in self._ledger():
-            found.setdefault(entry.submission, {})[entry.criterion] = (entry.points, entry.reason)
+            settled = found.setdefault(entry.submission, {})
+            settled.pop(entry.criterion, None)
+            if entry.points is not None:
+                settled[entry.criterion] = (entry.points, entry.reason)
         return found
 
-    def override(self, submission_id: str, criterion: str, points: int, reason: str) -> None:
-        """Settle the points of one criterion by hand. The ledger only grows. Raises UsageError while another process writes."""
+    def override(self, entries: Iterable[Override]) -> None:
+        """Settle points by hand, all of them or none. The ledger only grows. Raises UsageError while another process writes."""
         with self.lock():
-            entries = [*self._ledger(), Override(submission_id, criterion, points, reason)]
-            text = "".join(serialization.dumps(entry, compact=True) for entry in entries)
+            text = "".join(serialization.dumps(entry, compact=True) for entry in (*self._ledger(), *entries))
             write_atomically(self.root / "overrides.jsonl", text)
 
     def _ledger(self) -> list[Override]:

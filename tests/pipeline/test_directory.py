@@ -12,7 +12,7 @@ import pytest
 
 from grader.errors import StoreError, UsageError
 from grader.records import Evidence, Execution, Notebook, Outcome, SubmissionRun, Usage
-from grader.runs.directory import Done, RunDirectory, RunInfo, write_atomically, write_derived
+from grader.runs.directory import Done, Override, RunDirectory, RunInfo, write_atomically, write_derived
 
 INFO = RunInfo("toy", "standin", "d1", "", "none", "0")
 
@@ -87,11 +87,13 @@ def test_overrides_only_grow_and_the_last_wins(tmp_path) -> None:
     run = RunDirectory(tmp_path)
     run.start(INFO)
     assert run.overrides() == {}
-    run.override("7", "add/sum", 1, "first")
-    run.override("8", "add/sum", 2, "other")
-    run.override("7", "add/sum", 3, "sökt")
+    run.override([Override("7", "add/sum", 1, "first")])
+    run.override([Override("8", "add/sum", 2, "other")])
+    run.override([Override("7", "add/sum", 3, "sökt")])
     assert run.overrides() == {"7": {"add/sum": (3, "sökt")}, "8": {"add/sum": (2, "other")}}
     assert len((tmp_path / "overrides.jsonl").read_text().splitlines()) == 3
+    run.override([Override("7", "add/sum", None, "")])
+    assert run.overrides() == {"7": {}, "8": {"add/sum": (2, "other")}}
     (tmp_path / "overrides.jsonl").write_text("{")
     with pytest.raises(StoreError, match="line 1"):
         run.overrides()
@@ -99,11 +101,11 @@ def test_overrides_only_grow_and_the_last_wins(tmp_path) -> None:
 
 OVERRIDES = """
 import pathlib, sys
-from grader.runs.directory import RunDirectory
+from grader.runs.directory import Override, RunDirectory
 run = RunDirectory(pathlib.Path(sys.argv[1]))
 for number in range(25):
     with run.lock(wait_seconds=60):
-        run.override(sys.argv[2], f"criterion{number}", 1, "why")
+        run.override([Override(sys.argv[2], f"criterion{number}", 1, "why")])
 """
 
 
@@ -170,7 +172,10 @@ def test_a_second_writer_is_kept_out_and_a_killed_one_cleaned_up_after(tmp_path)
     left.write_text("half")
     before = (tmp_path / "run.json").read_bytes()
     with holder(tmp_path) as process:
-        for write in (lambda: run.start(replace(INFO, title="other")), lambda: run.override("1", "add/sum", 1, "why")):
+        for write in (
+            lambda: run.start(replace(INFO, title="other")),
+            lambda: run.override([Override("1", "add/sum", 1, "why")]),
+        ):
             with pytest.raises(UsageError, match=f"another grader writes in .*process {process.pid} on"):
                 write()
         assert left.exists()

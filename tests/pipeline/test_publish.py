@@ -23,7 +23,7 @@ from grader.records import (
     Usage,
 )
 from grader.reports import class_html, junit_xml, needs_review_csv, scores_csv
-from grader.runs.directory import Done, IntakeRecord, RunDirectory, RunInfo, load_context
+from grader.runs.directory import Done, IntakeRecord, Override, RunDirectory, RunInfo, load_context
 from grader.runs.publish import judge_run, publish, stored_reports
 from tests.pipeline.conftest import submission_of
 from tests.toy import TOY
@@ -49,7 +49,7 @@ def run(tmp_path) -> RunDirectory:
             execution = Execution(Outcome.COMPLETED, CELLS, Usage(), "none", {}, "standin")
             result = SubmissionRun(notebook, execution, Evidence(context.seed(one), seen))
             run.save_result(one.id, result, Done({}, 1.0, 1.0))
-    run.override(BY_HAND, "shout/upper", 2, "she explained it")
+    run.override([Override(BY_HAND, "shout/upper", 2, "she explained it")])
     return run
 
 
@@ -108,7 +108,7 @@ def test_a_page_that_cannot_be_written_is_said_as_it_is(run) -> None:
 def test_nobody_publishes_while_another_process_writes(run) -> None:
     publish(run, TOY)
     first = pages(run)
-    run.override("student20", "shout/upper", 1, "")
+    run.override([Override("student20", "shout/upper", 1, "")])
     with RunDirectory(run.root).lock(), pytest.raises(UsageError, match="another grader writes"):
         publish(run, TOY)
     assert pages(run) == first

@@ -336,16 +336,14 @@ def test_scores_row_per_submission_column_per_criterion() -> None:
     assert by_id["12399"]["late"] == "yes" and by_id["30001"]["student_ids"] == "30001 30002 30003"
 
 
-def test_needs_review_groups_criteria_by_reason() -> None:
+def test_needs_review_has_a_row_per_criterion_to_fill_in() -> None:
     rows = list(
         csv.DictReader(io.StringIO(needs_review_csv([samples.perfect(), samples.review(), samples.sandbox_failed()])))
     )
-    assert [(row["submission"], row["criteria"].count("/"), row["points"]) for row in rows] == [
-        ("20117", 1, "6"),
-        ("20117", 1, "4"),
-        ("20801", 0, ""),
-        ("20801", 16, "100"),
-    ]
+    found = [(row["submission"], row["criterion"], row["points"]) for row in rows]
+    assert found[:3] == [("20117", "lora/forward", "6"), ("20117", "lora/rank-scaling", "4"), ("20801", "", "")]
+    assert len(found) == 19 and sum(int(points) for *_, points in found[3:]) == 100
+    assert all(row["give"] == row["explanation"] == "" for row in rows)
 
 
 @pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@A1", "\t=1", " =1", "\r=1", "\u200b=1", "\x1b[0m=1", "＝1"])
