@@ -1,8 +1,8 @@
 """The box: one bubblewrap call per submission, and the handle that ends everything in it.
 
 Trusted. Deny by default: own user, process, network, IPC, host-name and control-group namespaces, no capability, a read-only
-system without home, without /etc but for the loader's cache and the time zone, private size-limited folders. Nothing of the host
-is shared but read-only system and interpreter files and the listening sockets handed to the kernel.
+system without home, without /etc but for the loader's cache and the time zone, else empty private folders of limited size. Nothing
+of the host is shared but read-only system and interpreter files and the listening sockets handed to the kernel.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Box", "box_arguments", "build", "statistics"]
 
 _STARTUP_SECONDS = 60.0
 _SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives")
-_FOLDERS = (BOX, "/tmp", "/dev/shm")  # noqa: S108 - the names inside the box
+_FOLDERS = (BOX, "/tmp", "/dev/shm", "/")  # noqa: S108 - the names inside the box
 
 
 def box_arguments(limits: Limits) -> list[str]:
@@ -43,7 +43,9 @@ def box_arguments(limits: Limits) -> list[str]:
         "--unshare-cgroup-try",
     ]
     words += ["--disable-userns", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"]
-    words += ["--uid", "1000", "--gid", "1000", "--hostname", "box", "--ro-bind", "/usr", "/usr"]
+    words += ["--uid", "1000", "--gid", "1000", "--hostname", "box"]
+    # the root itself can be written to: a notebook may keep its results anywhere, as on the machine it was written on
+    words += ["--size", size, "--perms", "0755", "--tmpfs", "/", "--ro-bind", "/usr", "/usr"]
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         path = Path("/", name)
         if path.is_symlink():
@@ -145,7 +147,7 @@ def build(
             words += ["--perms", "0644", "--file", str(reader), f"{BOX}/{name}"]
         for name, folder in spec.binds.items():
             words += ["--ro-bind", str(folder.resolve()), f"{BOX}/{name}"]
-        words += ["--remount-ro", "/", "--chdir", BOX]
+        words += ["--chdir", BOX]
         for key, value in (environment or {}).items():
             words += ["--setenv", key, value]
         return _start(words, command, privileges, [*opened, *descriptors], writers, log, waits=command == ("/bin/cat",))

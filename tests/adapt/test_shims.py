@@ -62,6 +62,32 @@ assert open('train.csv').read().startswith('index')
     ]
 
 
+def test_folders_of_other_machines_can_be_written_to(notebook):
+    """By whatever writes: Python, a library in C or Rust, a shell."""
+    ran = notebook(
+        """
+import os, pathlib, shutil, tempfile, torch, datasets, numpy, safetensors.torch
+for root in ('/cephyr/users/x', '/workspace', '/opt/a4', '/data/courses/a4', '../results', '/srv/x', '/a/b/c', '/var/tmp/x', '/etc/x'):
+    os.makedirs(root + '/deep', exist_ok=True)
+    pathlib.Path(root, 'more').mkdir()
+    pathlib.Path(root, 'notes.txt').write_text('x')
+    torch.save({'a': 1}, root + '/deep/a.pt')
+    safetensors.torch.save_file({'a': torch.zeros(2)}, root + '/deep/a.safetensors')
+    numpy.save(root + '/a.npy', numpy.zeros(2))
+    tempfile.mkdtemp(dir=root)
+    os.system(f'echo 1 > {root}/b')
+    assert sorted(os.listdir(root))[:3] == ['a.npy', 'b', 'deep']
+data = datasets.load_dataset('csv', data_files='train.csv', cache_dir='/scratch/hf')
+data.save_to_disk('/mimer/data')
+os.chdir('/workspace')
+assert os.getcwd() == '/workspace' and open('train.csv').read().startswith('index')
+import helper
+shutil.rmtree('/workspace/deep')
+"""
+    )
+    assert [record[:2] for record in ran.records] == [("path", "train.csv")]
+
+
 @COLD_AND_WARM
 def test_pandas_and_numpy(notebook, preloaded):
     records = notebook(
