@@ -70,7 +70,7 @@ HOSTILE = (
     Hostile("sleeps forever", "import time\ntime.sleep(3600)", Outcome.TIMED_OUT, replace(LIMITS, wall_seconds=4)),
     Hostile("exit", "import os\nos._exit(1)", Outcome.KERNEL_DIED),
     Hostile("segmentation fault", "import ctypes\nctypes.string_at(0)", Outcome.KERNEL_DIED),
-    Hostile("kills all it sees", "import os\nos.kill(-1, 9)\nos.kill(os.getpid(), 9)", Outcome.KERNEL_DIED),
+    Hostile("kills all it sees", "import os\nos.kill(-1, 9)\nos.kill(os.getpid(), 9)\nos.abort()", Outcome.KERNEL_DIED),
     Hostile(
         "closes its socket",
         "get_ipython().kernel.shell_stream.socket.close(linger=0)\nimport time; time.sleep(60)",

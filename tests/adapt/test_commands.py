@@ -119,7 +119,11 @@ def test_signals_to_itself_are_no_restart(notebook):
     [
         "exit()", "exit", "quit()", "quit", "exit(keep_kernel=True)", "get_ipython().ask_exit()",
         "!kill -9 -1", "import os\nif True:\n    !kill -9 {os.getpid()}", "!sudo kill $PPID", "import signal; signal.raise_signal(15)",
-        "import os; os._exit(00)",
+        "import os; os._exit(00)", "import os; os.killpg(0, 9)", "import os; os.kill(-1, 1)",
+        "import os; os.system(f'kill -9 {os.getpid()}')", "%%bash\nkill -9 $PPID", "import os\npid = os.getpid()\n!kill {pid}; echo",
+        "import os, subprocess\nsubprocess.run(['kill', '-KILL', str(os.getpid())])", "import os, sys; os.execv(sys.executable, sys.argv)",
+        "import signal, threading; signal.pthread_kill(threading.main_thread().ident, 9)",
+        "import asyncio; asyncio.get_event_loop().stop()",
         "import IPython; IPython.Application.instance().kernel.do_shutdown(True)", "get_ipython().kernel.do_shutdown(restart=True)",
         "import asyncio\nawait asyncio.sleep(0); exit()",
     ],
@@ -129,6 +133,29 @@ def test_a_kernel_that_a_cell_ends_of_its_own_accord_goes_on(notebook, end):
     ran = notebook(end, "import time; time.sleep(0.3)", "print('on')")
     assert ran.rules == ([] if "keep" in end else ["restart"])
     assert ran.cells[2].output == "on\n"
+
+
+def test_no_signal_from_the_box_ends_the_kernel(notebook):
+    """Also those that no Python function of ours sees on their way."""
+    ran = notebook(
+        """
+import ctypes, os, subprocess, sys, threading
+libc, own = ctypes.CDLL(None), os.getpid()
+for number in (1, 3, 9, 15, 19, 20):
+    for whom in (own, 0, -1):
+        assert libc.kill(whom, number) == 0
+    if os.uname().machine == 'x86_64':
+        assert libc.syscall(234, own, own, number) == 0 and libc.syscall(200, own, number) == 0
+code = f'import os; os.kill({own}, 9); os.kill(-1, 9); os.kill(0, 15); os.killpg({own}, 9)'
+assert subprocess.run([sys.executable, '-c', code]).returncode == 0
+assert libc.kill(own, 0) == 0 and libc.kill(own, 28) == 0
+child = subprocess.Popen(['sleep', '9'])
+child.terminate()
+assert child.wait() == -15
+""",
+        "print('on')",
+    )
+    assert ran.cells[1].output == "on\n"
 
 
 def test_other_processes_can_be_killed(notebook):

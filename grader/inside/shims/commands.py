@@ -16,6 +16,7 @@ import shlex
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,6 @@ _BARE_INSTALL = re.compile(
     rf"\s*[!%]?(sudo\s+)?(python[\d.]*\s+-m\s+)?({'|'.join(sorted(_INSTALL))})\s+(\S+\s+){{0,2}}"
     r"(install|uninstall|update|upgrade|list|show|freeze)\b"
 )
-_KILL = re.compile(r"(\s*)(!\s*(?:sudo\s+)?kill(?:\s+-(?:s\s+)?\w+)?\s+(?:-1|\$PPID|\{os\.getpid\(\)\}))\s*")
-"""A shell line that ends the kernel, or every process there is; `kill` is the shell's own and has no stub."""
 _LONGEST_LOG = 1 << 20
 
 _SKIP = """#!/bin/sh
@@ -95,7 +94,6 @@ def install(record: Record, _config: Mapping[str, Any]) -> None:
     if shell is not None:
         shell.events.register("post_run_cell", lambda *_result: _report_skipped(log, record))
         shell.input_transformers_cleanup.append(functools.partial(_unwrap, record))
-        shell.input_transformers_cleanup.append(functools.partial(_drop_kills, record))
         shell.input_transformers_post.append(functools.partial(_drop_bare_installs, record))
         _patch_magics(shell, record)
 
@@ -132,24 +130,39 @@ def _report_skipped(log: Path, record: Record) -> None:
 
 
 def _patch_ends(record: Record, shell: Any) -> None:
-    """Let the kernel live on where a cell ends it of its own accord; its children end as they like, and a crash is one."""
-    own = os.getpid()
+    """Let the kernel live on where a cell ends it of its own accord; its children end as they like, and a crash is one.
 
-    def ends(number: int, call: str) -> bool:
-        """Whether a signal would end the kernel; that is noted."""
-        found = os.getpid() == own and number in (getattr(signal, "SIGKILL", signal.SIGTERM), signal.SIGTERM)
+    A signal from a shell line or a child has no effect either (`grader.inside.confine.spare`); what is replaced here lists it.
+    """
+    own, main = os.getpid(), threading.get_ident()
+    whom_it_names = rf"\b{own}\b|PPID|ppid|\s-1\b|\{{[^}}]*pid[^}}]*\}}|\$\w*pid\b|python|ipykernel|jupyter"
+    kills = re.compile(rf"(?m:^|[;&|(]|\bsudo\b|-c\b)\s*(?P<line>(p?kill|killall)\b[^\n]*({whom_it_names}))")
+    signals = {
+        getattr(signal, f"SIG{name}", signal.SIGTERM) for name in ("HUP", "QUIT", "KILL", "TERM", "STOP", "TSTP")
+    }
+
+    def ends(call: str, number: Any, whom: Any = own) -> bool:
+        """Whether a signal to the process, thread or group `whom` would end the kernel; that is noted."""
+        found = os.getpid() == own and number in signals and whom in (own, -own, 0, -1, main)
         if found:
             record("restart", call.format(int(number)), "", _RESTART_REASON)
         return found
 
-    @replacing(os, "kill")
-    def kill(real: Any, pid: int, number: int) -> None:
-        if not (pid == own and ends(number, "os.kill(os.getpid(), {})")):
-            real(pid, number)
+    for owner, name, call in (
+        (os, "kill", "os.kill(os.getpid(), {})"),
+        (os, "killpg", "os.killpg(os.getpgrp(), {})"),
+        (signal, "pthread_kill", "signal.pthread_kill(..., {})"),
+    ):
+        if hasattr(owner, name):
+
+            @replacing(owner, name)
+            def send(real: Any, whom: int, number: int, call: str = call) -> None:
+                if not ends(call, number, whom):
+                    real(whom, number)
 
     @replacing(signal, "raise_signal")
     def raise_signal(real: Any, number: int) -> None:
-        if not ends(number, "signal.raise_signal({})"):
+        if not ends("signal.raise_signal({})", number):
             real(number)
 
     @replacing(os, "_exit")
@@ -159,23 +172,47 @@ def _patch_ends(record: Record, shell: Any) -> None:
         else:
             real(status)
 
+    for name in ("execv", "execve"):  # which the other ones call
+
+        @replacing(os, name)
+        def become(real: Any, *args: Any) -> None:
+            if os.getpid() == own:
+                record("restart", "os.exec...()", "", _RESTART_REASON)
+            else:
+                real(*args)
+
+    def noted(text: str) -> str:
+        if os.getpid() == own and (found := kills.search(text)):
+            record("restart", found["line"], "", _RESTART_REASON)
+        return text
+
+    def started(event: str, args: tuple[Any, ...]) -> None:
+        if event == "os.system":
+            noted(os.fsdecode(args[0]))
+        elif event == "subprocess.Popen":
+            noted(args[1] if isinstance(args[1], str) else " ".join(map(os.fsdecode, args[1])))
+
+    sys.addaudithook(started)
+
     def stay(change: Any) -> None:
         if change["new"]:
             record("restart", "exit(), quit() or kernel.do_shutdown()", "", _RESTART_REASON)
             shell.exit_now = False
 
     if shell is not None:
+
+        @replacing(shell, "system")
+        def system(real: Any, command: str) -> None:
+            real(noted(command))
+
+        @replacing(shell.magics_manager.registry["ScriptMagics"], "shebang")
+        def script(real: Any, line: str, cell: str) -> None:
+            real(line, noted(cell))
+
         shell.unobserve_all("exit_now")  # what would stop the kernel a tenth of a second later, in another cell
         shell.observe(stay, "exit_now")
-
-
-def _drop_kills(record: Record, lines: list[str]) -> list[str]:
-    """A cell without the shell lines that would end its kernel."""
-    for number, line in enumerate(lines):
-        if found := _KILL.fullmatch(line):
-            record("restart", found[2], "", _RESTART_REASON)
-            lines[number] = f"{found[1]}pass\n"
-    return lines
+        loop = shell.kernel.io_loop.asyncio_loop
+        loop.stop = lambda: record("restart", "asyncio.get_event_loop().stop()", "", _RESTART_REASON)
 
 
 def _unwrap(record: Record, lines: list[str]) -> list[str]:
