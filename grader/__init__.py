@@ -2,15 +2,13 @@
 
 Declare an assignment (`Assignment`, `Question`, `Draw`, `call`), judge what was seen (`Observation`, `passed`, `expect_equal`, ...),
 grade a notebook (`grade`, `agrade`) and judge a stored run again (`rejudge`); `docs/api.md` shows each. Importing this package
-costs nothing: a name is loaded when it is first used.
+costs nothing: a name is loaded when it is first used. Nothing at all is imported here: see `grader.imports`.
 """
 
-from __future__ import annotations
-
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from grader.assignments import load_assignment
     from grader.errors import GraderError
     from grader.grading.pipeline import agrade, grade
@@ -61,8 +59,10 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Load a public name from the module that defines it."""
+    from importlib import import_module
+
     if name not in _HOME:
         raise AttributeError(f"module 'grader' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOME[name]), name)

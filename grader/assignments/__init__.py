@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Final
 
 from grader.errors import UsageError
+from grader.imports import import_by_hand
 from grader.rubric.assignment import Assignment
 
 __all__ = ["DEFAULT", "load_assignment"]
@@ -24,7 +24,7 @@ def load_assignment(name: str = DEFAULT) -> Assignment:
     if name not in _KNOWN and not attribute:
         raise UsageError(f"no assignment {name!r}; known are {', '.join(_KNOWN)}, or give module:attribute")
     try:
-        found = getattr(import_module(module), attribute or "ASSIGNMENT")
+        found = getattr(import_by_hand(module), attribute or "ASSIGNMENT")
     except (ImportError, AttributeError) as error:
         raise UsageError(f"assignment {name!r} cannot be loaded: {error}") from error
     if not isinstance(found, Assignment):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from grader.errors import InfrastructureError
+from grader.imports import python_command
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the share of it that is done, 0 to 1."""
@@ -26,17 +26,16 @@ _OFFLINE = {
 
 
 def run_module(module: str, arguments: Sequence[str], home: Path | None = None) -> Iterator[str]:
-    """Runs `python -m module arguments` and yields its output line by line.
+    """Runs a module with arguments and yields its output line by line.
 
     `home` becomes `HF_HOME`. Raises InfrastructureError with the last lines of its output where it fails.
     """
     environment = {**os.environ, **_OFFLINE}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")])
     if home is not None:
         environment["HF_HOME"] = str(home)
         for name in ("HF_DATASETS_CACHE", "HF_MODULES_CACHE", "HF_HUB_CACHE"):
             environment.pop(name, None)
-    command = [sys.executable, "-m", module, *arguments]
+    command = [*python_command(module), *arguments]
     last: list[str] = []
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"

@@ -19,6 +19,7 @@ from grader.cli.options import assignment_options, input_path, limit_options, ou
 from grader.cli.progress import ClassProgress
 from grader.cli.resources import template_path
 from grader.errors import UsageError
+from grader.imports import leave_out
 from grader.intake import read_roster, take_in
 from grader.records import Submission
 from grader.reports.sanitize import line
@@ -127,6 +128,7 @@ def grade(
 
     Exit codes: 0 done, 2 wrong usage or no gradebook.csv, 3 some submissions need review, 4 the grader or its sandbox failed for some.
     """  # noqa: D301 - click: the paragraph is not wrapped
+    leave_out(*(path if path.is_dir() else path.parent for path in sources), out)
     declared = load_assignment(assignment)
     against = load_bundle(bundle)
     against.verify()

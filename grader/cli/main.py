@@ -19,6 +19,7 @@ from click.shell_completion import CompletionItem, shell_complete
 import grader
 from grader.cli.streams import claim_streams
 from grader.errors import DeclarationError, GraderError, UsageError
+from grader.imports import leave_out
 
 __all__ = ["commands", "main"]
 
@@ -95,6 +96,7 @@ def commands() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
+    leave_out()
     # numpy reads this once, when it is imported. The grader multiplies small matrices only: a second thread would spin beside
     # the notebooks and bring nothing. A kernel's threads are set on their own.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -104,9 +104,11 @@ def _load_corpus(folder: Path) -> ModuleType:
     top, name = folder.parent, folder.name
     while (top / "__init__.py").is_file():
         top, name = top.parent, f"{top.name}.{name}"
-    if str(top) not in sys.path:
-        sys.path.insert(0, str(top))
-    module = importlib.import_module(name)
+    sys.path.insert(0, str(top))
+    try:
+        module = importlib.import_module(name)
+    finally:
+        sys.path.remove(str(top))
     for function in ("judged", "matrix"):
         if not callable(getattr(module, function, None)):
             raise UsageError(

@@ -70,7 +70,7 @@ def ordinary_user() -> tuple[int, int] | None:
 
 
 def _tool(name: str, package: str) -> str:
-    path = shutil.which(name)
+    path = shutil.which(name, path=os.defpath)  # the system's own: the caller's PATH may begin with the current folder
     if path is None:
         raise SandboxError(f"`{name}` is not installed: apt install {package}")
     return path
@@ -200,14 +200,13 @@ def _user_namespaces_work() -> str:
     """Why bubblewrap cannot build a box here, in one sentence; empty when it can."""
     if not sys.platform.startswith("linux"):
         return f"boxes need Linux, and this is {sys.platform}"
-    if shutil.which("bwrap") is None:
-        return "bubblewrap is not installed: apt install bubblewrap"
     if not hasattr(os, "pidfd_open") or not hasattr(ctypes.CDLL(None), "setns"):
         return "this kernel or C library is too old for boxes (pidfd_open, setns)"
     try:
+        bubblewrap = _tool("bwrap", "bubblewrap")
         with PrivilegeDrop.open() as privileges:
             probe = subprocess.run(
-                [*privileges.prefix(), "bwrap", "--unshare-user", "--unshare-pid", "--unshare-net", "--disable-userns",
+                [*privileges.prefix(), bubblewrap, "--unshare-user", "--unshare-pid", "--unshare-net", "--disable-userns",
                  "--ro-bind", "/", "/", "--proc", "/proc", "/bin/true"],
                 pass_fds=privileges.descriptors(), capture_output=True, text=True, check=False,
             )  # fmt: skip

@@ -26,6 +26,7 @@ from jupyter_client.connect import write_connection_file
 from jupyter_client.session import new_id_bytes
 
 from grader.errors import SandboxError
+from grader.imports import python_command
 from grader.inside.zygote import CHANNELS
 from grader.sandbox.bubblewrap import Box, build
 from grader.sandbox.cgroup import ControlGroup
@@ -34,7 +35,6 @@ from grader.sandbox.environment import environment
 from grader.sandbox.meter import BoxMeter, Meter, TreeMeter, anonymous_bytes, tree
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.seccomp import program
-from grader.sandbox.zygote import python_command
 
 __all__ = ["PlainKernel", "Provisioner"]
 

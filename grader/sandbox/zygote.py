@@ -10,29 +10,21 @@ import json
 import select
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from grader.errors import SandboxError
+from grader.imports import python_command
 from grader.inside.zygote import receive, send
-from grader.sandbox.host import PrivilegeDrop, package_folder
+from grader.sandbox.host import PrivilegeDrop
 
-__all__ = ["Zygote", "python_command"]
+__all__ = ["Zygote"]
 
 _START_SECONDS = 600.0
 _ANSWER_SECONDS = 60.0
 _DYING_SECONDS = 0.5
-
-
-def python_command(module: str) -> list[str]:
-    """The command line that runs a module of `grader.inside` with this interpreter, wherever the package lies."""
-    # -P: the current folder, which is the student's, is no place to import from
-    place = str(package_folder().parent)
-    code = f"import sys, runpy; sys.path.append({place!r}); runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
-    return [sys.executable, "-Pc", code]
 
 
 class Zygote:

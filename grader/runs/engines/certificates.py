@@ -1,4 +1,4 @@
-"""Certificates for a Dask cluster of one's own: `python -m grader.runs.engines.certificates DIR`. Needs the extra `cluster`.
+"""Certificates for a Dask cluster of one's own: `python -P -m grader.runs.engines.certificates DIR`. Needs the extra `cluster`.
 
 Trusted. One self-signed certificate serves scheduler, workers and grader; whoever holds its key is let in, so that the folder is
 closed to everybody else (mode 0700) and belongs on a file system that all machines of the cluster see.
@@ -38,6 +38,7 @@ def main() -> None:
     except UsageError as error:
         parser.error(str(error))
     words = f"--tls-ca-file {certificate} --tls-cert {certificate} --tls-key {key}"
+    print("export PYTHONSAFEPATH=1  # so that nothing is imported from the current folder")
     print(f"dask scheduler --protocol tls --no-dashboard {words}")
     print(f"dask worker tls://HOST:8786 --nthreads 4 {words}")
     print(f"grader grade ... --executor dask:tls://HOST:8786 --tls {certificate.parent}")

@@ -85,14 +85,14 @@ def secured(address: str, tls: Path | None, insecure_tcp: bool) -> distributed.S
     if tls is None:
         if dask.config.get("distributed.comm.tls.ca-file", None) is None:
             raise UsageError(
-                f"{address} needs certificates: give their folder with --tls DIR (made by `python -m"
+                f"{address} needs certificates: give their folder with --tls DIR (made by `python -P -m"
                 " grader.runs.engines.certificates DIR`), or set them in Dask's own configuration"
             )
         return distributed.Security(require_encryption=True)
     own, key, authority = tls / "cert.pem", tls / "key.pem", tls / "ca.pem"
     for path in (own, key):
         if not path.is_file():
-            raise UsageError(f"{path} is not there; make it with `python -m grader.runs.engines.certificates {tls}`")
+            raise UsageError(f"{path} is not there; make it with `python -P -m grader.runs.engines.certificates {tls}`")
     return distributed.Security(
         require_encryption=True,
         tls_ca_file=str(authority if authority.is_file() else own),

@@ -10,6 +10,7 @@ import contextlib
 import math
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -51,7 +52,7 @@ _SETTINGS = {
 _WORKER_LINES = (
     "export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False DASK_DISTRIBUTED__WORKER__MEMORY__TARGET=False",
     "export DASK_DISTRIBUTED__WORKER__MEMORY__SPILL=False DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE=False",
-    "export OMP_NUM_THREADS=1",
+    "export OMP_NUM_THREADS=1 PYTHONSAFEPATH=1",
 )
 
 
@@ -152,7 +153,9 @@ class SlurmEngine:
         extra = job.get("worker_extra_args", [])
         job["worker_extra_args"] = [*extra, "--nthreads", str(slots), "--dashboard-address", "127.0.0.1:0"]
         job["job_extra_directives"] = [*job.get("job_extra_directives", []), *([f"--gres=gpu:{gpus}"] if gpus else [])]
-        job["job_script_prologue"] = [*_WORKER_LINES, *job.get("job_script_prologue", [])]
+        # where the grader was started lies, perhaps, what was handed in
+        lines = [*_WORKER_LINES, *job.get("job_script_prologue", []), f"cd {shlex.quote(str(folder))}"]
+        job["job_script_prologue"] = lines
         job["scheduler_options"] = {
             "dashboard": False,
             "dashboard_address": "127.0.0.1:0",

@@ -26,6 +26,7 @@ from grader.errors import EngineError
 from grader.grading.context import RunContext
 from grader.grading.fingerprint import package_digest, question_digest, versions
 from grader.grading.pipeline import Grader
+from grader.imports import leave_out
 from grader.records import Outcome
 from grader.runs.directory import RunInfo, load_context
 from grader.runs.engines.contract import Job, OnStage, WorkerLostError
@@ -106,6 +107,7 @@ def begin(order: Order) -> str:
         if order.token in _serving:
             return host
         _handle_sigterm()
+        leave_out()
         context = load_context(order.info, order.secret)
         unequal = differences(order.identity, identity(context))
         if unequal:
