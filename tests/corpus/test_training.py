@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.corpus import learning, runs, unseen_runs  # noqa: F401 - declare the cases
+from tests.corpus import learning, roots, runs, unseen_runs  # noqa: F401 - declare the cases
 from tests.corpus.functions import differences
 from tests.corpus.training import TRAININGS, tiny_world, verdicts
 
@@ -31,4 +31,4 @@ def test_training_loses_what_its_label_says(name, tiny):
 @pytest.mark.parametrize("method", ["full", "head", "lora"])
 def test_a_minimum_accuracy_alone_decides_some_cases(method):
     cases = [case for case in TRAININGS.values() if case.learns == method]
-    assert {case.loses for case in cases} == {frozenset(), frozenset({f"{method}/accuracy"})}
+    assert {frozenset(), frozenset({f"{method}/accuracy"})} <= {case.loses for case in cases}

@@ -105,6 +105,16 @@ def test_a_miss_is_not_reviewed_where_the_structure_is_wrong():
     assert verdict(0.60, broken, steps=250, lr_sum=0.0063).status is Status.FAILED
 
 
+def test_what_a_structural_mistake_costs_in_accuracy_is_forgiven():
+    for root in (Verdict(Status.FAILED, ""), Verdict(Status.SKIPPED, "", because="head/frozen")):
+        few = STRUCTURE | {"head/trained": root}
+        found = verdict(0.70, few)
+        assert found.status is Status.PASSED
+        assert f"`{root.because or 'head/trained'}`" in found.message
+        assert verdict(0.55, few).status is Status.FAILED, "who learned nothing made another mistake"
+    assert verdict(0.70).status is Status.FAILED
+
+
 BAND = 2 * math.sqrt(0.76 * 0.24 / REVIEWS + 0.01**2)
 
 

@@ -33,6 +33,11 @@ MIN_STEPS = 20
 """A run of fewer optimizer steps fails without review."""
 NOISE_Z = 2.0
 """Width of the noise band in standard deviations."""
+GUESSING = 0.5
+"""Accuracy of a model that has learned nothing."""
+LEARNED = 0.5
+"""Part of the way from guessing to the minimum from which on a model has learned something: where the wrong tensors were trained,
+that they reach less is no second mistake."""
 RETRAIN = (
     "The training looks right but ends short of the minimum accuracy. About three epochs with the library's learning rate"
     " (5e-5) and batch size (8) settle it without a person."
@@ -41,6 +46,7 @@ CLOSE = (
     "The difference is within the noise of the seed and of the held-out reviews: another seed may reach it. Run the"
     " submission again, or decide it by hand."
 )
+_LOST = (Status.FAILED, Status.SKIPPED)
 NO_RUN = "No training run was seen for this step."
 
 
@@ -145,6 +151,11 @@ def judge_accuracy(
             )
             if reached >= threshold:
                 return passed(f"{measured}.")
+    root = next((earlier[id_].because or id_ for id_ in STRUCTURE[method] if earlier[id_].status in _LOST), "")
+    if root and run.accuracy >= GUESSING + LEARNED * (threshold - GUESSING):
+        return passed(
+            f"{measured} where all is right; that this is less follows from `{root}`, which has cost its points."
+        )
     miss = failed(
         f"{measured}.",
         "Does the loss go down? Look at the learning rate, the number of epochs, and whether the labels reach the model.",

@@ -5,14 +5,14 @@ A layer computes `W x + b + c B(A x)` with W (out x in), A (r x in), B (out x r)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from grader.assignments.finetuning.lora_case import Case, ask_lora
 from grader.assignments.finetuning.rubric import ASSIGNMENT
-from grader.records import Observation, Verdict
+from grader.records import Observation, Status, Verdict
 from grader.rubric.compare import close, failed, passed, skipped
 from grader.rubric.questions import Draw, Question
 
@@ -178,10 +178,11 @@ def computes_forward(asked: Question, seen: Observation, earlier: dict[str, Verd
         "Sizes come from `pretrained.in_features` and `out_features`; `x @ A.T @ B.T` works for any leading dimensions."
     )
     answers, effects = list(_pairs(asked, seen)), []
-    if all(
+    nothing = all(
         answer["fresh"] is None or not any(y is not None for y in _arrays(answer["fresh"]["eval"]))
         for _, answer in answers
-    ):
+    )
+    if nothing and earlier["lora/identity"].status is Status.FAILED:
         return skipped("lora/identity", "No layer could be wrapped and used.")
     for case, answer in answers:
         if answer["raised"]:
@@ -218,7 +219,7 @@ def uses_rank_and_scaling(asked: Question, seen: Observation, earlier: dict[str,
     """The rank is the inner size of A and B, and `c = alpha / rank`."""
     usable = _usable(asked, seen)
     if not usable:
-        return skipped(earlier["lora/forward"].because or "lora/forward", "No factors were found to measure.")
+        return _follows_from("lora/forward", earlier, "No factors were found to measure.")
     measured = 0
     broken = earlier["lora/forward"].status == "failed"
     for case, factorization, follows in usable:
@@ -236,17 +237,19 @@ def uses_rank_and_scaling(asked: Question, seen: Observation, earlier: dict[str,
         if any(abs(c - right) <= tolerance * right for c in tries):
             continue
         if broken and follows is None:
-            return skipped("lora/forward", "The output is not linear in B(A x), so its scaling cannot be measured.")
+            return _follows_from(
+                "lora/forward", earlier, "The output is not linear in B(A x), so its scaling cannot be measured."
+            )
         if broken and not follows:
-            return skipped(
-                "lora/forward", "The adapter has no effect on the output, so its scaling cannot be measured."
+            return _follows_from(
+                "lora/forward", earlier, "The adapter has no effect on the output, so its scaling cannot be measured."
             )
         return failed(
             f"For rank {case.rank} and alpha {case.alpha} the adapter is scaled by {tries[0]:.4g}, not by {right:.4g}.",
             "The scaling is alpha / rank; mind `//`, which rounds down.",
         )
     if not measured:
-        return skipped("lora/forward", "The outputs do not allow the scaling to be measured.")
+        return _follows_from("lora/forward", earlier, "The outputs do not allow the scaling to be measured.")
     return passed("The inner size is the rank, and the scaling alpha / rank, for several pairs.")
 
 
@@ -255,7 +258,7 @@ def passes_gradients(asked: Question, seen: Observation, earlier: dict[str, Verd
     """A, B and the input get gradients."""
     usable = _usable(asked, seen)
     if not usable:
-        return skipped(earlier["lora/forward"].because or "lora/forward", "No factors were found to measure.")
+        return _follows_from("lora/forward", earlier, "No factors were found to measure.")
     hint = "No `torch.no_grad()`, `.detach()`, `.data` or `torch.tensor(...)` in `forward`."
     judged = 0
     for case, factorization, c in usable:
@@ -269,7 +272,7 @@ def passes_gradients(asked: Question, seen: Observation, earlier: dict[str, Verd
                 continue  # a layer that does not work at all is judged by `lora/forward`
             return failed(f"For {case} going backwards raised {factorization['gradients_raised']}.", hint)
         judged += 1
-        without_effect = c == 0.0 or _scaling(case, factorization, 0) in (None, 0.0)
+        without_effect = c == 0.0 or _scaling(case, factorization, 0) == 0.0
         for name, norm in zip(("A", "B", "the input"), factorization["gradients"], strict=True):
             if _positive(norm) or (without_effect and name != "the input"):
                 continue  # a scaling of zero has cost its points already
@@ -286,12 +289,20 @@ def passes_gradients(asked: Question, seen: Observation, earlier: dict[str, Verd
         ):
             return failed(f"For {case} the input's gradient is not that of `W x + b + c B(A x)`.", hint)
     if judged and all(c == 0.0 for _, _, c in usable):
-        return skipped("lora/forward", "The adapter has no effect on the output, so it gets no gradient.")
+        return _follows_from(
+            "lora/forward", earlier, "The adapter has no effect on the output, so it gets no gradient."
+        )
     return (
         passed("A, B and the input get gradients.")
         if judged
-        else skipped("lora/forward", "No layer gave an output to go backwards from.")
+        else _follows_from("lora/forward", earlier, "No layer gave an output to go backwards from.")
     )
+
+
+def _follows_from(root: str, earlier: Mapping[str, Verdict], message: str) -> Verdict:
+    """Skip what follows from a criterion that was lost; where it was not, nothing else has cost these points."""
+    lost = earlier[root].status in (Status.FAILED, Status.SKIPPED)
+    return skipped(earlier[root].because or root, message) if lost else failed(message)
 
 
 def _positive(norm: Any) -> bool:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
+import numpy as np
+
 from grader.assignments.finetuning.accuracy import NO_RUN, judge_accuracy, run_for
-from grader.assignments.finetuning.facts import QV_LAYERS
+from grader.assignments.finetuning.facts import QV_LAYERS, digest
 from grader.assignments.finetuning.rubric import ASSIGNMENT
+from grader.assignments.finetuning.runs import Tensor, TrainingRun
 from grader.records import Observation, Status, Verdict
 from grader.rubric.compare import failed, passed, skipped
 from grader.rubric.questions import Question
@@ -45,6 +51,15 @@ def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, V
         root = _root(earlier, "lora/gradients")
         hint = "Freeze first and wrap then, or freeze only what is not A or B."
         return skipped(root, message) if root else failed(message, hint)
+    dim = asked.secret["facts"].dim
+    twice = _wrapped_twice(run, dim)
+    if twice:
+        return failed(f"`{twice}` was wrapped twice: its LoRA layer holds another LoRA layer.", "Wrap each layer once.")
+    beyond = _beyond(run, dim)
+    if beyond:
+        root = _root(earlier, "lora/identity", "lora/forward", "lora/rank-scaling")
+        hint = "A and B are all that a LoRA layer trains; the scaling is a plain number."
+        return skipped(root, beyond) if root else failed(beyond, hint)
     opened = [t.name for t in run.body if t.trainable]
     if opened:
         return failed(
@@ -79,6 +94,49 @@ def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, V
             "Load a new model for this step, and wrap its layers only once.",
         )
     return passed(f"12 layers adapted; {run.trainable} trainable parameters; the rest frozen and unchanged.")
+
+
+def _factors(run: TrainingRun, name: str, dim: int) -> tuple[Tensor, ...]:
+    """The trained A and B of a wrapped layer, those of the outermost LoRA layer first; empty where no two fit each other."""
+    trained = [t for t in run.wrapped[name] if t.trainable and t.name in run.adapters and dim in _matrix(t)]
+    pairs = [(a, b) for a, b in itertools.combinations(trained, 2) if sorted(_matrix(a)) == sorted(_matrix(b))]
+    return min(pairs, key=lambda pair: sum(len(t.name) for t in pair), default=())
+
+
+def _wrapped_twice(run: TrainingRun, dim: int) -> str:
+    """The first layer whose LoRA layer holds another one: the names of its A and B are there once more, further inside."""
+    for name in QV_LAYERS:
+        names = [t.name for t in run.wrapped[name]]
+        ends = [t.name.removeprefix(name) for t in _factors(run, name, dim)]
+        if ends and all(any(other != name + end and other.endswith(end) for other in names) for end in ends):
+            return name
+    return ""
+
+
+def _beyond(run: TrainingRun, dim: int) -> str:
+    """Say what a wrapped layer trains beside A, B and their biases; empty where there is nothing."""
+    for name in QV_LAYERS:
+        pair = _factors(run, name, dim)
+        sizes = {size for t in pair for size in t.shape}
+        for t in run.wrapped[name]:
+            if pair and t.trainable and t.name in run.adapters and t not in pair and not _is_fresh_bias(t, sizes):
+                what = f"of shape {t.shape}" if t.shape else "a single number"
+                return f"In `{name}` more than A and B is trained: `{t.name.removeprefix(name + '.')}`, {what}."
+    return ""
+
+
+def _matrix(tensor: Tensor) -> tuple[int, ...]:
+    """Shape of a factor, without the dimensions of size one that a convolution or a batch adds."""
+    shape = list(tensor.shape)
+    while len(shape) > 2 and 1 in shape:
+        shape.remove(1)
+    return tuple(shape)
+
+
+def _is_fresh_bias(tensor: Tensor, sizes: set[int]) -> bool:
+    """Whether a tensor is a bias of A or B that starts at zero: one of their sizes long."""
+    length = math.prod(tensor.shape)
+    return length in sizes and length == max(tensor.shape) and tensor.start == digest(np.zeros(tensor.shape))
 
 
 def _in_wrapped(tensor: str) -> bool:
