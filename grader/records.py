@@ -329,6 +329,8 @@ class CriterionResult:
     """Status, message and hint."""
     override: str = ""
     """The instructor's reason, when the points were set by hand."""
+    cell: Count | None = None
+    """Index of the cell whose work it is, counted from 0 with text cells; None where that cannot be told."""
 
 
 @dataclass(frozen=True, slots=True)

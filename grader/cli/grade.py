@@ -59,6 +59,12 @@ _UNPROTECTED = "Running submissions unprotected (--sandbox none): they can read 
     type=click.Choice(["decide", "0"]),
     help="Score of what cannot be read or is no notebook: none until you decide, or 0; remembered.  [default: decide]",
 )
+@click.option(
+    "--feedback",
+    type=click.Choice(["notebook", "html"]),
+    help="What feedback.zip holds: each student's own notebook with the verdicts in it, or web pages; remembered."
+    "  [default: notebook]",
+)
 @click.option("--title", metavar="TEXT", help="Title of the class report; remembered.")
 @click.option(
     "--workers", type=click.IntRange(1), metavar="N", help="Submissions side by side.  [default: by cores and memory]"
@@ -101,6 +107,7 @@ def grade(
     column: str | None,
     scale: bool | None,
     no_notebook: str | None,
+    feedback: str | None,
     title: str | None,
     workers: int | None,
     executor: str,
@@ -148,6 +155,7 @@ def grade(
         "roster": True if roster else None,
         "column": column,
         "scale": scale,
+        "feedback": feedback,
         "no_notebook_is_zero": None if no_notebook is None else no_notebook == "0",
     }
     given = read_roster(roster) if roster else None  # before the lock: a pipe may take its time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,17 @@ from typing import Any
 import grader
 from grader.grading.context import RunContext
 from grader.grading.fingerprint import question_digest
-from grader.records import Attempt, Evidence, Observation, Report, Status, Submission, SubmissionRun, Verdict
+from grader.records import (
+    Attempt,
+    CriterionResult,
+    Evidence,
+    Observation,
+    Report,
+    Status,
+    Submission,
+    SubmissionRun,
+    Verdict,
+)
 from grader.rubric.judge import Overrides, judge, score
 from grader.rubric.questions import Question
 
@@ -30,6 +41,7 @@ def report_for(
     `problem` and no score until a person has decided: by an override, or for all with `no_notebook_is_zero`; then what nobody set is 0.
     """
     assignment, review, metrics = context.assignment, list[str](), dict[str, Any]()
+    questions: Mapping[str, Question] = {}
     if run is not None and (unreadable := [n.text for n in run.notebook.notices if n.kind == "unreadable"]):
         submission, run = replace(submission, problem=unreadable[0]), None
     if run is None:
@@ -51,6 +63,14 @@ def report_for(
         filled = score(
             assignment, verdicts, None, (f"The notebook imports {missing}, which this grader does not have.",)
         )
+    if run is not None:
+        filled = replace(
+            filled,
+            criteria=tuple(
+                _placed(result, assignment.checks[result.id].asks, run, questions, metrics)
+                for result in filled.criteria
+            ),
+        )
     notices = () if run is None else (*run.notebook.notices, *run.execution.notices)
     return Report(
         assignment=assignment.id,
@@ -64,6 +84,30 @@ def report_for(
         groups=assignment.groups,
         grader_version=grader.__version__,
     )
+
+
+def _placed(
+    result: CriterionResult,
+    asked: str,
+    run: SubmissionRun,
+    questions: Mapping[str, Question],
+    metrics: Mapping[str, Any],
+) -> CriterionResult:
+    """Add in which cell it is that a criterion judges: the last that defines what is asked about, or that began the training.
+
+    It is for display only: what the box says of it decides nothing.
+    """
+    seen = run.evidence.observations.get(asked)
+    names = (seen.renamed,) if seen is not None and seen.renamed else questions[asked].params.get("names", ())
+    if names:
+        defines = re.compile(
+            rf"^[ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+(?:{'|'.join(map(re.escape, names))})\b", re.MULTILINE
+        )
+        found = [cell.index for cell in run.notebook.cells if defines.search(cell.source)]
+    else:
+        began = metrics.get("methods", {}).get(result.id.partition("/")[0], {}).get("cell")
+        found = [cell.index for cell in run.notebook.cells if cell.index == began]
+    return replace(result, cell=found[-1]) if found else result
 
 
 def _missing_packages(run: SubmissionRun) -> str:

@@ -3,6 +3,7 @@
 Trusted code over hostile text. `for_student` decides what a student may see; every renderer then shows what it is given.
 """
 
+from grader.reports.annotated import annotated_notebook
 from grader.reports.audience import Audience, for_student
 from grader.reports.csv_tables import needs_review_csv, scores_csv
 from grader.reports.html import class_html, report_html
@@ -14,6 +15,7 @@ from grader.reports.terminal import class_table, submission_panel
 
 __all__ = [
     "Audience",
+    "annotated_notebook",
     "class_html",
     "class_table",
     "for_student",

@@ -12,7 +12,7 @@ from grader.records import CriterionResult, Report, Status
 from grader.reports import view
 from grader.reports.sanitize import clean, line
 
-__all__ = ["report_markdown"]
+__all__ = ["criterion_markdown", "report_markdown"]
 
 _ICONS = {Status.PASSED: "✅", Status.FAILED: "❌", Status.SKIPPED: "➖", Status.ERROR: "🔎"}
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;", "|": "&#124;", "$": "&#36;"}
@@ -60,10 +60,19 @@ def _lines(report: Report) -> Iterator[str]:
         yield from ("", f"<sub>Run {how} · bundle {_text(report.execution.bundle)}{version}</sub>")
 
 
-def _row(result: CriterionResult) -> str:
+def criterion_markdown(result: CriterionResult) -> str:
+    """Write one criterion as a quotation: points, what it asks, what was seen and what to try."""
+    head = f"**{_ICONS[view.status_of(result)]} {view.earned(result)} / {result.points}** {_text(result.title)}"
+    return "\n>\n".join(f"> {part}" for part in (head, *_remarks(result)))
+
+
+def _remarks(result: CriterionResult) -> list[str]:
     remarks = [remark for remark in view.remarks(result) if remark.kind != "measured"]
-    texts = [f"*{remark.label}:* {_text(remark.text)}" if remark.label else _text(remark.text) for remark in remarks]
-    cell = "<br>".join((_text(result.title), *texts))
+    return [f"*{remark.label}:* {_text(remark.text)}" if remark.label else _text(remark.text) for remark in remarks]
+
+
+def _row(result: CriterionResult) -> str:
+    cell = "<br>".join((_text(result.title), *_remarks(result)))
     return f"| {_ICONS[view.status_of(result)]} | {cell} | {view.earned(result)} / {result.points} |"
 
 

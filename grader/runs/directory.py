@@ -6,7 +6,7 @@ RUN/
   secret                 what questions and held-out reviews are drawn from; mode 0600, keep it from students
   intake/ID/...          the files as handed in, byte for byte
   intake.json            what intake found
-  submissions/ID/        notebook.json execution.json evidence.json done.json report.json report.html instructor.html
+  submissions/ID/        notebook.json execution.json evidence.json done.json report.json report.html annotated.ipynb instructor.html
   overrides.jsonl        points settled by hand; survives `rejudge` and always wins
   class.html scores.csv needs_review.csv feedback.zip feedback-manifest.csv
   gradebook.csv gradebook-preview.csv gradebook.json   to import into Canvas, what that changes, what cells held before
@@ -77,6 +77,8 @@ class RunInfo:
     """Column of the gradebook that scores go to, when it was chosen by hand."""
     scale: bool = False
     """Whether scores are converted where Canvas's points differ from the rubric's."""
+    feedback: str = "notebook"
+    """What goes back to students by feedback.zip: the annotated `notebook`, or the page (`html`)."""
     no_notebook_is_zero: bool = False
     """Whether a person has decided that what is no notebook gets 0 points; it has no score before."""
     format: int = FORMAT

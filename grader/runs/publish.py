@@ -15,6 +15,7 @@ from grader.grading.report import report_for
 from grader.lms import Feedback, canvas_feedback_zip, gradescope_results, moodle_worksheet
 from grader.records import CriterionResult, Evidence, Execution, Notebook, Report, Submission, SubmissionRun
 from grader.reports import (
+    annotated_notebook,
     class_html,
     for_student,
     junit_xml,
@@ -31,6 +32,11 @@ from grader.runs.gradebook import scores_by_student, write_gradebook
 __all__ = ["FORMATS", "Published", "judge_run", "publish", "rejudge", "stored_reports"]
 
 _NAMED = 5
+ANNOTATED = "annotated.ipynb"
+_PAGES = (
+    "feedback.zip holds web pages: Canvas shows each under the name of the student's own upload (lab.ipynb), which then does not"
+    " open. Without --feedback html it holds the notebooks with the verdicts in them."
+)
 FORMATS = ("html", "json", "csv", "junit", "md", "gradescope", "moodle")
 
 
@@ -80,7 +86,7 @@ def _stored_run(run: RunDirectory, context: RunContext, submission: Submission) 
 def publish(run: RunDirectory, assignment: Assignment, formats: Iterable[str] = ("html", "json", "csv")) -> Published:
     """Judge a run and write its reports, one after the other, then what is for the class.
 
-    Per submission: `report.html` for the student, `instructor.html`, `report.json`; for the class: `class.html`,
+    Per submission: `report.html` and `annotated.ipynb` for the student, `instructor.html`, `report.json`; for the class: `class.html`,
     `scores.csv`, `needs_review.csv`, `feedback.zip` and its manifest, `gradebook.csv` and its preview (with a roster). On demand, per
     submission `report.md` and Gradescope's `results.json`, for the class `junit.xml` and `moodle.csv`.
     Raises UsageError for a format that there is not or while another process writes, StoreError when the disk refuses.
@@ -117,7 +123,8 @@ def stored_reports(run: RunDirectory) -> tuple[Report, ...]:
 
 def _without_bulk(report: Report, alike: MutableMapping[CriterionResult, CriterionResult]) -> Report:
     """A report without what is only on its own page; results that are the same for many are held once, in `alike`."""
-    criteria = tuple(alike.setdefault(result, result) for result in report.score.criteria)
+    bare = (replace(result, cell=None) for result in report.score.criteria)
+    criteria = tuple(alike.setdefault(result, result) for result in bare)
     execution = report.execution
     if execution is not None:
         execution = replace(execution, cells=tuple(replace(cell, output="") for cell in execution.cells))
@@ -126,6 +133,8 @@ def _without_bulk(report: Report, alike: MutableMapping[CriterionResult, Criteri
 
 def _write_pages(run: RunDirectory, wanted: frozenset[str], report: Report) -> None:
     folder = run.folder(report.submission.id)
+    if "csv" in wanted:
+        _write_annotated(run, report, folder / ANNOTATED)
     if "html" in wanted:
         write_derived(folder / "report.html", report_html(report, "student"))
         write_derived(folder / "instructor.html", report_html(report, "instructor"))
@@ -137,22 +146,42 @@ def _write_pages(run: RunDirectory, wanted: frozenset[str], report: Report) -> N
         write_derived(folder / "results.json", gradescope_results(for_student(report)))
 
 
+def _write_annotated(run: RunDirectory, report: Report, path: Path) -> None:
+    """Write the student's notebook with its verdicts, or remove what an earlier score left there."""
+    text = None
+    notebook = run.root / report.submission.path
+    if report.score.total is not None and notebook.is_file():
+        text = annotated_notebook(notebook.read_bytes(), for_student(report))
+    if text is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_derived(path, text)
+
+
 def _tables(run: RunDirectory, reports: Sequence[Report]) -> list[str]:
     write_derived(run.root / "scores.csv", scores_csv(reports))
     write_derived(run.root / "needs_review.csv", needs_review_csv(reports))
-    pages = (run.folder(report.submission.id) / "report.html" for report in reports)
-    feedback = canvas_feedback_zip(
-        Feedback(report.submission, "report.html", page)
-        for report, page in zip(reports, pages, strict=True)
-        if report.score.total is not None and page.is_file()
-    )
+    pages = run.info().feedback == "html"
+    feedback = canvas_feedback_zip(filter(None, (_feedback(run, report, page=pages) for report in reports)))
     write_derived(run.root / "feedback.zip", feedback.data)
     write_derived(run.root / "feedback-manifest.csv", feedback.manifest)
-    messages: list[str] = []
+    messages = [_PAGES] if pages else []
     if texts := [notice.text for notice in feedback.left_out]:  # their reports have to be handed out in another way
         more = f" And {len(texts) - _NAMED} more." if len(texts) > _NAMED else ""
         messages.append(f"feedback.zip leaves out {len(texts)}: {' '.join(texts[:_NAMED])}{more}")
     return messages
+
+
+def _feedback(run: RunDirectory, report: Report, *, page: bool) -> Feedback | None:
+    """The file that goes back to a student: the annotated notebook, or the page where that is wanted or there is no notebook."""
+    folder = run.folder(report.submission.id)
+    if report.score.total is None:
+        return None
+    if not page and (folder / ANNOTATED).is_file():
+        return Feedback(report.submission, f"{Path(report.submission.file_name).stem}-graded.ipynb", folder / ANNOTATED)
+    if (folder / "report.html").is_file():
+        return Feedback(report.submission, "report.html", folder / "report.html")
+    return None
 
 
 def _write_moodle(run: RunDirectory, reports: Sequence[Report]) -> None:

@@ -10,10 +10,12 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 from grader.cli.main import main
-from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, SubmissionRun, Usage
+from grader.notebook.reader import read_notebook
+from grader.records import Attempt, Evidence, Execution, Observation, Outcome, SubmissionRun, Usage
 from grader.runs.engines import Job, LocalEngine, Session
 from tests.pipeline.conftest import notebook_bytes
 
@@ -36,7 +38,7 @@ def nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
         execution = Execution(Outcome.COMPLETED, (), Usage(), "none", {}, "b")
         seen = {"shout/upper": Observation(Attempt.VALUE, "HEJ")}
         future: Future[SubmissionRun] = Future()
-        future.set_result(SubmissionRun(Notebook((), 1), execution, Evidence("5eed", seen)))
+        future.set_result(SubmissionRun(read_notebook(job.data), execution, Evidence("5eed", seen)))
         return future
 
     @contextlib.contextmanager
@@ -194,6 +196,38 @@ def test_who_is_excused_stays_so(archive, export, run, capsys) -> None:
     assert grade(archive(files), export(grade="EX"), run) == 0
     assert scores(run) == {"1002": "3"}
     assert "gradebook.csv leaves out 1 excused in Canvas (EX): Alfa, Anna." in said(capsys.readouterr().out)
+
+
+def packed(run: Path) -> dict[str, bytes]:
+    """What goes back to students."""
+    with zipfile.ZipFile(run / "feedback.zip") as zipped:
+        return {name: zipped.read(name) for name in zipped.namelist()}
+
+
+def test_the_students_own_notebook_goes_back_with_verdicts(archive, export, run, capsys) -> None:
+    source = archive({"alfaanna_1001_5001_lab 1.ipynb": NOTEBOOK})
+    assert grade(source, export(), run) == 0
+    files = packed(run)
+    assert list(files) == ["alfaanna_1001_5001_lab 1-graded.ipynb"]
+    cells = nbformat.reads(files["alfaanna_1001_5001_lab 1-graded.ipynb"].decode(), as_version=4).cells
+    names = [cell.metadata.get("grader", cell.source) for cell in cells]
+    assert names == ["summary", "def shout(text):\n    return text.upper()", "below-0"], "below where it is defined"
+    assert "3 / 3" in cells[2].source and "add" not in cells[2].source
+    assert grade(source, export(), run, "--feedback", "html") == 0
+    assert list(packed(run)) == ["alfaanna_1001_5001_report.html"]
+    assert "which then does not open" in said(capsys.readouterr().out)
+    assert grade(source, export(), run) == 0
+    assert list(packed(run)) == ["alfaanna_1001_5001_report.html"], "remembered"
+
+
+def test_who_has_no_score_any_more_gets_no_old_notebook(archive, export, run) -> None:
+    source = archive({"alfaanna_1001_5001_lab.ipynb": NOTEBOOK})
+    assert grade(source, export(), run) == 0
+    annotated = run / "submissions" / "1001" / "annotated.ipynb"
+    assert annotated.is_file()
+    (run / "submissions" / "1001" / "evidence.json").write_text("{", encoding="utf-8")
+    assert main(["rejudge", str(run)]) == 4
+    assert not annotated.exists() and packed(run) == {}
 
 
 def preview(run: Path) -> dict[str, list[str]]:

@@ -156,4 +156,4 @@ def test_feedback_has_its_manifest_and_says_who_is_left_out(run: RunDirectory) -
     manifest = (run.root / "feedback-manifest.csv").read_text(encoding="utf-8")
     assert [row["submission"] for row in csv.DictReader(manifest.splitlines())] == ["anna", "bo", "cem"]
     assert len(messages) == 1
-    assert messages[0].startswith("feedback.zip leaves out 1: dan: report.html:")
+    assert messages[0].startswith("feedback.zip leaves out 1: dan: dan-graded.ipynb:")

@@ -204,7 +204,7 @@ def test_what_changed_is_graded_alone_and_the_outcome_is_that_of_a_fresh_run(
     act(source)
     assert grade(source, run) == expected
     untouched = {name for name in written if name.startswith("submissions/100/")}
-    assert len(untouched) == 7
+    assert len(untouched) == 8
     assert all(written[name] == number for name, number in numbers(run).items() if name in untouched)
     grade(source, fresh)
     left = {name for name in files(run) if "/101/" in name} if change == "gone" else set()  # nothing is thrown away

@@ -79,6 +79,8 @@ class TrainingRun:
     """Sum of the learning rates of all steps: how far Adam may have moved a weight."""
     optimizer: str = ""
     """The optimizer's class."""
+    cell: int | None = None
+    """Index of the cell in which it began, for display."""
     half: bool = False
     """Whether parameters are kept in half precision, where a small step of a number near one is lost in rounding."""
 
@@ -158,6 +160,7 @@ def _read(entry: Any, question: Question) -> TrainingRun:
         float(entry.get("peak_rate", 0.0)),
         float(entry.get("lr_sum", 0.0)),
         str(entry.get("optimizer", "")),
+        entry["cell"] if type(entry.get("cell")) is int else None,
         entry.get("half") is True,
     )
 
@@ -298,6 +301,7 @@ def summarise(question: Question, seen: Observation) -> dict[str, Any]:
             "trainable": run.trainable,
             "steps": run.steps,
             "seconds": round(run.seconds, 1),
+            "cell": run.cell,
         }
         for method, run in found.items()
     }

@@ -1,0 +1,109 @@
+"""The student's own notebook with verdicts in it: it opens, nothing of the student's is changed, and each verdict is in its place."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import nbformat
+import pytest
+from markdown_it import MarkdownIt
+
+from grader.records import Report
+from grader.reports import annotated_notebook, for_student
+from tests.reports import samples
+
+PLOT = {"output_type": "display_data", "data": {"image/png": "aGVq", "text/plain": ["<Figure>"]}, "metadata": {"x": 1}}
+CELLS: list[dict[str, Any]] = [
+    {"cell_type": "markdown", "id": "aa", "metadata": {"tags": ["t"]}, "source": ["# Lab\n", "by me"]},
+    {
+        "cell_type": "code", "id": "bb", "metadata": {}, "execution_count": 3,
+        "source": ["class LoRA:\n", "    pass"], "outputs": [PLOT],
+    },
+    {"cell_type": "code", "id": "cc", "metadata": {}, "execution_count": None, "source": [], "outputs": []},
+]  # fmt: skip
+
+
+def notebook(minor: int = 5, **more: Any) -> bytes:
+    cells = [{key: value for key, value in cell.items() if key != "id" or minor >= 5} for cell in CELLS]
+    document = {"nbformat": 4, "nbformat_minor": minor, "metadata": {"colab": {"provenance": []}}, "cells": cells}
+    return json.dumps({**document, **more}).encode()
+
+
+def report(cell: int | None = 1) -> Report:
+    made = for_student(samples.mistakes())
+    placed = [replace(r, cell=cell if r.id.startswith("lora/") else None) for r in made.score.criteria]
+    return replace(made, score=replace(made.score, criteria=tuple(placed)))
+
+
+def opened(data: bytes, made: Report) -> Any:
+    text = annotated_notebook(data, made)
+    assert text is not None
+    document = nbformat.reads(text, as_version=4)
+    nbformat.validate(document)
+    return document
+
+
+@pytest.mark.parametrize("minor", [0, 2, 4, 5])
+def test_nothing_of_the_students_is_changed(minor: int) -> None:
+    before = nbformat.reads(notebook(minor), as_version=4)
+    after = opened(notebook(minor), report())
+    assert after.nbformat_minor == minor
+    assert after.metadata == before.metadata
+    assert [cell for cell in after.cells if "grader" not in cell.metadata] == before.cells
+
+
+def test_a_summary_on_top_and_verdicts_below_their_cell() -> None:
+    made = report()
+    cells = opened(notebook(), made).cells
+    assert [cell.metadata.get("grader", "") for cell in cells] == ["summary", "", "", "below-1", ""]
+    assert cells[0].source.startswith(f"## Comparing fine-tuning methods: {made.score.total} / 100")
+    lora = [result for result in made.score.criteria if result.id.startswith("lora/")]
+    assert cells[3].source.count("> **") == len(lora)
+    missed = next(result for result in lora if result.earned == 0)
+    assert missed.verdict.message.split()[0] in cells[3].source
+
+
+@pytest.mark.parametrize("cell", [None, 3, 99])
+def test_what_has_no_place_is_in_the_summary_only(cell: int | None) -> None:
+    cells = opened(notebook(), report(cell)).cells
+    assert [name for c in cells if (name := c.metadata.get("grader"))] == ["summary"]
+
+
+def test_the_same_bytes_every_time() -> None:
+    assert annotated_notebook(notebook(), report()) == annotated_notebook(notebook(), report())
+
+
+def test_an_old_format_is_brought_to_format_4() -> None:
+    sheet = {"cells": [{"cell_type": "code", "input": ["x = 1\n", "y"], "outputs": [], "language": "python"}]}
+    old = json.dumps({"nbformat": 3, "nbformat_minor": 0, "metadata": {"name": ""}, "worksheets": [sheet]}).encode()
+    cells = opened(old, report(0)).cells
+    assert [cell.cell_type for cell in cells] == ["markdown", "code", "markdown"]
+    assert cells[1].source == "x = 1\ny"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"{", b"%PDF", b"\xff\xfe\x00", b"[1]", b"{}", b'{"nbformat": 4}', b'{"nbformat": 99, "cells": []}',
+        b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": 3}', b"[" * 100_000,
+        b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [3]}',
+    ],
+)  # fmt: skip
+def test_what_is_no_notebook_has_no_annotated_one(data: bytes) -> None:
+    assert annotated_notebook(data, report()) is None
+
+
+def test_hostile_words_stay_words() -> None:
+    made = for_student(samples.hostile())
+    placed = replace(made, score=replace(made.score, criteria=tuple(replace(r, cell=0) for r in made.score.criteria)))
+    allowed = re.compile(r"</?(details|summary|sub)>|<br>")
+    for cell in opened(notebook(), placed).cells:
+        if "grader" in cell.metadata:
+            tokens = MarkdownIt().enable("table").parse(cell.source)
+            inner = [child for token in tokens for child in token.children or ()]
+            html = "".join(token.content for token in (*tokens, *inner) if token.type.startswith("html_"))
+            left = allowed.sub("", html)
+            assert "<" not in left and not any(token.type in ("image", "link_open") for token in inner), left
