@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +27,9 @@ RANGE_FILE: Final = "calibrated-range.json"
 MODEL_NAMES: Final = ("distilbert-base-uncased", "distilbert/distilbert-base-uncased")
 REQUIRED: Final = ("model/config.json", "train.csv", "eval.csv")
 _METRIC: Final = Path("metric/accuracy.py")
+_REAL_DIM: Final = 768
+_REAL_DEVIATION: Final = 0.02
+"""Of the weights of a new head, in the real model's config.json."""
 _SHIPPED: Final = (
     Path(__file__).parents[1] / "_data" / "standin",
     Path(__file__).parents[2] / "data" / "standin",
@@ -100,6 +104,16 @@ class Bundle:
     def sizes(self) -> Mapping[int, int]:
         """Literal of the real DistilBERT -> literal of this model; empty for the real one."""
         return MappingProxyType({int(real): int(here) for real, here in self.manifest["sizes"].items()})
+
+    @cached_property
+    def head_gain(self) -> float:
+        """How much narrower than PyTorch does a new layer for the hidden states has to be drawn to learn as one of the real width.
+
+        1 for the real model: the width's part is that of PyTorch's own rule, the rest is what the model's own head has.
+        """
+        config = _read_object(self.model_dir / "config.json")
+        width, deviation = int(config.get("dim", _REAL_DIM)), float(config.get("initializer_range", _REAL_DEVIATION))
+        return math.sqrt(width / _REAL_DIM) * deviation / _REAL_DEVIATION
 
     @cached_property
     def train_reviews(self) -> int:

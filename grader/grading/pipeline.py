@@ -80,6 +80,7 @@ class Grader:
             "companions": sorted(companions),
             "gpu": False,
             "sizes": {str(real): ours for real, ours in self.context.bundle.sizes.items()},
+            "head_gain": self.context.bundle.head_gain,
         }
 
     def spec(self, companions: Mapping[str, bytes], seed: str = "") -> BoxSpec:

@@ -415,3 +415,20 @@ else:
     assert {(rule, what) for rule, what, _ in records if rule != "stub-module"} == {
         ("metric", f"evaluate.load('{n}')") for n in ("f1", "precision", "recall")
     }
+
+
+def test_own_layers_are_drawn_as_of_the_real_width(notebook):
+    code = """
+import torch
+from torch import nn
+torch.manual_seed(1); narrow = nn.Linear(768, 2)
+torch.manual_seed(1); wide = nn.Linear(60, 2)
+torch.manual_seed(1); factor = nn.Linear(768, 12, bias=False)
+assert narrow.weight.abs().max() < 0.26 / 64 ** 0.5 < factor.weight.abs().max()
+assert 0.9 < wide.weight.abs().max() * 60 ** 0.5 < 1
+assert narrow.weight.requires_grad and narrow.weight.is_leaf
+"""
+    changed = [record for record in notebook(code, config={"head_gain": 0.25}).records if "drawn" in record[2]]
+    assert changed == [("size", "Linear(in_features=64, out_features=2, bias=True)", "drawn 4 times narrower")]
+    real = code.replace("< 0.26 / 64 ** 0.5 <", "> 0.8 / 64 ** 0.5 <")
+    assert not [record for record in notebook(real).records if "drawn" in record[2]]

@@ -167,3 +167,10 @@ def test_opening_a_bundle_imports_neither_torch_nor_numpy() -> None:
     code = "import sys; from grader.bundles import load_bundle; load_bundle().heldout(b''); print({'torch', 'numpy'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_small_models_new_layers_are_drawn_narrow(standin: Bundle, handwritten: Path) -> None:
+    assert standin.head_gain == pytest.approx((48 / 768) ** 0.5 * 0.1)
+    config = handwritten / "model" / "config.json"
+    config.write_text('{"dim": 768}')  # as the real one: its initializer_range is the library's
+    assert load_bundle(handwritten).head_gain == 1.0

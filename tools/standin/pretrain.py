@@ -82,7 +82,9 @@ def pretrain(out: Path, recipe: Recipe, seed: int) -> None:
     (out / "model.safetensors").chmod(0o644)
     config = model.config.to_diff_dict()
     # Students read this file: the values that differ from the library's are there, and how they were reached is not.
-    config.update(architectures=["DistilBertForMaskedLM"], initializer_range=0.02, model_type="distilbert")
+    config.update(
+        architectures=["DistilBertForMaskedLM"], initializer_range=recipe.head_deviation, model_type="distilbert"
+    )
     (out / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

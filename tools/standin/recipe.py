@@ -47,3 +47,6 @@ class Recipe:
     """Factor of the values, undone in the output projection (a power of two): damps what LoRA adds to them."""
     query_gain: float = 2.0
     """Factor of the queries, undone in the keys (a power of two): damps what LoRA adds to them."""
+    head_deviation: float = 0.002
+    """Standard deviation of a new head's weights (`initializer_range`); a tenth of the library's, so that Adam's steps move a head
+    of this width as far as they move one of 768."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from grader.inside.hooks import Record
-from grader.inside.shims import colab, commands, compat, devices, literals, metrics, paths
+from grader.inside.shims import colab, commands, compat, devices, drawing, literals, metrics, paths
 
 __all__ = ["install"]
 
@@ -19,7 +19,8 @@ def install(record: Record, config: Mapping[str, Any]) -> None:
     """Prepare this process for a student's notebook.
 
     `record` takes rule, before, after and reason. `config` has `data_files` (base name -> path), `companions` (base names of
-    files handed in beside the notebook), `gpu` (whether there is one) and `sizes` (number true of the real model -> the bundle's).
+    files handed in beside the notebook), `gpu` (whether there is one), `sizes` (number true of the real model -> the bundle's) and
+    `head_gain` (how much narrower than PyTorch does a layer for the hidden states is drawn).
     """
-    for shim in (commands, colab, paths, devices, compat, metrics, literals):
+    for shim in (commands, colab, paths, devices, compat, metrics, literals, drawing):
         shim.install(record, config)
