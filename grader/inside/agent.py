@@ -7,6 +7,7 @@ the right answer is. Requests arrive as `grader_request` messages on the shell c
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import sys
 import time
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from grader.inside.packing import pack, unpack
+from grader.inside.state import State
 from grader.inside.witness import Witness
 
 _state: dict[str, Any] = {}
@@ -102,12 +104,14 @@ def setup(kernel: Any, watch: str = "") -> None:
     hub = Path(os.environ.get("HF_HOME", ".")) / "hub"
     checkpoint = next((str(path) for path in sorted(hub.glob("models--*/snapshots/*"))), "")
     _state.update(kernel=kernel, witness=witness, once={}, adapted={}, home=str(Path.cwd()), checkpoint=checkpoint)
+    _state["left"] = State(kernel.shell.user_ns)
     kernel.shell.events.register("post_run_cell", _after_cell)
 
 
 def _after_cell(*_args: Any) -> None:
     try:
         kernel, witness = _state["kernel"], _state["witness"]
+        _state["left"].after_cell()
         witness.snapshot_models()
         once = _state["once"]
         for name, thing in list(kernel.shell.user_ns.items()):
@@ -126,7 +130,9 @@ def handle(kernel: Any, content: dict[str, Any], buffers: list[bytes]) -> tuple[
     out: list[bytes] = []
     try:
         params = unpack(content.get("params", {}), buffers)
-        tree, out = pack(_operation(str(content.get("op")))(context, params))
+        operation, left = _operation(str(content.get("op"))), _state.get("left")
+        with left.as_at_first() if left and operation not in _ORDERS.values() else contextlib.nullcontext():
+            tree, out = pack(operation(context, params))
         reply = {"status": "ok", "value": tree}
     except Missing as error:
         reply = {"status": "missing", "error": str(error)[:500]}
@@ -145,15 +151,10 @@ def handle(kernel: Any, content: dict[str, Any], buffers: list[bytes]) -> tuple[
 
 
 def _operation(op: str) -> Callable[[Context, Any], Any]:
-    own = {
-        "call": _call,
-        "begin_cell": _begin_cell,
-        "define": _define,
-        "install": _install,
-        "adaptations": _adaptations,
-    }
-    if op in own:
-        return own[op]
+    if op in _ORDERS:
+        return _ORDERS[op]
+    if op == "call":
+        return _call
     found: Callable[[Context, Any], Any] = _named(op)
     return found
 
@@ -226,8 +227,15 @@ def _install(_context: Context, params: dict[str, Any]) -> None:
 
     for module in params["modules"]:
         importlib.import_module(module).install(record, dict(params.get("config", {})))
+    _state["left"] = State(_state["kernel"].shell.user_ns)
 
 
 def _adaptations(_context: Context, _params: dict[str, Any]) -> list[list[Any]]:
     """What the shims changed so far, once for each cell."""
     return [list(change) for change in _state["adapted"]]
+
+
+_ORDERS: dict[str, Callable[[Context, Any], Any]] = {
+    "begin_cell": _begin_cell, "define": _define, "install": _install, "adaptations": _adaptations,
+}  # fmt: skip
+"""What is no question: it is carried out as the cells have left things."""

@@ -31,6 +31,8 @@ class Ran:
     """One `CellRun` per cell."""
     changes: list = field(default_factory=list)
     """Cell, rule, before, after and reason of each adaptation."""
+    answers: list = field(default_factory=list)
+    """What the functions that were called gave, or the word of what went wrong."""
 
     @property
     def records(self):
@@ -60,9 +62,12 @@ def pools():
 
 @pytest.fixture
 def notebook(pools):
-    """A function that runs cells one after the other; a cell that fails fails the test unless `fails` says so."""
+    """A function that runs cells one after the other; a cell that fails fails the test unless `fails` says so.
 
-    def run(*cells, config=None, files=None, fails=False, mode="auto", preloaded=True):
+    Afterwards the functions in `calls` are asked: name and arguments of each.
+    """
+
+    def run(*cells, config=None, files=None, fails=False, mode="auto", preloaded=True, calls=()):
         async def go():
             ran = Ran()
             spec = BoxSpec(files={**FILES, **(files or {})})
@@ -79,6 +84,10 @@ def notebook(pools):
                     ran.cells.append(await session.run_cell(source, index))
                     if ran.cells[-1].status == "error":
                         await ask("define", index=index, source=source)
+                for name, *args in calls:
+                    question = {"op": "call", "params": {"names": [name], "args": args}}
+                    reply, _ = await session.ask(question, cpu_seconds=60)
+                    ran.answers.append(reply["value"] if reply["status"] == "ok" else reply["error"])
                 ran.changes = await ask("adaptations")
             return ran
 

@@ -1,0 +1,102 @@
+"""What cells leave behind, and questions must not meet: gradients switched off, another default type, `sum` as a number.
+
+Runs in the box, beside student code. A function is asked as it was when the notebook called it: on a fresh interpreter's settings.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import os
+import sys
+import types
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ["State"]
+
+
+class State:
+    """The settings at the start of a notebook, and the built-in names that it has taken since."""
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        """Look at the notebook's `names` before its first cell, and at the working folder."""
+        self.names, self.home = names, os.getcwd()  # noqa: PTH109
+        self.change_folder = os.chdir
+        self.first = dict(names)
+        self.builtins = dict(vars(builtins))
+        self._known: set[int] = set()
+        self._wanted: set[str] = set()
+        self._taken: set[str] = set()
+
+    def after_cell(self) -> None:
+        """Note which built-in names the cell has taken, and which of them the functions that came after use."""
+        earlier = set(self._taken)
+        own = {name for name, value in self.names.items() if name not in self.first or self.first[name] is not value}
+        self._taken = {name for name in own & self.builtins.keys() if not name.startswith("_")}
+        for thing in list(self.names.values()):
+            if isinstance(thing, types.FunctionType | type) and id(thing) not in self._known:
+                self._known.add(id(thing))
+                same_cell = {name for name in self._taken - earlier if callable(self.names[name])}
+                self._wanted |= _used(thing) & (earlier | same_cell)
+
+    @contextlib.contextmanager
+    def as_at_first(self) -> Iterator[None]:
+        """Put settings, built-in names and the working folder back for as long as a question is asked."""
+        taken = {name: self.names.pop(name) for name in self._taken - self._wanted if name in self.names}
+        changed = {n: v for n, v in vars(builtins).items() if self.builtins.get(n, v) is not v}
+        lost = [name for name in self.builtins if name not in vars(builtins)]
+        folder, limit = _folder(), sys.getrecursionlimit()
+        vars(builtins).update(self.builtins)
+        sys.setrecursionlimit(max(limit, 1000))
+        try:
+            self.change_folder(self.home)
+            with warnings.catch_warnings(), _libraries():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            sys.setrecursionlimit(limit)
+            self.names.update(taken)
+            vars(builtins).update(changed)
+            for name in lost:
+                vars(builtins).pop(name, None)
+            with contextlib.suppress(OSError):
+                self.change_folder(folder)
+
+
+def _folder() -> str:
+    """The working folder; the root where a cell has removed it."""
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except OSError:
+        return os.sep
+
+
+def _used(thing: Any) -> set[str]:
+    """Global names in the code of a function, or of the methods of a class, and of the functions in them."""
+    members = vars(thing).values() if isinstance(thing, type) else [thing]
+    codes = [code for member in members if isinstance(code := getattr(member, "__code__", None), types.CodeType)]
+    found: set[str] = set()
+    while codes:
+        code = codes.pop()
+        found.update(code.co_names)
+        codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    return found
+
+
+@contextlib.contextmanager
+def _libraries() -> Iterator[None]:
+    """Numpy and PyTorch as they are after their import, where they were imported."""
+    with contextlib.ExitStack() as stack:
+        if numpy := sys.modules.get("numpy"):
+            stack.enter_context(numpy.errstate(all="ignore"))
+        if torch := sys.modules.get("torch"):
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(torch.autocast("cpu", enabled=False))
+            if torch.get_default_device().type != "cpu":
+                stack.enter_context(torch.device("cpu"))
+            stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+            torch.set_default_dtype(torch.float32)
+        yield
