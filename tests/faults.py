@@ -1,4 +1,4 @@
-"""Thirty single faults of the product, each in another feature, and which tier of the tests catches them.
+"""Single faults of the product, each in another feature, and which tier of the tests catches them.
 
 `python -m tests.faults [NAME ...]` makes a scratch copy of the checkout with an environment of its own, sees that the named
 tests pass, puts in one fault after the other, runs the tests named with it (those of the fast tier first) and prints the table
@@ -173,6 +173,14 @@ FAULTS: tuple[Fault, ...] = (
         "            file.attachment,\n",
         "            -file.attachment,\n",
         ("tests/intake/test_take.py",),
+    ),
+    Fault(
+        "names-move-files",
+        "what a student calls a file says nothing about its owner",
+        "grader/intake/owners.py",
+        "    return found\n\n\ndef _in_doubt(",
+        "    return found[-1:]\n\n\ndef _in_doubt(",
+        ("tests/intake/test_owners.py",),
     ),
     Fault(
         "late-is-forgotten",

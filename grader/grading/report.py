@@ -57,6 +57,9 @@ def report_for(
         metrics = assignment.metrics(questions, evidence.observations)
         if run.fault:
             review.append(f"The grader or its machine failed: {run.fault}")
+    review += [
+        f"Whose it is: decide. {notice.text}" for notice in submission.notices if notice.kind == "ambiguous-name"
+    ]
     filled = score(assignment, verdicts, overrides, tuple(review))
     missing = _missing_packages(run) if run is not None and filled.total is not None else ""
     if missing and filled.total != filled.possible and not overrides:

@@ -1,19 +1,15 @@
 """Intake: from a Canvas archive, a folder or a single file to submissions, with nothing lost on the way."""
 
 from grader.intake.archive import IntakeLimits
-from grader.intake.names import EntryName, parse_canvas_name, parse_moodle_path
 from grader.intake.roster import AssignmentColumn, Roster, RosterEntry, read_roster
 from grader.intake.take import Intake, take_in
 
 __all__ = [
     "AssignmentColumn",
-    "EntryName",
     "Intake",
     "IntakeLimits",
     "Roster",
     "RosterEntry",
-    "parse_canvas_name",
-    "parse_moodle_path",
     "read_roster",
     "take_in",
 ]

@@ -9,16 +9,16 @@ from __future__ import annotations
 import contextlib
 import re
 import unicodedata
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 __all__ = [
     "EntryName",
+    "canvas_readings",
     "compact",
     "is_noise",
     "is_notebook_name",
-    "parse_canvas_name",
-    "parse_moodle_path",
+    "moodle_readings",
     "printable",
     "repaired",
     "shown",
@@ -29,11 +29,12 @@ __all__ = [
 _REST = r"_(?:(?P<attachment>[0-9]{1,20})_(?P<original>.+)|(?P<html>text|link)\.html)\Z"
 _ANONYMOUS = re.compile(rf"(?P<late>LATE_)?anon_(?P<id>[A-Za-z0-9]+){_REST}", re.DOTALL)
 _OWNED = re.compile(rf"_(?P<late>LATE_)?(?P<id>[0-9]{{1,20}}){_REST}", re.DOTALL)
+_WRITTEN = re.compile(r"[a-z0-9_\x80-\U0010ffff]*")  # what Canvas makes of a person's or a group's name
+_MOODLE = re.compile(
+    r"_(?P<id>[0-9]{1,20})_assignsubmission_(?P<kind>file|onlinetext)(?:_(?P<original>.*))?\Z", re.DOTALL
+)
 _LONGEST = (
     1000  # characters; a file's name has at most 255, a student's zip may hold longer ones that take long to read
-)
-_MOODLE = re.compile(
-    r"(?P<name>.+?)_(?P<id>[0-9]{1,20})_assignsubmission_(?P<kind>file|onlinetext)(?:_(?P<orig>.*))?", re.DOTALL
 )
 # Canvas tries -1 to -7, then a UUID, before the whole chain of extensions: `hw.v2.ipynb` becomes `hw-1.v2.ipynb`.
 _SUFFIX = re.compile(
@@ -61,10 +62,6 @@ class EntryName:
     """True when the name carries Canvas's late mark."""
     anonymous_id: str | None = None
     """Canvas's anonymous id."""
-    system: str = "canvas"
-    """`canvas` or `moodle`."""
-    others: tuple[str, ...] = ()
-    """Further user ids the name could mean; not empty means that it was ambiguous."""
 
 
 def repaired(name: str) -> str:
@@ -75,32 +72,51 @@ def repaired(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def parse_canvas_name(name: str, roster_ids: Container[str] = frozenset()) -> EntryName | None:
-    """Read a name from Canvas's "Download Submissions"; None when it is not such a name.
+def canvas_readings(name: str, *, anonymous: bool = False) -> tuple[EntryName, ...]:
+    """All ways to read a name from Canvas's "Download Submissions", from left to right; none when it is not such a name.
 
-    `<name>[_LATE]_<user>_<attachment>_<original>`, where `<name>` and `<original>` may hold underscores and numbers: a
-    reading whose user id is in `roster_ids` is preferred, else the first one.
+    `<name>[_LATE]_<user>_<attachment>_<original>`: `<original>` is the student's text and `<name>` may be a group's, so both may
+    hold what looks like ids and marks. What Canvas cannot have written (a name with capitals or blanks, an id that begins with 0)
+    is no reading where there is another. `anonymous` names are `[LATE_]anon_<id>_<attachment>_<original>`, read in one way.
     """
     if len(name) > _LONGEST:
-        return None
+        return ()
     name = repaired(name)
-    if (match := _ANONYMOUS.match(name)) and match["id"] not in roster_ids:
-        return replace(_canvas_name("", match), user_id=None, anonymous_id=match["id"])
-    readings = [
-        _canvas_name(name[:at], match)
-        for at, character in enumerate(name)
-        if character == "_" and (match := _OWNED.match(name, at))
+    if anonymous:
+        match = _ANONYMOUS.match(name)
+        return (replace(_canvas_name("", match), user_id=None, anonymous_id=match["id"]),) if match else ()
+    readings = _matches(_OWNED, name)
+    written = [
+        m
+        for m in readings
+        if _WRITTEN.fullmatch(name[: m.start()]) and not {"0"} & {m["id"][0], (m["attachment"] or "1")[0]}
     ]
-    if not readings:
-        return None
-    known = [reading for reading in readings if reading.user_id in roster_ids]
-    # The upper-case LATE cannot be part of a name, so the number after it is the user id.
-    marked = [reading for reading in readings if reading.late]
-    chosen = (known or marked or readings)[0]
-    if known or marked:
-        return chosen
-    others = tuple(dict.fromkeys(r.user_id for r in readings[1:] if r.user_id and r.user_id != chosen.user_id))
-    return replace(chosen, others=others)
+    return tuple(_canvas_name(name[: match.start()], match) for match in written or readings)
+
+
+def moodle_readings(name: str, *, folder: bool) -> tuple[EntryName, ...]:
+    """All ways to read a name from Moodle's "Download all submissions", from left to right.
+
+    `<full name>_<participant>_assignsubmission_<kind>_`, followed by the student's name for the file unless it is a folder.
+    """
+    name = repaired(name)
+    found = _matches(_MOODLE, name) if len(name) <= _LONGEST else []
+    return tuple(
+        EntryName(
+            name[: match.start()],
+            match["id"],
+            None,
+            match["original"] or "",
+            "text" if match["kind"] == "onlinetext" else "file",
+        )
+        for match in found
+        if match.start() and bool(match["original"]) != folder
+    )
+
+
+def _matches(pattern: re.Pattern[str], name: str) -> list[re.Match[str]]:
+    places = (at for at, character in enumerate(name) if character == "_")
+    return [match for at in places if (match := pattern.match(name, at))]
 
 
 def _canvas_name(owner: str, match: re.Match[str]) -> EntryName:
@@ -112,21 +128,6 @@ def _canvas_name(owner: str, match: re.Match[str]) -> EntryName:
         match["html"] or "file",
         late=match["late"] is not None,
     )
-
-
-def parse_moodle_path(parts: Sequence[str]) -> EntryName | None:
-    """Read a path from Moodle's "Download all submissions", flat or in folders; None when it is not one."""
-    for i, part in enumerate(parts):
-        match = _MOODLE.fullmatch(part)
-        if match is None:
-            continue
-        last = i == len(parts) - 1
-        original = (match["orig"] or "") if last else parts[-1]
-        if not original:
-            return None
-        kind = "text" if match["kind"] == "onlinetext" else "file"
-        return EntryName(match["name"], match["id"], None, original, kind, system="moodle")
-    return None
 
 
 def without_resubmission_suffix(name: str) -> str:

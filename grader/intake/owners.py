@@ -1,94 +1,295 @@
 """Whose the entries of a source are: Canvas and Moodle names, a folder per student, or plain notebooks.
 
-Trusted code over untrusted names. The layout is recognised from the entries themselves, never from an option.
+Trusted code over untrusted names. What wrote the names is decided once for a source, by all of them. Then only the name of each file
+or folder at the level of the class is read, and in it only the fields that the platform wrote; all else is a student's text. A name
+that can be two people's belongs to nobody until a person decides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from grader.intake.archive import ArchiveEntry, looks_like_zip
-from grader.intake.names import EntryName, is_notebook_name, parse_canvas_name, parse_moodle_path
-from grader.intake.roster import Roster
-from grader.intake.selection import UploadedFile, file_kind
+from grader.intake.names import EntryName, canvas_readings, is_notebook_name, moodle_readings, shown
+from grader.intake.roster import Roster, RosterEntry
+from grader.intake.selection import Owner, UploadedFile, file_kind
+from grader.records import Notice
 
-__all__ = ["assign_owners"]
+__all__ = ["Assigned", "assign_owners", "match_by_name"]
 
 _MOST_WRAPPERS = 10
+_WRITERS = {"canvas": "Canvas", "moodle": "Moodle"}
 
 
-def assign_owners(
-    entries: Sequence[ArchiveEntry], source: str, roster: Roster, *, single: bool
-) -> tuple[list[UploadedFile], list[ArchiveEntry]]:
-    """Say for each entry (noise excepted) whose it is; `single` means that a person named this very file.
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """The entries of a source by owner; each one that was given is in `files` or in `nobodys`."""
 
-    Every entry given comes back exactly once: as a student's file, or, with the reason as its refusal, among those that
-    belong to nobody.
+    files: tuple[UploadedFile, ...]
+    """What belongs to a student."""
+    nobodys: tuple[tuple[ArchiveEntry, str], ...]
+    """What belongs to nobody, and why, to follow "left out because"."""
+    notices: tuple[Notice, ...] = ()
+    """What had to be decided about the source as a whole."""
+    platform: str = ""
+    """What wrote the names: `canvas`, `moodle`, or nothing that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A file or a folder at the level of the class."""
+
+    path: tuple[str, ...]
+    """Where it lies in the source."""
+    folder: bool
+    """Whether it is a folder."""
+    entries: list[ArchiveEntry]
+    """The file itself, or all that lies in the folder."""
+
+    @property
+    def key(self) -> str:
+        """The path; a file and a folder that stand in an archive under one name differ."""
+        return "/".join(self.path) + "/" * self.folder
+
+    @property
+    def name(self) -> str:
+        """The part that says whose it is."""
+        return self.path[-1]
+
+    def readings(self, platform: str, *, anonymous: bool = False) -> tuple[EntryName, ...]:
+        """All ways to read the name as one that the platform wrote."""
+        if platform == "canvas":
+            return canvas_readings(self.name, anonymous=anonymous)
+        return moodle_readings(self.name, folder=self.folder) if platform else ()
+
+    def writer(self) -> str:
+        """The platform whose fields stand first in the name, since what a student wrote follows them; else empty."""
+        if self.readings("canvas", anonymous=True):
+            return "canvas"
+        found = {len(read[0].owner): name for name in _WRITERS if (read := self.readings(name))}
+        return found[min(found)] if found else ""
+
+
+def assign_owners(entries: Sequence[ArchiveEntry], source: str, roster: Roster, *, single: bool) -> Assigned:
+    """Say for each entry (noise excepted) whose it is; `single` means that a person named this very file."""
+    platform, depth = _layout(entries, roster, single=single)
+    if not platform:
+        return _by_names(_items(entries, _wrapper_depth(entries)), source, roster, single=single, alone=True)
+    items = _items(entries, depth)
+    owners = _owners(items, source, roster, platform)
+    files = []
+    for item in items:
+        if item.key in owners:
+            owner, name = owners[item.key]
+            original = name.original if name else item.name
+            for entry in item.entries:
+                parts = entry.parts[len(item.path) :] if item.folder else (original,)
+                files.append(UploadedFile(entry, owner, parts, name))
+    foreign = [item for item in items if item.key not in owners]
+    # A person has put them there. Whoever hands in through a platform cannot: so their names match nobody in the roster.
+    rest = _by_names(foreign, source, Roster(()))
+    other = {item.writer() for item in items} - {platform, ""}
+    notices = []
+    if other:
+        text = (
+            f"Some names in {shown(source)} begin as {_WRITERS[other.pop()]} writes them; only those that begin as "
+            f"{_WRITERS[platform]} does, which are more, say whose they are. Give the downloads of two platforms as two sources."
+        )
+        notices.append(Notice("two-platforms", text))
+    return Assigned((*files, *rest.files), rest.nobodys, tuple(notices), platform)
+
+
+def match_by_name(claims: Mapping[tuple[str, ...], tuple[str, str]], roster: Roster) -> dict[tuple[str, ...], Owner]:
+    """Find owners in the roster by name. `claims` maps a key to the name and to who claims it (more than one may share a name).
+
+    A name of several students, and a student whom several claim, is in doubt.
     """
-    names = {entry.name: _system_name(entry, roster) for entry in entries}
-    mostly = sum(name is not None for name in names.values()) * 2 >= len(entries) and not single
-    files: list[UploadedFile] = []
-    rest: list[ArchiveEntry] = []
+    claimed: dict[str, dict[str, None]] = {}
+    for label, claimant in claims.values():
+        for student in roster.named(label):
+            claimed.setdefault(student.id, {})[claimant] = None
+    owners = {}
+    for key, (label, claimant) in claims.items():
+        students = roster.named(label)
+        rivals = [name for student in students for name in claimed[student.id]]
+        doubt = ""
+        if len(students) > 1:
+            doubt = f"{shown(label)} is the name of {len(students)} in the class list: {_people(students)}."
+        elif len(rivals) > 1:
+            doubt = f"{' and '.join(map(shown, rivals))} all name {_people(students)}."
+        if doubt:
+            possible = tuple(student.id for student in students)
+            owners[key] = Owner(("doubt", *key[:2], claimant), label, doubt=doubt, possible=possible)
+        elif students:
+            owners[key] = Owner(("user", students[0].id), label, matched=True)
+        else:
+            owners[key] = Owner(key, label)
+    return owners
+
+
+def _layout(entries: Sequence[ArchiveEntry], roster: Roster, *, single: bool) -> tuple[str, int]:
+    """What wrote the names, and how many folders lie around what it named; empty when no platform did.
+
+    More than half of what can be a hand-in has to bear a platform's name, or all of it where it lies in several folders.
+    """
+    for depth in range(_MOST_WRAPPERS):
+        writers: list[str] = []
+        unnamed: list[_Item] = []
+        for item in (items := _items(entries, depth)):
+            writer = item.writer()
+            if writer and not (single and not _is_certain(item.name, roster)):
+                writers.append(writer)
+            elif item.folder or len(item.path) > depth or _may_be_hand_in(item.entries[0], roster):
+                unnamed.append(item)
+        rest = [item for item in unnamed if item.folder or _may_be_hand_in(item.entries[0], roster)]
+        together = len({item.path[:-1] for item in items if len(item.path) > depth}) == 1
+        if writers and (len(writers) > len(rest) if together else not unnamed):
+            return max(("canvas", "moodle"), key=writers.count), depth
+        # A folder that bears a student's name is that student's, and what is in it is the student's text.
+        if not rest or not all(item.folder for item in rest) or any(roster.named(item.name) for item in rest):
+            break
+    return "", 0
+
+
+def _is_certain(name: str, roster: Roster) -> bool:
+    """Tell a platform's name from a student's own (`lab_4_2_final.ipynb`) where there is no other to compare it with."""
+    readings = canvas_readings(name)
+    return not readings or any(
+        reading.late
+        or reading.user_id in roster.by_id
+        or (
+            len(reading.user_id or "") >= 3
+            and len(reading.attachment_id or "---") >= 3
+            and reading.owner == reading.owner.lower()
+        )
+        for reading in readings
+    )
+
+
+def _items(entries: Iterable[ArchiveEntry], depth: int) -> list[_Item]:
+    """The files and folders below `depth` folders; what lies less deep comes as it is."""
+    found: dict[tuple[tuple[str, ...], bool], list[ArchiveEntry]] = {}
     for entry in entries:
-        name = names[entry.name]
-        if name is not None and (mostly or name.system == "moodle" or _certain(name, entry, roster, single)):
-            files.append(_of_system(entry, name, roster))
-        else:
-            rest.append(entry)
-    depth = _wrapper_depth(entries, named=bool(files))
-    others: list[UploadedFile] = []
-    notebooks = 0
-    for entry in rest:
-        parts = entry.parts[depth:] if len(entry.parts) > depth else entry.parts[-1:]
-        if len(parts) > 1:
-            files.append(_by_name(entry, ("folder", source, parts[0]), parts[0], parts[1:], roster))
-        elif single or _may_be_submission(entry, roster):
-            files.append(_by_name(entry, ("file", source, entry.name), _stem(parts[0]), parts, roster))
-            notebooks += 1
-        else:
-            others.append(UploadedFile(entry, (), "", parts))
-    if notebooks == 1 and len(files) == 1:
+        path = entry.parts[: depth + 1]
+        found.setdefault((path, entry.parts != path), []).append(entry)
+    return [_Item(path, folder, inside) for (path, folder), inside in found.items()]
+
+
+def _owners(
+    items: Sequence[_Item], source: str, roster: Roster, platform: str
+) -> dict[str, tuple[Owner, EntryName | None]]:
+    """Owners of what the platform named, by path; with what the name says where that is sure."""
+    items = [item for item in items if item.writer() == platform]
+    readings = {item.key: item.readings(platform) for item in items}
+    if platform == "canvas":
+        hidden = {item.key: item.readings(platform, anonymous=True) for item in items}
+        ids = [found[0].anonymous_id or "" for found in hidden.values() if found]
+        # An assignment is graded anonymously or not. A group may call itself anon: then its numbers are ids of the roster.
+        anonymous = all(hidden[path] for path, found in readings.items() if found)
+        if anonymous and not (all(map(str.isdigit, ids)) and any(one in roster.by_id for one in ids)):
+            readings = hidden
+        readings = {path: found or hidden[path] for path, found in readings.items()}
+    settled = _settled(readings, roster if platform == "canvas" else Roster(()))
+    sure = {path: found[0] for path, found in settled.items() if len(found) == 1}
+    # Participant ids are Moodle's own: they are the roster's only if somebody has the same id and name in both.
+    shared = platform == "canvas" or any(roster.says(name.user_id or "", name.owner) for name in sure.values())
+    claims: dict[tuple[str, ...], tuple[str, str]] = {}
+    for name in sure.values():
+        claims["moodle", name.user_id or ""] = (name.owner, f"{name.owner} ({name.user_id})")
+    matched = {} if shared else match_by_name(claims, roster)
+    owners: dict[str, tuple[Owner, EntryName | None]] = {}
+    for item in items:
+        found = settled[item.key]
+        if len(found) > 1:
+            owners[item.key] = (_in_doubt(item, source, found, roster), None)
+        for name in found if len(found) == 1 else ():
+            key = ("anon", name.anonymous_id) if name.anonymous_id else ("moodle", name.user_id or "")
+            if name.user_id and (platform == "canvas" or (shared and name.user_id in roster.by_id)):
+                key = ("user", name.user_id)
+            label = f"Anonymous {name.anonymous_id}" if name.anonymous_id else name.owner or key[1]
+            owners[item.key] = (matched.get(key) or Owner(key, label), name)
+    return owners
+
+
+def _settled(readings: Mapping[str, tuple[EntryName, ...]], roster: Roster) -> dict[str, tuple[EntryName, ...]]:
+    """Strike out the readings that the other names of the source, and the roster, speak against; more than one may be left."""
+    sure = [found[0] for found in readings.values() if len(found) == 1]
+    listed = [name for name in sure if name.user_id in roster.by_id]
+    kinds = {roster.says(name.user_id or "", name.owner) for name in listed}
+    left = dict(readings)
+    while True:
+        known: dict[str, set[str]] = {}
+        for name in (found[0] for found in left.values() if len(found) == 1):
+            known.setdefault(name.user_id or "", set()).add(name.owner)
+        narrowed = {path: _narrowed(found, known, kinds, roster) for path, found in left.items()}
+        if narrowed == left:
+            return left
+        left = narrowed
+
+
+def _narrowed(
+    found: tuple[EntryName, ...], known: Mapping[str, set[str]], kinds: set[str], roster: Roster
+) -> tuple[EntryName, ...]:
+    # A platform calls a user by one name in a source. What a student writes cannot change how another is called.
+    found = tuple(r for r in found if r.owner in known.get(r.user_id or "", {r.owner})) or found
+    if len({reading.user_id for reading in found}) < 2:
+        return found[:1]
+    listed = [reading for reading in found if reading.user_id in roster.by_id]
+    # The name stands before all that a student wrote: where the sure names are those of the roster, it decides.
+    named = [
+        r for r in listed if (kind := roster.says(r.user_id or "", r.owner)) and (kind in kinds or len(listed) == 1)
+    ]
+    if len(named) == 1 and "" not in kinds:
+        return tuple(named)
+    # `team_7_12345_67890_lab.ipynb`: 12345 is the platform's own in both readings, and only one of them makes it a student.
+    if len(listed) == 1 and all(r is listed[0] or r.attachment_id == listed[0].user_id for r in found):
+        return tuple(listed)
+    return found
+
+
+def _in_doubt(item: _Item, source: str, found: Sequence[EntryName], roster: Roster) -> Owner:
+    people = []
+    for reading in found:
+        entry = roster.by_id.get(reading.user_id or "")
+        people.append(f"{entry.name if entry else shown(reading.owner, 40)} (user {reading.user_id})")
+    doubt = (
+        f"{shown(item.name)} can be read as handed in by {' or by '.join(people)}. A class list with the ids and groups of today "
+        "(--roster) may tell; else leave it out, or rename it."
+    )
+    possible = tuple(r.user_id for r in found if r.user_id in roster.by_id)
+    return Owner(("doubt", source, item.key), " or ".join(people), doubt=doubt, possible=possible)
+
+
+def _people(students: Sequence[RosterEntry]) -> str:
+    return " and ".join(f"{student.name} ({student.id})" for student in students)
+
+
+def _by_names(
+    items: Sequence[_Item], source: str, roster: Roster, *, single: bool = False, alone: bool = False
+) -> Assigned:
+    """Take folders, and files that may be hand-ins, under their own names; `alone` when they are all of the source."""
+    mine = [item for item in items if item.folder or single or _may_be_hand_in(item.entries[0], roster)]
+    claims: dict[tuple[str, ...], tuple[str, str]] = {}
+    for item in mine:
+        label = item.name if item.folder else _stem(item.name)
+        claims["folder" if item.folder else "file", source, item.key] = (label, label)
+    files = [
+        UploadedFile(entry, owner, entry.parts[len(item.path) :] or entry.parts[-1:])
+        for item, owner in zip(mine, match_by_name(claims, roster).values(), strict=True)
+        for entry in item.entries
+    ]
+    taken = {item.key for item in mine}
+    others = [entry for item in items if item.key not in taken for entry in item.entries]
+    if alone and len(files) == 1 and not mine[0].folder:
         # One student's folder or zip: what lies beside the notebook belongs to it.
-        owner = files[0]
-        return [owner, *(replace(file, owner=owner.owner, label=owner.label) for file in others)], []
-    reason = "its name does not say whose it is" if files else "it is not a notebook"
-    return files, [replace(file.entry, refusal=file.entry.refusal or reason) for file in others]
+        return Assigned((*files, *(UploadedFile(e, files[0].owner, e.parts[-1:]) for e in others)), ())
+    reason = "its name does not say whose it is" if files or not alone else "it is not a notebook"
+    return Assigned(tuple(files), tuple((entry, entry.refusal or reason) for entry in others))
 
 
-def _system_name(entry: ArchiveEntry, roster: Roster) -> EntryName | None:
-    return parse_moodle_path(entry.parts) or parse_canvas_name(entry.parts[-1], roster.by_id)
-
-
-def _certain(name: EntryName, entry: ArchiveEntry, roster: Roster, single: bool) -> bool:
-    """Tell a Canvas name from a student's own name with numbers in it (`lab_4_2_final.ipynb`)."""
-    if name.late or name.anonymous_id or name.user_id in roster.by_id:
-        return True
-    digits = min(len(name.user_id or ""), len(name.attachment_id or name.user_id or ""))
-    return digits >= 3 and name.owner == name.owner.lower() and (single or len(entry.parts) == 1)
-
-
-def _of_system(entry: ArchiveEntry, name: EntryName, roster: Roster) -> UploadedFile:
-    parts, user = (name.original,), name.user_id or ""
-    if name.anonymous_id:
-        return UploadedFile(entry, ("anon", name.anonymous_id), f"Anonymous {name.anonymous_id}", parts, name)
-    if name.system == "moodle" and user not in roster.by_id:
-        # Participant ids are Moodle's own; a roster from elsewhere can only know the name.
-        return replace(_by_name(entry, ("moodle", user), name.owner, parts, roster), name=name)
-    return UploadedFile(entry, ("user", user), name.owner or user, parts, name)
-
-
-def _by_name(
-    entry: ArchiveEntry, owner: tuple[str, ...], label: str, parts: tuple[str, ...], roster: Roster
-) -> UploadedFile:
-    student = roster.find(label)
-    if student is not None:
-        return UploadedFile(entry, ("user", student.id), label, parts, matched=True)
-    return UploadedFile(entry, owner, label, parts)
-
-
-def _wrapper_depth(entries: Sequence[ArchiveEntry], *, named: bool) -> int:
+def _wrapper_depth(entries: Sequence[ArchiveEntry]) -> int:
     """Count the folders around the whole class, as made by zipping a folder."""
     paths = [entry.parts for entry in entries]
     depth = 0
@@ -100,16 +301,16 @@ def _wrapper_depth(entries: Sequence[ArchiveEntry], *, named: bool) -> int:
         notebooks = [path[depth + 1 :] for path in paths if is_notebook_name(path[-1])]
         direct = sum(len(path) == 1 for path in notebooks)
         below = {path[0] for path in notebooks if len(path) > 1}
-        if not (named or direct >= 2 or (not direct and below) or len(below) >= 2):
+        if not (direct >= 2 or (not direct and below) or len(below) >= 2):
             break
         depth += 1
     return depth
 
 
-def _may_be_submission(entry: ArchiveEntry, roster: Roster) -> bool:
-    """True for a file at the top that is a notebook, may hold one, or bears a student's name."""
+def _may_be_hand_in(entry: ArchiveEntry, roster: Roster) -> bool:
+    """True for a file that is a notebook, may hold one, or bears a student's name."""
     name = entry.parts[-1]
-    if is_notebook_name(name) or name.casefold().endswith(".zip") or roster.find(_stem(name)):
+    if is_notebook_name(name) or name.casefold().endswith(".zip") or roster.named(_stem(name)):
         return True
     if entry.staged is None or not name.casefold().endswith((".json", ".txt")):
         return False

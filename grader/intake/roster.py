@@ -17,7 +17,7 @@ from grader.errors import UsageError
 from grader.intake.names import compact, printable
 from grader.records import Notice
 
-__all__ = ["COLUMN", "AssignmentColumn", "Roster", "RosterEntry", "csv_rows", "number", "read_roster"]
+__all__ = ["COLUMN", "AssignmentColumn", "Roster", "RosterEntry", "alike", "csv_rows", "number", "read_roster"]
 
 _ID = ("id", "canvas_user_id", "canvas user id", "user_id", "user id", "identifier")
 _NAME = ("student", "name", "student name", "full name", "display name", "display_name")
@@ -101,19 +101,22 @@ class Roster:
                 found[text] = (*found.get(text, ()), entry.id)
         return found
 
-    def find(self, text: str) -> RosterEntry | None:
-        """Return the one student whose id, login or name (either order, spaces and case aside) is `text`, else None."""
+    def named(self, text: str) -> tuple[RosterEntry, ...]:
+        """Return the students whose id, login or name (either order, spaces and case aside) is `text`; several may share one."""
         ids = self._by_text.get(text.strip().casefold()) or self._by_text.get(compact(text)) or ()
-        return self.by_id[ids[0]] if len(ids) == 1 else None
+        return tuple(self.by_id[one] for one in ids)
 
-    def group_of(self, name: str, representative: str | None) -> tuple[RosterEntry, ...]:
-        """Return the members of the group called `name` (as in a file name), else of the representative's group."""
-        wanted = compact(name)
-        members = tuple(e for e in self.entries if wanted and e.group and compact(e.group) == wanted)
-        known = self.by_id.get(representative or "")
-        if not members and known and known.group:
-            members = tuple(e for e in self.entries if e.group == known.group)
-        return members
+    def says(self, id_: str, name: str) -> str:
+        """Whether `name`, as a platform writes it, is the name of the `student` with this id, or of the student's `group`."""
+        entry = self.by_id.get(id_)
+        if entry is None or not compact(name):
+            return ""
+        return "student" if alike(name, entry.name) else "group" if compact(name) == compact(entry.group) else ""
+
+
+def alike(one: str, other: str) -> bool:
+    """True for two ways to write a person's name: `svenssonåsa`, `Svensson, Åsa` and `Åsa Svensson` are."""
+    return sorted(compact(one)) == sorted(compact(other))
 
 
 def read_roster(path: Path, groups: Path | None = None) -> Roster:

@@ -16,7 +16,7 @@ from grader.intake.names import EntryName, is_notebook_name, shown, without_resu
 from grader.notebook.reader import MAGIC
 from grader.records import Notice
 
-__all__ = ["OFFICE", "FileKind", "Selection", "UploadedFile", "code_of", "file_kind", "select"]
+__all__ = ["OFFICE", "FileKind", "Owner", "Selection", "UploadedFile", "code_of", "file_kind", "select"]
 
 _PARSE_BYTES = 64_000_000
 _EXTENSIONS = {
@@ -42,21 +42,33 @@ _REASONS = (
 
 
 @dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose something is, as far as a source and the roster tell."""
+
+    key: tuple[str, ...]
+    """Who: `("user", id)`, `("anon", id)`, or something unique to the source such as `("folder", source, name)`."""
+    label: str
+    """The name as the source writes it."""
+    matched: bool = False
+    """True when found in the roster by name, not by id."""
+    doubt: str = ""
+    """Why it cannot be said whose it is, in a sentence with the names; empty when it can."""
+    possible: tuple[str, ...] = ()
+    """Ids of the roster that it may be of, when in doubt."""
+
+
+@dataclass(frozen=True, slots=True)
 class UploadedFile:
     """One file of a student, staged or refused."""
 
     entry: ArchiveEntry
     """The entry of the source, with the bytes."""
-    owner: tuple[str, ...]
-    """Who: `("user", id)`, `("anon", id)`, or something unique to the source such as `("folder", source, name)`."""
-    label: str
-    """The owner's name as the source writes it."""
+    owner: Owner
+    """Whose it is."""
     parts: tuple[str, ...]
     """Its path as the student called it; the last component is the file's name."""
     name: EntryName | None = None
-    """What the entry's name says; None when no system named it."""
-    matched: bool = False
-    """True when the owner was found in the roster by name, not by id."""
+    """What the entry's name says; None when no platform named it."""
 
     @property
     def file_name(self) -> str:

@@ -45,7 +45,7 @@ def identifier(key: tuple[str, ...], label: str, taken: Container[str]) -> str:
     """Return an id, safe as a file name, that is not among `taken` (which are casefolded): the platform's own where there is one."""
     base = f"anon-{key[-1]}" if key[0] == "anon" else key[-1]
     if key[0] not in ("user", "moodle", "anon"):
-        base = slug(label)
+        base = f"undecided-{slug(label)}" if key[0] == "doubt" else slug(label)
     elif not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,60}", base):
         base = slug(base)
     result, n = base, 0

@@ -14,7 +14,7 @@ from grader.intake.archive import ArchiveEntry, IntakeLimits, Stage, looks_like_
 from grader.intake.names import shown
 from grader.intake.owners import assign_owners
 from grader.intake.roster import Roster
-from grader.intake.selection import OFFICE, Selection, UploadedFile, select
+from grader.intake.selection import OFFICE, Owner, Selection, UploadedFile, select
 from grader.records import Notice
 
 __all__ = ["StudentUpload"]
@@ -26,6 +26,8 @@ class StudentUpload:
 
     source: str
     """The source as reports name it."""
+    owner: Owner
+    """Whose it is."""
     files: list[UploadedFile] = field(default_factory=list)
     """The student's files, refused ones too; never empty."""
     notices: list[Notice] = field(default_factory=list)
@@ -33,29 +35,13 @@ class StudentUpload:
     selection: Selection = field(default_factory=lambda: Selection(None, ()))
     """The outcome of `choose`."""
 
-    @property
-    def owner(self) -> tuple[str, ...]:
-        """Whose it is, as in `UploadedFile.owner`."""
-        return self.files[0].owner
-
-    @property
-    def label(self) -> str:
-        """The owner's name as the source writes it."""
-        return self.files[0].label
-
     def add(self, file: UploadedFile) -> None:
         """Put one file with the student's others, and note what is odd about it."""
-        entry, name = file.entry, file.name
+        entry = file.entry
         self.files.append(file)
         if entry.unsafe:
             text = f"The name {shown(entry.name)} points outside of the archive; only its last part was used."
             self.notices.append(Notice("unsafe-name", text))
-        if name is not None and name.others:
-            text = (
-                f"{shown(entry.name)} can be read in two ways: user {name.user_id} or {' or '.join(name.others)}; "
-                f"{name.user_id} was taken. A roster (--roster) decides it."
-            )
-            self.notices.append(Notice("ambiguous-name", text))
         if entry.staged is None:
             text = f"{shown(entry.name)} was left out because {entry.refusal}."
             self.notices.append(Notice("refused-file", text))
@@ -96,8 +82,8 @@ class StudentUpload:
         except SubmissionError as error:
             raise SubmissionError(f"a zip archive that could not be opened: {error}.") from error
         inside = [entry for entry in entries if not entry.noise]
-        owners = {file.owner for file in assign_owners(inside, "", Roster(()), single=False)[0]}
-        if sum(owner[0] == "user" for owner in owners) > 1:
+        found = assign_owners(inside, "", Roster(()), single=False)
+        if found.platform and len({file.owner.key for file in found.files}) > 1:
             raise SubmissionError("a download of several students; give that zip to the grader directly.")
         staged = [replace(archive, entry=entry, parts=entry.parts) for entry in inside if entry.staged is not None]
         selection = select(staged, starters)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from grader.errors import StoreError, SubmissionError, UsageError
@@ -23,7 +23,7 @@ from grader.intake.archive import (
 )
 from grader.intake.names import compact, is_notebook_name, printable, repaired, shown, without_resubmission_suffix
 from grader.intake.owners import assign_owners
-from grader.intake.roster import Roster, RosterEntry
+from grader.intake.roster import Roster, RosterEntry, alike
 from grader.intake.selection import UploadedFile, code_of
 from grader.intake.storage import StoragePaths, identifier
 from grader.intake.student_upload import StudentUpload
@@ -90,8 +90,7 @@ class _Intake:
                 label = name if name not in labels else f"{name} ({len(labels) + 1})"
                 labels.add(label)
                 uploads += self._read(source, label, stage)
-            submissions = self._finish(_one_per_owner(uploads))
-        present = {student for submission in submissions for student in submission.student_ids}
+            submissions, present = self._finish(_one_per_owner(uploads))
         missing = tuple(e for e in self.roster.entries if e.id not in present and not e.is_test_student)
         return Intake(tuple(submissions), tuple(self.notices), missing)
 
@@ -129,17 +128,19 @@ class _Intake:
             text = f"{len(noise)} files of operating systems or editors in {shown(label)} were ignored: {names}."
             self.notices.append(Notice("ignored-files", text))
         entries = [entry for entry in staged if not entry.noise]
-        files, unmatched = assign_owners(entries, label, self.roster, single=single)
-        if not any(file.entry.staged for file in files):
-            left = [*(file.entry for file in files), *unmatched][:3]
-            reasons = [f"{shown(entry.name)} was left out because {entry.refusal}" for entry in left]
+        found = assign_owners(entries, label, self.roster, single=single)
+        if not any(file.entry.staged for file in found.files):
+            left = [*((file.entry, file.entry.refusal) for file in found.files), *found.nobodys][:3]
+            reasons = [f"{shown(entry.name)} was left out because {why}" for entry, why in left]
             raise UsageError(f"{source} holds no submissions: {'; '.join(reasons) or 'it is empty'}")
-        for entry in unmatched:
-            text = f"{shown(entry.name)} in {shown(label)} was left out because {entry.refusal}."
-            self.notices.append(Notice("left-out", text))
+        self.notices += found.notices
+        for entry, why in found.nobodys:
+            self.notices.append(
+                Notice("left-out", f"{shown(entry.name)} in {shown(label)} was left out because {why}.")
+            )
         by_owner: dict[tuple[str, ...], StudentUpload] = {}
-        for file in files:
-            by_owner.setdefault(file.owner, StudentUpload(label)).add(file)
+        for file in found.files:
+            by_owner.setdefault(file.owner.key, StudentUpload(label, file.owner)).add(file)
         for upload in by_owner.values():
             if single:
                 self._add_imported(upload, source, stage)
@@ -162,14 +163,16 @@ class _Intake:
         staged = upload.files[0].entry.staged
         for name in sorted(imported_helpers(source, staged.read_bytes())) if staged else ():
             entry = read_file((source.parent / name).resolve(), (name,), stage, self.limits)
-            upload.add(UploadedFile(entry, upload.owner, upload.label, entry.parts))
+            upload.add(UploadedFile(entry, upload.owner, entry.parts))
             text = f"{shown(name)} beside the notebook was taken along because the notebook imports it."
             upload.notices.append(Notice("module-beside", text))
 
-    def _finish(self, uploads: list[StudentUpload]) -> list[Submission]:
-        """Give ids, move the files to their places, make the records."""
+    def _finish(self, uploads: list[StudentUpload]) -> tuple[list[Submission], set[str]]:
+        """Give ids, move the files to their places, make the records; also say who of the roster may have handed in."""
         drafts = [(*self._who(upload), upload) for upload in uploads]
-        if self.known_class and not any(members or upload.owner[0] == "anon" for _, members, upload in drafts):
+        if self.known_class and not any(
+            members or upload.owner.possible or upload.owner.key[0] == "anon" for _, members, upload in drafts
+        ):
             found, listed = (
                 ", ".join(shown(name, 40) for name in names[:3]) + (", …" if len(names) > 3 else "")
                 for names in ([draft[0] for draft in drafts], [f"{e.name} ({e.id})" for e in self.roster.entries])
@@ -178,50 +181,64 @@ class _Intake:
                 f"nobody who handed in stands in the class list: handed in by {found}; in the list {listed}. Give the list of "
                 "this course with --roster, as Canvas exports it, or leave it out"
             )
-        # Ids of a learning platform come first: a file called 12345.ipynb must not take a student's id.
-        drafts.sort(key=lambda d: (d[2].owner[0] not in ("user", "moodle"), d[0].casefold(), d[0], d[2].owner))
+        # Ids of a learning platform come first: a file called 12345.ipynb must not take a student's id, present or not.
+        drafts.sort(key=lambda d: (d[2].owner.key[0] not in ("user", "moodle"), d[0].casefold(), d[0], d[2].owner.key))
+        present = Counter(member.id for _, members, _ in drafts for member in members)
+        for student, count in present.items():
+            if count > 1:
+                who = f"{self.roster.by_id[student].name} ({student})"
+                text = f"{count} submissions count for {who}, alone and in a group: none does until one of them is left out."
+                self.notices.append(Notice("several-submissions", text))
+                for _, members, upload in drafts:
+                    if any(member.id == student for member in members):
+                        upload.owner = replace(upload.owner, doubt=text, possible=tuple(m.id for m in members))
+        reserved = {entry.id.casefold() for entry in self.roster.entries}
         taken: set[str] = set()
         submissions = []
         for name, members, upload in drafts:
-            id_ = identifier(upload.owner, upload.label, taken)
+            key = upload.owner.key
+            id_ = identifier(key, upload.owner.label, taken if key[0] == "user" else taken | reserved)
             taken.add(id_.casefold())
             submissions.append(self._place(id_, name, members, upload))
-        for student, count in Counter(i for s in submissions for i in s.student_ids).items():
-            if count > 1:
-                text = (
-                    f"{count} submissions count for student {student} (alone and in a group?); decide which one does."
-                )
-                self.notices.append(Notice("several-submissions", text))
-        return sorted(submissions, key=lambda s: (s.display_name.casefold(), s.display_name, s.id))
+        maybe = {student for _, _, upload in drafts for student in upload.owner.possible}
+        return sorted(submissions, key=lambda s: (s.display_name.casefold(), s.display_name, s.id)), {*present, *maybe}
 
     def _who(self, upload: StudentUpload) -> tuple[str, tuple[RosterEntry, ...]]:
         """Return the name to show and the students of the roster it counts for."""
-        first = upload.files[0]
-        label = printable(first.label) or "(no name)"
-        system, user = first.owner[0], first.owner[-1]
+        owner = upload.owner
+        label, system, user = printable(owner.label) or "(no name)", owner.key[0], owner.key[-1]
+        if owner.doubt:
+            return label, ()
         entry = self.roster.by_id.get(user) if system == "user" else None
-        members = self.roster.group_of(first.label, user) if system == "user" else ()
-        if members:
-            names = ", ".join(member.name for member in members)
-            upload.notices.append(Notice("group", f"Handed in by the group {shown(members[0].group)}: {names}."))
-            # The representative first: to Canvas, the upload is that student's.
-            return members[0].group, tuple(sorted(members, key=lambda member: member.id != user))
         if entry is None:
             if self.known_class and system != "anon":
                 text = "Not in the class list: graded, but left out of the gradebook file."
                 upload.notices.append(Notice("not-in-roster", text))
             return label, ()
-        if first.matched:
-            text = f"{shown(first.label)} was matched to {entry.name} in the class list by name."
+        if owner.matched:
+            text = f"{shown(owner.label)} was matched to {entry.name} in the class list by name."
             upload.notices.append(Notice("matched-by-name", text))
-        elif first.name and sorted(compact(first.label)) != sorted(compact(entry.name)):
-            text = (
-                f"Handed in under the name {shown(first.label)}, not {entry.name}: probably a group. The score counts for "
-                f"{entry.name}; a list of groups adds the other members."
-            )
-            upload.notices.append(Notice("group", text))
-            return f"{label} ({entry.name})", (entry,)
-        return entry.name, (entry,)
+            return entry.name, (entry,)
+        if not owner.label or alike(owner.label, entry.name) or owner.label == user:
+            return entry.name, (entry,)
+        groups = {compact(e.group): e.group for e in self.roster.entries if e.group}
+        other = groups.get(compact(owner.label), entry.group)
+        if other != entry.group:
+            text = f"Handed in for the group {shown(other)}, of which {entry.name} ({user}) is no member in the class list."
+            upload.owner = replace(owner, doubt=text, possible=(user,))
+            return label, ()
+        members = tuple(e for e in self.roster.entries if e.group and e.group == entry.group)
+        if members:
+            names = ", ".join(member.name for member in members)
+            upload.notices.append(Notice("group", f"Handed in by the group {shown(entry.group)}: {names}."))
+            # The representative first: to Canvas, the upload is that student's.
+            return entry.group, tuple(sorted(members, key=lambda member: member.id != user))
+        text = (
+            f"Handed in under the name {shown(owner.label)}, not {entry.name}: probably a group. The score counts for "
+            f"{entry.name}; a list of groups adds the other members."
+        )
+        upload.notices.append(Notice("group", text))
+        return f"{label} ({entry.name})", (entry,)
 
     def _place(self, id_: str, name: str, members: tuple[RosterEntry, ...], upload: StudentUpload) -> Submission:
         """Move one upload's files under its id and make the record."""
@@ -250,11 +267,16 @@ class _Intake:
         if late:
             notices.insert(0, Notice("late", "Handed in late, says Canvas (not how late)."))
         newest = judged or max(upload.files, key=lambda file: file.attachment)
-        system, user = upload.owner[0], upload.owner[-1]
+        system, user = upload.owner.key[0], upload.owner.key[-1]
+        if upload.owner.doubt:
+            notices.insert(0, Notice("ambiguous-name", upload.owner.doubt))
         sections = dict.fromkeys(member.section for member in members if member.section)
+        # Moodle's participant ids may be anybody's in a list from elsewhere.
+        alone = (user,) if system == "user" or (system == "moodle" and not self.known_class) else ()
+        counts_for = tuple(member.id for member in members) or alone
         return Submission(
             id=id_,
-            student_ids=tuple(m.id for m in members) or ((user,) if system in ("user", "moodle") else ()),
+            student_ids=() if upload.owner.doubt else counts_for,
             display_name=name,
             file_name=printable(newest.file_name),
             path=placed[judged] if judged else "",
@@ -270,26 +292,45 @@ class _Intake:
 
 
 def _one_per_owner(uploads: Iterable[StudentUpload]) -> list[StudentUpload]:
-    """Keep one upload per student: the last that has a notebook, else the last."""
+    """Keep one upload per student: the last that has a notebook, else the last.
+
+    What a platform names is never replaced by a file that only bears the student's name; nor is one such name by another.
+    """
     by_owner: dict[tuple[str, ...], list[StudentUpload]] = {}
     for upload in uploads:
-        by_owner.setdefault(upload.owner, []).append(upload)
+        by_owner.setdefault(upload.owner.key, []).append(upload)
     chosen = []
     for group in by_owner.values():
-        best = next((upload for upload in reversed(group) if upload.selection.judged is not None), group[-1])
-        for other in group:
-            if other is best:
-                continue
-            mine, theirs = best.selection.judged, other.selection.judged
-            same = mine is not None and theirs is not None and mine.entry.sha256 == theirs.entry.sha256
-            text = (
-                f"This student is also in {shown(other.source)}"
-                f"{', with the same notebook' if same else ''}; what counts is {shown(best.source)}, "
-                f"{'given last' if best is group[-1] else 'the last one that has a notebook'}."
-            )
-            best.notices.append(Notice("duplicate-student", text))
-        chosen.append(best)
+        named = [upload for upload in group if upload.owner.matched]
+        sure = [upload for upload in group if not upload.owner.matched]
+        if named and (sure or len({upload.owner.label for upload in named}) > 1):
+            user = group[0].owner.key[-1]
+            names = " and ".join(f"{shown(upload.owner.label)} in {shown(upload.source)}" for upload in group)
+            text = f"{names} are all of user {user}; a name alone replaces nothing. Leave out what does not count."
+            for upload in named:
+                key = ("doubt", upload.source, upload.owner.label)
+                upload.owner = replace(upload.owner, key=key, doubt=text, possible=(user,))
+            chosen += named
+            group = sure
+        if group:
+            chosen.append(_last_with_notebook(group))
     return chosen
+
+
+def _last_with_notebook(group: Sequence[StudentUpload]) -> StudentUpload:
+    best = next((upload for upload in reversed(group) if upload.selection.judged is not None), group[-1])
+    for other in group:
+        if other is best:
+            continue
+        mine, theirs = best.selection.judged, other.selection.judged
+        same = mine is not None and theirs is not None and mine.entry.sha256 == theirs.entry.sha256
+        text = (
+            f"This student is also in {shown(other.source)}"
+            f"{', with the same notebook' if same else ''}; what counts is {shown(best.source)}, "
+            f"{'given last' if best is group[-1] else 'the last one that has a notebook'}."
+        )
+        best.notices.append(Notice("duplicate-student", text))
+    return best
 
 
 def _move(folder: Path, moves: Mapping[Path, UploadedFile]) -> None:

@@ -60,8 +60,10 @@ def for_student(report: Report) -> Report:
 
 def _submission(submission: Submission) -> Submission:
     alone = len(submission.student_ids) == 1
+    doubtful = any(notice.kind == "ambiguous-name" for notice in submission.notices)
     return replace(
         submission,
+        display_name=submission.file_name if doubtful else submission.display_name,
         # A group's entry carries the id of whichever member handed in.
         id="group" if len(submission.student_ids) > 1 else submission.id,
         student_ids=submission.student_ids if alone else (),

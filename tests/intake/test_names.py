@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from grader.intake.names import (
     EntryName,
+    canvas_readings,
     compact,
     is_noise,
-    parse_canvas_name,
-    parse_moodle_path,
+    moodle_readings,
     printable,
     repaired,
     shown,
@@ -25,50 +25,60 @@ LAB = "lab2.ipynb"
 
 
 @pytest.mark.parametrize(
-    ("name", "roster", "expected"),
+    ("name", "expected"),
     [
-        ("svenssonåsa_12345_67890_lab2.ipynb", (), EntryName("svenssonåsa", "12345", "67890", LAB)),
+        ("svenssonåsa_12345_67890_lab2.ipynb", [EntryName("svenssonåsa", "12345", "67890", LAB)]),
         (
             "svenssonåsa_LATE_12345_67890_lab2-1.ipynb",
-            (),
-            EntryName("svenssonåsa", "12345", "67890", "lab2-1.ipynb", late=True),
+            [EntryName("svenssonåsa", "12345", "67890", "lab2-1.ipynb", late=True)],
         ),
-        ("svenssonåsa_12345_text.html", (), EntryName("svenssonåsa", "12345", None, "text.html", "text")),
+        ("svenssonåsa_12345_text.html", [EntryName("svenssonåsa", "12345", None, "text.html", "text")]),
         (
             "svenssonåsa_LATE_12345_link.html",
-            (),
-            EntryName("svenssonåsa", "12345", None, "link.html", "link", late=True),
+            [EntryName("svenssonåsa", "12345", None, "link.html", "link", late=True)],
         ),
-        ("anon_acJ4Q_67890_lab2.ipynb", (), EntryName("", None, "67890", LAB, anonymous_id="acJ4Q")),
-        ("LATE_anon_acJ4Q_67890_lab2.ipynb", (), EntryName("", None, "67890", LAB, late=True, anonymous_id="acJ4Q")),
-        ("anon_acJ4Q_text.html", (), EntryName("", None, None, "text.html", "text", anonymous_id="acJ4Q")),
         (
             "team_7_12345_67890_lab 2 (final).ipynb",
-            ("12345",),
-            EntryName("team_7", "12345", "67890", "lab 2 (final).ipynb"),
+            [
+                EntryName("team", "7", "12345", "67890_lab 2 (final).ipynb"),
+                EntryName("team_7", "12345", "67890", "lab 2 (final).ipynb"),
+            ],
         ),
-        ("team_7_LATE_12345_67890_lab2.ipynb", (), EntryName("team_7", "12345", "67890", LAB, late=True)),
-        ("team_7_8_LATE_12345_67890_lab2.ipynb", (), EntryName("team_7_8", "12345", "67890", LAB, late=True)),
-        ("team_7_12345_text.html", ("12345",), EntryName("team_7", "12345", None, "text.html", "text")),
+        ("team_7_LATE_12345_67890_lab2.ipynb", [EntryName("team_7", "12345", "67890", LAB, late=True)]),
         (
-            "svensson_12345_67890_2024_lab.ipynb",
-            (),
-            EntryName("svensson", "12345", "67890", "2024_lab.ipynb", others=("67890",)),
+            "lee_1_2_LATE_3_4_a",
+            [EntryName("lee", "1", "2", "LATE_3_4_a"), EntryName("lee_1_2", "3", "4", "a", late=True)],
         ),
-        ("lee_1_2_text.html", (), EntryName("lee", "1", "2", "text.html", others=("2",))),
-        ("李明_12345_67890_实验 2.ipynb", (), EntryName("李明", "12345", "67890", "实验 2.ipynb")),
-        ("_12345_67890_lab2.ipynb", (), EntryName("", "12345", "67890", LAB)),
-        # A student called Anon is not anonymous grading.
-        ("anon_12345_67890_lab2.ipynb", ("12345",), EntryName("anon", "12345", "67890", LAB)),
-        ("lab2.ipynb", (), None),
-        ("12345_67890_lab2.ipynb", (), None),
-        ("svensson_12345_67890_", (), None),
-        ("svensson_١٢٣_٤٥٦_lab2.ipynb", (), None),
-        ("svensson_" + "9" * 5000 + "_67890_lab2.ipynb", (), None),
+        ("svensson_12345_67890_My lab_4_2_b.ipynb", [EntryName("svensson", "12345", "67890", "My lab_4_2_b.ipynb")]),
+        ("svensson_12345_67890_lab_2024_05_b.ipynb", [EntryName("svensson", "12345", "67890", "lab_2024_05_b.ipynb")]),
+        (
+            "lee_1_2_text.html",
+            [EntryName("lee", "1", "2", "text.html"), EntryName("lee_1", "2", None, "text.html", "text")],
+        ),
+        ("李明_12345_67890_实验 2.ipynb", [EntryName("李明", "12345", "67890", "实验 2.ipynb")]),
+        ("_12345_67890_lab2.ipynb", [EntryName("", "12345", "67890", LAB)]),
+        ("lab2.ipynb", []),
+        ("12345_67890_lab2.ipynb", []),
+        ("svensson_12345_67890_", []),
+        ("svensson_١٢٣_٤٥٦_lab2.ipynb", []),
+        ("svensson_" + "9" * 5000 + "_67890_lab2.ipynb", []),
     ],
 )
-def test_canvas_name(name: str, roster: tuple[str, ...], expected: EntryName | None) -> None:
-    assert parse_canvas_name(name, roster) == expected
+def test_a_name_of_canvas_is_read_in_all_ways(name: str, expected: list[EntryName]) -> None:
+    assert list(canvas_readings(name)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("anon_acJ4Q_67890_lab2.ipynb", [EntryName("", None, "67890", LAB, anonymous_id="acJ4Q")]),
+        ("LATE_anon_acJ4Q_67890_lab2.ipynb", [EntryName("", None, "67890", LAB, late=True, anonymous_id="acJ4Q")]),
+        ("anon_acJ4Q_text.html", [EntryName("", None, None, "text.html", "text", anonymous_id="acJ4Q")]),
+        ("svensson_12345_67890_lab2.ipynb", []),
+    ],
+)
+def test_an_anonymous_name_is_read_in_one_way(name: str, expected: list[EntryName]) -> None:
+    assert list(canvas_readings(name, anonymous=True)) == expected
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
@@ -76,8 +86,7 @@ def test_mojibake_and_decomposed_names_are_put_right(form: str) -> None:
     name = unicodedata.normalize(form, "svenssonåsa_12345_67890_övning.ipynb")
     garbled = name.encode().decode("cp437")
     for variant in (name, garbled):
-        parsed = parse_canvas_name(variant)
-        assert parsed is not None
+        (parsed,) = canvas_readings(variant)
         assert (parsed.owner, parsed.original) == ("svenssonåsa", "övning.ipynb")
     assert repaired("Åsa é ñ ├ ±") == "Åsa é ñ ├ ±"
 
@@ -99,28 +108,23 @@ def test_round_trip_of_generated_upload_names(
     name = f"{owner}_{'LATE_' if late else ''}{user}_{attachment}_{original}"
     if repaired(name) != name or owner == "anon":
         return
-    # Names without a number before the user id need no roster.
-    parsed = parse_canvas_name(name)
-    assert parsed is not None
+    # The first reading is right where the owner's name has no number in it.
+    parsed = canvas_readings(name)[0]
     assert (parsed.owner, parsed.late, parsed.user_id, parsed.attachment_id, parsed.original) == (
         owner, late, user, attachment, original,
     )  # fmt: skip
 
 
-@given(st.from_regex(r"\A[a-z]{1,8}_[0-9]{1,2}\Z"), st.booleans(), st.integers(1000, 10**9).map(str), ids)
-def test_round_trip_of_groups_with_a_roster(group: str, late: bool, user: str, attachment: str) -> None:
-    name = f"{group}_{'LATE_' if late else ''}{user}_{attachment}_lab_3_4.ipynb"
-    parsed = parse_canvas_name(name, {user})
-    if group.startswith("anon_"):
-        return
-    assert parsed is not None
-    assert (parsed.owner, parsed.late, parsed.user_id, parsed.original) == (group, late, user, "lab_3_4.ipynb")
+@given(st.from_regex(r"\A[a-z]{1,8}_[1-9][0-9]?\Z"), st.booleans(), st.integers(1000, 10**9).map(str), ids)
+def test_what_canvas_wrote_is_among_the_readings(group: str, late: bool, user: str, attachment: str) -> None:
+    found = canvas_readings(f"{group}_{'LATE_' if late else ''}{user}_{attachment}_lab_3_4.ipynb")
+    assert EntryName(group, user, attachment, "lab_3_4.ipynb", late=late) in found
 
 
 @given(st.text(max_size=80))
 def test_parsers_and_helpers_are_total(name: str) -> None:
-    parse_canvas_name(name, {"1"})
-    parse_moodle_path([name, "x_1_assignsubmission_file_" + name])
+    canvas_readings(f"a_1_2_{name}")
+    moodle_readings("x_1_assignsubmission_file_" + name, folder=False)
     assert shown(name).isprintable() and len(shown(name)) <= 82
     assert printable(name).isprintable()
     for safe in (safe_file_name(name), slug(name)):
@@ -137,26 +141,26 @@ def test_surrogates_of_undecodable_names_can_be_stored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "expected"),
+    ("name", "folder", "expected"),
     [
+        ("Åsa Svensson_123_assignsubmission_file_", True, [EntryName("Åsa Svensson", "123", None, "")]),
+        ("Åsa Svensson_123_assignsubmission_file", True, [EntryName("Åsa Svensson", "123", None, "")]),
+        ("Åsa Svensson_123_assignsubmission_file_lab2.ipynb", False, [EntryName("Åsa Svensson", "123", None, LAB)]),
+        ("Bo_9_assignsubmission_onlinetext_", True, [EntryName("Bo", "9", None, "", "text")]),
         (
-            ("Åsa Svensson_123_assignsubmission_file_", LAB),
-            EntryName("Åsa Svensson", "123", None, LAB, system="moodle"),
+            "Bo_9_assignsubmission_file_Eva_8_assignsubmission_file_a",
+            False,
+            [
+                EntryName("Bo", "9", None, "Eva_8_assignsubmission_file_a"),
+                EntryName("Bo_9_assignsubmission_file_Eva", "8", None, "a"),
+            ],
         ),
-        (
-            ("Åsa Svensson_123_assignsubmission_file_lab2.ipynb",),
-            EntryName("Åsa Svensson", "123", None, LAB, system="moodle"),
-        ),
-        (
-            ("Bo_9_assignsubmission_onlinetext_", "onlinetext.html"),
-            EntryName("Bo", "9", None, "onlinetext.html", "text", system="moodle"),
-        ),
-        (("Bo_9_assignsubmission_file_",), None),
-        (("Bo", LAB), None),
+        ("Bo_9_assignsubmission_file_", False, []),
+        ("Bo", True, []),
     ],
 )
-def test_moodle_path(parts: tuple[str, ...], expected: EntryName | None) -> None:
-    assert parse_moodle_path(parts) == expected
+def test_a_name_of_moodle_is_read_in_all_ways(name: str, folder: bool, expected: list[EntryName]) -> None:
+    assert list(moodle_readings(name, folder=folder)) == expected
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_minimal_lists_and_groups(tmp_path: Path) -> None:
     groups.write_text("name,canvas_user_id,user_id,login_id,sections,group_name\nÅsa,7,x,y,LP2,Team 7\n,,,,,Team 8\n")
     grouped = read(tmp_path, "id,name\n7,Åsa\n8,Bo\n", groups=groups)
     assert [e.group for e in grouped.entries] == ["Team 7", ""]
-    assert [e.id for e in grouped.group_of("team7", None)] == ["7"]
+    assert (grouped.says("7", "team7"), grouped.says("8", "team7"), grouped.says("8", "bo")) == ("group", "", "student")
     with pytest.raises(UsageError, match="group_name"):
         read(tmp_path, "id,name\n7,Åsa\n", groups=tmp_path / "grades.csv")
 
@@ -190,12 +190,11 @@ def test_number(cell: str, value: float | None) -> None:
     assert number(cell) == value
 
 
-def test_find() -> None:
+def test_students_are_found_by_id_login_or_name() -> None:
     roster = Roster(
         (RosterEntry("1", "Svensson, Åsa", sis_login="asas"), RosterEntry("2", "Li, Bo"), RosterEntry("3", "Li, Bo"))
     )
     for text in ("1", "ASAS", "svensson, åsa", "Åsa Svensson", "svenssonåsa"):
-        found = roster.find(text)
-        assert found is not None and found.id == "1", text
-    assert roster.find("Bo Li") is None, "two students of one name are nobody in particular"
-    assert roster.find("Svensson") is None and roster.find("") is None
+        assert [entry.id for entry in roster.named(text)] == ["1"], text
+    assert [entry.id for entry in roster.named("Bo Li")] == ["2", "3"]
+    assert roster.named("Svensson") == roster.named("") == ()

@@ -210,8 +210,11 @@ def test_alone_and_in_a_group_is_told(make_zip: Make, into: Path) -> None:
     )
     assert not [n for n in take_in([source], into, roster).notices if n.kind == "several-submissions"]
     both = make_zip({"team7_12346_1_lab.ipynb": nb("1"), "ekeva_12347_2_lab.ipynb": nb("2")}, "b.zip")
-    notices = take_in([both], into, roster).notices
-    assert {n.kind for n in notices} == {"several-submissions"} and len(notices) == 2
+    intake = take_in([both], into, roster)
+    (notice,) = intake.notices
+    assert notice.kind == "several-submissions" and "Ek, Eva (12347)" in notice.text
+    assert all(s.student_ids == () and kinds(s)[0] == "ambiguous-name" for s in intake.submissions), "none counts"
+    assert [entry.id for entry in intake.missing] == ["12345"]
 
 
 # Choosing
@@ -477,7 +480,9 @@ def test_ambiguous_and_unknown_names_are_told(make_zip: Make, into: Path) -> Non
     }
     intake = take_in([make_zip(entries)], into)
     found = by_id(intake)
-    assert kinds(found["7"]) == ["ambiguous-name"] and "12345" in found["7"].notices[0].text
+    (doubtful,) = [s for s in intake.submissions if kinds(s) == ["ambiguous-name"]]
+    assert doubtful.student_ids == () and doubtful.path, "graded, for nobody"
+    assert "(user 7)" in doubtful.notices[0].text and "(user 12345)" in doubtful.notices[0].text
     assert found["odd-name"].path, "graded all the same"
     assert [n.kind for n in intake.notices] == ["left-out"]
     roster = Roster((ASA,))

@@ -326,3 +326,25 @@ def test_a_list_of_another_course_stops_before_anything_is_run(archive, export, 
     assert "nobody who handed in stands in the class list" in told and "Alfa, Anna (2001)" in told
     assert ran == [] and not (run / "roster.csv").exists()
     assert grade(source, export(first="1001", second="2002"), run) == 0
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"1001.ipynb": NOTEBOOK, "Anna Alfa.ipynb": NOTEBOOK},
+        {"team_1002_5002_a.ipynb": NOTEBOOK, "alfaanna_1001_5001_1002_5003_lab.ipynb": NOTEBOOK},
+    ],
+)
+def test_what_may_be_two_peoples_counts_for_nobody(
+    claims: dict[str, bytes], archive: Callable[..., Path], export: Callable[..., Path], run: Path
+) -> None:
+    assert grade(archive({**claims, "bravobo_1002_5004_lab.ipynb": NOTEBOOK}), export(), run) == 3
+    assert set(scores(run)) <= {"1002"}
+    assert "Whose it is: decide." in (run / "needs_review.csv").read_text(encoding="utf-8")
+    doubtful = [folder for folder in (run / "submissions").iterdir() if folder.name.startswith("undecided-")]
+    assert doubtful and {folder.name for folder in doubtful} <= set(ran), "judged, so that a person can decide"
+    for folder in doubtful:
+        assert "Alfa, Anna" in (folder / "instructor.html").read_text(encoding="utf-8")
+        assert "Alfa, Anna" not in (folder / "report.html").read_text(encoding="utf-8")
+    with zipfile.ZipFile(run / "feedback.zip") as feedback:
+        assert not [name for name in feedback.namelist() if "_1001_" in name]
