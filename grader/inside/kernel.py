@@ -18,6 +18,7 @@ import sys
 import threading
 import types
 import warnings
+import zipfile
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -33,7 +34,7 @@ from traitlets.config import Config
 from zmq.constants import SocketOption, SocketType
 
 from grader.inside.seeds import reseed
-from grader.inside.zygote import CHANNELS, preload
+from grader.inside.zygote import ARCHIVE, CHANNELS, preload
 
 __all__ = ["BoxKernel", "BoxKernelApp", "become_kernel", "main"]
 
@@ -252,6 +253,10 @@ def become_kernel(request: dict[str, Any]) -> None:
     os.environ.update(request["environment"])
     os.chdir(request["cwd"])
     os.umask(0o022)
+    if (archive := Path(ARCHIVE)).exists():
+        with zipfile.ZipFile(archive) as files:
+            files.extractall()
+        archive.unlink()
     sys.argv = ["ipykernel_launcher"]
     sys.path[:] = ["", *(entry for entry in sys.path if entry and entry != request["cwd"])]
     _reseed(request.pop("seed"), request["threads"])  # nobody is to find it later

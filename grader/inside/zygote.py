@@ -24,7 +24,10 @@ from typing import Any
 from grader.inside import confine
 from grader.inside.preloaded import KERNEL, LATE, ROOTS
 
-__all__ = ["CHANNELS", "PRELOAD", "main", "preload", "receive", "send"]
+__all__ = ["ARCHIVE", "CHANNELS", "PRELOAD", "main", "preload", "receive", "send"]
+
+ARCHIVE = ".handed-in.zip"
+"""In the work folder: the submission's own files, which the kernel unpacks before anything else."""
 
 CHANNELS = ("shell", "iopub", "stdin", "control")
 """A kernel's channels with a socket of their own, in the order in which the sockets are handed over. No heartbeat."""

@@ -8,6 +8,7 @@ of the host is shared but read-only system and interpreter files and the listeni
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import select
@@ -15,12 +16,14 @@ import signal
 import subprocess
 import threading
 import time
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from grader.errors import SandboxError
+from grader.inside.zygote import ARCHIVE
 from grader.sandbox.contract import BOX, BoxSpec, Limits
 from grader.sandbox.host import PrivilegeDrop, interpreter_folders, package_folder
 
@@ -67,9 +70,21 @@ def box_arguments(limits: Limits) -> list[str]:
 
 
 def _contents(files: BoxSpec) -> Iterator[tuple[str, Path | bytes]]:
-    """Every single file to copy, folders walked; symbolic links are followed, special files left out."""
+    """Every single file to copy, folders walked; symbolic links are followed, special files left out.
+
+    Files that come as bytes are in one archive, which the kernel unpacks: each one alone would take two descriptors.
+    """
+    given = {name: source for name, source in files.files.items() if isinstance(source, bytes)}
+    if given:
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            for name, data in given.items():
+                archive.writestr(zipfile.ZipInfo(name), data)
+        yield ARCHIVE, packed.getvalue()
     for name, source in files.files.items():
-        if isinstance(source, bytes) or source.is_file():
+        if isinstance(source, bytes):
+            continue
+        if source.is_file():
             yield name, source
         elif source.is_dir():
             for path in sorted(source.rglob("*")):

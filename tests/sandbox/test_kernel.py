@@ -156,6 +156,20 @@ open('new.txt', 'w').close()
 
 
 @pytest.mark.box
+def test_many_small_files_take_few_descriptors(pool):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len([*Path("/proc/self/fd").iterdir()]) + 200, hard))
+    try:
+        files = {f"part_{n}.py": f"n = {n}".encode() for n in range(900)} | {"zipfile.py": b"1 / 0"}
+        code = "import os, part_899; print(part_899.n, sum(n.endswith('.py') for n in os.listdir()), os.path.exists('.handed-in.zip'))"
+        ran = go(pool, [code], spec=BoxSpec(files))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert ran.cells[0].status == "ok", ran.cells[0].error
+    assert "899 901 False" in ran.text
+
+
+@pytest.mark.box
 def test_a_missing_file_is_our_failure(pool, tmp_path):
     with pytest.raises(SandboxError):
         go(pool, ["1"], spec=BoxSpec(files={"x": tmp_path / "nowhere"}))
