@@ -65,6 +65,10 @@ class IntakeLimits:
     """Most that a student's own zip may unpack to."""
     inner_entries: int = 2_000
     """Most entries of a student's own zip."""
+    companions: int = 1_000
+    """Most files of a student beside the notebook."""
+    companions_bytes: int = 200_000_000
+    """Most that they may have together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from grader.records import Notice
 
 __all__ = ["StudentUpload"]
 
+_MOST_NOTICES = 20  # of one student, who can have two thousand made by one zip
+
 
 @dataclass(slots=True)
 class StudentUpload:
@@ -47,7 +49,28 @@ class StudentUpload:
             self.notices.append(Notice("refused-file", text))
 
     def choose(self, stage: Stage, limits: IntakeLimits, starters: Sequence[tuple[str, ...]]) -> None:
-        """Choose the notebook, opening a zip one level deep when there is none beside it."""
+        """Choose the notebook, opening a zip one level deep when there is none beside it, and what goes beside it."""
+        self._choose(stage, limits, starters)
+        kept: set[ArchiveEntry] = set()
+        size = 0
+        # modules first, since the notebook may import them, then what is small
+        for file in sorted(self.selection.companions, key=lambda f: (not f.file_name.endswith(".py"), f.entry.size)):
+            size += file.entry.size
+            if len(kept) < limits.companions and size <= limits.companions_bytes:
+                kept.add(file.entry)
+        companions = tuple(file for file in self.selection.companions if file.entry in kept)
+        if left := [file for file in self.selection.companions if file.entry not in kept]:
+            names = ", ".join(shown(file.file_name, 40) for file in left[:3]) + (", …" if len(left) > 3 else "")
+            text = (
+                f"{len(left)} of {len(left) + len(kept)} files beside the notebook were left out because at most {limits.companions} "
+                f"with {limits.companions_bytes // 1_000_000} MB together are taken along: {names}."
+            )
+            self.notices.append(Notice("refused-file", text))
+        self.selection = replace(self.selection, companions=companions)
+        if (more := len(self.notices) - _MOST_NOTICES) > 0:
+            self.notices[_MOST_NOTICES:] = [Notice("refused-file", f"And {more} more of this kind.")]
+
+    def _choose(self, stage: Stage, limits: IntakeLimits, starters: Sequence[tuple[str, ...]]) -> None:
         staged = [file for file in self.files if file.entry.staged is not None]
         self.selection = select(staged, starters)
         if self.selection.judged is not None:

@@ -268,6 +268,31 @@ def test_a_readable_notebook_goes_before_a_broken_one(make_zip: Make, into: Path
     assert broken.path and broken.problem is None, "preparation may repair it, and says so where it cannot"
 
 
+@pytest.mark.parametrize("limits", [IntakeLimits(companions=3), IntakeLimits(companions_bytes=3_000_000)])
+def test_what_is_too_much_beside_a_notebook_is_told(limits: IntakeLimits, make_zip: Make, into: Path) -> None:
+    files = {
+        "2_b.csv": b"b",
+        "3_c.csv": b"c" * 2_999_990,
+        "4_lora.py": b"x = 1",
+        "5_a.csv": b"a",
+        "6_d.csv": b"d" * 2_999_991,
+    }
+    packed = zipped({"lab.ipynb": nb("1"), **{name[2:]: data for name, data in files.items()}})
+    for entries in ({"1_lab.ipynb": nb("1"), **files}, {"1_all.zip": packed}):
+        submission = one(entries, make_zip, into, limits=limits)
+        kept = {Path(name).name for name in submission.companions}
+        assert {"lora.py", "a.csv", "b.csv"} <= kept and len(kept) < 5 and submission.problem is None
+        (notice,) = [notice for notice in submission.notices if notice.kind == "refused-file"]
+        assert "d.csv" in notice.text and ("at most 3 with" in notice.text or "3 MB together" in notice.text)
+
+
+def test_a_zip_cannot_fill_the_report_with_notices(make_zip: Make, into: Path) -> None:
+    inner = zipped({"lab.ipynb": nb("1"), **{f"{n}.bin": b"\0" * 2_000_001 for n in range(99)}})
+    submission = one({"1_all.zip": inner}, make_zip, into, limits=IntakeLimits(file_bytes=2_000_000))
+    assert submission.path and len(submission.notices) < 25
+    assert submission.notices[-1].text == "And 80 more of this kind."
+
+
 def test_helper_modules_keep_their_importable_name(make_zip: Make, into: Path) -> None:
     submission = one({"1_lab-1.ipynb": nb("import lora"), "2_lora-1.py": b"x"}, make_zip, into)
     assert submission.companions == ("12346/handed-in/lora.py",) and kinds(submission) == ["module-renamed"]
