@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -62,9 +63,13 @@ class RunContext:
         drawn = (("a", self.questions("a")), ("b", self.questions("b")))
         return digest_of({f"{seed} {name}": question_digest(q) for seed, found in drawn for name, q in found.items()})
 
-    def seed(self, submission: Submission) -> str:
-        """Seed of a submission's questions."""
-        return seed_for(self.secret, submission.sha256)
+    def seed(self, submission: Submission, companions: Mapping[str, bytes] | None = None) -> str:
+        """Seed of a submission's questions: all that was handed in decides, `companions` by base name included.
+
+        Else what one submission learns of its draws could be handed in beside the same notebook.
+        """
+        parts = {name: hashlib.sha256(data).hexdigest() for name, data in (companions or {}).items()}
+        return seed_for(self.secret, digest_of({"": submission.sha256, **parts}) if parts else submission.sha256)
 
     def unseen(
         self,

@@ -111,7 +111,7 @@ class Grader:
         Never raises for what a student handed in; faults of ours are in the result.
         """
         helpers = dict(companions or {})
-        seed = self.context.seed(submission)
+        seed = self.context.seed(submission, helpers)
         # in threads: the clocks of submissions beside it go on meanwhile
         questions = await asyncio.to_thread(self.context.questions, seed)
         try:
