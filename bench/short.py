@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from grader.assignments.finetuning.counting import ENTRY
 from grader.assignments.finetuning.lora_case import ask_lora
 from grader.assignments.finetuning.lora_layer import starts_as_identity
 from grader.records import Observation, Verdict
@@ -125,9 +126,9 @@ SHORT = Assignment(
 
 @SHORT.question("count")
 def _count(_draw: Draw) -> Question:
-    return Question(
-        "grader.inside.probes.functions:count", {"names": ["count_trainable_parameters"], "modules": [], "pairs": []}
-    )
+    params = {"names": ["count_trainable_parameters"], "modules": [], "pairs": []}
+    answer = {"distilbert": ENTRY, "frozen": ENTRY, "modules": (), "pairs": ()}
+    return Question("grader.inside.probes.functions:count", params, answer=answer)
 
 
 @SHORT.check("count/distilbert", points=3, asks="count")

@@ -66,6 +66,7 @@ class Attempt(StrEnum):
     RAISED = "raised"
     MISSING = "missing"
     NOT_ASKED = "not_asked"
+    FORGED = "forged"
     FAULT = "fault"
 
 
@@ -252,11 +253,12 @@ class Observation:
     """What one question brought to light. `value` is plain data that has passed the wire's limits; still a claim."""
 
     attempt: Attempt
-    """Whether there is a value, the student's code raised, the asked-for name is missing, or nothing was asked."""
+    """Whether there is a value, the student's code raised, the asked-for name is missing, nothing was asked, or what came back is
+    nothing that the grader's code in the box ever says."""
     value: Any = None
     """None, bool, int, float, str, list, dict or numpy array; nothing else."""
     error: str = ""
-    """`ExceptionName: text`, when the student's code raised or the question failed."""
+    """`ExceptionName: text`, when the student's code raised (the text where the question is public only) or the question failed."""
     renamed: str = ""
     """The stand-in's name, when the asked-for name was missing and its single plausible stand-in was used."""
     cpu_seconds: float = 0.0

@@ -10,7 +10,8 @@ Everything that comes back from the box is untrusted until `grader.grading.wire`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +31,7 @@ from grader.records import (
     SubmissionRun,
     Usage,
 )
+from grader.rubric.answers import ANYTHING, Many, OneOf, Text
 from grader.rubric.questions import Question
 from grader.sandbox.contract import (
     BoxSpec,
@@ -43,12 +45,23 @@ from grader.sandbox.contract import (
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.session import KernelSession
 
-__all__ = ["Progress", "Shims", "run_notebook", "sum_usage"]
+__all__ = ["Progress", "Shims", "observed", "run_notebook", "sum_usage"]
 
 _SECOND_RUNS = 2
 _SETUP_SECONDS = 60.0
 _MOST_ADAPTATIONS, _LONGEST_TEXT = 500, 300
-_ATTEMPTS = {"ok": Attempt.VALUE, "raised": Attempt.RAISED, "missing": Attempt.MISSING, "fault": Attempt.FAULT}
+_OF_ALL = {"renamed": Text(80), "cpu_seconds": float}
+_REPLY = OneOf(
+    {"status": "ok", "value": ANYTHING, **_OF_ALL},
+    {"status": "raised", "error": Text(500), **_OF_ALL},
+    {"status": "missing", "names": Many(Text(80), 5), **_OF_ALL},
+    {"status": "large", **_OF_ALL},
+    {"status": "fault", "error": Text(500), **_OF_ALL},
+    {"status": "error", "error": {"name": str, "message": str}},  # not the agent but the kernel around it
+)
+"""What is replied to a question."""
+_WORD = re.compile(r"[^\W\d]\w*")
+_TOO_LARGE = "nothing, but gave back more data than can be read"
 
 Progress = Callable[[str], None]
 """Is called with a few words whenever a submission gets further."""
@@ -155,8 +168,9 @@ async def _run_once(
                 if any(run.index == cell.index and run.status in ("killed", "not_run") for run in cells):
                     await _define(session, cell.index, cell.source)
             on_progress("asking questions")
-            for name, question in questions.items():
-                observations[name] = await _ask(session, question)
+            known = _words(notebook, spec)
+            for name, question in sorted(questions.items(), key=lambda item: not item[1].public):
+                observations[name] = await _ask(session, question, known)
             changes = await _order(session, "adaptations", {})
         notebook = replace(
             notebook, adaptations=_adaptations(changes, {None, *(cell.index for cell in notebook.cells)})
@@ -219,21 +233,32 @@ async def _define(session: KernelSession, index: int, source: str) -> None:
     await _order(session, "define", {"index": index, "source": source})
 
 
-async def _ask(session: KernelSession, question: Question) -> Observation:
+def _words(notebook: Notebook, spec: BoxSpec) -> frozenset[str]:
+    """All words of the notebook and of the modules beside it: names that were there before anything was asked."""
+    modules = [
+        data.decode("utf-8", "replace")
+        for name, data in spec.files.items()
+        if name.endswith(".py") and isinstance(data, bytes)
+    ]
+    return frozenset(
+        word for text in (*(cell.source for cell in notebook.cells), *modules) for word in _WORD.findall(text)
+    )
+
+
+async def _ask(session: KernelSession, question: Question, known: Collection[str]) -> Observation:
     """Ask, and ask on where the answer leaves something open; the last answer counts."""
-    seen = await _ask_once(session, question)
+    seen = await _ask_once(session, question, known)
     if question.followup is not None and question.followup.wanted(seen):
-        return await _ask(session, question.followup.question)
+        return await _ask(session, question.followup.question, known)
     return seen
 
 
-async def _ask_once(session: KernelSession, question: Question) -> Observation:
+async def _ask_once(session: KernelSession, question: Question, known: Collection[str]) -> Observation:
     params, buffers = wire.encode(question.params)
     try:
         reply, found = await session.ask(
             {"op": question.op, "params": params}, buffers, cpu_seconds=question.cpu_seconds
         )
-        return _observation(reply, found)
     except KernelGone as gone:
         return Observation(Attempt.RAISED, error=f"the end of the kernel: {gone.outcome.sentence}")
     except (QuestionTimedOut, QuestionIdle) as error:
@@ -241,22 +266,43 @@ async def _ask_once(session: KernelSession, question: Question) -> Observation:
     except QuestionCpuStarved as error:
         return Observation(Attempt.FAULT, error=str(error))
     except EvidenceTooLarge:
-        return Observation(Attempt.RAISED, error="nothing, but gave back more data than can be read")
+        return Observation(Attempt.RAISED, error=_TOO_LARGE)
+    try:
+        return observed(question, reply, found, known)
     except EvidenceError as error:
-        return Observation(Attempt.FAULT, error=f"What came back could not be read ({error}); a person has to look.")
+        return Observation(Attempt.FORGED, error=str(error))
 
 
-def _observation(reply: Mapping[str, Any], buffers: Sequence[bytes]) -> Observation:
-    attempt = _ATTEMPTS.get(str(reply.get("status")), Attempt.FAULT)
-    error = str(reply.get("error") or "")[:500]
-    seconds = reply.get("cpu_seconds")
-    cpu = float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < 1e6 else 0.0
-    if attempt is Attempt.FAULT:
-        return Observation(
-            attempt, error=f"The question could not be asked ({error}); a person has to look.", cpu_seconds=cpu
-        )
-    value = wire.decode(reply.get("value"), buffers) if attempt is Attempt.VALUE else None
-    return Observation(attempt, value, error, str(reply.get("renamed") or "")[:80], cpu)
+def observed(
+    question: Question, reply: Mapping[str, Any], buffers: Sequence[bytes], known: Collection[str] | None = None
+) -> Observation:
+    """Read what was replied; of names only those are told that are `known`, words of the notebook, since the others were made up later.
+
+    Raises EvidenceError for what is never replied: something else has spoken then.
+    """
+    said = wire.fit(_REPLY, wire.decode({**reply}, buffers), None, "the reply")
+    tell = None if question.public else wire.name_of
+
+    def named(name: str) -> str:
+        return name if known is None or name in known else "another name"
+
+    cpu, renamed = said.get("cpu_seconds", 0.0), said.get("renamed", "") and named(said["renamed"])
+    match said["status"]:
+        case "ok":
+            return Observation(Attempt.VALUE, wire.fit(question.answer, said["value"], tell), "", renamed, cpu)
+        case "raised":
+            error = said["error"] if tell is None else tell(said["error"])
+            return Observation(Attempt.RAISED, None, error, renamed, cpu)
+        case "large":
+            return Observation(Attempt.RAISED, None, _TOO_LARGE, renamed, cpu)
+        case "missing":
+            several = ", ".join(f"`{named(name)}`" for name in said["names"])
+            more = f" Several names could stand for it: {several}." if several else ""
+            wanted = next(iter(question.params.get("names", ())), "?")
+            error = f"`{wanted}` is not defined in the notebook.{more}"
+            return Observation(Attempt.MISSING, None, error, renamed, cpu)
+    why = f"The question could not be asked ({said['error']}); a person has to look."
+    return Observation(Attempt.FAULT, None, why, renamed, cpu)
 
 
 def _adaptations(rows: Any, known: set[int | None]) -> tuple[Adaptation, ...]:

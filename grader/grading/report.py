@@ -14,6 +14,7 @@ from grader.records import (
     Attempt,
     CriterionResult,
     Evidence,
+    Notice,
     Observation,
     Report,
     Status,
@@ -42,6 +43,7 @@ def report_for(
     """
     assignment, review, metrics = context.assignment, list[str](), dict[str, Any]()
     questions: Mapping[str, Question] = {}
+    forged: tuple[Notice, ...] = ()
     if run is not None and (unreadable := [n.text for n in run.notebook.notices if n.kind == "unreadable"]):
         submission, run = replace(submission, problem=unreadable[0]), None
     if run is None:
@@ -55,6 +57,7 @@ def report_for(
         evidence = _still_asked(run.evidence, questions)
         verdicts = judge(assignment, evidence, questions, overrides)
         metrics = assignment.metrics(questions, evidence.observations)
+        forged = _forged(evidence)
         if run.fault:
             review.append(f"The grader or its machine failed: {run.fault}")
     review += [
@@ -81,7 +84,7 @@ def report_for(
         submission=submission,
         execution=None if run is None else run.execution,
         adaptations=() if run is None else run.notebook.adaptations,
-        notices=tuple(dict.fromkeys((*submission.notices, *notices))),
+        notices=tuple(dict.fromkeys((*submission.notices, *notices, *forged))),
         score=filled,
         metrics=metrics,
         groups=assignment.groups,
@@ -118,6 +121,18 @@ def _missing_packages(run: SubmissionRun) -> str:
     errors = [cell.error for cell in run.execution.cells if cell.error is not None]
     found = [e.message.rpartition("named ")[2].strip("' ")[:60] for e in errors if e.name == "ModuleNotFoundError"]
     return ", ".join(f"`{name}`" for name in dict.fromkeys(found) if name)
+
+
+def _forged(evidence: Evidence) -> tuple[Notice, ...]:
+    """What staff should know of answers that the grader's code in the box never gives."""
+    return tuple(
+        Notice(
+            "staff-forged",
+            f"The answer to `{name}` was forged or damaged by the notebook's code, so it earns nothing: {seen.error}.",
+        )
+        for name, seen in evidence.observations.items()
+        if seen.attempt is Attempt.FORGED
+    )
 
 
 def _still_asked(evidence: Evidence, questions: Mapping[str, Question]) -> Evidence:

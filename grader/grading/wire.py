@@ -1,11 +1,15 @@
 """Decoding of what comes out of the box. Everything read here is hostile until it has passed the limits below.
 
-Only None, bool, int, float, str, list, dict and numpy arrays of plain numbers come out; there is no pickle anywhere.
+Only None, bool, int, float, str, list, dict and numpy arrays of plain numbers come out; there is no pickle anywhere. What comes out
+is what the question declares (`grader.rubric.answers`), and no larger than what came in: an array is used once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import builtins
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +17,9 @@ import numpy as np
 
 from grader import serialization
 from grader.errors import EvidenceError
+from grader.rubric.answers import Answer, Anything, Array, Count, Float, Kind, Many, Named, OneOf, Raised, Text
 
-__all__ = ["WireLimits", "decode", "encode"]
+__all__ = ["WireLimits", "decode", "encode", "fit", "name_of"]
 
 _ARRAY = "__nd__"
 _DTYPES = frozenset({"|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8"})
@@ -34,26 +39,36 @@ class WireLimits:
     """Decimal digits of an integer."""
     buffers: int = 4_096
     """Number of arrays."""
-    total_bytes: int = 64 << 20
-    """Bytes of all arrays together."""
+    total_bytes: int = 16 << 20
+    """Bytes of all arrays and texts together, each counted wherever it is referred to."""
 
 
 def decode(tree: Any, buffers: Sequence[bytes] = (), limits: WireLimits | None = None) -> Any:
-    """Rebuild an answer as plain data; arrays are fresh copies, floats may be NaN or infinite.
+    """Rebuild an answer as plain data; arrays are fresh copies, floats may be NaN or infinite. `fit` holds it against a declaration.
 
-    Raises EvidenceError for anything malformed, oversized or of a type that is not on the list.
+    Raises EvidenceError for anything malformed, oversized or of a type that is not on the list, and for arrays that are referred to
+    twice or never.
     """
     bounds = limits if limits is not None else WireLimits()
     if len(buffers) > bounds.buffers:
         raise EvidenceError(f"{len(buffers)} arrays in one answer, at most {bounds.buffers} are read")
-    if sum(len(buffer) for buffer in buffers) > bounds.total_bytes:
-        raise EvidenceError(f"an answer with more than {bounds.total_bytes} bytes of arrays")
-    return _Decoder(buffers, bounds).value(tree, 0)
+    decoder = _Decoder(buffers, bounds)
+    value = decoder.value(tree, 0)
+    if decoder.unused:
+        raise EvidenceError(f"an answer with {len(decoder.unused)} arrays that stand nowhere in it")
+    return value
 
 
 class _Decoder:
     def __init__(self, buffers: Sequence[bytes], limits: WireLimits) -> None:
-        self.buffers, self.limits, self.items = buffers, limits, 0
+        self.buffers, self.limits, self.items, self.bytes = buffers, limits, 0, 0
+        self.unused = set(range(len(buffers)))
+
+    def count(self, size: int) -> None:
+        """Take note of so many bytes more. Raises EvidenceError when they are too many."""
+        self.bytes += size
+        if self.bytes > self.limits.total_bytes:
+            raise EvidenceError(f"an answer with more than {self.limits.total_bytes} bytes")
 
     def value(self, tree: Any, depth: int) -> Any:
         self.items += 1
@@ -79,6 +94,7 @@ class _Decoder:
     def text(self, tree: str) -> str:
         if len(tree) > self.limits.text:
             raise EvidenceError(f"a text of {len(tree)} characters in an answer")
+        self.count(len(tree))
         return tree.encode("utf-8", "replace").decode("utf-8")
 
     def mapping(self, tree: dict[Any, Any], depth: int) -> Any:
@@ -99,16 +115,112 @@ class _Decoder:
             index, dtype, shape = spec
         except (TypeError, ValueError) as error:
             raise EvidenceError("a malformed array in an answer") from error
-        if type(index) is not int or not 0 <= index < len(self.buffers) or dtype not in _DTYPES:
-            raise EvidenceError("an array of unknown place or dtype in an answer")
+        if type(index) is not int or index not in self.unused or type(dtype) is not str or dtype not in _DTYPES:
+            raise EvidenceError("an array of unknown dtype or place, or one that is used twice, in an answer")
         if type(shape) is not list or len(shape) > 8 or not all(type(n) is int and 0 <= n < 2**31 for n in shape):
             raise EvidenceError("an array with a malformed shape in an answer")
-        count = 1
-        for size in shape:
-            count *= size
-        if count * np.dtype(dtype).itemsize != len(self.buffers[index]):
+        data = self.buffers[index]
+        if math.prod(shape) * np.dtype(dtype).itemsize != len(data):
             raise EvidenceError("an array whose bytes do not fit its shape in an answer")
-        return np.frombuffer(self.buffers[index], dtype=np.dtype(dtype)).reshape(shape).copy()
+        self.unused.remove(index)
+        self.count(len(data))
+        try:
+            return np.frombuffer(data, dtype=np.dtype(dtype)).reshape(shape).copy()
+        except ValueError as error:  # nothing of a size that numpy cannot even have nothing of
+            raise EvidenceError("an array of a shape that cannot be in an answer") from error
+
+
+_EXCEPTIONS = frozenset(
+    name for name, thing in vars(builtins).items() if isinstance(thing, type) and issubclass(thing, BaseException)
+)
+_WORDS = frozenset(name for name, thing in vars(builtins).items() if isinstance(thing, type)).union(
+    ("None", "NoneType", "function", "method", "builtin_function_or_method", "module", "generator"),
+    ("OrderedDict", "Counter", "defaultdict", "deque", "Series", "DataFrame", "DatasetDict", "Dataset"),
+    (
+        "Tensor",
+        "Parameter",
+        "Size",
+        "ndarray",
+        "tensor",
+        "of",
+        "shape",
+        "numpy",
+        "integer",
+        "array",
+        "without",
+        "dimensions",
+    ),
+    ("Module", "Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict"),
+    ("Linear", "Embedding", "LayerNorm", "Dropout", "Identity"),
+)
+"""What types of objects may be told in: the type of a student's own may be called after what it was given."""
+
+
+def name_of(raised: str) -> str:
+    """The name of an exception of Python's own, of what a student's code raised as `Name: text`; empty stays empty."""
+    name = raised.partition(":")[0]
+    return name if not name or name in _EXCEPTIONS else "an exception of its own"
+
+
+def _known(kind: str) -> str:
+    return kind if len(kind) <= 60 and _WORDS.issuperset(re.findall(r"[^\W\d]\w*", kind)) else "object"
+
+
+def fit(answer: Answer, value: Any, tell: Callable[[str], str] | None = name_of, where: str = "the answer") -> Any:
+    """Hold a decoded value against what a question declares, and return it; what was raised is told as `tell` tells it, None as it is.
+
+    Raises EvidenceError, which says where it does not fit.
+    """
+    match answer:
+        case OneOf():
+            for option in answer.options:
+                try:
+                    return fit(option, value, tell, where)
+                except EvidenceError as error:
+                    last = error
+            raise last
+        case Mapping() if type(value) is dict:
+            wanted = {name.removesuffix("?"): (part, not name.endswith("?")) for name, part in answer.items()}
+            if value.keys() - wanted or any(needed and name not in value for name, (_, needed) in wanted.items()):
+                raise EvidenceError(f"{where} has other parts than it can have")
+            return {name: fit(wanted[name][0], part, tell, f"{where}, {name}") for name, part in value.items()}
+        case tuple() | Many() if type(value) is list:
+            parts = answer if isinstance(answer, tuple) else (answer.of,) * min(answer.most, len(value))
+            if len(parts) != len(value):
+                raise EvidenceError(f"{where} has {len(value)} parts, not {len(parts)}")
+            pairs = zip(parts, value, strict=True)
+            return [fit(part, item, tell, f"{where}[{number}]") for number, (part, item) in enumerate(pairs)]
+        case Named() if type(value) is dict and len(value) <= answer.most:
+            return {name: fit(answer.of, part, tell, f"{where}, {name}") for name, part in value.items()}
+        case Raised() if type(value) is str:
+            return value if tell is None else tell(value)
+        case Kind() if type(value) is str:
+            return value if tell is None else _known(value)
+    if not _fits(answer, value):
+        raise EvidenceError(f"{where} is not {answer.__name__ if isinstance(answer, type) else answer!r}")
+    return value
+
+
+def _fits(answer: Answer, value: Any) -> bool:
+    """Whether a value without parts is what is declared."""
+    match answer:
+        case Anything():
+            return True
+        case None | str():
+            return type(value) is type(answer) and value == answer
+        case type():
+            return type(value) is answer and (type(value) is not float or math.isfinite(value))
+        case Float():
+            return type(value) is float
+        case Count():
+            return type(value) is int and answer.least <= value <= answer.most
+        case Text():
+            return type(value) is str and len(value) <= answer.most
+        case Array() if isinstance(value, np.ndarray):
+            shape = answer.shape if answer.shape is not None else value.shape
+            shaped = len(shape) == value.ndim and all(a in (None, b) for a, b in zip(shape, value.shape, strict=True))
+            return shaped and value.dtype.kind in answer.kinds and not (answer.finite and not np.isfinite(value).all())
+    return False
 
 
 def encode(value: Any) -> tuple[Any, list[bytes]]:

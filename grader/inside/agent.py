@@ -16,15 +16,16 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from grader.inside.packing import pack, unpack
+from grader.inside.packing import TooMuch, pack, unpack
 from grader.inside.state import State
 from grader.inside.witness import Witness
 
 _state: dict[str, Any] = {}
+_NAMED = 5
 
 
 class Missing(Exception):  # noqa: N818 - an outcome, not a fault
-    """The asked-for name is not there."""
+    """The asked-for name is not there; its arguments are names that could stand for it."""
 
 
 class StudentRaised(Exception):  # noqa: N818 - an outcome, not a fault
@@ -65,9 +66,7 @@ class Context:
         if len(candidates) == 1:
             self.renamed = str(getattr(candidates[0], "__name__", "?"))[:80]
             return candidates[0]
-        several = ", ".join(sorted(f"`{getattr(c, '__name__', '?')}`" for c in candidates))[:200]
-        more = f" Several names could stand for it: {several}." if several else ""
-        raise Missing(f"`{names[0]}` is not defined in the notebook.{more}")
+        raise Missing(*sorted(str(getattr(c, "__name__", "?"))[:80] for c in candidates)[:_NAMED])
 
     def _modules(self) -> list[dict[str, Any]]:
         home = _state.get("home", "")
@@ -122,7 +121,7 @@ def _after_cell(*_args: Any) -> None:
 
 
 def handle(kernel: Any, content: dict[str, Any], buffers: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
-    """Answer one request; never raises. The reply's status is ok, raised, missing or fault."""
+    """Answer one request; never raises. The reply's status is ok, raised, missing, large or fault."""
     started = time.process_time()
     context = Context(kernel, _state.get("witness") or Witness())
     context.witness.asking = True
@@ -134,8 +133,10 @@ def handle(kernel: Any, content: dict[str, Any], buffers: list[bytes]) -> tuple[
         with left.as_at_first() if left and operation not in _ORDERS.values() else contextlib.nullcontext():
             tree, out = pack(operation(context, params))
         reply = {"status": "ok", "value": tree}
-    except Missing as error:
-        reply = {"status": "missing", "error": str(error)[:500]}
+    except Missing as missing:
+        reply = {"status": "missing", "names": list(missing.args)}
+    except TooMuch:
+        reply = {"status": "large"}
     except StudentRaised as error:
         reply = {"status": "raised", "error": str(error)[:500]}
     except (KeyboardInterrupt, SystemExit) as error:  # the student's: an interrupt of ours is followed by no reading

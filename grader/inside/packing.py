@@ -15,21 +15,22 @@ import numpy as np
 ARRAY = "__nd__"
 _TEXT_LIMIT = 20_000
 _LARGEST_INTEGER = 10**40
-_MOST_VALUES, _MOST_ARRAYS = 190_000, 4_000
+_MOST_VALUES, _MOST_ARRAYS, _MOST_BYTES = 190_000, 4_000, 15 << 20
 """Just below what is decoded outside: a function that gives back more has given a wrong answer, not an unreadable one."""
+_NAME = type.__dict__["__name__"].__get__
+"""The name of a class, whatever its own metaclass says."""
+_RESERVED = frozenset({ARRAY, "__float__", "__object__", "__ndarray__"})
+"""Keys that mean something else on the way, or where answers are stored: a student's dict does not have them."""
 
 
-class _TooMuch(Exception):  # noqa: N818 - news about an answer
-    """More values or arrays than an answer may hold."""
+class TooMuch(Exception):  # noqa: N818 - news about an answer
+    """More values, arrays or bytes than an answer may hold."""
 
 
 def pack(value: Any) -> tuple[Any, list[bytes]]:
-    """Pack `value`; objects that are not plain data, or far too large, become a short description, never their `repr`."""
+    """Pack `value`; objects that are not plain data become the name of their type, never their `repr`. Raises TooMuch."""
     packer = _Packer()
-    try:
-        return packer.pack(value, 0), packer.buffers
-    except _TooMuch:
-        return {"__object__": f"{type(value).__name__} with far too many values"[:100]}, []
+    return packer.pack(value, 0), packer.buffers
 
 
 class _Packer:
@@ -37,19 +38,38 @@ class _Packer:
 
     def __init__(self) -> None:
         self.buffers: list[bytes] = []
-        self.values = 0
+        self.values = self.bytes = 0
 
     def pack(self, value: Any, depth: int) -> Any:
         """The JSON tree of `value`."""
         self.values += 1
         if self.values > _MOST_VALUES or len(self.buffers) > _MOST_ARRAYS:
-            raise _TooMuch
+            raise TooMuch
         return _pack(value, self, depth)
 
+    def count(self, size: int) -> None:
+        """Take note of so many bytes more."""
+        self.bytes += size
+        if self.bytes > _MOST_BYTES:
+            raise TooMuch
 
-def _text(value: str) -> str:
-    """As much of a text as travels: no halves of surrogate pairs, which are no UTF-8."""
-    return value[:_TEXT_LIMIT].encode("utf-8", "replace").decode("utf-8")
+    def text(self, value: str) -> str:
+        """As much of a text as travels: no halves of surrogate pairs, which are no UTF-8."""
+        shown = value[:_TEXT_LIMIT].encode("utf-8", "replace").decode("utf-8")
+        self.count(len(shown))
+        return shown
+
+    def odd(self, what: str) -> Any:
+        """What stands in the tree for an object that is no plain data."""
+        self.values += 1
+        return {self.text("__object__"): self.text(what[:100])}
+
+    def array(self, value: np.ndarray[Any, Any]) -> Any:
+        """What stands in the tree for an array, whose bytes are kept."""
+        self.count(value.nbytes)
+        data = value.astype(value.dtype.newbyteorder("<"), order="C")
+        self.buffers.append(data.tobytes())
+        return {ARRAY: [len(self.buffers) - 1, data.dtype.str, list(data.shape)]}
 
 
 def _pack(value: Any, packer: _Packer, depth: int) -> Any:
@@ -57,26 +77,31 @@ def _pack(value: Any, packer: _Packer, depth: int) -> Any:
     if value is None or kind is bool:
         return value
     if kind is int:
-        return value if abs(value) < _LARGEST_INTEGER else {"__object__": "int of far too many digits"}
+        return value if abs(value) < _LARGEST_INTEGER else packer.odd("int of far too many digits")
     if kind is float:
         return value if math.isfinite(value) else {"__float__": str(value)}
     if kind is str:
-        return _text(value)
+        return packer.text(value)
     if depth > 30:
-        return {"__object__": "nested too deeply"}
+        return packer.odd("nested too deeply")
     if kind in (list, tuple):
         return [packer.pack(item, depth + 1) for item in value]
     if kind is dict:
-        return {_text(key): packer.pack(item, depth + 1) for key, item in value.items() if type(key) is str}
+        return {
+            packer.text(key): packer.pack(item, depth + 1)
+            for key, item in value.items()
+            if type(key) is str and key not in _RESERVED
+        }
     torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, torch.Tensor):
-        value = tensor_to_array(value)
+    if torch is not None and issubclass(kind, torch.Tensor):
+        try:
+            value = tensor_to_array(value)
+        except Exception:  # a tensor without data, or of a class that answers every question its own way
+            return packer.odd("Tensor")
         kind = type(value)
-    if kind is np.ndarray and value.dtype.kind in "biuf":
-        data = value.astype(value.dtype.newbyteorder("<"), order="C")
-        packer.buffers.append(data.tobytes())
-        return {ARRAY: [len(packer.buffers) - 1, data.dtype.str, list(data.shape)]}
-    return {"__object__": str(kind.__name__)[:100]}
+    if kind is np.ndarray and value.dtype.kind in "biuf" and value.dtype.itemsize <= 8 and value.ndim <= 8:
+        return packer.array(value)
+    return packer.odd(str(_NAME(kind)))
 
 
 def tensor_to_array(tensor: Any) -> np.ndarray[Any, Any]:

@@ -21,6 +21,7 @@ from typing import Any
 
 from grader.errors import DeclarationError
 from grader.records import Attempt, Observation, Verdict
+from grader.rubric.answers import ANYTHING
 from grader.rubric.questions import Draw, Question, generator
 
 __all__ = ["Assignment", "Check"]
@@ -172,8 +173,16 @@ class Assignment:
             return {}
 
     def draw(self, seed: str, facts: Any) -> Mapping[str, Question]:
-        """All questions of this seed, by id; the same seed and facts give the same questions."""
-        return {name: probe(Draw(generator(seed, name), facts)) for name, probe in self.questions.items()}
+        """All questions of this seed, by id; the same seed and facts give the same questions.
+
+        Raises DeclarationError for an operation of the assignment's own that does not declare its answer.
+        """
+        drawn = {name: probe(Draw(generator(seed, name), facts)) for name, probe in self.questions.items()}
+        for name, question in drawn.items():
+            if any(asked.op != "call" and asked.answer is ANYTHING for asked in (question, question.whole)):
+                where = _where(self.questions[name])
+                raise DeclarationError(f"{where}: question {name!r} does not declare its `answer` (docs/new-check.md)")
+        return drawn
 
 
 def _where(function: Callable[..., Any]) -> str:

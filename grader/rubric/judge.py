@@ -17,6 +17,7 @@ from grader.rubric.questions import Question
 __all__ = ["Overrides", "judge", "score"]
 
 _NOTHING = Observation(Attempt.NOT_ASKED)
+_UNTOUCHED = "Leave Python, its libraries and the grader's own modules as they are, and define only what is asked for."
 
 
 Overrides = Mapping[str, tuple[int | float, str]]
@@ -77,6 +78,10 @@ def _without_value(seen: Observation) -> Verdict:
             return failed(seen.error or "It is not defined in the notebook.", "Use the name the assignment gives.")
         case Attempt.RAISED:
             return failed(f"Calling it raised {seen.error}.", "Run it on a small example of your own first.")
+        case Attempt.FORGED:
+            return failed(
+                "What came back from the notebook is nothing that this question can be answered with.", _UNTOUCHED
+            )
         case Attempt.FAULT:
             return Verdict(Status.ERROR, seen.error or "The grader could not ask this question.")
     nothing = "Nothing was there to judge: the notebook did not get that far."

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from grader.records import Observation
+from grader.rubric.answers import ANYTHING, Answer
 
 __all__ = ["Draw", "Followup", "Question", "call", "seed_for"]
 
@@ -33,6 +34,10 @@ class Question:
     """CPU time the answer may take."""
     followup: Followup | None = None
     """What is asked in its place where the answer leaves something open."""
+    answer: Answer = ANYTHING
+    """What it can be answered with (see `grader.rubric.answers`); operations of one's own have to declare it."""
+    public: bool = False
+    """Whether `params` are the same for everybody and known, so that texts of exceptions may be shown; such questions come first."""
 
     @property
     def whole(self) -> Question:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,12 @@ import pytest
 import grader
 from grader.assignments import load_assignment
 from grader.errors import DeclarationError, UsageError
+from grader.grading.context import RunContext
 from grader.rubric.assignment import Assignment
 from grader.rubric.compare import passed
-from grader.rubric.questions import call, seed_for
+from grader.rubric.questions import Followup, Question, call, seed_for
+from tests.pipeline.conftest import submission_of
+from tests.toy import TOY
 
 RUBRIC = {
     "count/distilbert": 8, "count/frozen": 6, "count/any-module": 6, "full/trained": 5, "full/accuracy": 10,
@@ -81,6 +85,31 @@ def test_same_seed_same_questions_other_seed_other_questions() -> None:
 def test_seed_depends_on_secret_and_submission() -> None:
     assert seed_for(b"s", "x") == seed_for(b"s", "x")
     assert len({seed_for(b"s", "x"), seed_for(b"t", "x"), seed_for(b"s", "y")}) == 3
+
+
+def test_seed_depends_on_every_companion() -> None:
+    context = RunContext(TOY, None, b"s", None)
+    one = submission_of(b"{}")
+    seeds = [
+        context.seed(one, files)
+        for files in (None, {"a.py": b"1"}, {"a.py": b"2"}, {"b.py": b"1"}, {"a.py": b"1", "b.py": b""})
+    ]
+    assert len(set(seeds)) == len(seeds)
+    assert context.seed(one, {"b.py": b"", "a.py": b"1"}) == seeds[-1]
+    assert context.seed(one, {}) == seeds[0]
+
+
+def test_an_operation_without_a_declared_answer_is_refused() -> None:
+    for question in (
+        Question("some.module:probe"),
+        replace(call("add"), followup=Followup(Question("some.module:probe"), bool)),
+    ):
+        place = Assignment("place", "A place")
+        place.question("odd")(lambda _draw, asked=question: asked)
+        with pytest.raises(
+            DeclarationError, match=r"test_assignment.py:\d+: question 'odd' does not declare its `answer`"
+        ):
+            place.draw("a", None)
 
 
 def test_unknown_assignments_are_refused() -> None:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from grader.errors import EvidenceError, StoreError
-from grader.grading.wire import WireLimits, decode, encode
-from grader.inside.packing import pack, unpack
+from grader.grading.wire import WireLimits, decode, encode, fit
+from grader.inside.packing import TooMuch, pack, unpack
 from grader.records import Attempt, Evidence, Notebook, Observation
+from grader.rubric.answers import ANYTHING, ODD, Array, Count, Float, Kind, Many, Named, OneOf, Raised, Text
 from grader.serialization import dumps, loads
 
 arrays = hnp.arrays(
@@ -107,7 +108,13 @@ def nested(depth):
         ({1: 2}, []),
         (object(), []),
         (None, [b""] * 5000),
-        (None, [b"x" * (65 << 20)]),
+        ({"__nd__": [0, "|u1", [17 << 20]]}, [b"x" * (17 << 20)]),
+        ([{"__nd__": [0, "<f4", [1]]}] * 2, [b"1234"]),
+        ([{"__nd__": [0, "<f4", [2**30, 2**30, 2**30, 0]]}], [b""]),
+        ([{"__nd__": [0, ["<f4"], [1]]}], [b"1234"]),
+        ({"__nd__": [0, "<f4", [0] * 9]}, [b""]),
+        (["x" * 20_000] * 1_000, []),
+        (1, [b"1234"]),
     ],
 )
 def test_hostile_answers_are_refused(tree, buffers) -> None:
@@ -119,6 +126,95 @@ def test_limits_can_be_set() -> None:
     assert decode([1, 2], limits=WireLimits(items=3)) == [1, 2]
     with pytest.raises(EvidenceError):
         decode([1, 2, 3], limits=WireLimits(items=3))
+
+
+def test_what_is_referred_to_twice_counts_twice() -> None:
+    text = "x" * 100
+    assert decode([text] * 5, limits=WireLimits(total_bytes=500)) == [text] * 5
+    with pytest.raises(EvidenceError):
+        decode([text] * 6, limits=WireLimits(total_bytes=500))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [0] * 190_001, [np.zeros(1)] * 4_002, np.zeros(16 << 20, "u1"), ["x" * 20_000] * 800,
+        [np.zeros(2 << 20, "u1")] * 8, [object()] * 189_000, {str(n): "y" * 200 for n in range(90_000)},
+    ],
+)  # fmt: skip
+def test_the_agent_sends_nothing_that_would_be_refused(value) -> None:
+    try:
+        tree, buffers = pack(value)
+    except TooMuch:
+        return
+    decode(json.loads(json.dumps(tree)), buffers)
+
+
+FIT = [
+    (int, 3), (float, 0.5), (bool, True), (str, "x" * 20_000), (None, None), ("word", "word"),
+    (ANYTHING, {"a": [np.zeros(2)]}),
+    ({"a": int, "b?": str}, {"a": 1}), ({"a": int, "b?": str}, {"a": 1, "b": ""}),
+    ((int, str), [1, "x"]), ((bool,) * 2, [True, False]), (Many(int, 2), []), (Many(int, 2), [1, 2]),
+    (Named(Count(), 2), {"x": 1, "y": 2}), (OneOf(None, int), None), (OneOf(None, int), 3), (OneOf("a", "b"), "b"),
+    (Count(5, least=-1), -1), (Float(), math.inf), (Text(3), "abc"), (ODD, {"__object__": "module"}),
+    (Array(), np.zeros((2, 0))), (Array("f", (None, 2)), np.full((3, 2), np.nan)), (Array("f", finite=True), np.zeros(3)),
+    (Array("i", ()), np.array(3)), (Raised(), ""), (Kind(), "int"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("answer", "value"), FIT)
+def test_what_is_declared_comes_through_as_it_is(answer, value) -> None:
+    assert same(fit(answer, value), value) or math.isinf(value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "value"),
+    [
+        (int, True), (int, 3.0), (float, 3), (float, math.nan), (float, math.inf), (bool, 1), (str, None), (None, 0),
+        ("word", "words"), ("word", None),
+        ({"a": int}, {}), ({"a": int}, {"a": 1, "b": 2}), ({"a": int}, {"a": "x"}), ({"a": int}, [1]), ({}, {"a": 1}),
+        ((int, str), [1]), ((int, str), [1, "x", 2]), ((int,), {"0": 1}), (Many(int, 2), [1, 2, 3]), (Many(int, 2), [None]),
+        (Named(int, 1), {"a": 1, "b": 2}), (Named(int, 1), {"a": ""}), (Named(int, 1), []),
+        (OneOf(None, int), "x"), (OneOf({"a": int}, {"b": int}), {"c": 1}),
+        (Count(5), 6), (Count(5), -1), (Count(5), True), (Float(), 1), (Text(3), "abcd"), (Text(3), 1),
+        (Array(), [1.0]), (Array("f"), np.zeros(2, int)), (Array(shape=(None, 2)), np.zeros((2, 3))),
+        (Array(shape=(2,)), np.zeros((2, 1))), (Array("f", finite=True), np.array([1, np.nan])),
+        (Array("f", finite=True), np.array([np.inf])),
+        (Raised(), None), (Raised(), 3), (Kind(), 3),
+    ],
+)  # fmt: skip
+def test_what_is_not_declared_is_refused(answer, value) -> None:
+    with pytest.raises(EvidenceError, match="the answer"):
+        fit(answer, value)
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        ("NameError: name 'secret' is not defined", "NameError"),
+        ("KeyError", "KeyError"),
+        ("a review of a film: bad", "an exception of its own"),
+        ("NameError of a review", "an exception of its own"),
+        ("", ""),
+    ],
+)
+def test_what_was_raised_is_told_by_name_only(raised, told) -> None:
+    assert fit({"x": Raised()}, {"x": raised}) == {"x": told}
+    assert fit(Raised(), raised, None) == raised
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("NoneType", "NoneType"),
+        ("tensor of shape [3, 4]", "tensor of shape [3, 4]"),
+        ("Secret", "object"),
+        ("int x" * 20, "object"),
+    ],
+)
+def test_types_are_told_where_they_are_known(kind, told) -> None:
+    assert fit(Kind(), kind) == told
+    assert fit(Kind(), kind, None) == kind
 
 
 def test_objects_that_equal_everything_arrive_as_their_type() -> None:

@@ -8,9 +8,10 @@ import zlib
 from collections.abc import Iterable, Mapping
 
 from grader.assignments import load_assignment
-from grader.grading.wire import decode, encode
+from grader.grading.execution import observed
+from grader.grading.wire import encode
 from grader.inside import agent
-from grader.records import Attempt, Evidence, Observation, Verdict
+from grader.records import Evidence, Observation, Verdict
 from grader.rubric.judge import judge
 from grader.rubric.questions import Draw, Question, generator
 from tests.corpus.base import PARTS, Case
@@ -21,7 +22,6 @@ ASKED = ("count", "extract", "replace", "lora")
 CRITERIA = tuple(check.id for check in ASSIGNMENT.checks.values() if check.asks in ASKED)
 WHOLE = 16
 """One case of so many is asked everything: what a change does to the parts beside it."""
-_ATTEMPT = {"ok": Attempt.VALUE, "missing": Attempt.MISSING, "raised": Attempt.RAISED, "fault": Attempt.FAULT}
 
 
 def ask(namespace: dict[str, object], question: Question) -> Observation:
@@ -29,8 +29,7 @@ def ask(namespace: dict[str, object], question: Question) -> Observation:
     kernel = types.SimpleNamespace(shell=types.SimpleNamespace(user_ns=namespace))
     tree, buffers = encode(dict(question.params))
     reply, out = agent.handle(kernel, {"op": question.op, "params": tree}, buffers)
-    renamed = str(reply.get("renamed", ""))
-    return Observation(_ATTEMPT[reply["status"]], decode(reply.get("value"), out), str(reply.get("error", "")), renamed)
+    return observed(question, reply, out)
 
 
 @functools.cache

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import pytest
 
 from grader.assignments import load_assignment
-from grader.assignments.finetuning.accuracy import SAMPLE
 from grader.bundles import load_bundle
 from grader.grading.pipeline import Grader, RunContext, report_for
 from grader.sandbox.contract import Limits
@@ -138,17 +137,28 @@ def spy(self, input_ids=None, attention_mask=None, **more):
     texts = max((len(value) for name, value in seen if name == "texts" and type(value) is list), default=0)
     words = ("secret", "seed", "expected", "label", "threshold", "truth", "heldout")
     found = {name for name, value in seen if any(word in name for word in words) and value is not None}
-    raise RuntimeError(f"saw {texts} texts and {sorted(found)}")
+    told = torch.tensor([[float(texts), float(len(found))]]).repeat(len(input_ids), 1)
+    if where: raise type(" ".join(map(str, input_ids[0].tolist())), (RuntimeError,), {})(f"saw {input_ids.tolist()}")
+    return told
 model = fresh()
 step(model, 1e-4)
 model.forward = types.MethodType(spy, model)
 """
 
 
-def test_a_model_that_looks_around_finds_no_label_and_no_seed(report_of):
-    report = report_of(MODEL, SPY)
+def test_a_model_that_looks_around_finds_no_label_and_no_seed(grader):
+    data = notebook_bytes(MODEL, "where = 0" + SPY)
+    run = asyncio.run(grader.run(submission_of(data), data))
+    (trained,) = run.evidence.observations["training"].value["runs"]
+    assert trained["logits"].tolist() == [[len(grader.context.facts.texts), 0]] * len(grader.context.facts.texts)
+
+
+def test_what_a_model_raises_says_nothing_of_the_reviews(report_of):
+    report = report_of(MODEL, "where = 1" + SPY)
     assert gained(report) == {"full/trained": 5}
-    assert f"saw {SAMPLE} texts and []" in message(report, "full/accuracy")
+    assert message(report, "full/accuracy") == (
+        "No accuracy could be measured: the trained model could not be used on new reviews: an exception of its own."
+    )
 
 
 CONSTANTS = """
@@ -200,9 +210,10 @@ def probe_table(question) -> bytes:
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["its own questions", "those of another seed"])
-def test_a_table_of_probes_pays_only_for_its_own_seed(grader, known):
-    submission = submission_of(notebook_bytes(TABLE_OF_PROBES))
-    seed = grader.context.seed(submission) if known else "f" * 64  # no student ever knows the first
+def test_a_table_of_probes_pays_only_for_its_own_seed(grader, monkeypatch, known):
+    seed = "f" * 64
+    if known:  # no student ever knows it: handing the table in draws another one
+        monkeypatch.setattr(RunContext, "seed", lambda *_handed_in: seed)
     table = probe_table(grader.context.questions(seed)["lora"])
     report = asyncio.run(graded(grader, TABLE_OF_PROBES, companions={"table.json": table}))
     own = {"lora/identity"}  # at the start it is one

@@ -1,7 +1,7 @@
 """Attempts to get points without solving anything, through the whole pipeline and a real box.
 
-Where the student's code alone decides, an attempt must end in zeros: "needs review" would hand a person work for nothing. Only
-where the agent itself was replaced and answers what the real one never would, a person looks: nobody can tell that from a bug of ours.
+An attempt must end in zeros: "needs review" would hand a person work for nothing. Where something else than the agent has answered,
+staff is told. Only what might be said by a bug of ours goes to a person.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pytest
 
 from grader.bundles import load_bundle
 from grader.grading.pipeline import Grader, RunContext, report_for
+from grader.reports import for_student
 from grader.sandbox.contract import Limits, Outcome
 from grader.serialization import dumps
 from tests.pipeline.conftest import notebook_bytes, submission_of
@@ -103,8 +104,6 @@ for name, module in list(sys.modules.items()):
 @pytest.mark.parametrize("patch", PATCHES)
 def test_patching_what_might_judge_changes_nothing(report_of, patch):
     wanted = NOTHING
-    if patch == "json and the session":
-        wanted = NOTHING | {"shout/upper": 3}  # it is asked for one constant, which its author must have known
     if patch == "the witness":
         wanted = REVIEW  # the grader's own parts answer nonsense now, as they would by a bug of ours
     assert earned(report_of(WRONG, PATCHES[patch])) == wanted
@@ -308,9 +307,12 @@ def test_a_replaced_agent_without_the_answer_gets_nothing(report_of, answer):
         ("{'status': 'ok'}", NOTHING),
         ("{'status': 'ok', 'value': {'kind': 'secret'}}", NOTHING),
         ("{'status': 'missing'}", NOTHING),
-        ("{'status': 'passed'}", REVIEW),
-        ("{'status': 'ok', 'value': 10 ** 60}", REVIEW),
-        ("{'status': 'ok', 'value': nested}", REVIEW),
+        ("{'status': 'passed'}", NOTHING),
+        ("{'status': 'ok', 'value': 10 ** 60}", NOTHING),
+        ("{'status': 'ok', 'value': 3, 'renamed': '', 'cpu_seconds': float('inf')}", NOTHING),
+        ("{'status': 'raised', 'error': ['x'], 'renamed': '', 'cpu_seconds': 0.0}", NOTHING),
+        ("{'status': 'missing', 'names': ['x' * 90], 'renamed': '', 'cpu_seconds': 0.0}", NOTHING),
+        ("{'status': 'ok', 'value': nested}", REVIEW),  # this the kernel itself says, which may be a bug of ours
         ("[]", REVIEW),
         ("None", REVIEW),
     ],
@@ -322,6 +324,49 @@ def test_a_replaced_agent_that_answers_nonsense_earns_nothing(report_of, reply, 
     report = report_of(nested + source)
     assert earned(report) == wanted
     assert (report.score.total is None) == (wanted is REVIEW)
+    told = [notice for notice in report.notices if notice.kind == "staff-forged"]
+    assert len(told) == (0 if wanted is REVIEW else 3)
+    assert "staff-forged" not in repr(for_student(report))
+
+
+ARRAYS = """
+import importlib, numpy
+def answer(content):
+    return {"status": "ok", "value": VALUE, "renamed": "", "cpu_seconds": 0.0}, BUFFERS
+agent = importlib.import_module("grader.inside.agent")
+true = agent.handle
+agent.handle = lambda kernel, content, buffers: answer(content) if content["op"] == "call" else true(kernel, content, buffers)
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "buffers"),
+    [
+        ("[{'__nd__': [0, '<f4', [1 << 18]]}] * 60_000", "[bytes(1 << 20)]"),
+        ("{'__nd__': [0, '<f4', [2 ** 30, 2 ** 30, 2 ** 30, 0]]}", "[b'']"),
+        ("{'__nd__': [0, ['<f4'], [1]]}", "[bytes(4)]"),
+        ("0", "[bytes(8)] * 3"),
+        ("{'__ndarray__': ['<f4', [1], 'AAAAAA==']}", "[]"),
+    ],
+    ids=[
+        "one array sixty thousand times",
+        "a shape beyond numpy",
+        "a list for a dtype",
+        "arrays for nothing",
+        "as in the store",
+    ],
+)
+def test_arrays_that_no_agent_sends_are_refused(report_of, value, buffers):
+    report = report_of(ADD, SHOUT, ARRAYS.replace("VALUE", value).replace("BUFFERS", buffers))
+    assert earned(report) == NOTHING
+    assert {notice.kind for notice in report.notices} == {"staff-forged"}
+
+
+@pytest.mark.parametrize("key", ["__nd__", "__float__", "__ndarray__", "__object__"])
+def test_a_dict_with_a_key_of_ours_is_a_wrong_answer_like_any(report_of, key):
+    report = report_of(ADD, f"def shout(text):\n    return {{{key!r}: 3}}")
+    assert earned(report) == EVERYTHING | {"shout/upper": 0}
+    assert report.notices == ()
 
 
 FLOOD = """

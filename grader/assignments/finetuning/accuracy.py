@@ -19,9 +19,10 @@ import numpy as np
 
 from grader.assignments.finetuning.facts import JudgeFacts
 from grader.assignments.finetuning.rubric import ASSIGNMENT
-from grader.assignments.finetuning.runs import TrainingRun, assign, read_runs, runs_by_method
+from grader.assignments.finetuning.runs import MAX_RUNS, TrainingRun, assign, read_runs, runs_by_method
 from grader.bundles import Calibration
 from grader.records import Observation, Status, Verdict
+from grader.rubric.answers import Array, Count, Float, Many, Named, OneOf, Raised, Text
 from grader.rubric.compare import failed, passed, skipped
 from grader.rubric.questions import Draw, Followup, Question
 
@@ -56,6 +57,31 @@ SAMPLE_Z = 2.5
 """Standard deviations by which a sample's accuracy has to be above the minimum to be conclusive."""
 
 
+_TENSORS = Many((str, Many(Count(), 64), bool, Text(32)), 2000)
+_LAYER = {"plain": bool, "type": Text(80), "tensors": Many((str, Many(Count(), 64), bool), 40)}
+_RUN = {
+    "order": Count(),
+    "cell": OneOf(None, Count()),
+    "steps": Count(),
+    "rated?": bool,
+    **dict.fromkeys(("peak_rate", "lr_sum"), Float()),
+    "seconds": float,
+    "optimizer": Text(60),
+    "layout": {"root": str, "at": Named(_LAYER, 38)},
+    "start": _TENSORS,
+    "problem": Raised(),
+    "model": Text(80),
+    "distances?": Named(Float(), 200),
+    "ranks?": Named(Count(least=-1), 200),
+    "end?": _TENSORS,
+    "half?": bool,
+    "logits?": Array("f", (None, 2)),
+    "raised?": Raised(),
+}
+_ANSWER = {"runs": Many(_RUN, MAX_RUNS)}
+"""What the witness tells of a run, and the logits of its model, which need not be finite."""
+
+
 @ASSIGNMENT.question("training")
 def _training(draw: Draw) -> Question:
     """Ask for all runs, with held-out reviews and without their labels: with a sample first, where there are many."""
@@ -65,6 +91,7 @@ def _training(draw: Draw) -> Question:
         {"texts": list(facts.texts), "batch": 64},
         {"facts": facts},
         cpu_seconds=900.0,
+        answer=_ANSWER,
     )
     if len(facts.texts) <= SAMPLE:
         return whole

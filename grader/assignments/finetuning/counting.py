@@ -8,6 +8,7 @@ import numpy as np
 
 from grader.assignments.finetuning.rubric import ASSIGNMENT
 from grader.records import Observation, Verdict
+from grader.rubric.answers import ODD, Float, Kind, OneOf, Raised
 from grader.rubric.compare import failed, passed, skipped
 from grader.rubric.questions import Draw, Question
 
@@ -16,6 +17,8 @@ _TENSORS = 104
 _LINE = "`sum(p.numel() for p in model.parameters() if p.requires_grad)` is all it takes."
 
 Spec = dict[str, Any]
+ENTRY = {"kind": Kind(), "number": OneOf(None, int, Float(), bool, ODD), "raised?": Raised()}
+"""What the function gave back for a model."""
 
 
 def _sizes(layer: list[Any]) -> list[int]:
@@ -74,9 +77,14 @@ def _count(draw: Draw) -> Question:
         "pairs": [true_count(part) for _, part in pairs],
         "tensors": [_tensor_count(m) for m in modules],
     }
-    return Question(
-        "grader.inside.probes.functions:count", {"names": names, "modules": modules, "pairs": pairs}, secret
-    )
+    answer = {
+        "distilbert": ENTRY,
+        "frozen": ENTRY,
+        "modules": (ENTRY,) * len(modules),
+        "pairs": ((ENTRY, ENTRY),) * len(pairs),
+    }
+    params = {"names": names, "modules": modules, "pairs": pairs}
+    return Question("grader.inside.probes.functions:count", params, secret, answer=answer)
 
 
 def _number(entry: Any) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from grader.assignments.finetuning.facts import QV_LAYERS
 from grader.assignments.finetuning.rubric import ASSIGNMENT
 from grader.records import Observation, Verdict
+from grader.rubric.answers import Count, Kind, Many, Raised, Text
 from grader.rubric.compare import failed, passed
 from grader.rubric.questions import Draw, Question
 
@@ -12,7 +13,8 @@ from grader.rubric.questions import Draw, Question
 @ASSIGNMENT.question("extract")
 def _extract(_draw: Draw) -> Question:
     names = ["extract_qv_layers", "extract_qv", "extract_layers", "get_qv_layers"]
-    return Question("grader.inside.probes.functions:extract", {"names": names})
+    answer = {"type": Kind(), "entries": Many((Text(200), Text(100), Kind(), bool), 200)}
+    return Question("grader.inside.probes.functions:extract", {"names": names}, answer=answer, public=True)
 
 
 @ASSIGNMENT.check("layers/extract", points=6, asks="extract")
@@ -58,7 +60,8 @@ def _replace(draw: Draw) -> Question:
     ]
     names = ["replace_layers", "replace_layer", "replace_modules"]
     params = {"names": names, "cases": cases, "seed": int(draw.rng.integers(2**31))}
-    return Question("grader.inside.probes.functions:replace", params)
+    answer = {"placed": Many(bool, len(order)), "others": Count(), "raised": Raised()}
+    return Question("grader.inside.probes.functions:replace", params, answer=(answer,) * len(cases))
 
 
 @ASSIGNMENT.check("layers/replace", points=6, asks="replace")

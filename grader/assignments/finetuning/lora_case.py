@@ -11,7 +11,28 @@ from typing import Any
 
 import numpy as np
 
+from grader.rubric.answers import ODD, Array, Count, Float, Kind, Many, OneOf, Raised
 from grader.rubric.questions import Question
+
+_OUTPUT = OneOf(Array(), {"raised": Raised(), "returned?": Kind()}, ODD)
+_NORM = OneOf(None, Float())
+
+
+def _answer(inputs: int) -> Any:
+    """What can be said of a class that is asked to wrap a layer, and to use it for so many inputs."""
+    outputs = (_OUTPUT,) * inputs
+    fresh = {"eval": outputs, "train": outputs, "base_distance": Many(Float(), 2)}
+    loaded = {
+        "r": Count(),
+        "names": (str, str),
+        "registered": bool,
+        "start": (_NORM, _NORM),
+        **dict.fromkeys(("outputs", "zeroed", "no_bias_outputs?", "no_bias_zeroed?"), outputs),
+        "input_gradient?": OneOf(None, Array(), ODD),
+        "gradients?": (_NORM,) * 3,
+        "gradients_raised?": Raised(),
+    }
+    return {"raised": Raised(), "made?": Kind(), "fresh": OneOf(None, fresh), "factorizations": Many(loaded, 16)}
 
 
 def ask_lora(names: Sequence[str], cases: Sequence[Mapping[str, Any]]) -> Question:
@@ -22,7 +43,8 @@ def ask_lora(names: Sequence[str], cases: Sequence[Mapping[str, Any]]) -> Questi
     """
     secret = {"cases": [Case(case) for case in cases]}
     params = {"names": list(names), "cases": list(cases)}
-    return Question("grader.inside.probes.lora:lora", params, secret, cpu_seconds=60.0)
+    answer = {"cases": tuple(_answer(len(case["x"])) for case in cases)}
+    return Question("grader.inside.probes.lora:lora", params, secret, cpu_seconds=60.0, answer=answer)
 
 
 class Case:

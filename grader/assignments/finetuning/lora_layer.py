@@ -75,8 +75,23 @@ def _arrays(outputs: Any) -> list[Any]:
     return [None if isinstance(y, dict) else y for y in outputs]
 
 
-def _raised(outputs: Any) -> str:
-    return next((str(y.get("raised", ""))[:200] for y in outputs if isinstance(y, dict)), "")
+def _problem(outputs: Any) -> str:
+    """What the first call did that gave no output, to be read after "it"; empty where all gave one."""
+    odd = next((y for y in outputs if isinstance(y, dict)), None)
+    if odd is None:
+        return ""
+    return (
+        f"raised {odd['raised'][:200]}"
+        if odd.get("raised")
+        else f"returned {odd.get('returned', 'object')}, not a tensor"
+    )
+
+
+def _unwrapped(answer: Any) -> str:
+    """What the class did that made no layer, to be read after "it"; empty where it made one."""
+    if "made" in answer:
+        return f"made an object of type {answer['made']}, not a module"
+    return f"raised {answer['raised']}" if answer["raised"] else ""
 
 
 def _pairs(asked: Question, seen: Observation) -> Iterator[tuple[Case, Any]]:
@@ -145,11 +160,11 @@ def starts_as_identity(asked: Question, seen: Observation) -> Verdict:
             )
     if not worked:
         answers = [answer for _, answer in _pairs(asked, seen)]
-        why = next((a["raised"] for a in answers if a["raised"]), "") or _raised(
+        why = next(filter(None, map(_unwrapped, answers)), "") or _problem(
             answers[0]["fresh"]["eval"] if answers[0]["fresh"] else []
         )
         return failed(
-            f"No layer could be wrapped and used: {why or 'no output came back'}.",
+            f"No layer could be wrapped and used: it {why or 'gave no output'}.",
             "Try `LoRA(nn.Linear(3, 5), 2, 4)(torch.zeros(1, 3))`.",
         )
     return passed("The fresh layer gives the wrapped layer's outputs and holds its weights.")
@@ -185,11 +200,11 @@ def computes_forward(asked: Question, seen: Observation, earlier: dict[str, Verd
     if nothing and earlier["lora/identity"].status is Status.FAILED:
         return skipped("lora/identity", "No layer could be wrapped and used.")
     for case, answer in answers:
-        if answer["raised"]:
-            return failed(f"Wrapping {case} raised {answer['raised']}.", hint)
-        problem = _raised(answer["fresh"]["eval"])
+        if unwrapped := _unwrapped(answer):
+            return failed(f"For {case} the class {unwrapped}.", hint)
+        problem = _problem(answer["fresh"]["eval"])
         if problem:
-            return failed(f"For {case} the forward pass raised {problem}.", hint)
+            return failed(f"For {case} the forward pass {problem}.", hint)
         if not answer["factorizations"]:
             return failed(
                 f"For {case} no two factors of sizes (r x in) and (out x r) were found among the layer's parameters.",
@@ -199,9 +214,9 @@ def computes_forward(asked: Question, seen: Observation, earlier: dict[str, Verd
         if c is None and earlier["lora/identity"].status == "failed":  # biases of A and B have cost their points there
             _, c = _best(case, answer["factorizations"], "no_bias_")
         if c is None:
-            problem = _raised(answer["factorizations"][0]["outputs"])
+            problem = _problem(answer["factorizations"][0]["outputs"])
             if problem:
-                return failed(f"For {case} the forward pass raised {problem}.", hint)
+                return failed(f"For {case} the forward pass {problem}.", hint)
             return failed(
                 f"For {case} the output does not follow `W x + b + c B(A x)` for any c.",
                 "Nothing stands between A and B, neither has a bias, and both are used.",
@@ -268,7 +283,7 @@ def passes_gradients(asked: Question, seen: Observation, earlier: dict[str, Verd
                 "Make them `nn.Parameter` or `nn.Linear`, in lists `nn.ParameterList` or `nn.ModuleList`.",
             )
         if factorization.get("gradients_raised"):
-            if _raised(factorization["outputs"]):
+            if _problem(factorization["outputs"]):
                 continue  # a layer that does not work at all is judged by `lora/forward`
             return failed(f"For {case} going backwards raised {factorization['gradients_raised']}.", hint)
         judged += 1
