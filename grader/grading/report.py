@@ -66,9 +66,7 @@ def report_for(
     filled = score(assignment, verdicts, overrides, tuple(review))
     missing = _missing_packages(run) if run is not None and filled.total is not None else ""
     if missing and filled.total != filled.possible and not overrides:
-        filled = score(
-            assignment, verdicts, None, (f"The notebook imports {missing}, which this grader does not have.",)
-        )
+        filled = score(assignment, verdicts, None, (f"The notebook uses {missing}, which this grader does not have.",))
     if run is not None:
         filled = replace(
             filled,
@@ -117,9 +115,10 @@ def _placed(
 
 
 def _missing_packages(run: SubmissionRun) -> str:
-    """Packages a cell asked for in vain: the machine's fault unless the student made them up, so a person decides."""
+    """Packages a cell asked for in vain, or in whose place a stand-in took part: a person decides what the machine may have caused."""
     errors = [cell.error for cell in run.execution.cells if cell.error is not None]
     found = [e.message.rpartition("named ")[2].strip("' ")[:60] for e in errors if e.name == "ModuleNotFoundError"]
+    found += [change.before[:60] for change in run.notebook.adaptations if change.rule == "stand-in"]
     return ", ".join(f"`{name}`" for name in dict.fromkeys(found) if name)
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
+
 import pytest
 
+ROOT = Path(__file__).parents[2]
 COLD_AND_WARM = pytest.mark.parametrize("preloaded", [False, True], ids=["cold", "warm"])
 """Libraries that are imported after the shims, or before."""
 
@@ -122,19 +126,21 @@ files.download('x'); output.clear(); auth.authenticate_user(); drive.flush_and_u
     assert ("colab", "files.upload()", "the data files") in records
 
 
-def test_stub_modules_absorb_everything(notebook):
+def test_stand_ins_absorb_everything(notebook):
     records = notebook(
         """
-import seaborn as sns, wandb, torchinfo
-import plotly.express as px
+import wandb, mlflow, graphviz, pynvml
 from torch.utils.tensorboard import SummaryWriter
-from ipywidgets import interact, Layout
+from bokeh.plotting import figure
 writer = SummaryWriter('x'); writer.add_scalar('a', 1, 2); writer.close()
 wandb.login(key='x')
-with wandb.init(project='x') as run:
-    run.log({'a': 1})
-sns.set_theme(style='x'); axes = sns.barplot(x=[1]); axes.set_title('x'); axes[0].plot()
+with mlflow.start_run() as run:
+    mlflow.log_metric('a', 1)
+axes = figure(title='x').line([1], [2]); axes[0].plot()
 assert f'{axes:.3f}' == '' and not axes and list(axes) == [] and 'a' + axes == 'a'
+memory = pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0))
+print(f'{memory.used // 1024 ** 2} MB', round(memory.used / 1e9, 2), memory.free > 1, memory.total >= 0)
+assert not isinstance(3, wandb.Table)
 @wandb.trace
 def f():
     return 3
@@ -149,20 +155,81 @@ except wandb.CommError:
 """
     ).records
     assert {before for _, before, _ in records} == {
-        "import seaborn",
-        "import wandb",
-        "import torchinfo",
-        "import plotly",
-        "import ipywidgets",
+        "import bokeh",
+        "import graphviz",
+        "import mlflow",
+        "import pynvml",
         "import torch.utils.tensorboard",
+        "import wandb",
     }
 
 
-def test_missing_packages_that_could_matter_stay_missing(notebook):
+def test_services_give_back_what_they_were_given(notebook):
+    ran = notebook(
+        """
+import argparse, os, wandb
+run = wandb.init(project='x', config={'lr': 1e-3, 'epochs': 2})
+config = wandb.config
+assert config.lr == 1e-3 and config['epochs'] == 2 and run.config.lr == 1e-3 and wandb.run is run
+config.update({'batch': 4}); config.seed = 3; config.update(argparse.Namespace(rank=8)); config.setdefaults({'lr': 1, 'k': 2})
+assert (config.batch, config['seed'], config.rank, config.lr, config.k) == (4, 3, 8, 1e-3, 2) and not hasattr(config, 'other')
+run.summary['best'] = 1; assert run.summary['best'] == 1
+run.log({'a': 1}); run.finish()
+""",
+        """
+tried = []
+def train():
+    with wandb.init(config={'lr': 9, 'epochs': 1}) as run:
+        tried.append((wandb.config.lr, run.config['n'], wandb.config.epochs, wandb.config.size))
+sweep = wandb.sweep({'parameters': {'lr': {'values': [0.5, 1]}, 'n': {'value': 3}, 'size': {'min': 2, 'max': 3}}}, project='y')
+wandb.agent(sweep, train, count=10)
+assert tried == [(0.5, 3, 1, 2)]
+""",
+        """
+import gdown, kagglehub
+from kaggle_secrets import UserSecretsClient
+from huggingface_hub import HfApi, create_repo
+assert gdown.download('https://x/y', 'train.csv', quiet=False) == 'train.csv' and UserSecretsClient().get_secret('x') == ''
+assert open(os.path.join(kagglehub.dataset_download('a/b'), 'train.csv')).read()
+assert HfApi().create_repo(repo_id='me/x') == create_repo('me/x') == 'me/x'
+HfApi().upload_folder(folder_path='.', repo_id='me/x')
+""",
+        """
+import torch, bitsandbytes as bnb
+from bitsandbytes.optim import PagedAdamW8bit
+layer = bnb.nn.Linear8bitLt(2, 3, has_fp16_weights=False)
+before = layer.weight.clone()
+for optimizer in (bnb.optim.AdamW8bit(layer.parameters(), lr=1e-2, optim_bits=8), PagedAdamW8bit(layer.parameters(), lr=1e-2)):
+    layer(torch.ones(1, 2)).sum().backward(); optimizer.step(); optimizer.zero_grad()
+    assert isinstance(optimizer, torch.optim.AdamW) and not torch.equal(before, layer.weight)
+""",
+    )
+    assert not any(rule == "stand-in" for rule in ran.rules)
+
+
+@pytest.mark.parametrize(
+    ("cell", "named"),
+    [
+        ("import spacy\nnlp = spacy.load('en_core_web_sm')\n[token.text for token in nlp('a b')]", "spacy"),
+        ("from torchvision import transforms\ntransforms.Resize(3)", "torchvision"),
+        ("import wandb\nwandb.api.best() < 'y'", "wandb"),
+        ("import wandb\nimport math\nmath.log(3, wandb)\n", None),
+        ("import wandb\n[1, 2] + [wandb.x] + wandb.Settings", None),
+        ("import torchvision, tensorflow as tf\ntf.random.set_seed(3)\nfrom torchvision import datasets", None),
+        ("import wandb\nwandb.init()\nwandb.log({'a': 1})\n1 / 0", None),
+        ("import json, wandb\njson.dumps(wandb.config_of)", "a package that is missing"),
+    ],
+)
+def test_it_is_recorded_where_a_stand_in_took_part(notebook, cell, named):
+    ran = notebook(cell, fails=True)
+    assert [before for rule, before, _ in ran.records if rule == "stand-in"] == ([named] if named else [])
+
+
+def test_missing_packages_stay_missing(notebook):
     code = """
 import seaborn
 assert seaborn.mine == 1
-for name in ('loralib', 'unheard_of'):
+for name in ('torchlora', 'unheard_of'):
     try:
         __import__(name)
     except ModuleNotFoundError:
@@ -170,6 +237,51 @@ for name in ('loralib', 'unheard_of'):
     raise AssertionError(name)
 """
     assert notebook(code, files={"seaborn.py": b"mine = 1\n"}).changes == []
+
+
+STUDENTS = {
+    line.split(">=")[0]
+    for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["students"]
+}
+IMPORTS = """
+from importlib.metadata import packages_distributions
+import importlib
+for module, packages in packages_distributions().items():
+    if set(packages) & {STUDENTS} and not module.startswith(('_', 'polars_')):
+        importlib.import_module(module)
+import torch, pandas as pd, nest_asyncio
+frame = pd.DataFrame({'a': [1, 2], 'b': [3, 4]})
+import seaborn, plotly.express, polars, altair
+seaborn.barplot(frame, x='a', y='b'); plotly.express.line(frame, x='a', y='b').show(); polars.from_pandas(frame)
+from wordcloud import WordCloud
+WordCloud().generate('good film')
+from bs4 import BeautifulSoup
+assert BeautifulSoup('good<br/>film', 'lxml').get_text(' ') == 'good film'
+import contractions, torchinfo, torchmetrics, loralib, lightning, ignite.engine
+assert contractions.fix("don't") == 'do not'
+torchinfo.summary(torch.nn.Linear(2, 2), (1, 2)); loralib.Linear(3, 4, r=2)
+assert torchmetrics.Accuracy(task='binary')(torch.tensor([1, 0]), torch.tensor([1, 1])) == 0.5
+class Mine(lightning.LightningModule):
+    def __init__(self):
+        super().__init__(); self.layer = torch.nn.Linear(2, 1)
+    def training_step(self, batch, _index):
+        return self.layer(batch).sum()
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), lr=1e-3)
+trainer = lightning.Trainer(max_epochs=1, accelerator='auto', logger=False)
+trainer.fit(Mine(), torch.utils.data.DataLoader(torch.ones(4, 2), num_workers=2))
+import ipywidgets
+slider = ipywidgets.IntSlider(value=7)
+ipywidgets.interact(lambda x: print('shown', x), x=slider)
+assert slider.value == 7
+"""
+
+
+@pytest.mark.slow
+def test_packages_of_a_course_are_there(notebook):
+    ran = notebook(IMPORTS.replace("{STUDENTS}", repr(STUDENTS)))
+    assert "shown 7" in ran.cells[0].output
+    assert "stub-module" not in ran.rules
 
 
 @pytest.mark.slow

@@ -68,6 +68,18 @@ def test_definitions_after_a_failing_line_of_one_big_cell_are_judged(run) -> Non
     assert report.score.total == 9
 
 
+@pytest.mark.parametrize("package", ["spacy", "unheard_of"])
+def test_points_lost_with_a_package_that_is_not_there_need_a_person(run, package) -> None:
+    """Whether a stand-in took its place or the import failed; who loses nothing by it needs nobody."""
+    use = f"import {package}\nwords = {package}.load('x')"
+    report = run(ADD, use, SHOUT)
+    assert report.score.total == 9
+    report = run(ADD, use, SHOUT.replace("upper", "lower"))
+    assert report.score.total is None
+    assert report.score.review == (f"The notebook uses `{package}`, which this grader does not have.",)
+    assert run(ADD, "import wandb\nwandb.init()\n1 / 0", SHOUT.replace("upper", "lower")).score.total == 6
+
+
 @pytest.mark.parametrize("killer", ["import os; os._exit(1)", "import ctypes; ctypes.string_at(0)"])
 def test_a_cell_that_ends_the_kernel_costs_only_what_depends_on_it(run, killer) -> None:
     report = run(ADD, f"{killer}\nresult = 3", SHOUT)

@@ -6,6 +6,7 @@ Runs in the box. Colab's functions do nothing, but for an upload, which gives th
 from __future__ import annotations
 
 import builtins
+import functools
 import getpass
 import sys
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from grader.inside.hooks import Record, when_imported
-from grader.inside.shims import stub_modules
+from grader.inside.shims import services, stub_modules
 
 __all__ = ["install"]
 
@@ -25,7 +26,10 @@ _PROMPTS = 20
 
 def install(record: Record, config: Mapping[str, Any]) -> None:
     """Make Colab's modules importable, and answer prompts and logins. `config`: `data_files`, `companions`."""
-    stub_modules.install(record, _colab(record, config))
+    colab: dict[str, Callable[[], Any]] = {
+        name: functools.partial(dict, contents) for name, contents in _colab(record, config).items()
+    }
+    stub_modules.install(record, {**services.SERVICES, **colab})
     _patch_prompts(record)
     when_imported("huggingface_hub", lambda module: _patch_login(module, record))
 
@@ -98,3 +102,14 @@ def _patch_login(module: Any, record: Record) -> None:
         return {"name": "student"}
 
     module.whoami = whoami
+
+    def uploaded(name: str) -> Callable[..., Any]:
+        def skipped(*args: Any, **kwargs: Any) -> Any:
+            record("login", f"huggingface_hub.{name}()", "", _LOGIN)
+            return kwargs.get("repo_id", args[-1] if args and isinstance(args[-1], str) else "")
+
+        return skipped
+
+    for name in ("create_repo", "upload_file", "upload_folder", "upload_large_folder", "create_commit", "delete_repo"):
+        setattr(module, name, uploaded(name))
+        setattr(module.HfApi, name, uploaded(name))

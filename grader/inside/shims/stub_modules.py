@@ -1,8 +1,8 @@
-"""Stubs for packages that plot, log or talk to a service, and for Colab's own functions: they absorb every call.
+"""Stand-ins for packages that log or talk to a service, and for Colab's own functions: they absorb every call.
 
-Runs in the box. A stub answers only imports by the student's own code: libraries that look for an optional package must go on
-without it. Nothing that is graded needs these packages; one that is not listed here and is missing stays missing, since the
-student's code could depend on what it computes.
+Runs in the box. A stand-in answers only imports by the student's own code: libraries that look for an optional package must go on
+without it. What a course's notebooks compute with is installed (the extra `students`); where a stand-in takes the place of something
+that computes, or an error comes of one, that is recorded, and no point is lost for it without a person.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import importlib.util
 import sys
 import sysconfig
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +23,79 @@ from grader.inside.hooks import Record, when_imported
 __all__ = ["Absorber", "install"]
 
 _SERVICES = frozenset(
-    {"wandb", "mlflow", "comet_ml", "neptune", "clearml", "dvclive", "aim", "trackio", "kaggle", "gdown"}
+    {
+        "wandb",
+        "mlflow",
+        "comet_ml",
+        "neptune",
+        "clearml",
+        "dvclive",
+        "aim",
+        "trackio",
+        "kaggle",
+        "kaggle_secrets",
+        "kagglehub",
+    }
+    | {
+        "gdown",
+        "opendatasets",
+        "pyngrok",
+        "gradio",
+        "streamlit",
+        "codecarbon",
+        "pynvml",
+        "GPUtil",
+        "nvidia_smi",
+        "bitsandbytes",
+    }
 )
-"""Packages that talk to a service: a stub takes their place even where they are installed."""
+"""Packages that talk to a service or to a GPU: a stand-in takes their place even where they are installed."""
 
-_OTHERS = frozenset(
-    {"seaborn", "plotly", "bokeh", "altair", "wordcloud", "missingno", "bertviz", "graphviz", "torchviz", "netron"}
-    | {"torchinfo", "torchsummary", "torchsummaryX", "ipywidgets", "tensorboard", "tensorboardX", "tensorboardcolab"}
-    | {"dotenv", "colorama", "termcolor", "tabulate", "prettytable", "watermark", "gradio", "streamlit", "opendatasets"}
-    | {"kaggle_secrets", "kagglehub", "line_profiler", "memory_profiler", "pynvml", "GPUtil", "nvidia_smi"}
-    | {"bitsandbytes", "codecarbon", "cartopy", "japanize_matplotlib", "scienceplots", "pyngrok"}
+_SHOWING = frozenset(
+    {
+        "bokeh",
+        "bertviz",
+        "graphviz",
+        "torchviz",
+        "netron",
+        "cartopy",
+        "japanize_matplotlib",
+        "scienceplots",
+        "tensorboard",
+    }
+    | {"tensorboardX", "tensorboardcolab", "torchsummaryX", "watermark", "line_profiler", "memory_profiler"}
 )
-"""Packages whose place a stub takes where they are missing."""
+"""Packages that show or measure something; a stand-in takes their place where they are missing."""
 
-_MISSING = "This package is not part of what is graded; a stub that does nothing takes its place."
+_COMPUTING = frozenset(
+    {
+        "torchvision",
+        "torchaudio",
+        "torchtext",
+        "tensorflow",
+        "keras",
+        "spacy",
+        "gensim",
+        "textblob",
+        "sentence_transformers",
+    }
+    | {"statsmodels", "imblearn", "xgboost", "lightgbm", "optuna"}
+)
+"""Large packages that are left out; a notebook that only imports them, or sets their seed, does without."""
+
+_MISSING = "This package is not part of what is graded; a stand-in that does nothing takes its place."
+_TOOK_PART = "What it computes is missing while grading; a person looks where that costs points."
 _COLAB = "Colab's own functions do not exist while grading; stubs take their place."
 _LIBRARIES = tuple({sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+_noted: list[Record] = []
+
+
+def _took_part(package: str) -> None:
+    """Record that what a stand-in gave instead of `package` may have decided something."""
+    for record in _noted:
+        record("stand-in", package, "", _TOOK_PART)
 
 
 class Absorber:
@@ -59,6 +116,9 @@ class Absorber:
         self.__dict__[name] = value
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102 - like every other special method here
+        package = self._name.split(".")[0]
+        if package in _COMPUTING and "seed" not in self._name:
+            _took_part(package)
         if len(args) == 1 and not kwargs and isinstance(args[0], types.FunctionType | type):
             return args[0]  # used as a decorator: the function stays what it is
         return Absorber(f"{self._name}()")
@@ -108,7 +168,37 @@ class Absorber:
     def __add__(self, other: Any) -> Any:
         return other
 
-    __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __or__ = __ror__ = __add__
+    __radd__ = __sub__ = __rsub__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __rpow__ = __or__ = __ror__ = __and__ = (
+        __add__
+    )
+
+    def __mul__(self, other: Any) -> Any:
+        return self
+
+    __rmul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = __matmul__ = __rmatmul__ = __mul__
+
+    def __neg__(self) -> Absorber:
+        return self
+
+    __pos__ = __abs__ = __neg__
+
+    def __round__(self, _digits: int | None = None) -> int:
+        return 0
+
+    def __lt__(self, other: Any) -> bool:
+        return bool(other > 0)
+
+    def __gt__(self, other: Any) -> bool:
+        return bool(other < 0)
+
+    def __le__(self, other: Any) -> bool:
+        return bool(other >= 0)
+
+    def __ge__(self, other: Any) -> bool:
+        return bool(other <= 0)
+
+    def __instancecheck__(self, instance: Any) -> bool:
+        return False
 
     def __deepcopy__(self, memo: Any) -> Absorber:
         return self
@@ -142,7 +232,7 @@ class _StubModule(types.ModuleType):
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Answers the student's imports of packages that the box lacks."""
 
-    def __init__(self, record: Record, contents: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, record: Record, contents: Mapping[str, Callable[[], Mapping[str, Any]]]) -> None:
         self.record, self.contents = record, contents
 
     def find_spec(
@@ -160,14 +250,14 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return True
         if fullname.startswith("torch.utils.tensorboard"):
             top = "tensorboard"
-        return top in _SERVICES or ((top in _OTHERS or fullname == "google") and _is_missing(top))
+        return top in _SERVICES or ((top in _SHOWING | _COMPUTING or fullname == "google") and _is_missing(top))
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
         return _StubModule(spec.name)
 
     def exec_module(self, module: types.ModuleType) -> None:
         name = module.__name__
-        module.__dict__.update(self.contents.get(name, {}))
+        module.__dict__.update(self.contents.get(name, dict)())
         module.__dict__.setdefault("__version__", "0.0")
         module.__dict__.setdefault("__all__", [])
         if name.startswith("google.colab"):
@@ -197,18 +287,31 @@ def _student_imports() -> bool:
 _hooks_file = str(getattr(sys.modules[when_imported.__module__], "__file__", ""))
 
 
-def install(record: Record, contents: Mapping[str, Mapping[str, Any]]) -> None:
-    """Make stubs importable; `contents`: full name of a module -> those of its names that do more than nothing."""
+def install(record: Record, contents: Mapping[str, Callable[[], Mapping[str, Any]]]) -> None:
+    """Make stand-ins importable; `contents`: full name of a module -> what makes those of its names that do more than nothing."""
+    _noted.append(record)
     sys.meta_path.insert(0, _Finder(record, contents))
     when_imported("tqdm.notebook", lambda module: _plain_progress(module, record))
+    interactive = sys.modules.get("IPython")
+    shell = interactive.get_ipython() if interactive is not None else None
+    if shell is not None:
+        shell.events.register("post_run_cell", _blame)
+
+
+def _blame(result: Any) -> None:
+    """Record a stand-in that the error of a cell comes of."""
+    trace = getattr(result.error_in_exec, "__traceback__", None)
+    if isinstance(result.error_in_exec, TypeError | ValueError) and Absorber.__name__ in str(result.error_in_exec):
+        _took_part("a package that is missing")
+    while trace is not None:
+        frame, trace = trace.tb_frame, trace.tb_next
+        if frame.f_code.co_filename == __file__ and isinstance(stood_in := frame.f_locals.get("self"), Absorber):
+            _took_part(stood_in._name.split(".")[0])
 
 
 def _plain_progress(module: Any, record: Record) -> None:
-    """`tqdm.notebook` needs widgets; without them the plain bar takes its place."""
-    if getattr(module, "IProgress", None) is None:
-        plain = sys.modules["tqdm.std"]
-        module.tqdm = module.tqdm_notebook = plain.__dict__["tqdm"]
-        module.trange = module.tnrange = plain.__dict__["trange"]
-        record(
-            "stub-module", "tqdm.notebook", "tqdm", "There is no notebook window while grading; a plain bar is used."
-        )
+    """`tqdm.notebook` draws widgets in a window; the plain bar takes its place."""
+    plain = sys.modules["tqdm.std"]
+    module.tqdm = module.tqdm_notebook = plain.__dict__["tqdm"]
+    module.trange = module.tnrange = plain.__dict__["trange"]
+    record("stub-module", "tqdm.notebook", "tqdm", "There is no notebook window while grading; a plain bar is used.")
