@@ -9,6 +9,7 @@ GraderError
 └── InfrastructureError   ours or the machine's; a submission it touches "needs review", never a zero
     ├── BundleError       the bundle (model, data, thresholds) is missing, damaged or incomplete
     ├── SandboxError      the box could not be built, or broke
+    ├── LmsError          the learning platform cannot be reached, or refuses
     ├── EngineError       the workers that run submissions cannot be had, or are not equal
     └── StoreError        the run directory cannot be read or written
 ```
@@ -23,6 +24,7 @@ __all__ = [
     "EvidenceError",
     "GraderError",
     "InfrastructureError",
+    "LmsError",
     "SandboxError",
     "StoreError",
     "SubmissionError",
@@ -60,6 +62,10 @@ class BundleError(InfrastructureError):
 
 class SandboxError(InfrastructureError):
     """The box could not be built or did not keep its contract."""
+
+
+class LmsError(InfrastructureError):
+    """The learning platform cannot be reached, refuses, or does not answer as it is documented to."""
 
 
 class EngineError(InfrastructureError):

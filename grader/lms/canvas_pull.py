@@ -1,0 +1,164 @@
+"""From Canvas to a folder: what students handed in, named as Canvas's own archive names it, and the class list beside it.
+
+The folder is a mirror of the current attempts: what is there already is not fetched again, what a newer attempt has replaced goes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from grader.intake.names import compact
+from grader.intake.storage import safe_file_name
+from grader.lms.canvas_api import course_and_assignment, get, speaking
+from grader.lms.gradebook import csv_text, formula_safe, number_cell
+
+__all__ = ["Pulled", "pull"]
+
+_LARGEST = 200 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What a pull brought."""
+
+    title: str
+    """The assignment's title."""
+    submitted: int
+    """Students, or groups, who have handed something in."""
+    new: int
+    """Files that were fetched."""
+    kept: int
+    """Files that were there already."""
+    removed: int
+    """Files of older attempts that went."""
+    left_out: tuple[str, ...]
+    """What was not fetched, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    name: str
+    """As Canvas's archive would call it."""
+    fetch: Callable[[], bytes]
+    """Gives its bytes."""
+
+
+def pull(canvas: Any, course_id: str, assignment_id: str, folder: Path) -> Pulled:
+    """Bring `folder/submissions` and `folder/roster.csv` up to date.
+
+    The roster is a gradebook export with one assignment and, where there are groups, the column `group_name`.
+    Raises LmsError when Canvas cannot be reached or refuses, OSError when the disk does; the same command goes on.
+    """
+    course, assignment = course_and_assignment(canvas, course_id, assignment_id)
+    with speaking("the submissions"):
+        grouped = getattr(assignment, "group_category_id", None) is not None
+        submissions = list(assignment.get_submissions(include=["user", "group"]))
+    target = folder / "submissions"
+    target.mkdir(parents=True, exist_ok=True)
+    there = {path.name for path in target.iterdir()}
+    wanted: set[str] = set()
+    left_out: list[str] = []
+    new = submitted = 0
+    groups_done: set[int] = set()
+    for submission in submissions:
+        group = _group(submission)
+        if grouped and group is not None:  # every member has a copy of the same files
+            if group[0] in groups_done:
+                continue
+            groups_done.add(group[0])
+        files = list(_files(canvas, submission, left_out))
+        submitted += bool(files)
+        for file in files:
+            wanted.add(file.name)
+            if file.name not in there:
+                part = target / f".{file.name}.part"
+                part.write_bytes(file.fetch())
+                part.replace(target / file.name)
+                new += 1
+    stale = there - wanted
+    for name in stale:
+        (target / name).unlink()
+    _write_roster(course, assignment, submissions, folder / "roster.csv")
+    return Pulled(str(assignment.name), submitted, new, len(wanted & there), len(stale), tuple(left_out))
+
+
+def _group(submission: Any) -> tuple[int, str] | None:
+    group = getattr(submission, "group", None) or {}
+    return (group["id"], str(group.get("name") or group["id"])) if isinstance(group.get("id"), int) else None
+
+
+def _files(canvas: Any, submission: Any, left_out: list[str]) -> Iterator[_File]:
+    """The files of a submission's current attempt, or its text or link as a page, as Canvas's archive has them."""
+    anonymous = getattr(submission, "anonymous_id", None)
+    user = getattr(submission, "user_id", None)
+    late = "LATE_" if getattr(submission, "late", False) else ""
+    if user is None and anonymous is None:
+        return
+    who = f"{_owner(submission)}_{late}{user}" if user is not None else f"{late}anon_{anonymous}"
+    for attachment in getattr(submission, "attachments", None) or ():
+        name, size = str(attachment.display_name), int(getattr(attachment, "size", 0) or 0)
+        if size > _LARGEST:
+            left_out.append(f"{name} of {who}: {size >> 20} MB; at most {_LARGEST >> 20} MB are fetched")
+            continue
+        url = str(attachment.url)
+        yield _File(f"{who}_{attachment.id}_{safe_file_name(name)}", functools.partial(get, canvas, url))
+    kind = getattr(submission, "submission_type", None)
+    text = {"online_text_entry": "body", "online_url": "url"}.get(str(kind))
+    if text is not None:
+        words = str(getattr(submission, text, "") or "")
+        yield _File(f"{who}_{'text' if text == 'body' else 'link'}.html", words.encode)
+
+
+def _owner(submission: Any) -> str:
+    """What Canvas writes before the ids: letters and digits of the group's name, or of the student's."""
+    user, group = getattr(submission, "user", None) or {}, _group(submission)
+    name = group[1] if group else str(user.get("sortable_name") or user.get("name") or "")
+    return compact(name) or "x"
+
+
+def _write_roster(course: Any, assignment: Any, submissions: list[Any], path: Path) -> None:
+    by_user = {getattr(s, "user_id", None): s for s in submissions}
+    with speaking("the students of the course"):
+        sections = {section.id: str(section.name) for section in course.get_sections()}
+        users = list(course.get_users(enrollment_type=["student"], include=["enrollments"]))
+    possible = getattr(assignment, "points_possible", None)
+    rows = [
+        [
+            "Student",
+            "ID",
+            "SIS User ID",
+            "SIS Login ID",
+            "Section",
+            "group_name",
+            f"{assignment.name} ({assignment.id})",
+        ],
+        ["    Points Possible", "", "", "", "", "", "" if possible is None else number_cell(float(possible))],
+    ]
+    for user in users:
+        enrolled = [e.get("course_section_id") for e in getattr(user, "enrollments", None) or ()]
+        submission = by_user.get(user.id)
+        group = _group(submission) if submission is not None else None
+        rows.append([
+            formula_safe(str(getattr(user, "sortable_name", user.id))),
+            str(user.id),
+            str(getattr(user, "sis_user_id", None) or ""),
+            str(getattr(user, "login_id", None) or ""),
+            formula_safe(" and ".join(sections[one] for one in dict.fromkeys(enrolled) if one in sections)),
+            formula_safe(group[1]) if group else "",
+            _cell(submission),
+        ])  # fmt: skip
+    path.write_text(csv_text(rows), encoding="utf-8")
+
+
+def _cell(submission: Any) -> str:
+    """The cell that an export of the gradebook would show."""
+    if submission is None:
+        return "N/A"
+    if getattr(submission, "excused", False):
+        return "EX"
+    score = getattr(submission, "score", None)
+    return "" if score is None else number_cell(float(score))
