@@ -1,4 +1,4 @@
-"""What other platforms read: Gradescope's results.json and Moodle's offline grading worksheet.
+"""What other platforms read: Gradescope's and PrairieLearn's results and Moodle's offline grading worksheet.
 
 Trusted code; pure functions. Texts from students go out as plain text, never as HTML or Markdown.
 """
@@ -16,7 +16,7 @@ from grader.intake.roster import csv_rows, number
 from grader.lms.gradebook import csv_text, number_cell
 from grader.records import CriterionResult, Report, Status
 
-__all__ = ["gradescope_results", "moodle_worksheet"]
+__all__ = ["gradescope_results", "moodle_worksheet", "prairielearn_results"]
 
 _GRADESCOPE_STATUS = {Status.PASSED: "passed", Status.FAILED: "failed", Status.SKIPPED: "failed"}
 
@@ -59,6 +59,34 @@ def _test(result: CriterionResult) -> dict[str, Any]:
     if result.earned is not None and result.verdict.status in _GRADESCOPE_STATUS:
         test["status"] = _GRADESCOPE_STATUS[result.verdict.status]
     return test
+
+
+def prairielearn_results(report: Report) -> str:
+    """Return PrairieLearn's `results.json` for one (student's) report, at most 1 MB as PrairieLearn wants.
+
+    What needs review is `gradable: false`, which costs no attempt there and is no zero.
+    """
+    final = report.score.total is not None
+    why = [report.submission.problem or "", *(f"Needs review: {reason}" for reason in report.score.review)]
+    results: dict[str, Any] = {
+        "gradable": final,
+        "score": report.score.earned / report.score.possible if final and report.score.possible else 0,
+        "message": "\n".join(line for line in why if line)[:10_000],
+        "output": "\n".join(notice.text for notice in report.notices)[:100_000],
+        "tests": [
+            {
+                "name": printable(result.title),
+                "description": result.id,
+                "points": result.earned or 0,
+                "max_points": result.points,
+                "message": _test(result)["output"][:10_000],
+            }
+            for result in report.score.criteria
+        ],
+    }
+    if not final:
+        results["format_errors"] = [results["message"] or "A person has to look at it."]
+    return json.dumps(results, ensure_ascii=False, indent=1) + "\n"
 
 
 def moodle_worksheet(path: Path, scores: Mapping[str, float | None]) -> str:

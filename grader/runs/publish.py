@@ -12,7 +12,7 @@ from pathlib import Path
 from grader.errors import StoreError, UsageError
 from grader.grading.context import RunContext
 from grader.grading.report import report_for
-from grader.lms import Feedback, canvas_feedback_zip, gradescope_results, moodle_worksheet
+from grader.lms import Feedback, canvas_feedback_zip, gradescope_results, moodle_worksheet, prairielearn_results
 from grader.records import CriterionResult, Evidence, Execution, Notebook, Report, Submission, SubmissionRun
 from grader.reports import (
     annotated_notebook,
@@ -37,7 +37,7 @@ _PAGES = (
     "feedback.zip holds web pages: Canvas shows each under the name of the student's own upload (lab.ipynb), which then does not"
     " open. Without --feedback html it holds the notebooks with the verdicts in them."
 )
-FORMATS = ("html", "json", "csv", "junit", "md", "gradescope", "moodle")
+FORMATS = ("html", "json", "csv", "junit", "md", "gradescope", "prairielearn", "moodle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def publish(run: RunDirectory, assignment: Assignment, formats: Iterable[str] = 
 
     Per submission: `report.html` and `annotated.ipynb` for the student, `instructor.html`, `report.json`; for the class: `class.html`,
     `scores.csv`, `needs_review.csv`, `feedback.zip` and its manifest, `gradebook.csv` and its preview (with a roster). On demand, per
-    submission `report.md` and Gradescope's `results.json`, for the class `junit.xml` and `moodle.csv`.
+    submission `report.md`, Gradescope's `results.json` and `prairielearn.json`, for the class `junit.xml` and `moodle.csv`.
     Raises UsageError for a format that there is not or while another process writes, StoreError when the disk refuses.
     """
     wanted = frozenset(formats)
@@ -144,6 +144,8 @@ def _write_pages(run: RunDirectory, wanted: frozenset[str], report: Report) -> N
         write_derived(folder / "report.md", report_markdown(for_student(report)))
     if "gradescope" in wanted:
         write_derived(folder / "results.json", gradescope_results(for_student(report)))
+    if "prairielearn" in wanted:
+        write_derived(folder / "prairielearn.json", prairielearn_results(for_student(report)))
 
 
 def _write_annotated(run: RunDirectory, report: Report, path: Path) -> None:

@@ -1,18 +1,20 @@
-"""Gradescope and Moodle."""
+"""Gradescope, PrairieLearn and Moodle."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from grader.cli.main import main
 from grader.errors import UsageError
 from grader.intake import read_roster
-from grader.lms import gradescope_results, moodle_worksheet
+from grader.lms import gradescope_results, moodle_worksheet, prairielearn_results
 from grader.records import (
     CriterionResult,
     Execution,
@@ -65,6 +67,57 @@ def test_gradescope() -> None:
 def test_gradescope_without_a_run() -> None:
     results = json.loads(gradescope_results(report(problem="No notebook was handed in.")))
     assert results["output"].startswith("No notebook was handed in.") and "execution_time" not in results
+
+
+# The published rules of PrairieLearn's external graders.
+PRAIRIELEARN = {
+    "type": "object",
+    "required": ["gradable"],
+    "additionalProperties": False,
+    "properties": {
+        "gradable": {"type": "boolean"},
+        "score": {"type": "number", "minimum": 0, "maximum": 1},
+        "message": {"type": "string"},
+        "output": {"type": "string"},
+        "format_errors": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+        "tests": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name", "points", "max_points"],
+                "additionalProperties": False,
+                "properties": {
+                    "name": {"type": "string"},
+                    "description": {"type": "string"},
+                    "points": {"type": "number"},
+                    "max_points": {"type": "number"},
+                    "message": {"type": "string"},
+                    "output": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+
+
+def test_prairielearn() -> None:
+    unsettled = report()
+    results = json.loads(prairielearn_results(unsettled))
+    jsonschema.validate(results, PRAIRIELEARN)
+    assert results["gradable"] is False and results["score"] == 0
+    assert results["format_errors"] == ["Needs review: b/two: the check broke"]
+    settled = replace(unsettled, score=replace(unsettled.score, total=8, review=()))
+    results = json.loads(prairielearn_results(settled))
+    jsonschema.validate(results, PRAIRIELEARN)
+    assert results["gradable"] is True and results["score"] == pytest.approx(8 / 29)
+    assert sum(test["points"] for test in results["tests"]) == 8
+    assert sum(test["max_points"] for test in results["tests"]) == 29
+    assert results["tests"][1]["message"] == "7 seen\nHint: Try it."
+
+
+def test_prairielearn_takes_at_most_a_megabyte() -> None:
+    words = tuple(Notice("x", "å" * 50_000) for _ in range(40))
+    assert len(prairielearn_results(replace(report(), notices=words)).encode()) < 1_000_000
 
 
 SHEET = (
