@@ -213,24 +213,34 @@ def _owners(
     return owners
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the names of a source that can be read in one way only tell about it."""
+
+    kinds: set[str]
+    """As whose the roster knows the names of listed users: `student`, `group`, or empty for other names."""
+    all_listed: bool
+    """Whether the roster has all the users."""
+
+
 def _settled(readings: Mapping[str, tuple[EntryName, ...]], roster: Roster) -> dict[str, tuple[EntryName, ...]]:
     """Strike out the readings that the other names of the source, and the roster, speak against; more than one may be left."""
     sure = [found[0] for found in readings.values() if len(found) == 1]
     listed = [name for name in sure if name.user_id in roster.by_id]
-    kinds = {roster.says(name.user_id or "", name.owner) for name in listed}
+    seen = _Seen({roster.says(name.user_id or "", name.owner) for name in listed}, len(listed) == len(sure))
     left = dict(readings)
     while True:
         known: dict[str, set[str]] = {}
         for name in (found[0] for found in left.values() if len(found) == 1):
             known.setdefault(name.user_id or "", set()).add(name.owner)
-        narrowed = {path: _narrowed(found, known, kinds, roster) for path, found in left.items()}
+        narrowed = {path: _narrowed(found, known, seen, roster) for path, found in left.items()}
         if narrowed == left:
             return left
         left = narrowed
 
 
 def _narrowed(
-    found: tuple[EntryName, ...], known: Mapping[str, set[str]], kinds: set[str], roster: Roster
+    found: tuple[EntryName, ...], known: Mapping[str, set[str]], seen: _Seen, roster: Roster
 ) -> tuple[EntryName, ...]:
     # A platform calls a user by one name in a source. What a student writes cannot change how another is called.
     found = tuple(r for r in found if r.owner in known.get(r.user_id or "", {r.owner})) or found
@@ -239,13 +249,20 @@ def _narrowed(
     listed = [reading for reading in found if reading.user_id in roster.by_id]
     # The name stands before all that a student wrote: where the sure names are those of the roster, it decides.
     named = [
-        r for r in listed if (kind := roster.says(r.user_id or "", r.owner)) and (kind in kinds or len(listed) == 1)
+        r
+        for r in listed
+        if (kind := roster.says(r.user_id or "", r.owner)) and (kind in seen.kinds or len(listed) == 1)
     ]
-    if len(named) == 1 and "" not in kinds:
+    if len(named) == 1 and "" not in seen.kinds:
         return tuple(named)
-    # `team_7_12345_67890_lab.ipynb`: 12345 is the platform's own in both readings, and only one of them makes it a student.
-    if len(listed) == 1 and all(r is listed[0] or r.attachment_id == listed[0].user_id for r in found):
-        return tuple(listed)
+    # `team_7_12345_67890_lab_4_2.ipynb`: 12345 is the platform's own also if 7 is the user, and only one of them is a student's.
+    # 4 could be a user only in a group that has the rest as its name, and everybody else is in the roster.
+    for one in listed if len(listed) == 1 else ():
+        after = [r for r in found if len(r.owner) > len(one.owner)]
+        if all(r.attachment_id == one.user_id for r in found if r is not one and r not in after) and (
+            seen.all_listed or not after
+        ):
+            return (one,)
     return found
 
 

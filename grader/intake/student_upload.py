@@ -11,7 +11,7 @@ from pathlib import Path
 
 from grader.errors import SubmissionError
 from grader.intake.archive import ArchiveEntry, IntakeLimits, Stage, looks_like_zip, read_zip
-from grader.intake.names import shown
+from grader.intake.names import is_notebook_name, shown
 from grader.intake.owners import assign_owners
 from grader.intake.roster import Roster
 from grader.intake.selection import OFFICE, Owner, Selection, UploadedFile, select
@@ -106,7 +106,7 @@ class StudentUpload:
             raise SubmissionError(f"a zip archive that could not be opened: {error}.") from error
         inside = [entry for entry in entries if not entry.noise]
         found = assign_owners(inside, "", Roster(()), single=False)
-        if found.platform and len({file.owner.key for file in found.files}) > 1:
+        if found.platform and len({f.owner.key for f in found.files if is_notebook_name(f.file_name)}) > 1:
             raise SubmissionError("a download of several students; give that zip to the grader directly.")
         staged = [replace(archive, entry=entry, parts=entry.parts) for entry in inside if entry.staged is not None]
         selection = select(staged, starters)

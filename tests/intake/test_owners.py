@@ -184,6 +184,13 @@ def test_numbers_in_a_file_name_are_text(original: str, handed_in: bool, make_zi
     assert holding(intake, into, EVIL).late is False and len(intake.submissions) == 2 + handed_in
 
 
+@pytest.mark.parametrize("group", ["alpha", "team_7"])
+@pytest.mark.parametrize("original", ["lab.ipynb", "2024_lab.ipynb", "lab_4_2_final.ipynb"])
+def test_a_group_without_a_list_of_groups(group: str, original: str, make_zip: Make, into: Path) -> None:
+    source = make_zip({f"{group}_12346_501_{original}": EVIL, "beta_12347_502_a.ipynb": nb("3")})
+    assert graded(take_in([source], into, CLASS), into)["12346"] == EVIL
+
+
 def test_a_list_of_groups_settles_their_names(make_zip: Make, into: Path) -> None:
     groups = {"12345": "Team_7", "12346": "12347_1", "12347": ""}
     roster = Roster(tuple(RosterEntry(e.id, e.name, group=groups[e.id]) for e in (ASA, BO, EVA)))

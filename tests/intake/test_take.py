@@ -367,6 +367,14 @@ def test_a_zip_with_one_notebook_is_opened(make_zip: Make, into: Path) -> None:
     assert kinds(submission) == ["opened-archive"]
 
 
+def test_numbers_in_a_zip_do_not_make_it_a_download(make_zip: Make, into: Path) -> None:
+    inner = zipped(
+        {"lab.ipynb": nb("1"), "loss_100_2000_a.png": b"x", "loss_101_3000_a.png": b"y", "loss_102_1_b.png": b"z"}
+    )
+    submission = one({"67890_all.zip": inner}, make_zip, into)
+    assert submission.problem is None and len(submission.companions) == 3
+
+
 def test_a_zip_beside_a_notebook_stays_closed(make_zip: Make, into: Path) -> None:
     submission = one({"1_lab.ipynb": nb("1"), "2_lora.zip": zipped({"lab.ipynb": nb("2")})}, make_zip, into)
     assert submission.companions == ("12346/handed-in/lora.zip",) and submission.notices == ()
