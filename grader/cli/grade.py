@@ -31,6 +31,7 @@ from grader.runs.plan import Plan, RunSelection, make_plan
 from grader.runs.publish import Published, publish
 from grader.runs.stamp import inputs_of, read_stamped, write_stamp
 from grader.sandbox.host import choose
+from grader.sandbox.shown import refuse_exposed
 
 __all__ = ["grade"]
 
@@ -159,6 +160,9 @@ def grade(
         "no_notebook_is_zero": None if no_notebook is None else no_notebook == "0",
     }
     given = read_roster(roster) if roster else None  # before the lock: a pipe may take its time
+    if info.sandbox != "none":
+        refuse_exposed("what was handed in", *sources)
+        refuse_exposed("the folder of the run", out)
     slots = workers or slots_for(*machine(), against.model_bytes)
     engine = choose_engine(executor, slots=slots, tls=tls, insecure_tcp=insecure_tcp)
     limits = limits_of(cpu_seconds, memory_gib)

@@ -32,6 +32,7 @@ from grader.records import Notebook, Notice, Report, Submission, SubmissionRun
 from grader.rubric.assignment import Assignment
 from grader.sandbox.contract import BoxSpec, Limits
 from grader.sandbox.pool import KernelPool
+from grader.sandbox.shown import refuse_exposed
 
 __all__ = ["Grader", "RunContext", "agrade", "grade", "report_for", "single_submission"]
 
@@ -52,6 +53,8 @@ class Grader:
         """Open the pool of kernels and write the model cache. Raises SandboxError or UsageError when that cannot be."""
         self.pool.__enter__()
         try:
+            if self.pool.mode != "none":
+                refuse_exposed("the bundle", self.context.bundle.path)
             prepare_home(self.context.bundle, self._cache)
         except BaseException:
             self.pool.close()

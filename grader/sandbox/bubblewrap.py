@@ -25,12 +25,12 @@ from typing import IO
 from grader.errors import SandboxError
 from grader.inside.zygote import ARCHIVE
 from grader.sandbox.contract import BOX, BoxSpec, Limits
-from grader.sandbox.host import PrivilegeDrop, interpreter_folders, package_folder
+from grader.sandbox.host import PrivilegeDrop
+from grader.sandbox.shown import shown
 
 __all__ = ["Box", "box_arguments", "build", "statistics"]
 
 _STARTUP_SECONDS = 60.0
-_SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives")
 _FOLDERS = (BOX, "/tmp", "/dev/shm", "/")  # noqa: S108 - the names inside the box
 
 
@@ -48,25 +48,10 @@ def box_arguments(limits: Limits) -> list[str]:
     words += ["--disable-userns", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"]
     words += ["--uid", "1000", "--gid", "1000", "--hostname", "box"]
     # the root itself can be written to: a notebook may keep its results anywhere, as on the machine it was written on
-    words += ["--size", size, "--perms", "0755", "--tmpfs", "/", "--ro-bind", "/usr", "/usr"]
-    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
-        path = Path("/", name)
-        if path.is_symlink():
-            words += ["--symlink", str(path.readlink()), str(path)]
-        elif path.is_dir():
-            words += ["--ro-bind", str(path), str(path)]
-    for name in _SYSTEM_FILES:
-        words += ["--ro-bind-try", name, name]
-    words += ["--proc", "/proc", "--dev", "/dev", "--size", size, "--tmpfs", "/dev/shm"]  # noqa: S108
-    words += ["--remount-ro", "/dev"]
+    words += ["--size", size, "--perms", "0755", "--tmpfs", "/"]
+    words += ["--proc", "/proc", "--dev", "/dev", "--size", size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108
     words += ["--size", size, "--tmpfs", "/tmp"]  # noqa: S108
-    for folder in interpreter_folders():
-        words += ["--ro-bind", str(folder), str(folder)]
-    package = package_folder()
-    words += ["--size", "65536", "--tmpfs", str(package)]  # of this package only what runs in the box
-    for name in ("__init__.py", "inside"):
-        words += ["--ro-bind", str(package / name), str(package / name)]
-    return [*words, "--remount-ro", str(package), "--size", size, "--perms", "0755", "--tmpfs", BOX]
+    return [*words, *shown().arguments(), "--size", size, "--perms", "0755", "--tmpfs", BOX]
 
 
 def _contents(files: BoxSpec) -> Iterator[tuple[str, Path | bytes]]:

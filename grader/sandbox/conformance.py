@@ -24,10 +24,11 @@ import psutil
 from grader.errors import GraderError, SandboxError, UsageError
 from grader.records import Outcome
 from grader.sandbox.contract import BoxSpec, EvidenceTooLarge, KernelGone, Limits
-from grader.sandbox.host import choose, interpreter_folders, package_folder
+from grader.sandbox.host import choose
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.seccomp import DENIED
 from grader.sandbox.session import KernelSession
+from grader.sandbox.shown import package_folder, shown
 
 __all__ = ["CHECKS", "Finding", "canary", "conform", "examine", "host_processes", "traces"]
 
@@ -153,7 +154,7 @@ async def _files(pool: KernelPool) -> None:
 async def _read_only(pool: KernelPool) -> None:
     """The system, the interpreter and the devices cannot be written to."""
     places = ["/usr/x", "/dev/x", "/etc/ld.so.cache", "/proc/sys/kernel/hostname", "/proc/sys/kernel/core_pattern"]
-    places += [str(folder / "x") for folder in interpreter_folders()] + [str(package_folder() / "inside" / "x.py")]
+    places += [str(folder / "x") for folder in shown().paths] + [str(package_folder() / "inside" / "x.py")]
     all_refused(await attempts(pool, "\n".join(f"attempt({p!r}, lambda: open({p!r}, 'w').write('x'))" for p in places)))
 
 

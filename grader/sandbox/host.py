@@ -11,7 +11,6 @@ import ctypes
 import os
 import shlex
 import shutil
-import site
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,32 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import grader
 from grader.errors import SandboxError, UsageError
 from grader.sandbox.contract import MODES
+from grader.sandbox.shown import package_folder, prefixes
 
-__all__ = ["PrivilegeDrop", "available_modes", "choose", "interpreter_folders", "ordinary_user", "package_folder"]
-
-
-def package_folder() -> Path:
-    """The folder of this package, of which only `__init__.py` and `inside/` are shown in a box."""
-    return Path(grader.__file__).resolve().parent
-
-
-def interpreter_folders() -> list[Path]:
-    """Folders outside of /usr that this interpreter and its libraries live in, outermost only."""
-    candidates = [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, *site.getsitepackages()]
-    if site.ENABLE_USER_SITE and Path(site.getusersitepackages()).is_dir():
-        candidates.append(site.getusersitepackages())
-    executable = Path(sys.executable)
-    candidates += [str(executable.resolve().parent.parent), str(executable.parent.parent)]
-    folders: list[Path] = []
-    for candidate in sorted({str(Path(text)) for text in candidates if Path(text).is_dir()}, key=len):
-        path = Path(candidate)
-        if path == Path("/") or path.is_relative_to("/usr") or any(path.is_relative_to(outer) for outer in folders):
-            continue
-        folders.append(path)
-    return folders
+__all__ = ["PrivilegeDrop", "available_modes", "choose", "ordinary_user"]
 
 
 def ordinary_user() -> tuple[int, int] | None:
@@ -70,7 +48,7 @@ def ordinary_user() -> tuple[int, int] | None:
 
 
 def _tool(name: str, package: str) -> str:
-    path = shutil.which(name, path=os.defpath)  # the system's own: the caller's PATH may begin with the current folder
+    path = shutil.which(name)
     if path is None:
         raise SandboxError(f"`{name}` is not installed: apt install {package}")
     return path
@@ -91,7 +69,7 @@ class PrivilegeDrop:
         user = ordinary_user()
         if user is None:
             return cls(None, None)
-        shown = [*interpreter_folders(), package_folder(), *(Path(path).resolve() for path in readable)]
+        shown = [*prefixes(), package_folder(), *(Path(path).resolve() for path in readable)]
         script = _mount_script(shown, user)
         argv = [_tool("unshare", "util-linux"), "--mount", "--propagation", "private", "sh", "-euc", script]
         with subprocess.Popen(

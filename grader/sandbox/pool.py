@@ -28,6 +28,7 @@ from grader.sandbox.cgroup import ControlGroup
 from grader.sandbox.contract import Limits
 from grader.sandbox.environment import environment
 from grader.sandbox.host import PrivilegeDrop, choose, ordinary_user
+from grader.sandbox.shown import refuse_exposed
 from grader.sandbox.zygote import Zygote
 
 __all__ = ["PREFIX", "KernelPool", "LockedTempDir"]
@@ -177,6 +178,8 @@ class KernelPool:
 
     def __enter__(self) -> Self:
         self.mode = choose(self.requested)
+        if self.mode != "none":
+            refuse_exposed("your home folder", Path.home())
         self._folder = LockedTempDir.make()
         self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="box")
         try:
@@ -203,6 +206,9 @@ class KernelPool:
     def _start_zygote(self) -> None:
         values = environment(self.environment, self.threads)
         # what the zygote was started with can be read in /proc by every fork: it holds nothing but this
+        values["MPLCONFIGDIR"] = str(
+            self.folder / "matplotlib"
+        )  # a list of fonts is written on import, outside of the box
         self._zygote = Zygote(self.folder, self.privileges, values, self.folder / "zygote.log", self.preload)
 
     async def in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -91,24 +92,22 @@ def test_processes_that_train_start_in_the_current_folder(hostile, monkeypatch) 
 
 
 @pytest.mark.attack
-def test_submissions_at_the_top_of_a_checkout(tmp_path) -> None:
+def test_submissions_at_the_top_of_a_checkout() -> None:
     """The zygote runs outside of the box: what it tries to import, and does not find, must not come from beside the notebooks."""
     if why := available_modes()["warm"]:
         pytest.skip(why)
-    tmp_path.chmod(0o755)
-    for folder in tmp_path.parents:  # the zygote's user has to get here: only then is it the import path that refuses
-        if folder.stat().st_uid == os.geteuid() and folder.name.startswith("pytest-"):
-            folder.chmod(0o755)
-    checkout = tmp_path / "checkout"
-    shutil.copytree(PACKAGE, checkout / "grader", ignore=shutil.ignore_patterns("__pycache__", "_data"))
-    (checkout / "uvloop_of_a_student.py").write_text("raise SystemExit('ran outside of the box')\n")
-    code = """
+    with tempfile.TemporaryDirectory() as name:
+        checkout = Path(name)
+        checkout.chmod(0o755)  # the zygote's user gets here: only the import path refuses
+        shutil.copytree(PACKAGE, checkout / "grader", ignore=shutil.ignore_patterns("__pycache__", "_data"))
+        (checkout / "uvloop_of_a_student.py").write_text("raise SystemExit('ran outside of the box')\n")
+        code = """
 from grader.sandbox.pool import KernelPool
 with KernelPool("warm", preload=("uvloop_of_a_student",)) as pool:
     pool.warm_up()
     print(pool.ready_zygote().ready["missing"])
 """
-    done = start(checkout, sys.executable, "-Pc", code, PYTHONPATH=str(checkout))
+        done = start(checkout, sys.executable, "-Pc", code, PYTHONPATH=str(checkout))
     assert done.stdout == "['uvloop_of_a_student']\n", done.stderr
 
 
@@ -117,7 +116,13 @@ def test_programs_in_the_current_folder_are_not_started(hostile) -> None:
     for name in ("bwrap", "unshare", "nsenter", "sh", "sbatch"):
         (hostile / name).write_text(f"#!/bin/sh\necho {name} >>{hostile.parent / 'ran'}\n")
         (hostile / name).chmod(0o755)
-    code = "from grader.sandbox.host import available_modes; import json; print(json.dumps(available_modes()))"
+    code = """
+from grader.imports import leave_out
+leave_out()  # as every command does first
+from grader.sandbox.host import available_modes
+import json
+print(json.dumps(available_modes()))
+"""
     path = {"PYTHONPATH": str(PACKAGE.parent)}
     done = start(hostile, sys.executable, "-Pc", code, PATH=os.pathsep.join([str(hostile), os.environ["PATH"]]), **path)
     assert json.loads(done.stdout) == available_modes(), done.stderr

@@ -22,8 +22,8 @@ from grader.bundles import load_bundle
 from grader.cli.resources import reference_path
 from grader.grading.pipeline import Grader, RunContext, single_submission
 from grader.inside import preloaded
-from grader.sandbox.host import interpreter_folders
 from grader.sandbox.session import KernelSession
+from grader.sandbox.shown import prefixes
 
 __all__ = ["Late", "late_imports", "listed"]
 
@@ -118,7 +118,7 @@ def late_imports() -> list[Late]:
 
 def libraries(log: Sequence[Sequence[Any]]) -> list[Late]:
     """Without modules that were made in the box: scripts of metrics, generated code."""
-    folders = [Path("/usr"), *interpreter_folders()]
+    folders = [Path("/usr"), *prefixes()]
     found = []
     for name, depth, origin, seconds in log:
         if origin and any(Path(origin).is_relative_to(folder) for folder in folders):
