@@ -91,13 +91,13 @@ class Outcome(StrEnum):
 
 _SENTENCES = {
     Outcome.COMPLETED: "The notebook ran to its end.",
-    Outcome.TIMED_OUT: "The notebook used up its CPU time, or slept for far longer than any solution needs.",
+    Outcome.TIMED_OUT: "The notebook used up its time, over all its runs together.",
     Outcome.OUT_OF_MEMORY: "The notebook asked for more memory than a submission may use, all its processes together.",
     Outcome.OUTPUT_LIMIT: "The notebook printed or displayed more than a report can hold.",
     Outcome.DISK_LIMIT: "The notebook wrote more bytes or more files than a submission may write.",
     Outcome.PROCESS_LIMIT: "The notebook started more processes or threads than a submission may have at once.",
     Outcome.KERNEL_DIED: "The kernel ended before the notebook did: an exit call, a crash in native code, or a signal to itself.",
-    Outcome.IDLE: "Again and again the notebook's code slept when it was called; then the kernel was ended and nothing more was asked.",
+    Outcome.IDLE: "The notebook's code slept: it used next to no CPU time and was interrupted, and after a third time ended.",
     Outcome.SANDBOX_FAILED: "The grader's own sandbox failed; this is not the student's fault and has to be run again.",
 }
 

@@ -20,6 +20,8 @@ __all__ = ["ControlGroup", "allowance", "cores"]
 
 _ROOT = Path("/sys/fs/cgroup")
 _V1 = ("memory", "pids", "cpuacct")
+_CLOSE = 4 << 20
+"""Bytes below the cap at which a group has met it: memory is charged in pieces."""
 
 
 def _own_paths(text: str) -> dict[str, str]:
@@ -111,14 +113,26 @@ class ControlGroup:
 
     def peak_bytes(self) -> int:
         """Largest charge ever, 0 where the kernel does not keep it."""
-        try:
-            return int((self.memory / ("memory.peak" if self.unified else "memory.max_usage_in_bytes")).read_text())
-        except (OSError, ValueError):
-            return 0
+        return _number(self.memory / ("memory.peak" if self.unified else "memory.max_usage_in_bytes"))
 
     def out_of_memory(self) -> int:
-        """How many processes the kernel has killed for memory."""
+        """How many processes the kernel has killed because this group met its own memory cap."""
+        kills = self._killed()  # read first: what was killed since may have met the cap since
+        return kills if self._met_its_cap() else 0
+
+    def killed_from_outside(self) -> int:
+        """How many it has killed although the cap was never met: a group above, or the machine, had no memory left."""
+        kills = self._killed()
+        return 0 if self._met_its_cap() else kills
+
+    def _killed(self) -> int:
         return _entry(self.memory / ("memory.events" if self.unified else "memory.oom_control"), "oom_kill")
+
+    def _met_its_cap(self) -> bool:
+        """Version 2 counts it at the group whose cap it was (`oom`; this group has none below); of version 1 the peak tells."""
+        if self.unified:
+            return _entry(self.memory / "memory.events", "oom") > 0
+        return self.peak_bytes() > _number(self.memory / "memory.limit_in_bytes") - _CLOSE
 
     def refused_forks(self) -> int:
         """How often a new process or thread was refused."""
@@ -184,6 +198,14 @@ def _left(group: Path, limit: str, in_use: tuple[str, str]) -> float:
     with contextlib.suppress(OSError, ValueError):
         return max(0, int((group / limit).read_text()) - _sum(group / "memory.stat", in_use))
     return math.inf
+
+
+def _number(path: Path) -> int:
+    """The number that a file holds; 0 where there is none."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def _entry(path: Path, key: str) -> int:

@@ -6,22 +6,23 @@ is a far higher net that only catches programs which sleep, so that a loaded mac
 Errors a caller of a session meets:
 ```
 SandboxError               the box could not be built or broke: ours, never the student's   (outcome SANDBOX_FAILED)
+└── MachineFault           the machine had too little memory or time for a submission, which may be run again
 KernelGone                 the submission's kernel has ended; `.outcome` says why            (the student's)
 EvidenceError
 ├── EvidenceTooLarge       one answer was larger than `Limits.message_bytes`; the kernel may still be asked other things
-├── QuestionTimedOut       one question used up its CPU time; the kernel was interrupted and may be asked other things
-├── QuestionIdle           one question did not compute for `Limits.idle_seconds`; after the third the session ends (IDLE)
-└── QuestionCpuStarved     one question computed, but got next to no CPU time: perhaps the machine's fault
+├── QuestionTimedOut       one question used up its time; the kernel was interrupted and may be asked other things
+├── QuestionIdle           one question did not compute for `Limits.idle_seconds`; after the third sleeper the session ends (IDLE)
+└── QuestionCpuStarved     one question was ready to compute, and waited for the machine nearly all the time: the machine's fault
 ```
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from grader.errors import EvidenceError, GraderError
+from grader.errors import EvidenceError, GraderError, SandboxError
 from grader.records import Outcome, Usage
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "EvidenceTooLarge",
     "KernelGone",
     "Limits",
+    "MachineFault",
     "Outcome",
     "QuestionCpuStarved",
     "QuestionIdle",
@@ -45,6 +47,7 @@ MODES = ("warm", "cold", "none")
 """`warm`: forked from a zygote into a bubblewrap box; `cold`: a fresh interpreter in such a box; `none`: a plain subprocess."""
 
 MIB = 1 << 20
+_LEAST_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +55,11 @@ class Limits:
     """What one submission may use, all its processes together."""
 
     cpu_seconds: float = 900.0
-    """CPU seconds (user and system) for all cells of the notebook; questions asked later have their own."""
+    """CPU seconds (user and system) for all cells, however often the notebook is run; as many again for all questions together."""
     wall_seconds: float = 7200.0
-    """Wall seconds for the whole session: a net for programs that sleep, far above `cpu_seconds`."""
+    """Wall seconds for all runs together: a net for programs that do little, far above `cpu_seconds`."""
     idle_seconds: float = 120.0
-    """Wall seconds a question may go on without computing; after one that did, the next ones get a twelfth of it."""
+    """Wall seconds a cell or question may go on without computing; after one that did, the next ones get a twelfth of it."""
     memory_bytes: int = 6144 * MIB
     """Bytes of memory, without files (which live in memory too, and are bounded by `disk_bytes`)."""
     processes: int = 256
@@ -80,6 +83,13 @@ class Limits:
         if self.wall_seconds < self.cpu_seconds:
             raise ValueError("wall_seconds is a net above cpu_seconds and cannot be smaller")
 
+    def after(self, spent: Usage) -> Limits | None:
+        """What a submission that has `spent` so much may still use in a further run; None when a tenth of its time is not left."""
+        cpu, wall = self.cpu_seconds - spent.cpu_seconds, self.wall_seconds - spent.wall_seconds
+        if min(cpu / self.cpu_seconds, wall / self.wall_seconds) < _LEAST_SHARE:
+            return None
+        return replace(self, cpu_seconds=min(cpu, wall), wall_seconds=wall)
+
 
 @dataclass(frozen=True, slots=True)
 class BoxSpec:
@@ -102,6 +112,10 @@ class BoxSpec:
             parts = name.replace("\\", "/").split("/")
             if not name or "\0" in name or any(part in ("", ".", "..") for part in parts):
                 raise ValueError(f"{name!r} is not a relative path inside the work folder")
+
+
+class MachineFault(SandboxError):  # noqa: N818 - news of the machine
+    """The machine had too little memory or time for a submission."""
 
 
 class KernelGone(GraderError):  # noqa: N818 - it is news, not an error of ours

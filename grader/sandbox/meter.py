@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +16,9 @@ import psutil
 
 from grader.sandbox.bubblewrap import Box, statistics
 from grader.sandbox.cgroup import ControlGroup
+from grader.sandbox.waiting import WaitMeter
 
-__all__ = ["BoxMeter", "Meter", "Sample", "TreeMeter", "anonymous_bytes", "tree"]
+__all__ = ["BoxMeter", "Meter", "Sample", "TreeMeter", "anonymous_bytes", "machine_kills", "tree"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,24 @@ class Sample:
     tasks: int = 0
     """Processes and threads alive; 0 where the control group counts them."""
     killed_for_memory: int = 0
-    """Processes the kernel ended because the memory cap was hit."""
+    """Processes the kernel ended because the submission's own memory cap was hit."""
+    killed_from_outside: int = 0
+    """Processes it ended because the machine, or a group above, had no memory left; only a control group can tell."""
     refused_forks: int = 0
     """Processes or threads refused by the cap on their number."""
+    waited_seconds: float = 0.0
+    """Seconds that its threads waited for the machine so far, each counted: ready to run without a processor, or for a slow disk."""
+
+
+_DOWNLOAD_RATE = 32 << 10
+"""Bytes a second: more than machines whisper to each other."""
+
+
+def machine_kills() -> int:
+    """How many processes the whole machine's kernel has killed for memory since it started, whoever's limit it was."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/vmstat").read_text().split("\noom_kill ", 1)[1].split()[0])
+    return 0
 
 
 def _stat(folder: Path) -> tuple[str, float, float, int]:
@@ -82,6 +99,11 @@ class BoxMeter:
     _own: dict[tuple[str, str], float] = field(default_factory=dict)
     _cpu: float = 0.0
     _peak: int = 0
+    _waits: WaitMeter = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Know where the box has its devices."""
+        self._waits = WaitMeter(self.box.inside)
 
     @property
     def pause(self) -> float:
@@ -107,22 +129,24 @@ class BoxMeter:
 
     def sample(self) -> Sample:
         """A fresh reading."""
-        disk = files = killed = refused = tasks = 0
+        disk = files = killed = outside = refused = tasks = 0
         with contextlib.suppress(OSError):
             disk, files = statistics(self.box)
+        folders = self._folders()
         if self.group:
             with contextlib.suppress(OSError):
                 self._cpu = max(self._cpu, self.group.cpu_seconds())
             memory = max(0, self.group.memory_bytes() - disk)
-            killed, refused = self.group.out_of_memory(), self.group.refused_forks()
+            killed, outside = self.group.out_of_memory(), self.group.killed_from_outside()
+            refused = self.group.refused_forks()
         else:
-            folders = self._folders()
             memory = self._sum_memory(folders)
             cpu, tasks = self._sum_processes(folders)
             self._cpu = max(self._cpu, cpu)
         memory = max(0, memory - self.imported)
         self._peak = max(self._peak, memory + disk)
-        return Sample(self._cpu, memory, disk, files, tasks, killed, refused)
+        waited = self._waits.add(folders)
+        return Sample(self._cpu, memory, disk, files, tasks, killed, outside, refused, waited)
 
     def _sum_processes(self, folders: list[Path]) -> tuple[float, int]:
         """CPU seconds and number of tasks."""
@@ -165,6 +189,8 @@ class TreeMeter:
     """The kernel's process id."""
     _own: dict[tuple[int, float], float] = field(default_factory=dict)
     _peak: int = 0
+    _waits: WaitMeter = field(default_factory=lambda: WaitMeter(Path("/")))
+    _received: tuple[float, int] = (0.0, 0)
 
     @property
     def pause(self) -> float:
@@ -177,7 +203,8 @@ class TreeMeter:
     def sample(self) -> Sample:
         """A fresh reading; what lies in the work folder is not counted, mode `none` limits no files."""
         memory = count = 0
-        for process in tree(self.pid):
+        processes = tree(self.pid)
+        for process in processes:
             with contextlib.suppress(psutil.Error):
                 times, key = process.cpu_times(), (process.pid, process.create_time())
                 if key in self._own or process.pid == self.pid:
@@ -186,7 +213,15 @@ class TreeMeter:
                 self._own[key] = times.user + times.system
                 count += 1
         self._peak = max(self._peak, memory)
-        return Sample(cpu_seconds=sum(self._own.values()), memory_bytes=memory, tasks=count)
+        waited = self._waits.add([Path(f"/proc/{p.pid}") for p in processes], busy_elsewhere=self._downloads())
+        return Sample(sum(self._own.values()), memory, tasks=count, waited_seconds=waited)
+
+    def _downloads(self) -> bool:
+        """Whether the machine has received much since the last reading, perhaps for this program: nothing keeps it from the network."""
+        with contextlib.suppress(OSError, RuntimeError):
+            (then, before), self._received = self._received, (time.monotonic(), psutil.net_io_counters().bytes_recv)
+            return then > 0 and self._received[1] - before > _DOWNLOAD_RATE * (self._received[0] - then)
+        return False
 
     def peak_bytes(self) -> int:
         """Largest memory seen, processes only."""

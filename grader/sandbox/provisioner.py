@@ -134,6 +134,11 @@ class Provisioner:
             elif isinstance(self._walls, PlainKernel):
                 self._walls.process.send_signal(signal.SIGINT)
 
+    @property
+    def uncounted(self) -> bool:
+        """Whether no control group counts what is done to the processes."""
+        return self._group is None
+
     # ---- the three ways: all of it blocks, and runs in a thread of the pool ----
 
     def _start(self) -> dict[str, Any]:

@@ -20,20 +20,36 @@ import nbformat
 from zmq.error import ZMQError
 
 from grader.errors import SandboxError
-from grader.records import CellRun
+from grader.records import CellError, CellRun
 from grader.sandbox.channels import BoundedClient, lost, race
-from grader.sandbox.contract import BoxSpec, EvidenceTooLarge, KernelGone, Limits, Outcome, QuestionCpuStarved, Usage
-from grader.sandbox.meter import Sample
+from grader.sandbox.contract import (
+    BoxSpec,
+    EvidenceTooLarge,
+    KernelGone,
+    Limits,
+    Outcome,
+    QuestionCpuStarved,
+    QuestionIdle,
+    QuestionTimedOut,
+    Usage,
+)
+from grader.sandbox.meter import Sample, machine_kills
 from grader.sandbox.outputs import CellClient, completed, error_of, plain, printed, symptom
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.provisioner import Provisioner
-from grader.sandbox.question_clock import QuestionClock
+from grader.sandbox.question_clock import QuestionClock, was_held_up
 
 __all__ = ["KernelSession"]
 
 _READY_SECONDS = 600.0  # a cold start imports the libraries: two minutes and more on cores that many others use
 _GRACE_SECONDS = 10.0
 """How long an interrupted cell may take to come back, in wall seconds: exception handlers may have to run."""
+_SLEPT = (
+    "For {:.0f} s this cell used next to no CPU time, on a machine that had some to give, and was interrupted. Does it wait for something"
+    " that does not come: a sleep, a lock, an input, a worker that has ended?"
+)
+_SHORT = "the machine, or the group of processes it runs in, ran out of memory and ended a process of the submission"
+_BUSY = "the machine was too busy: after {:.0f} s the submission still waited for a processor"
 
 
 class KernelSession:
@@ -48,13 +64,16 @@ class KernelSession:
         self.outcome = Outcome.COMPLETED
         self.detail = ""
         """What the kernel's process said last on its own standard error, for the log of a failure; untrusted text."""
+        self.fault = ""
+        """What the machine did to the submission, with the outcome SANDBOX_FAILED: nobody's points hang on it. Else empty."""
         self._provisioner = Provisioner(self.pool, self.spec, self.limits)
         self._client: BoundedClient
         self._notebook: CellClient
         self._connected = False
-        self._last = Sample()
+        self._last = self._start = Sample()
         self._sampling = threading.Lock()
-        self._started = self._start_cpu = self._asked_cpu = self._wall = 0.0
+        self._started = self._asked_cpu = self._wall = 0.0
+        self._kills = machine_kills()
         self._peak = 0
         self._deadline = math.inf
         self._clock = QuestionClock(self.limits.idle_seconds)
@@ -83,7 +102,7 @@ class KernelSession:
             if isinstance(error, (SandboxError, asyncio.CancelledError, KeyboardInterrupt)):
                 raise
             raise SandboxError(f"the kernel could not be started: {type(error).__name__}: {error}") from error
-        self._started, self._start_cpu = time.monotonic(), self._sample().cpu_seconds
+        self._started, self._start = time.monotonic(), self._sample()
         return self
 
     async def _ready(self) -> None:
@@ -171,6 +190,11 @@ class KernelSession:
         self._sample()
         self._provisioner.end()
 
+    def _kill_for_machine(self, fault: str) -> None:
+        """End the submission because the machine could not run it; whatever limits it met before tell nothing."""
+        self.outcome, self.fault = Outcome.SANDBOX_FAILED, fault
+        self._provisioner.end()
+
     # ---- the watchdog ----
 
     async def _watch(self) -> None:
@@ -186,6 +210,9 @@ class KernelSession:
 
     def _judge(self, now: Sample) -> None:
         limits, clock = self.limits, time.monotonic()
+        if now.killed_from_outside:
+            self._kill_for_machine(_SHORT)
+            return
         if now.killed_for_memory:
             self._note(Outcome.OUT_OF_MEMORY)
         if now.refused_forks or now.tasks >= limits.processes:
@@ -196,9 +223,12 @@ class KernelSession:
             self._kill(Outcome.OUT_OF_MEMORY)
         elif now.disk_bytes > 1.25 * limits.disk_bytes or now.files > limits.files:
             self._kill(Outcome.DISK_LIMIT)
-        elif clock - self._started > limits.wall_seconds:
-            self._kill(Outcome.TIMED_OUT)
-        elif self._clock.expired(now.cpu_seconds, clock) or now.cpu_seconds > self._deadline:
+        elif (wall := clock - self._started) > limits.wall_seconds:
+            if was_held_up(now.waited_seconds - self._start.waited_seconds, wall):
+                self._kill_for_machine(_BUSY.format(wall))
+            else:
+                self._kill(Outcome.TIMED_OUT)
+        elif self._clock.expired(now.cpu_seconds, clock, now.waited_seconds) or now.cpu_seconds > self._deadline:
             self._stop.set()
 
     def _gone(self) -> None:
@@ -207,6 +237,8 @@ class KernelSession:
             return
         self._judge(self._sample())  # a limit met a moment ago may be why
         self.detail = plain(self._provisioner.last_words(), 1_000)
+        if self.outcome is Outcome.COMPLETED and self._provisioner.uncounted and machine_kills() > self._kills:
+            self._kill_for_machine(_SHORT)
         self._note(Outcome.KERNEL_DIED)
         self._provisioner.end()  # what it has left behind ends with it
 
@@ -230,34 +262,42 @@ class KernelSession:
     async def run_cell(self, source: str, index: int) -> CellRun:
         """Run one cell. Never raises because of what the cell does.
 
-        Status `ok`; `error` (its exception is recorded); `killed` when a limit or the kernel's end stopped it: see `alive` and
-        `outcome`. After TIMED_OUT the kernel often lives on, interrupted, and can still be asked; further cells are not run.
+        Status `ok`; `error` (its exception is recorded, or that it slept and was interrupted); `killed` when a limit or the kernel's
+        end stopped it: see `alive` and `outcome`. After TIMED_OUT the kernel often lives on, interrupted, and can still be asked;
+        further cells are not run. After a sleeper they are, until the third one.
         """
-        cpu_before, began = (await self._reading()).cpu_seconds, time.monotonic()
+        before, began = await self._reading(), time.monotonic()
         cell = nbformat.v4.new_code_cell(source)
         reply: dict[str, Any] = {}
         status = "killed"
         if self.alive and self.outcome is not Outcome.TIMED_OUT:
             self._stop.clear()
             self._lost.clear()
-            self._deadline = self._start_cpu + self._asked_cpu + self.limits.cpu_seconds
+            self._deadline = self._start.cpu_seconds + self._asked_cpu + self.limits.cpu_seconds
             self._notebook.on_cell_executed = lambda **executed: reply.update(executed["execute_reply"] or {})
+            self._clock.begin(before.cpu_seconds, math.inf, began, before.waited_seconds)
             try:
                 status = await self._execute(cell)
             finally:
                 self._deadline = math.inf
+                self._clock.end()
         after = await self._reading()
         self._judge(after) if self.alive else self._gone()  # the watchdog may not have come round yet
-        used = max(0.0, after.cpu_seconds - cpu_before)
-        error = error_of(reply) if status == "ok" else None
-        if error is not None:
+        used = max(0.0, after.cpu_seconds - before.cpu_seconds)
+        error = error_of(reply) if status in ("ok", "slept") else None
+        if status == "slept":
+            status, error = (
+                "error",
+                CellError("Asleep", _SLEPT.format(self._clock.slept), error.traceback if error else ""),
+            )
+        elif error is not None:
             status = "error"
             if met := symptom(error):
                 self._note(met)
         return CellRun(index, status, time.monotonic() - began, used, error, printed(cell))
 
     async def _execute(self, cell: Any) -> str:
-        """`ok` when the cell came to an end, whatever it raised; `killed` else."""
+        """`ok` when the cell came to an end, whatever it raised; `slept` when it had to be interrupted first; `killed` else."""
         task = asyncio.ensure_future(self._notebook.run(cell))
         try:
             if await race(asyncio.shield(task), None, self._stop, self._lost):
@@ -268,6 +308,12 @@ class KernelSession:
                 return "killed"
             if self._lost.is_set():  # the reply itself was too large
                 self._kill(Outcome.OUTPUT_LIMIT)
+            elif isinstance(self._clock.verdict, QuestionIdle):
+                self._note(Outcome.IDLE)
+                if await self._interrupt(task) and not self._clock.exhausted:
+                    await completed(task)
+                    return "slept"
+                self._kill(Outcome.IDLE)
             else:
                 self._note(Outcome.TIMED_OUT)
                 if not await self._interrupt(task):
@@ -295,14 +341,19 @@ class KernelSession:
     ) -> tuple[dict[str, Any], list[bytes]]:
         """Send one question to the agent in the kernel; its answer and buffers, both untrusted.
 
-        Raises KernelGone, or what became of one question (see the contract) while the kernel lives on.
+        All questions of a session may use as much CPU time as its cells. Raises KernelGone, or what became of one question (see the
+        contract) while the kernel lives on.
         """
         if not self.alive:
             raise KernelGone(self._why_gone())
-        before = (await self._reading()).cpu_seconds
+        cpu_seconds = min(cpu_seconds, self.limits.cpu_seconds - self._asked_cpu)
+        if cpu_seconds <= 0:
+            raise QuestionTimedOut("nothing: earlier questions have used up the CPU time of all of them")
+        now = await self._reading()
+        before = now.cpu_seconds
         self._stop.clear()
         self._lost.clear()
-        self._clock.begin(before, cpu_seconds, time.monotonic())
+        self._clock.begin(before, cpu_seconds, time.monotonic(), now.waited_seconds)
         socket = self._client.shell_channel.socket
         try:
             message = self._client.session.send(socket, "grader_request", content, buffers=list(buffers))

@@ -15,6 +15,7 @@ from grader.records import CellRun
 from grader.sandbox.conformance import host_processes, traces
 from grader.sandbox.contract import BoxSpec, Limits, Outcome, Usage
 from grader.sandbox.host import available_modes
+from grader.sandbox.meter import tree
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.session import KernelSession
 
@@ -63,6 +64,25 @@ def process_space(pids: list[int]) -> Iterator[Callable[[], list[str]]]:
     with Path(f"/proc/{pids[0]}/ns/pid").open("rb") as held:
         own = os.fstat(held.fileno()).st_ino
         yield members
+
+
+@contextlib.contextmanager
+def throttled(session: KernelSession, share: float) -> Iterator[None]:
+    """Give a session's processes this share of a processor: to them that is a machine too busy, and to nobody else."""
+    folder = Path("/sys/fs/cgroup/cpu") / f"{session.pid}-throttled"
+    try:
+        folder.mkdir()
+        (folder / "cpu.cfs_quota_us").write_text(str(int(100_000 * share)))
+    except OSError as error:
+        pytest.skip(f"no processor time can be held back here: {error}")
+    try:
+        for process in tree(session.pid):
+            (folder / "cgroup.procs").write_text(str(process.pid))
+        yield
+    finally:
+        for pid in (folder / "cgroup.procs").read_text().split():
+            (folder.parent / "cgroup.procs").write_text(pid)
+        folder.rmdir()
 
 
 async def run_in(pool: KernelPool, cells: list[str], limits: Limits = SMALL, spec: BoxSpec | None = None) -> Ran:

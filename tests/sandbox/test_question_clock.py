@@ -1,18 +1,20 @@
-"""Questions that never end: slow ones are given up by CPU time, sleeping ones ever sooner, starved ones need a person."""
+"""Questions that never end: slow ones are given up by CPU time, sleeping ones ever sooner; only a busy machine needs a person."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import replace
 
 import pytest
 
+from grader.errors import EvidenceError
 from grader.sandbox.contract import KernelGone, Outcome, QuestionCpuStarved, QuestionIdle, QuestionTimedOut
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.question_clock import QuestionClock
 from grader.sandbox.session import KernelSession
 
-from .conftest import SMALL
+from .conftest import SMALL, throttled
 
 AGENT = """
 import importlib, time
@@ -29,11 +31,11 @@ DROWSY = (
 )
 
 
-def watch(clock: QuestionClock, cpu_seconds: float, share: float, seconds: float) -> float | None:
-    """Let a question use `share` of a processor, read ten times a second; when it is over, None if not within `seconds`."""
-    clock.begin(100.0, cpu_seconds, 5_000.0)
+def watch(clock: QuestionClock, cpu_seconds: float, share: float, seconds: float, waits: float = 0.0) -> float | None:
+    """Let a question use `share` of a processor, and wait for one `waits` of the time; when it is over, None if not within `seconds`."""
+    clock.begin(100.0, cpu_seconds, 5_000.0, 7.0)
     for reading in range(int(10 * seconds)):
-        if clock.expired(100.0 + share * reading / 10, 5_000.0 + reading / 10):
+        if clock.expired(100.0 + share * reading / 10, 5_000.0 + reading / 10, 7.0 + waits * reading / 10):
             return reading / 10
     clock.end()
     return None
@@ -66,14 +68,32 @@ def test_after_an_idle_question_the_next_get_less_time():
 
 
 @pytest.mark.parametrize("slept", [0, 1])
-def test_a_hundredth_of_a_processor_is_a_machine_too_busy(slept):
+@pytest.mark.parametrize("share", [0.04, 0.0])
+def test_who_waits_for_a_processor_is_on_a_busy_machine(slept, share):
     clock = QuestionClock(120)
     for _sleeper in range(slept):
         watch(clock, 20, 0.0, 200)
-    assert watch(clock, 20, 0.01, 390) is None
-    assert watch(clock, 20, 0.01, 410) is not None
+    assert watch(clock, 20, share, 390, waits=0.9) is None
+    assert watch(clock, 20, share, 410, waits=0.9) is not None
     assert isinstance(clock.verdict, QuestionCpuStarved)
     assert clock.idled == slept
+
+
+def test_a_slow_answer_on_a_machine_at_rest_is_the_students():
+    clock = QuestionClock(120)
+    clock.begin(0.0, 2.0, 0.0)
+    assert not clock.expired(1.5, 1.0)
+    for second in range(2, 130):  # a burst, then little: not asleep for long enough, and done with waiting
+        clock.expired(1.5 + second * 0.003, second)
+    assert isinstance(clock.verdict, QuestionTimedOut | QuestionIdle)
+
+
+def test_a_cell_has_no_clock_but_the_sleepers():
+    clock = QuestionClock(120)
+    assert watch(clock, math.inf, 0.06, 10_000) is None
+    assert watch(clock, math.inf, 0.0, 10_000, waits=0.9) is None
+    assert watch(clock, math.inf, 0.04, 10_000) is not None
+    assert isinstance(clock.verdict, QuestionIdle)
 
 
 def test_a_grader_that_was_suspended_has_not_been_waiting():
@@ -112,13 +132,22 @@ def test_the_third_idle_question_ends_the_kernel(pool):
     assert outcome is Outcome.IDLE
 
 
+async def ask_slowly(pool: KernelPool, code: str, share: float) -> tuple[str, Outcome]:
+    """Ask for what takes long where the box may use `share` of a processor; what came of it, and how the session ended."""
+    async with KernelSession(pool, limits=replace(SMALL, idle_seconds=3)) as session:
+        await session.run_cell(AGENT, 0)
+        with throttled(session, share), pytest.raises(EvidenceError) as slow:
+            await session.ask({"code": code}, cpu_seconds=0.2)
+        assert (await session.ask({"code": "x = 1"}, cpu_seconds=5))[0] == {"answer": "x = 1"}
+    return type(slow.value).__name__, session.outcome
+
+
+@pytest.mark.box
+@pytest.mark.attack
+def test_a_slow_answer_on_a_free_processor_needs_nobody(pool):
+    assert asyncio.run(ask_slowly(pool, DROWSY, 1.0)) == ("QuestionIdle", Outcome.COMPLETED)
+
+
 @pytest.mark.box
 def test_a_question_without_cpu_time_needs_a_person(pool):
-    async def talk():
-        async with KernelSession(pool, limits=replace(SMALL, idle_seconds=2)) as session:
-            await session.run_cell(AGENT, 0)
-            with pytest.raises(QuestionCpuStarved, match="a person has to look"):
-                await session.ask({"code": DROWSY}, cpu_seconds=0.2)
-            return session.outcome, (await session.ask({"code": "x = 1"}, cpu_seconds=5))[0]
-
-    assert asyncio.run(talk()) == (Outcome.COMPLETED, {"answer": "x = 1"})
+    assert asyncio.run(ask_slowly(pool, "while True: pass", 0.02)) == ("QuestionCpuStarved", Outcome.COMPLETED)
