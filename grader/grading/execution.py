@@ -38,6 +38,7 @@ from grader.sandbox.contract import (
     EvidenceTooLarge,
     KernelGone,
     Limits,
+    MachineFault,
     QuestionCpuStarved,
     QuestionIdle,
     QuestionTimedOut,
@@ -77,39 +78,64 @@ async def run_notebook(
     questions: Mapping[str, Question],
     shims: Shims = ((), {}),
     on_progress: Progress = lambda _stage: None,
+    spent: Usage | None = None,
 ) -> SubmissionRun:
     """Run a prepared notebook and ask all questions.
 
-    `shims` names modules inside the box to install before the first cell, and what they need to know. Seed and bundle are for the
-    caller to fill in. Raises SandboxError when the box itself fails; whatever the student's code does is in the result.
+    `shims` names modules inside the box to install before the first cell, and what they need to know. All runs of a submission share
+    its time: `spent` is what earlier ones have used. Seed and bundle are for the caller to fill in. Raises SandboxError when the box
+    itself fails, or the machine twice; whatever the student's code does is in the result.
     """
-
-    async def run(say: Progress, reduced: frozenset[int] = frozenset()) -> SubmissionRun:
-        return await _run_once(pool, spec, limits, notebook, questions, shims, reduced, say)
+    used: list[Usage] = []
 
     def once_more(stage: str) -> None:
         on_progress(f"once more: {stage}")
 
+    async def run(say: Progress, reduced: frozenset[int] = frozenset()) -> SubmissionRun | None:
+        """One more run, in what time is left; None when that is too little."""
+        left = limits.after(sum_usage([spent or Usage(), *used]))
+        if left is None:
+            return None
+        try:
+            ran = await _run_once(pool, spec, left, notebook, questions, shims, reduced, say)
+        except MachineFault:  # what it used then is not held against it
+            ran = await _run_once(pool, spec, left, notebook, questions, shims, reduced, once_more)
+        used.append(ran.execution.usage)
+        return ran
+
     first = await run(on_progress)
+    if first is None:
+        raise SandboxError("there is no time left to run the notebook again")
+    short = False
     if first.execution.outcome is Outcome.KERNEL_DIED:  # killed from outside? Then it does not happen again
-        first = await run(once_more)
+        again = await run(once_more)
+        first, short = again or first, again is None
     runs, reduced = [first], frozenset[int]()
     while not _answered(runs[-1]) and len(runs) <= _SECOND_RUNS and (killer := _killer(runs[-1])) is not None:
         # what was blamed later than this cell had only come after it
-        reduced = frozenset(index for index in reduced if index < killer) | {killer}
-        runs.append(await run(once_more, reduced))
+        further = frozenset(index for index in reduced if index < killer) | {killer}
+        again = await run(once_more, further)
+        if again is None:
+            short = True
+            break
+        reduced = further
+        runs.append(again)
     notices = [
         Notice(
             "rerun", f"Cell {index + 1} ended the kernel; the notebook was run again with only that cell's definitions."
         )
         for index in sorted(reduced)
     ]
+    if short:
+        notices.append(
+            Notice("no-time", "The kernel ended, and too little time was left to run the notebook once more.")
+        )
     last = runs[-1]
     execution = replace(
         last.execution,
         outcome=first.execution.outcome,  # later runs do not make it better
         cells=tuple(_best_known(runs, reduced)),
-        usage=sum_usage([run.execution.usage for run in runs]),
+        usage=sum_usage(used),
         notices=(*notices, *last.execution.notices),
     )
     return replace(last, execution=execution)
@@ -171,7 +197,9 @@ async def _run_once(
             known = _words(notebook, spec)
             for name, question in sorted(questions.items(), key=lambda item: not item[1].public):
                 observations[name] = await _ask(session, question, known)
-            changes = await _order(session, "adaptations", {})
+            changes = await _order(session, "adaptations", {}) or changes  # or all questions' time is used up
+        if session.fault:
+            raise MachineFault(session.fault)
         notebook = replace(
             notebook, adaptations=_adaptations(changes, {None, *(cell.index for cell in notebook.cells)})
         )

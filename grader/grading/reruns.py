@@ -20,8 +20,8 @@ from grader.rubric.questions import Question
 
 __all__ = ["RERUNS", "rerun_close_results"]
 
-Run = Callable[[Mapping[str, Question], Shims], Awaitable[SubmissionRun]]
-"""Runs the notebook and asks the questions: `run_notebook` with its box, limits and notebook given."""
+Run = Callable[..., Awaitable[SubmissionRun]]
+"""Runs the notebook and asks the questions: `run_notebook` with its box, limits and notebook given; takes questions, shims, `spent`."""
 
 RERUNS: Final = 2
 """Further runs of a submission with a close result: three results, so that their mean is worth more than the first."""
@@ -55,13 +55,16 @@ async def rerun_close_results(
         return first
     asked = {name: question.whole for name, question in questions.items() if name in doubtful}
     further: list[SubmissionRun] = []
+    spent = first.execution.usage
     for number in range(1, RERUNS + 1):
         on_progress(f"other seeds {number} of {RERUNS}")
         modules, config = shims
         try:
-            run = await run_again(asked, ((*modules, _SEEDS), {**config, "seed_shift": number * _SHIFT}))
+            seeds = ((*modules, _SEEDS), {**config, "seed_shift": number * _SHIFT})
+            run = await run_again(asked, seeds, spent=spent)
         except SandboxError:  # the first run stands; who cannot be run again stays open
             continue
+        spent = sum_usage([spent, run.execution.usage])
         if run.execution.outcome is Outcome.COMPLETED:
             further.append(run)
     if not further:
