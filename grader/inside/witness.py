@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from grader.inside.hooks import replacing, when_imported
+from grader.inside.own_calls import OwnCalls
 
 _MAX_RUNS = 24
 _MAX_OTHER = 2000
@@ -144,6 +145,8 @@ class Witness:
         self._handles: list[Any] = []
         self._patched: list[tuple[Any, str, Any]] = []
         self._by_hand: list[Run] = []
+        self.own_calls = OwnCalls()
+        """What the student's code gave to its own classes."""
         self.asking = False
         """True while the grader asks a question: going backwards is then no training."""
         self._other: dict[int, Any] = {}  # first leaf of graphs that are no DistilBERT's; kept alive with its id
@@ -153,6 +156,7 @@ class Witness:
         from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
         self._watch_backward()
+        self.own_calls.install()
         self._handles = [register_optimizer_step_pre_hook(self._before), register_optimizer_step_post_hook(self._after)]
         when_imported("transformers.trainer", self._watch_trainer)
 

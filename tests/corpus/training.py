@@ -83,6 +83,8 @@ class Training:
 
 
 TRAININGS: dict[str, Training] = {}
+BASE = "\n".join(PARTS.values())
+"""The definitions of the base handwriting."""
 
 
 def training(name: str, *, loses: str = "", learns: str = "", **changes: str) -> None:
@@ -132,16 +134,17 @@ def tiny_checkpoint(folder: Path) -> JudgeFacts:
     )
 
 
-_seen: dict[tuple[str, str], Observation] = {}
+_seen: dict[str, Observation] = {}
 
 
-def _of_definitions(source: str, name: str, question: Question) -> Observation:
-    """Ask about the functions and the class; most cases share their definitions, so once for each is enough."""
-    if (source, name) not in _seen:
-        namespace: dict[str, object] = {"__name__": "__main__"}
-        exec(compile(source, "<definitions>", "exec"), namespace)
-        _seen[source, name] = ask(namespace, question)
-    return _seen[source, name]
+def _of_definitions(source: str, namespace: dict[str, object], name: str, question: Question) -> Observation:
+    """Ask about the functions and the class; most cases share the base's definitions, where once is enough."""
+    if source != BASE:
+        return ask(namespace, question)
+    if name not in _seen:
+        exec(compile(source, "<definitions>", "exec"), fresh := {"__name__": "__main__"})
+        _seen[name] = ask(fresh, question)
+    return _seen[name]
 
 
 @contextlib.contextmanager
@@ -176,7 +179,7 @@ def verdicts(case: Training, folder: Path, facts: JudgeFacts) -> dict[str, Verdi
             witness.snapshot_models()
         questions = dict(drawn("c0ffee"))
         questions["training"] = assignment.questions["training"](Draw(generator("c0ffee", "training"), facts))
-        seen = {name: _of_definitions(case.cells[0], name, questions[name]) for name in ASKED}
+        seen = {name: _of_definitions(case.cells[0], namespace, name, questions[name]) for name in ASKED}
         evidence = Evidence("c0ffee", {**seen, "training": ask(namespace, questions["training"])})
     finally:
         witness.uninstall()

@@ -6,63 +6,13 @@ layer's, the grader's matrices are put into them, and outputs and gradients are 
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import sys
+from collections.abc import Callable
 from typing import Any
 
-from grader.inside.agent import Context, Missing, StudentRaised, guarded
-from grader.inside.probes.functions import trial
-
-RANK_NAMES = ("rank", "r", "lora_r", "lora_rank", "rank_", "R", "k", "lora_dim", "low_rank", "rank_size")
-ALPHA_NAMES = ("alpha", "lora_alpha", "alpha_", "a", "scale_alpha", "lora_scale_alpha")
-_NO_NUMBER = (bool, float, str)  # defaults of helper arguments: bias=True, dropout=0.1, init="kaiming"
-
-
-def _bind(cls: Any) -> tuple[str, str]:
-    """Names of the rank and alpha arguments; empty where the signature has none, which means: by position.
-
-    A signature that has no room for them by position (`layer, **kwargs`) gets them by the names that were asked for.
-    """
-    try:
-        layer, *parameters = inspect.signature(cls).parameters.values()
-    except (TypeError, ValueError):
-        return "", ""
-    if layer.kind is not layer.VAR_POSITIONAL and [p.kind for p in parameters] == [layer.VAR_KEYWORD]:
-        return RANK_NAMES[0], ALPHA_NAMES[0]
-    plain = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    numbers = [p.name for p in plain if type(p.default) not in _NO_NUMBER or p.name in ALPHA_NAMES]
-    likely = [p.name for p in plain if type(p.default) is int or p.default is p.empty]
-
-    def named(exact: tuple[str, ...], parts: tuple[str, ...]) -> str:
-        known = [name for name in numbers if name in exact]
-        return next(iter([*known, *(name for name in numbers if any(part in name.lower() for part in parts))]), "")
-
-    rank, alpha = named(RANK_NAMES, ("rank", "rang")), named(ALPHA_NAMES, ("alpha", "alfa"))
-    if bool(rank) != bool(
-        alpha
-    ):  # one has its usual name: the other is the first number beside it (`layer, scaling, rank`)
-        other = next((name for name in likely if name not in (rank, alpha)), "")
-        rank, alpha = rank or other, alpha or other
-    return rank, alpha
-
-
-def construct(cls: Any, base: Any, rank: int, alpha: int) -> Any:
-    """Wrap `base`: rank and alpha by name where the signature has such names, else by position (layer, rank, alpha)."""
-    rank_name, alpha_name = _bind(cls)
-    if rank_name and alpha_name and rank_name != alpha_name:
-        return guarded(cls, base, **{rank_name: rank, alpha_name: alpha})
-    return guarded(cls, base, rank, alpha)
-
-
-def _is_class(thing: Any) -> bool:
-    torch = sys.modules["torch"]
-    return isinstance(thing, type) and issubclass(thing, torch.nn.Module)
-
-
-def _is_factory(thing: Any) -> bool:
-    """Tell functions, which may make layers just as a class does, from classes and modules."""
-    return callable(thing) and not isinstance(thing, type | sys.modules["torch"].nn.Module)
+from grader.inside.agent import Context, StudentRaised, guarded
+from grader.inside.probes.lora_class import find_class
 
 
 def _base_layer(case: dict[str, Any]) -> Any:
@@ -227,10 +177,10 @@ def _norms(layer: Any, factorization: dict[str, Any], case: dict[str, Any]) -> l
     return [_grad_norm(factorization["A"]), _grad_norm(factorization["B"]), _grad_norm(x)]
 
 
-def _loaded(cls: Any, case: dict[str, Any], number: int) -> dict[str, Any]:
+def _loaded(construct: Callable[..., Any], case: dict[str, Any], number: int) -> dict[str, Any]:
     """A fresh layer with the grader's matrices in factorization `number`: outputs, and gradients of A, B and the input."""
     torch = sys.modules["torch"]
-    layer = construct(cls, _base_layer(case), int(case["rank"]), int(case["alpha"]))
+    layer = construct(_base_layer(case), int(case["rank"]), int(case["alpha"]))
     layer.train()
     factorization = find_factors(layer, case)[number]
     answer: dict[str, Any] = {name: factorization[name] for name in ("r", "names", "registered")}
@@ -267,55 +217,28 @@ def _with_matrices(
         answer[prefix + key] = [_output(layer, x) for x in case["x"]]
 
 
-def _find_class(context: Context, names: list[str]) -> Any:
-    """Find the student's class: the named one; if that takes no layer, a single other class that does comes first.
-
-    (`LoRALayer(in, out, rank, alpha)` with a wrapper `LinearWithLoRA(layer, rank, alpha)` around it is a common pair.)
-    """
-    torch = sys.modules["torch"]
-
-    def plausible(cls: Any) -> bool:
-        with trial(context):
-            layer = construct(cls, torch.nn.Linear(5, 7), 3, 6)
-            y = layer(torch.zeros(2, 5))
-        return tuple(y.shape) == (2, 7) and len(list(layer.parameters())) >= 2
-
-    try:
-        named, accept = context.find(names, _is_class, plausible), _is_class
-    except Missing:  # a function that makes such layers is called just like the class
-        named, accept = context.find(names, _is_factory, plausible), _is_factory
-    try:
-        right = bool(context.renamed) or plausible(named)
-    except BaseException:  # whatever the student's class raises
-        right = False
-    if right:
-        return named
-    others = [cls for cls in context.candidates(accept, plausible) if cls is not named]
-    if len(others) != 1:
-        return named
-    context.renamed = str(others[0].__name__)[:80]
-    return others[0]
-
-
 def lora(context: Context, params: dict[str, Any]) -> dict[str, Any]:
-    """Put the student's class through all configurations; one answer per configuration, in order.
+    """Put the student's class through all configurations; one answer per configuration, in order, and how it was called.
 
     Each case has W (out x in), b (out) or None, rank, alpha, A (many x in), B (out x many), x (inputs, 2-D and 3-D), g.
     """
     torch = sys.modules["torch"]
-    cls = _find_class(context, list(params["names"]))
+    made = find_class(context, list(params["names"]))
+    construct = made.construct
     answers = []
     for case in params["cases"]:
         answer: dict[str, Any] = {"raised": "", "fresh": None, "factorizations": []}
         try:
-            layer = construct(cls, _base_layer(case), int(case["rank"]), int(case["alpha"]))
+            layer = construct(_base_layer(case), int(case["rank"]), int(case["alpha"]))
             if not isinstance(layer, torch.nn.Module):
                 answers.append({**answer, "made": type(layer).__name__[:60]})
                 continue
             answer["fresh"] = guarded(_fresh, layer, case)
             factorizations = guarded(find_factors, layer, case)
-            answer["factorizations"] = [guarded(_loaded, cls, case, number) for number in range(len(factorizations))]
+            answer["factorizations"] = [
+                guarded(_loaded, construct, case, number) for number in range(len(factorizations))
+            ]
         except StudentRaised as error:
             answer["raised"] = str(error)[:300]
         answers.append(answer)
-    return {"cases": answers}
+    return {"cases": answers, "called": made.call, "signature": made.signature}

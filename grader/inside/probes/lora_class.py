@@ -1,0 +1,244 @@
+"""Which of the student's classes is the LoRA layer, and how it is called. Runs inside; trusted code on hostile objects.
+
+The class of the name that was asked for comes first, whatever it is: a function that makes layers is called just like a class. Where
+it cannot wrap a layer, or is not there, what else can is taken: of several the one whose layers sit at the query and value
+projections of a model that was trained.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from grader.inside.agent import Context, Missing, guarded
+from grader.inside.distilbert import ADAPTED, BLOCKS, find_root
+from grader.inside.own_calls import Layer, Size
+from grader.inside.probes.functions import trial
+
+RANK_NAMES = ("rank", "r", "lora_r", "lora_rank", "rank_", "R", "k", "lora_dim", "low_rank", "rank_size")
+ALPHA_NAMES = ("alpha", "lora_alpha", "alpha_", "a", "scale_alpha", "lora_scale_alpha")
+_LAYER_WORDS = ("layer", "linear", "pretrained", "base", "module", "original", "proj", "wrapped")
+_NO_NUMBER = (bool, float, str)  # defaults of helper arguments: bias=True, dropout=0.1, init="kaiming"
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_REQUIRED = inspect.Parameter.empty
+
+
+class Made:
+    """A class or function of the student's that makes LoRA layers, and how it is called."""
+
+    def __init__(self, thing: Any, given: Mapping[str, Any]) -> None:
+        """`given`: what the student's own calls gave it, by parameter."""
+        self.thing = thing
+        self.name = str(getattr(thing, "__name__", "?"))[:80]
+        self._given = given
+        self._parameters = _parameters(thing)
+        self.signature = f"({', '.join(map(_shown, self._parameters))})"[:200]
+        self.call = self._text(*self._arguments(None, 4, 8))[:200]
+
+    def construct(self, base: Any, rank: int, alpha: int) -> Any:
+        """Wrap `base`. Raises StudentRaised."""
+        args, kwargs = self._arguments(base, rank, alpha)
+        return guarded(self.thing, *args, **kwargs)
+
+    def _text(self, args: list[Any], kwargs: dict[str, Any]) -> str:
+        shown = ["layer" if value is None else repr(value) for value in args]
+        for name, value in kwargs.items():
+            plain = isinstance(value, int | float | str)
+            shown.append(f"{name}={'layer' if value is None else repr(value) if plain else type(value).__name__}")
+        return f"{self.name}({', '.join(shown)})"
+
+    def _arguments(self, base: Any, rank: int, alpha: int) -> tuple[list[Any], dict[str, Any]]:
+        """Rank and alpha by name where the signature has such names or a configuration holds them, else by position.
+
+        The remaining required parameter is the layer; others get what the student's own calls give them. A signature that has
+        no room for rank and alpha by position (`layer, **kwargs`) gets them by the names that were asked for.
+        """
+        kinds = [p.kind for p in self._parameters]
+        if kinds[1:] == [inspect.Parameter.VAR_KEYWORD] and kinds[0] is not inspect.Parameter.VAR_POSITIONAL:
+            return [base], {RANK_NAMES[0]: rank, ALPHA_NAMES[0]: alpha}
+        plain = [p for p in self._parameters if p.kind in _BY_NAME]
+        layer = self._layer(plain)
+        rest = [p for p in plain if p.name != layer]
+        rank_name, alpha_name = _bind(rest)
+        if rank_name and alpha_name:
+            numbers: dict[str, Any] = {rank_name: rank, alpha_name: alpha}
+        else:
+            numbers = self._configuration(rest, rank, alpha)
+        first = bool(plain) and plain[0].name == layer and plain[0].kind is not inspect.Parameter.KEYWORD_ONLY
+        if not numbers and layer and not first:
+            free = [p.name for p in rest if type(p.default) not in _NO_NUMBER]
+            numbers = dict(zip(free[:2], (rank, alpha), strict=False))
+        if not numbers:
+            return [base, rank, alpha], {}
+        others = {p.name: self._other(p.name, base) for p in rest if p.default is _REQUIRED and p.name not in numbers}
+        kwargs = {**numbers, **{name: value for name, value in others.items() if value is not _REQUIRED}}
+        return ([base], kwargs) if first else ([], {layer: base, **kwargs})
+
+    def _layer(self, plain: list[inspect.Parameter]) -> str:
+        """Name of the parameter that takes the layer; empty without any."""
+        free = [p for p in plain if p.name not in (*_known(plain), *RANK_NAMES, *ALPHA_NAMES)]
+        required = [p for p in free if p.default is _REQUIRED] or free
+        nn = sys.modules["torch"].nn
+        kinds = (nn.Linear, nn.Module)
+        for found in (
+            [p.name for p in required if isinstance(self._given.get(p.name), Layer)],
+            [p.name for p in required if p.annotation in kinds],
+            [p.name for p in required if any(word in p.name.lower() for word in _LAYER_WORDS)],
+        ):
+            if found:
+                return found[0]
+        return required[0].name if required else plain[0].name if plain else ""
+
+    def _other(self, name: str, base: Any) -> Any:
+        """What a further required parameter gets: what the student gave it, or a size of the layer by its name."""
+        value = self._given.get(name, _REQUIRED)
+        sizes = {"in": "in_features", "out": "out_features", "input": "in_features", "output": "out_features"}
+        if value is _REQUIRED and name.lower().partition("_")[0] in sizes:
+            value = Size(sizes[name.lower().partition("_")[0]])
+        if isinstance(value, Size):
+            return getattr(base, value.of, None)
+        return _REQUIRED if isinstance(value, Layer) else value
+
+    def _configuration(self, rest: list[inspect.Parameter], rank: int, alpha: int) -> dict[str, Any]:
+        """The configuration that the student's calls, the default or the annotation gives, with this rank and alpha in it."""
+        for p in rest:
+            config = self._given.get(p.name, p.default)
+            if config in (None, _REQUIRED) and isinstance(p.annotation, type) and p.annotation.__module__ == "__main__":
+                try:
+                    config = p.annotation()
+                except Exception:  # noqa: S112 - it cannot be made without knowing more
+                    continue
+            changed = _with_numbers(config, rank, alpha)
+            if changed is not None:
+                return {p.name: changed}
+        return {}
+
+
+def _parameters(thing: Any) -> list[inspect.Parameter]:
+    """The parameters of a class or function, with annotations that are text looked up; empty where they cannot be told."""
+    for look_up in (True, False):
+        try:
+            return list(inspect.signature(thing, eval_str=look_up).parameters.values())
+        except Exception:  # noqa: S112 - a text that names nothing, or an object without a signature
+            continue
+    return []
+
+
+def _shown(parameter: inspect.Parameter) -> str:
+    stars = "*" * (parameter.kind is parameter.VAR_POSITIONAL) + "**" * (parameter.kind is parameter.VAR_KEYWORD)
+    return stars + parameter.name
+
+
+def _bind(parameters: list[inspect.Parameter]) -> tuple[str, str]:
+    """Names of the rank and alpha arguments; empty where the signature has none, which means: by position."""
+    rank, alpha = _known(parameters)
+    if bool(rank) != bool(alpha):
+        # one has its usual name: the other is the first number beside it (`layer, scaling, rank`)
+        likely = [p.name for p in parameters if type(p.default) is int or p.default is _REQUIRED]
+        other = next((name for name in likely if name not in (rank, alpha)), "")
+        rank, alpha = rank or other, alpha or other
+    return (rank, alpha) if rank != alpha else ("", "")
+
+
+def _known(parameters: list[inspect.Parameter]) -> tuple[str, str]:
+    """Names of the rank and alpha arguments as far as they have usual ones."""
+    numbers = [p.name for p in parameters if type(p.default) not in _NO_NUMBER or p.name in ALPHA_NAMES]
+    return _named(numbers, RANK_NAMES, ("rank", "rang")), _named(numbers, ALPHA_NAMES, ("alpha", "alfa"))
+
+
+def _named(names: list[str], exact: tuple[str, ...], parts: tuple[str, ...]) -> str:
+    known = [name for name in names if name in exact]
+    return next(iter([*known, *(name for name in names if any(part in name.lower() for part in parts))]), "")
+
+
+def _with_numbers(config: Any, rank: int, alpha: int) -> Any:
+    """A copy of a configuration with other numbers for rank and alpha; None where it has no such fields."""
+    if isinstance(config, dict):
+        fields = {name: None for name in config if isinstance(name, str)}
+    else:
+        fields = {name: None for place in (type(config), config) for name in getattr(place, "__dict__", {})}
+        fields |= dict.fromkeys(getattr(config, "_fields", ()))
+    names = [name for name in fields if not name.startswith("__")]
+    rank_name, alpha_name = _named(names, RANK_NAMES, ("rank",)), _named(names, ALPHA_NAMES, ("alpha",))
+    if not rank_name or not alpha_name or rank_name == alpha_name:
+        return None
+    numbers = {rank_name: rank, alpha_name: alpha}
+    if isinstance(config, dict):
+        return {**config, **numbers}
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return dataclasses.replace(config, **numbers)
+    if hasattr(config, "_replace"):
+        return config._replace(**numbers)  # a named tuple
+    if isinstance(config, type):
+        return type(config.__name__, (config,), numbers)
+    changed = copy.copy(config)
+    vars(changed).update(numbers)
+    return changed
+
+
+def _makes_layers(thing: Any) -> bool:
+    """Tell classes of modules, and functions, which may make layers just as a class does, from everything else."""
+    module = sys.modules["torch"].nn.Module
+    if isinstance(thing, type):
+        return issubclass(thing, module)
+    return callable(thing) and not isinstance(thing, module)
+
+
+def _at_query_and_value(context: Context) -> Iterator[Any]:
+    """The classes of the modules that sit at the query and value projections of the models that were trained, latest first."""
+    get = sys.modules["torch"].nn.Module.get_submodule
+    for run in reversed(context.witness.runs):
+        if run.model is None:
+            continue
+        root = find_root(context.witness.model_of(run))[1]
+        for place in (f"distilbert.transformer.layer.{i}.{role}" for i in range(BLOCKS) for role in ADAPTED):
+            try:
+                yield type(get(root, place))
+            except AttributeError:
+                continue
+
+
+def find_class(context: Context, names: list[str]) -> Made:
+    """Find what the student's LoRA layers are made with. Raises Missing.
+
+    (`LoRALayer(in, out, rank, alpha)` with a wrapper `LinearWithLoRA(layer, rank, alpha)` around it is a common pair.)
+    """
+    torch = sys.modules["torch"]
+
+    def made(thing: Any) -> Made:
+        return Made(thing, context.witness.own_calls.of(thing))
+
+    def wraps(thing: Any) -> bool:
+        with trial(context):
+            layer = made(thing).construct(torch.nn.Linear(5, 7), 3, 6)
+            y = layer(torch.zeros(2, 5))
+        return tuple(y.shape) == (2, 7) and len(list(layer.parameters())) >= 2
+
+    missing: Missing | None = None
+    named = None
+    try:
+        named = context.find(names, _makes_layers)
+        if wraps(named):
+            return made(named)
+    except Missing as error:
+        missing = error
+    except BaseException:  # noqa: S110 - whatever the student's class raises, it is asked properly below
+        pass
+    others = [thing for thing in context.candidates(_makes_layers, wraps) if thing is not named]
+    own = [cls for cls in _at_query_and_value(context) if cls.__module__ == "__main__" and cls is not named]
+    used = [cls for cls in own if any(cls is other for other in others)]
+    found = used[0] if used else others[0] if len(others) == 1 else None
+    if found is None and named is None and not others and own:
+        found = own[0]  # nothing can be wrapped here, but these are the layers that were trained
+    if found is not None:
+        context.renamed = str(getattr(found, "__name__", "?"))[:80]
+        return made(found)
+    if named is None:
+        several = ", ".join(sorted(f"`{made(other).name}`" for other in others))[:200]
+        more = f" Several names could stand for it: {several}." if several else ""
+        raise Missing(f"{missing}{more}")
+    return made(named)
