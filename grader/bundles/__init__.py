@@ -6,7 +6,7 @@ Trusted. Torch runs in processes of its own, never in the one that imports this 
 from __future__ import annotations
 
 from grader.bundles.bundle import Bundle, Calibration, load_bundle
-from grader.bundles.calibration import calibrate, calibrate_range
+from grader.bundles.calibration import calibrate
 from grader.bundles.heldout import DEFAULT_SECRET, HeldOut
 from grader.bundles.hf_cache import prepare_home
 
@@ -16,7 +16,6 @@ __all__ = [
     "Calibration",
     "HeldOut",
     "calibrate",
-    "calibrate_range",
     "load_bundle",
     "prepare_home",
 ]

@@ -9,8 +9,8 @@ import csv
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -23,10 +23,11 @@ FORMAT: Final = 1
 MANIFEST: Final = "bundle.json"
 RUNS_FILE: Final = "calibration.jsonl"
 THRESHOLDS_FILE: Final = "thresholds.json"
-RANGE_FILE: Final = "calibrated-range.json"
+PLOT_FILE: Final = "calibration.svg"
 MODEL_NAMES: Final = ("distilbert-base-uncased", "distilbert/distilbert-base-uncased")
 REQUIRED: Final = ("model/config.json", "train.csv", "eval.csv")
 _METRIC: Final = Path("metric/accuracy.py")
+_MEASURED: Final = ("correlation", "seed_std", "correlation_std", "max_lr")
 _REAL_DIM: Final = 768
 _REAL_DEVIATION: Final = 0.02
 """Of the weights of a new head, in the real model's config.json."""
@@ -42,16 +43,16 @@ class Calibration:
 
     accuracy: float
     """Lowest accuracy that passes, 0 to 1."""
-    loss: float | None = None
-    """Highest mean cross-entropy (in nats) that passes; None where it is not looked at."""
-    false_fail: float | None = None
-    """Estimated probability that a right solution misses; None where nobody measured."""
+    correlation: float | None = None
+    """Lowest correlation of the labels with what the training added to the log-odds that passes instead; None: accuracy alone decides."""
     seed_std: float = 0.0
-    """Standard deviation of the accuracy over seeds, of the noisiest right variant; 0 where nobody measured."""
+    """Standard deviation of the accuracy over seeds at the library's defaults; 0 where nobody measured."""
+    correlation_std: float = 0.0
+    """Standard deviation of the correlation over seeds, at the noisiest setting."""
     max_lr: float | None = None
-    """Highest learning rate of the calibrated range; None where no range was calibrated."""
-    min_lr_sum: float = 0.0
-    """Least sum of the learning rates of all steps in that range; 3 epochs of 2,000 reviews at the library's defaults have 0.019."""
+    """Highest learning rate up to which right solutions passed; None where none was calibrated."""
+    min_steps: int = 0
+    """Fewest steps from which on right solutions passed."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,15 @@ class Bundle:
         if not self.manifest["files"]:
             state["manifest"]["files"] = hash_files(self.path)
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def content(self) -> str:
+        """Names the model and the training reviews: SHA-256, whatever was calibrated."""
+        texts = ("train.csv", "eval.csv")
+        hashes = {
+            name: value for name, value in hash_files(self.path).items() if name in texts or name.startswith("model/")
+        }
+        return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
 
     def heldout(self, secret: bytes) -> HeldOut:
         """The reviews that the trained models are judged on, with their labels, which never enter the box.
@@ -240,37 +250,20 @@ def _complete(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _read_calibrations(path: Path) -> dict[str, Calibration]:
-    """The thresholds of thresholds.json with the ranges of calibrated-range.json; either file may be missing."""
-    if (path / "calibration-window.json").is_file():  # without its ranges every miss would cost points
-        raise BundleError(
-            f"{path} was calibrated by an earlier version: calibration-window.json is {RANGE_FILE} now, with other keys. Calibrate"
-            " again with `grader bundle calibrate --range`, or rename file and keys by hand (see docs/bundles.md)."
-        )
-    calibrations = _by_method(path / THRESHOLDS_FILE, 'a number "accuracy"', _read_threshold)
-    ranges = _by_method(path / RANGE_FILE, "max_lr and min_lr_sum", _read_range)
-    return {method: replace(found, **ranges.get(method, {})) for method, found in calibrations.items()}
-
-
-def _by_method(file: Path, needed: str, read: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
-    """What `read` makes of each method's entry; empty without the file. Raises BundleError where an entry is malformed."""
+    """The thresholds of thresholds.json by method; empty without the file. Raises BundleError where it is malformed."""
+    file = path / THRESHOLDS_FILE
     if not file.is_file():
         return {}
     content = _read_object(file)
     try:
-        return {method: read(entry) for method, entry in content["methods"].items()}
+        return {method: _read_threshold(entry) for method, entry in content["methods"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BundleError(f"{file}: every method needs {needed} (see docs/bundles.md); {error!r}") from error
+        raise BundleError(f'{file}: every method needs a number "accuracy" (see docs/bundles.md); {error!r}') from error
 
 
 def _read_threshold(entry: dict[str, Any]) -> Calibration:
-    variants = entry.get("runs", {}).values()
-    deviations = [float(variant["accuracy"]["sd"] or 0.0) for variant in variants]
-    accuracy, loss, false_fail = float(entry["accuracy"]), entry.get("loss"), entry.get("false_fail")
-    return Calibration(accuracy, loss, false_fail, seed_std=max(deviations, default=0.0))
-
-
-def _read_range(entry: dict[str, Any]) -> dict[str, float]:
-    return {name: float(entry[name]) for name in ("max_lr", "min_lr_sum")}
+    numbers = {name: float(entry[name]) for name in _MEASURED if entry.get(name) is not None}
+    return Calibration(float(entry["accuracy"]), min_steps=int(entry.get("min_steps", 0)), **numbers)
 
 
 def _read_object(path: Path) -> dict[str, Any]:

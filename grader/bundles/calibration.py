@@ -1,8 +1,8 @@
 """Calibrates a bundle by many trainings as students do them. Trusted; torch runs in processes of its own.
 
-`calibrate` sets the thresholds, from trainings at the library's defaults: far enough below the mean of right solutions that a
-further one misses with a probability under half a percent, and above models that learnt nothing real. `calibrate_range` finds
-the range of hyperparameters in which right solutions reach these thresholds; outside of it a miss says nothing about the student.
+`calibrate` trains every setting of the grid (`grader.bundles.grid`) with several seeds, and broken solutions beside them. From what
+came of it follow the thresholds, and the bounds on how often they are wrong. Every training is noted when it is done: a calibration
+that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -12,168 +12,158 @@ import math
 import platform
 import statistics
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from grader.bundles.bundle import MANIFEST, RANGE_FILE, RUNS_FILE, THRESHOLDS_FILE, Bundle, load_bundle, seal
-from grader.bundles.hf_cache import prepare_home
-from grader.bundles.process import Progress, run_module, silent
-from grader.errors import BundleError, UsageError
+from grader.bundles.bundle import MANIFEST, PLOT_FILE, RUNS_FILE, THRESHOLDS_FILE, Bundle, load_bundle, seal
+from grader.bundles.grid import METHODS, SEEDS, Setting, broken, cost, grid
+from grader.bundles.plot import plot
+from grader.bundles.process import run_module
+from grader.errors import BundleError
 
-RIGHT: Final = {"full": ("full",), "head": ("head",), "lora": ("lora", "lora-uniform")}
-"""Method -> the right solutions of it that are calibrated; the weakest of them decides."""
-BROKEN: Final = ("shuffled", "not-pretrained")
-"""Broken variants that are really trained; the cheap draws come on top."""
-FALSE_FAIL: Final = 0.005
-"""Largest probability that a right solution misses its threshold."""
-HELDOUT_SEED_TEXT: Final = "calibration"
-"""What the held-out reviews of a calibration are drawn from; no class is ever judged on them."""
-LEAST_SEEDS: Final = 10
-GRID: Final = (
-    (5e-5, 1, 8),
-    (5e-5, 1, 32),
-    (1e-3, 1, 8),
-    (2e-4, 1, 32),
-    (1e-5, 1, 8),
-    (1e-3, 1, 32),
-    (1e-3, 3, 8),
-    (1e-5, 3, 8),
-    (2e-4, 3, 8),
-    (5e-5, 3, 32),
-    (5e-4, 3, 8),
-    (1e-5, 5, 8),
-    (1e-3, 1, 4),
-    (1e-5, 5, 4),
-    (5e-5, 1, 16),
-    (2e-4, 5, 4),
-)
-"""(learning rate, epochs, batch): the corners of what students choose, and what lies at the edge of the range."""
-MARGIN: Final = 0.01
-"""How far above its threshold a training must lie for its setting to count as safe; more than the noise of the reviews."""
 CONFIDENCE: Final = 0.95
+"""Of the upper bounds."""
+_FIELDS: Final = frozenset(field.name for field in fields(Setting))
 
-_VARIANTS: Final = tuple(variant for variants in RIGHT.values() for variant in variants)
-Result = Mapping[str, Any]
-"""A training and what came of it: the fields of `Training`, and held-out `accuracy` and `loss` (nats)."""
+Progress = Callable[[int, int], None]
+"""Called with the trainings done, and all."""
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
-    """One training of the stand-in; by default with the library's hyperparameters."""
+class Result:
+    """A training and what came of it."""
 
-    method: str
-    """A right variant of `RIGHT` or one of `BROKEN`."""
+    setting: Setting
+    """How it was trained."""
     seed: int
     """Of everything random."""
-    lr: float = 5e-5
-    """Learning rate at the start."""
-    epochs: int = 3
-    """Passes over the training reviews."""
-    batch: int = 8
-    """Reviews per step."""
+    accuracy: float | None
+    """On the held-out reviews; None where the training diverged."""
+    correlation: float | None
+    """See `grader.bundles.measures.label_correlation`; None where the training diverged."""
+    cpu_seconds: float = 0.0
+    """What it cost, on one thread."""
 
-    def lr_sum(self, reviews: int) -> float:
-        """Sum of the learning rates of all steps when they fall to zero in a straight line, as the Trainer's do."""
-        return self.lr * (math.ceil(reviews / self.batch) * self.epochs + 1) / 2
+    def passes(self, accuracy: float, correlation: float) -> bool:
+        """Whether it reaches one of the minimums."""
+        reached, pointed = self.accuracy, self.correlation
+        return reached is not None and pointed is not None and (reached >= accuracy or pointed >= correlation)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data: the setting's fields that differ from the defaults, then what came of it."""
+        measured = {"accuracy": self.accuracy, "correlation": self.correlation, "cpu_seconds": self.cpu_seconds}
+        return {**self.setting.changes, "seed": self.seed, **measured}
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Result:
+        """The opposite of `as_json`."""
+        setting = Setting(**{name: value for name, value in found.items() if name in _FIELDS})
+        return cls(setting, found["seed"], found["accuracy"], found["correlation"], found["cpu_seconds"])
 
 
-def calibrate(
-    bundle: Bundle,
-    seeds: Sequence[int],
-    *,
-    broken: int = 3,
-    draws: int = 200,
-    workers: int = 1,
-    progress: Progress = silent,
-) -> Bundle:
-    """Trains every method once per seed, writes calibration.jsonl and thresholds.json and seals the bundle anew.
+def calibrate(bundle: Bundle, *, seeds: int = SEEDS, workers: int = 1, progress: Progress = lambda *_: None) -> Bundle:
+    """Trains the whole grid, writes calibration.jsonl, thresholds.json and calibration.svg, and seals the bundle anew.
 
-    About 40 s of CPU time per seed, one thread for each of the `workers`. `broken` is the number of seeds of really trained
-    broken variants, `draws` that of cheap draws. Returns the bundle as it then is. Raises UsageError for fewer than ten seeds,
-    InfrastructureError where a training fails, BundleError where broken models cannot be told from right ones.
+    For the stand-in about 45 minutes of CPU time with five `seeds`, one thread for each of the `workers`. What is done is noted in a
+    file beside the bundle, which is removed at the end. Returns the bundle as it then is. Raises InfrastructureError where a
+    training fails, BundleError where broken models cannot be told from right ones.
     """
-    if len(seeds) < LEAST_SEEDS:
-        raise UsageError(
-            f"a calibration needs at least {LEAST_SEEDS} seeds, not {len(seeds)}: its tails are what counts."
-        )
-    trainings = [Training(variant, seed) for seed in seeds for variant in _VARIANTS]
-    trainings += [Training(variant, seed) for seed in range(broken) for variant in BROKEN]
-    return write_thresholds(bundle, _train(bundle, trainings, workers, "calibrating the thresholds", progress, draws))
-
-
-def calibrate_range(
-    bundle: Bundle, seeds: Sequence[int] = (0,), *, workers: int = 1, progress: Progress = silent
-) -> Bundle:
-    """Trains every right solution at every setting of the grid, once per seed, and writes calibrated-range.json.
-
-    About 8 minutes of CPU time per seed, one thread for each of the `workers`. Returns the bundle, sealed anew. Raises
-    BundleError where the bundle has no thresholds yet or where even the library's defaults lie outside, InfrastructureError
-    where a training fails.
-    """
-    trainings = [Training(variant, seed, *setting) for setting in GRID for seed in seeds for variant in _VARIANTS]
-    return write_range(bundle, _train(bundle, trainings, workers, "calibrating the range", progress))
-
-
-def _train(
-    bundle: Bundle, trainings: Sequence[Training], workers: int, what: str, progress: Progress, draws: int = 0
-) -> list[Result]:
-    """Trains, in as many processes as `workers` says; `draws` cheap models that learnt nothing come on top."""
-    results: list[Result] = []
-    total = len(trainings) + 2 * draws
+    wanted = [(setting, range(seeds)) for setting in grid()]
+    wanted += [(setting, range(count)) for setting, count in broken()]
+    notes = Notes.of(bundle)
+    done = {(result.setting, result.seed) for result in notes.read()}
+    jobs = [(setting, [seed for seed in own if (setting, seed) not in done]) for setting, own in wanted]
+    jobs = sorted((job for job in jobs if job[1]), key=lambda job: cost(job[0], bundle.train_reviews))
+    total, ready = sum(len(own) for _, own in wanted), len(done)
+    progress(ready, total)
+    stopped = threading.Event()
 
     def work(number: int) -> None:
-        home = Path(folder) / str(number)
-        prepare_home(bundle, home)
-        share = [asdict(training) for training in trainings[number::workers]]
-        job = {"secret": HELDOUT_SEED_TEXT, "trainings": share, "draws": 0 if number else draws}
-        for line in run_module("grader.bundles.training", [str(bundle.path), json.dumps(job)], home):
+        nonlocal ready
+        share = [
+            {"setting": setting.changes, "seeds": own[first : first + SEEDS]}
+            for setting, own in jobs[number::workers]
+            for first in range(0, len(own), SEEDS)
+        ]
+        for line in run_module("grader.bundles.training", [str(bundle.path), json.dumps(share)]):
+            if stopped.is_set():
+                return
             if line.startswith("{"):
-                results.append(json.loads(line))
-                progress(what, len(results) / total)
+                notes.add(line)
+                ready += 1
+                progress(ready, total)
 
-    with tempfile.TemporaryDirectory(prefix="calibration-") as folder, ThreadPoolExecutor(workers) as pool:
-        list(pool.map(work, range(workers)))
-    return sorted(results, key=lambda result: (result["method"], result["seed"]))
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            list(pool.map(work, range(min(workers, len(jobs)))))
+        except BaseException:
+            stopped.set()
+            raise
+    calibrated = write_calibration(bundle, notes.read())
+    notes.path.unlink()
+    return calibrated
 
 
-def write_thresholds(bundle: Bundle, results: Sequence[Result]) -> Bundle:
-    """Writes the trainings and the thresholds that follow from them into the bundle, and seals it.
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """The trainings that a calibration has done so far, a line each, in a file beside the bundle."""
 
-    Raises BundleError where a broken model would pass, or a right one fail too often; then nothing is written.
+    path: Path
+    """The file."""
+    key: str
+    """Names what the trainings depend on: the model and the reviews."""
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Notes:
+        """The notes of a bundle's calibration."""
+        return cls(bundle.path.with_name(f".{bundle.path.name}.calibrating.jsonl"), bundle.content)
+
+    def read(self) -> list[Result]:
+        """What is done; trainings of another model or other reviews do not count, nor half a line."""
+        if not self.path.is_file():
+            return []
+        first, *lines = self.path.read_text(encoding="utf-8").split("\n")[:-1] or [""]
+        return [Result.from_json(json.loads(line)) for line in lines] if first == self.key else []
+
+    def add(self, line: str) -> None:
+        """Notes one training."""
+        text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
+        if text.partition("\n")[0] != self.key:
+            self.path.write_text(f"{self.key}\n", encoding="utf-8")
+        elif not text.endswith("\n"):  # a write that was cut off
+            self.path.write_text(text[: text.rindex("\n") + 1], encoding="utf-8")
+        with self.path.open("a", encoding="utf-8") as notes:
+            notes.write(f"{line}\n")
+
+
+def write_calibration(bundle: Bundle, results: Sequence[Result]) -> Bundle:
+    """Writes the trainings, the thresholds and bounds that follow from them, and their plot into the bundle, and seals it.
+
+    Raises BundleError where a broken model would pass; then nothing is written.
     """
-    broken = sorted({result["method"] for result in results} - {*_VARIANTS})
+    results = sorted(results, key=lambda result: (str(result.setting), result.seed))
+    methods = {method: derive(method, results, bundle.train_reviews) for method in METHODS}
+    wrong = [result for result in results if result.setting.broken]
+    kinds = sorted({(result.setting.method, result.setting.broken) for result in wrong})
     content = {
         "machine": machine_kind(),
-        "heldout": len(bundle.heldout(HELDOUT_SEED_TEXT.encode()).labels),
+        "heldout": len(bundle.heldout(b"").labels),
         "model": bundle.manifest["files"].get("model/model.safetensors"),
-        "methods": {method: derive_threshold(method, results) for method in RIGHT},
-        "broken": {name: summarise(name, results) for name in broken},
+        "methods": methods,
+        "broken": {
+            f"{method}, {kind}": _summary([r for r in wrong if (r.setting.method, r.setting.broken) == (method, kind)])
+            for method, kind in kinds
+        },
     }
-    lines = "".join(json.dumps(dict(result)) + "\n" for result in results)
-    return _rewrite(bundle, {RUNS_FILE: lines, THRESHOLDS_FILE: json.dumps(content, indent=2) + "\n"})
-
-
-def write_range(bundle: Bundle, results: Sequence[Result]) -> Bundle:
-    """Writes the grid's trainings and the ranges that follow from them (and from calibration.jsonl), and seals the bundle.
-
-    Raises BundleError where the bundle has no thresholds yet, or where no range holds the library's defaults.
-    """
-    defaults = bundle.path / RUNS_FILE
-    if not defaults.is_file() or not bundle.calibrations:
-        raise BundleError(f"{bundle.path} has no calibrated thresholds yet: run `grader bundle calibrate` first.")
-    known = [json.loads(line) for line in defaults.read_text(encoding="utf-8").splitlines()]
-    methods = {method: derive_range(method, [*known, *results], bundle) for method in RIGHT}
-    # One training per line keeps differences readable.
-    rows = ",\n".join("  " + json.dumps(dict(result)) for result in results)
-    text = f'{{"methods": {json.dumps(methods, indent=1)},\n"runs": [\n{rows}\n]}}\n'
-    return _rewrite(bundle, {RANGE_FILE: text})
-
-
-def _rewrite(bundle: Bundle, texts: Mapping[str, str]) -> Bundle:
-    """Replaces files of the bundle and seals it; an interrupted calibration leaves the old ones whole."""
+    texts = {
+        RUNS_FILE: "".join(json.dumps(result.as_json(), separators=(",", ":")) + "\n" for result in results),
+        THRESHOLDS_FILE: json.dumps(content, indent=2) + "\n",
+        PLOT_FILE: plot(results, methods),
+    }
     with tempfile.TemporaryDirectory(dir=bundle.path.parent, prefix=".calibration-") as folder:
         for name, text in texts.items():
             (Path(folder) / name).write_text(text, encoding="utf-8")
@@ -183,91 +173,93 @@ def _rewrite(bundle: Bundle, texts: Mapping[str, str]) -> Bundle:
     return load_bundle(bundle.path)
 
 
-def derive_threshold(method: str, results: Sequence[Result]) -> dict[str, Any]:
-    """The threshold of a method, the probability that a right solution misses it, and what both rest on.
+def derive(method: str, results: Sequence[Result], reviews: int) -> dict[str, Any]:
+    """The thresholds of a method, and what they rest on.
 
-    The minimum accuracy lies halfway between the luckiest broken model and four standard deviations below the mean of the
-    weakest right variant: far from both, since students choose other epochs and learning rates than the library's. A maximum
-    loss is added only where a broken model reaches that accuracy: overconfident right models have a large loss too.
-    Raises BundleError where right and broken cannot be told apart.
+    The minimum accuracy lies halfway between the luckiest broken model of any method and four standard deviations below the mean of
+    right ones at the library's defaults; the minimum correlation halfway between the best broken model and the least of the right
+    ones that miss that accuracy and did learn. Rates up to `max_lr` and trainings of `min_steps` and more held no right model
+    that misses both. Raises BundleError where right and broken cannot be told apart, or the library's defaults miss.
     """
-    broken = [result for result in results if result["method"] not in _VARIANTS]
-    accuracies, losses = (
-        [[result[measure] for result in results if result["method"] == variant] for variant in RIGHT[method]]
-        for measure in ("accuracy", "loss")
-    )
-    safe = min(statistics.fmean(values) - 4 * statistics.stdev(values) for values in accuracies)
-    lucky = max((result["accuracy"] for result in broken), default=0.5)
+    right = [result for result in results if result.setting.method == method and not result.setting.broken]
+    wrong = [result for result in results if result.setting.broken]
+    usual = [result.accuracy or 0.0 for result in right if result.setting.is_default]
+    safe = statistics.fmean(usual) - 4 * statistics.stdev(usual)
+    lucky = max((result.accuracy or 0.0 for result in wrong), default=0.5)
     accuracy = math.floor(100 * min(safe, (safe + lucky) / 2)) / 100
-    false_fail = max(miss_probability(values, accuracy) for values in accuracies)
-    passing = [result for result in broken if result["accuracy"] >= accuracy]
-    loss = None
-    if passing:
-        limit = max(statistics.fmean(values) + 4 * statistics.stdev(values) for values in losses)
-        loss = math.ceil(100 * limit) / 100
-        false_fail += max(miss_probability([-value for value in values], -loss) for values in losses)
-        passing = [result for result in passing if result["loss"] <= loss]
-    if passing or false_fail > FALSE_FAIL:
+    best = max((result.correlation or 0.0 for result in wrong), default=0.0)
+    short = [
+        r.correlation
+        for r in right
+        if r.accuracy is not None and r.accuracy < accuracy and (r.correlation or 0.0) > best
+    ]
+    correlation = math.floor(100 * (best + min((value for value in short if value is not None), default=1.0)) / 2) / 100
+    passing = [result for result in wrong if result.passes(accuracy, correlation)]
+    if passing or correlation <= best:
         raise BundleError(
-            f"no threshold for {method} tells right from broken: at accuracy {accuracy} and loss {loss}, {len(passing)} of"
-            f" {len(broken)} broken models pass and a right one fails with probability {false_fail:.4f}. The model needs to"
-            " be pretrained differently."
+            f"no threshold for {method} tells right from broken: at accuracy {accuracy} or correlation {correlation}, {len(passing)} of"
+            f" {len(wrong)} broken models pass. The model needs to be pretrained differently."
         )
+    missed = [result for result in right if not result.passes(accuracy, correlation)]
+    max_lr, min_steps = _range(right, missed, reviews)
+    usual_setting = Setting(METHODS[0])
+    if max_lr < usual_setting.lr or min_steps > usual_setting.steps(reviews):
+        raise BundleError(
+            f"right solutions for {method} miss at the library's own learning rate and length of training."
+        )
+    inside = [
+        r
+        for r in right
+        if r.setting.steps(reviews) >= min_steps and (r.setting.lr <= max_lr or r.setting.optimizer == "sgd")
+    ]
+    lost = sum(result in inside for result in missed)
     return {
         "accuracy": accuracy,
-        "loss": loss,
-        "false_fail": float(f"{false_fail:.1e}"),
-        "runs": {variant: summarise(variant, results) for variant in RIGHT[method]},
+        "correlation": correlation,
+        "seed_std": round(statistics.stdev(usual), 4),
+        "correlation_std": round(max(_deviations(right, missed)), 4),
+        "max_lr": max_lr,
+        "min_steps": min_steps,
+        "right": {
+            **_summary(right),
+            "settings": len({result.setting for result in right}),
+            "passed": len(right) - len(missed),
+            "by_accuracy": sum((result.accuracy or 0.0) >= accuracy for result in right),
+            "reviewed": len(missed) - lost,
+            "lost": lost,
+            "lost_bound": round(upper_bound(lost, len(inside)), 4),
+        },
+        "broken_bound": round(upper_bound(0, len(wrong)), 4),
     }
 
 
-def derive_range(method: str, results: Sequence[Result], bundle: Bundle) -> dict[str, Any]:
-    """The largest range without a training that is not clearly above the method's threshold.
+def _range(right: Sequence[Result], missed: Sequence[Result], reviews: int) -> tuple[float, int]:
+    """The highest learning rate and the fewest steps such that no right model missed below the one and above the other.
 
-    A range is all trainings with at most some learning rate and at least some sum of the rates of all steps. `false_fail` is
-    the highest probability of a miss inside that the trainings leave possible, at 95 % confidence: none of `results` missed.
-    Raises BundleError where no range holds the library's defaults.
+    SGD is set aside: its rates are of another kind.
     """
-    reviews, needed = bundle.train_reviews, bundle.calibrations[method].accuracy + MARGIN
-    tried = []
-    for result in results:
-        if result["method"] in RIGHT[method]:
-            training = Training(method, 0, result["lr"], result["epochs"], result["batch"])
-            tried.append((result["lr"], training.lr_sum(reviews), result["accuracy"]))
-    best: tuple[int, float] = (0, 0.0)
-    inside: list[tuple[float, float, float]] = []
-    for highest in sorted({lr for lr, _, _ in tried}):
-        below = [entry for entry in tried if entry[0] <= highest]
-        longest_miss = max((lr_sum for _, lr_sum, accuracy in below if accuracy < needed), default=0.0)
-        safe = [entry for entry in below if entry[1] > longest_miss]
-        settings = len({entry[:2] for entry in safe})
-        if (settings, highest) > best and safe:
-            best, inside = (settings, highest), safe
-    settings, highest = best
-    least = min((lr_sum for _, lr_sum, _ in inside), default=math.inf)
-    default = Training(method, 0)
-    if highest < default.lr or least > default.lr_sum(reviews):
-        raise BundleError(f"no range of hyperparameters for {method} holds the library's defaults.")
-    return {
-        "max_lr": highest,
-        "min_lr_sum": float(f"{least:.4g}"),
-        "settings": settings,
-        "runs": len(inside),
-        "worst": min(accuracy for _, _, accuracy in inside),
-        "false_fail": round(1 - (1 - CONFIDENCE) ** (1 / len(inside)), 3),
-    }
+    adaptive, failed = ({r.setting for r in found if r.setting.optimizer != "sgd"} for found in (right, missed))
+    few = max((s.steps(reviews) for s in failed if s.lr <= Setting(METHODS[0]).lr), default=0)
+    fast = min((s.lr for s in failed if s.steps(reviews) > few), default=math.inf)
+    least = few + 1 if few else min(s.steps(reviews) for s in adaptive)
+    return max((s.lr for s in adaptive if s.lr < fast), default=0.0), least
 
 
-def miss_probability(values: Sequence[float], least: float) -> float:
-    """Probability that one further value falls below `least`: Student's t prediction from the values seen, n >= 3."""
-    from scipy.stats import t  # half a second, which opening a bundle need not wait for
+def _deviations(right: Sequence[Result], missed: Sequence[Result]) -> list[float]:
+    """Standard deviation of the correlation over seeds, per setting without a miss."""
+    failed = {result.setting for result in missed}
+    by_setting: dict[Setting, list[float]] = {}
+    for result in right:
+        if result.setting not in failed and result.correlation is not None:
+            by_setting.setdefault(result.setting, []).append(result.correlation)
+    return [statistics.stdev(values) for values in by_setting.values() if len(values) > 1] or [0.0]
 
-    count = len(values)
-    deviation = statistics.stdev(values)
-    if deviation == 0:
-        return float(values[0] < least)
-    distance = (statistics.fmean(values) - least) / (deviation * math.sqrt(1 + 1 / count))
-    return float(t.sf(distance, count - 1))
+
+def upper_bound(count: int, total: int) -> float:
+    """The highest probability of an event that was seen `count` times in `total` trials, at 95 % (Clopper and Pearson 1934)."""
+    from scipy.special import betaincinv  # half a second, which opening a bundle need not wait for
+
+    return 1.0 if count >= total else float(betaincinv(count + 1, total - count, CONFIDENCE))
 
 
 def machine_kind() -> str:
@@ -280,17 +272,10 @@ def machine_kind() -> str:
     return " ".join(filter(None, (platform.system(), platform.machine(), processor)))
 
 
-def summarise(method: str, results: Sequence[Result]) -> dict[str, Any]:
-    """Number of trainings of a variant, and the range of both measures."""
-    chosen = [result for result in results if result["method"] == method]
-    summary: dict[str, Any] = {"runs": len(chosen)}
-    for measure in ("accuracy", "loss"):
-        values = [result[measure] for result in chosen]
-        if values:
-            summary[measure] = {
-                "min": min(values),
-                "mean": round(statistics.fmean(values), 4),
-                "max": max(values),
-                "sd": round(statistics.stdev(values), 4) if len(values) > 1 else None,
-            }
-    return summary
+def _summary(results: Sequence[Result]) -> dict[str, Any]:
+    """Number of trainings, and least and most of both measures."""
+    found: dict[str, Any] = {"runs": len(results)}
+    for measure in ("accuracy", "correlation"):
+        values = [value for result in results if (value := getattr(result, measure)) is not None]
+        found[measure] = [min(values), max(values)] if values else []
+    return found

@@ -1,195 +1,283 @@
-"""Calibration: the statistics, the rules, the shipped thresholds and ranges, and one real training per method."""
+"""Calibration: the grid, the rules, the shipped thresholds, and a run that is stopped and goes on."""
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
-from grader.bundles import Bundle, Calibration, calibrate, calibrate_range, load_bundle, prepare_home
-from grader.bundles.calibration import (
-    BROKEN,
-    FALSE_FAIL,
-    GRID,
-    RIGHT,
-    Training,
-    derive_range,
-    derive_threshold,
-    miss_probability,
-    write_range,
-    write_thresholds,
-)
+from grader.bundles import Bundle, calibrate, load_bundle
+from grader.bundles.calibration import Notes, Result, derive, upper_bound, write_calibration
+from grader.bundles.grid import METHODS, Setting, broken, cost, grid
+from grader.bundles.measures import accuracy_of, label_correlation
 from grader.bundles.process import run_module
-from grader.errors import BundleError, UsageError
+from grader.errors import BundleError, InfrastructureError
+
+REVIEWS = 2000
 
 
-def runs_of(method: str, accuracies: list[float], loss: float = 0.2) -> list[dict[str, Any]]:
-    return [
-        {"method": method, "seed": seed, "accuracy": accuracy, "loss": loss + 0.001 * (seed % 3)}
-        for seed, accuracy in enumerate(accuracies)
-    ]
+def results_of(setting: Setting, accuracies: list[float], correlation: float = 0.7) -> list[Result]:
+    return [Result(setting, seed, accuracy, correlation) for seed, accuracy in enumerate(accuracies)]
 
 
-STEADY = [0.90, 0.91, 0.92] * 10
-RIGHT_RUNS = [run for variants in RIGHT.values() for name in variants for run in runs_of(name, STEADY)]
+STEADY = [0.90, 0.91, 0.92]
+SHORT = Setting("full", 1e-5, 1, 32)
+RIGHT = [result for method in METHODS for result in results_of(Setting(method), STEADY, 0.8)]
+LUCKY = results_of(replace(SHORT, broken="shuffled"), [0.4, 0.6], 0.4)
 
 
-def calibration(bundle: Bundle) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (bundle.path / "calibration.jsonl").read_text().splitlines()]
+def shipped(bundle: Bundle) -> list[Result]:
+    lines = (bundle.path / "calibration.jsonl").read_text(encoding="utf-8").splitlines()
+    return [Result.from_json(json.loads(line)) for line in lines]
 
 
-def passes(needed: Calibration, run: dict[str, Any]) -> bool:
-    return run["accuracy"] >= needed.accuracy and (needed.loss is None or run["loss"] <= needed.loss)
+# ---------------------------------------------------------------- the measure
 
 
-def test_miss_probability_is_students_t() -> None:
-    # Two-sided tables: t(0.995, 2) = 9.925; for -1, 0, 1 one further value has sd sqrt(1 + 1/3).
-    assert miss_probability([-1, 0, 1], -9.925 * (4 / 3) ** 0.5) == pytest.approx(0.005, rel=1e-3)
-    assert miss_probability([-1, 0, 1], 0) == pytest.approx(0.5)
-    assert miss_probability([0.5, 0.5, 0.5], 0.5) == 0
-    assert miss_probability([0.5, 0.5, 0.5], 0.6) == 1
+def test_the_correlation_sees_direction_and_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(1000) % 2
+    before = rng.normal(size=(1000, 2)).astype(np.float32) * 5
+    added = np.stack([-(labels - 0.5), labels - 0.5], 1) + rng.normal(size=(1000, 2))
+    found = label_correlation(before, (before + added).astype(np.float32), labels)
+    # The log-odds gain -1 or 1, with noise of deviation sqrt(2): 0.5 / sqrt(0.25 + 2 / 4).
+    assert found == pytest.approx(1 / 3**0.5, abs=0.03)
+    tiny_and_shifted = before + 1e-3 * added + (0.0, 7.0)
+    assert label_correlation(before, tiny_and_shifted, labels) == pytest.approx(found, abs=1e-3)
+    assert label_correlation(before, before * 0.1, labels) == pytest.approx(0, abs=0.1), "a head that shrinks"
+    assert label_correlation(before, before, labels) == 0
+    assert accuracy_of(np.eye(2)[labels], labels) == 1.0
 
 
-def test_a_threshold_lies_between_right_and_broken() -> None:
-    found = derive_threshold("full", RIGHT_RUNS + runs_of("untrained", [0.4, 0.6], loss=0.69))
-    assert found["accuracy"] == 0.73
-    assert found["loss"] is None
-    assert found["false_fail"] < FALSE_FAIL
-    assert found["runs"]["full"]["runs"] == 30
+# ---------------------------------------------------------------- the grid
 
 
-def test_the_weakest_right_variant_decides() -> None:
-    strong = derive_threshold("lora", RIGHT_RUNS)["accuracy"]
-    weak = [run for run in RIGHT_RUNS if run["method"] != "lora-uniform"] + runs_of("lora-uniform", [0.7, 0.71] * 15)
-    assert derive_threshold("lora", weak)["accuracy"] < strong
+def test_the_grid_is_wide_enough() -> None:
+    right = grid()
+    assert len(set(right)) == len(right)
+    for method in METHODS:
+        own = [setting for setting in right if setting.method == method]
+        assert len(own) >= 60
+        assert {min(s.lr for s in own), max(s.lr for s in own if s.optimizer != "sgd")} == {1e-5, 1e-3}
+        assert {s.batch for s in own} >= {4, 8, 16, 32, 64}
+        assert {s.epochs for s in own} == {1, 2, 3, 4, 5}
+        assert {s.optimizer for s in own} == {"adamw", "adafactor", "sgd"}
+        assert {s.schedule for s in own} == {"linear", "cosine", "constant"}
+        assert {s.warmup for s in own} == {0, 0.1, 500}
+        assert {s.reviews for s in own} == {0, 200, 500, 1000}
+        assert {s.clips for s in own} == {True, False}
+    adapters = {(s.initial, s.rank, s.alpha / s.rank) for s in right if s.method == "lora"}
+    assert {initial for initial, _, _ in adapters} == {"normal", "uniform", "kaiming", "rank", "0.02", "0.01"}
+    assert {min(r for _, r, _ in adapters), max(r for _, r, _ in adapters)} == {4, 64}
+    assert {min(a for _, _, a in adapters), max(a for _, _, a in adapters)} == {1 / 8, 4}
+    assert sum(count for _, count in broken()) >= 300
 
 
-def test_the_loss_tells_a_lucky_model_apart() -> None:
-    found = derive_threshold("full", RIGHT_RUNS + runs_of("untrained", [0.9], loss=0.68))
-    assert found["loss"] == pytest.approx(0.21)
+def test_cheap_trainings_cost_less() -> None:
+    assert cost(Setting("head"), REVIEWS) < cost(Setting("full", epochs=1), REVIEWS) < cost(Setting("full"), REVIEWS)
+    assert cost(Setting("full", reviews=500), REVIEWS) < cost(Setting("full"), REVIEWS)
 
 
-@pytest.mark.parametrize("broken", [runs_of("untrained", [0.9], loss=0.1), runs_of("shuffled", [0.95], loss=0.2)])
-def test_broken_models_that_pass_are_refused(broken: list[dict[str, Any]], copy: Path) -> None:
+def test_schedules_are_the_librarys() -> None:
+    from torch import nn, optim
+    from transformers import get_scheduler
+
+    for setting, library in (
+        (Setting("full", warmup=0.1), "linear"),
+        (Setting("full", warmup=30, schedule="cosine"), "cosine"),
+        (Setting("full", schedule="constant"), "constant"),
+        (Setting("full", warmup=500), "linear"),
+    ):
+        total = 200
+        rising = setting.warmup if setting.warmup >= 1 else setting.warmup * total
+        optimizer = optim.SGD(nn.Linear(1, 1).parameters(), 1.0)
+        schedule = get_scheduler(library, optimizer, rising, total)
+        for step in range(total):
+            assert setting.rate(step, total) == pytest.approx(schedule.get_last_lr()[0], abs=1e-9), (setting, step)
+            optimizer.step()
+            schedule.step()
+
+
+def test_a_setting_is_its_changes() -> None:
+    assert Setting("head").changes == {"method": "head"}
+    assert Setting("lora", initial="uniform", rank=4).is_default
+    assert not Setting("lora", lr=1e-3).is_default
+    for setting in (*grid(), *(setting for setting, _ in broken())):
+        assert Setting(**setting.changes) == setting
+        result = Result(setting, 3, 0.5, None, 1.0)
+        assert Result.from_json(json.loads(json.dumps(result.as_json()))) == result
+
+
+# ---------------------------------------------------------------- the rules
+
+
+def test_a_bound_is_clopper_and_pearsons() -> None:
+    assert upper_bound(0, 300) == pytest.approx(1 - 0.05 ** (1 / 300))
+    assert upper_bound(0, 300) < 0.01 < upper_bound(0, 290)
+    assert upper_bound(2, 50) == pytest.approx(0.1206, abs=1e-4)  # tables: one-sided 95 %, 2 of 50
+    assert upper_bound(5, 5) == 1
+
+
+def test_thresholds_lie_between_right_and_broken() -> None:
+    found = derive("full", RIGHT + LUCKY, REVIEWS)
+    assert found["accuracy"] == 0.73  # halfway between 0.60 and 0.91 - 4 * 0.01
+    short = results_of(SHORT, [0.55, 0.58], 0.62)
+    found = derive("full", RIGHT + LUCKY + short, REVIEWS)
+    assert found["correlation"] == 0.51  # halfway between 0.40 and 0.62
+    assert found["right"]["passed"] == found["right"]["runs"] == 5
+    assert found["right"]["by_accuracy"] == 3
+    assert (found["right"]["lost"], found["right"]["reviewed"]) == (0, 0)
+    assert (found["max_lr"], found["min_steps"]) == (5e-5, 63)
+
+
+def test_a_range_ends_where_right_models_miss() -> None:
+    fast = results_of(Setting("full", 1e-3, 3, 8), [0.5, 0.5], 0.01)
+    slow = results_of(Setting("full", 5e-4, 1, 8), STEADY, 0.8)
+    few = results_of(Setting("full", 1e-5, 1, 64, reviews=100), [0.5], 0.3)
+    found = derive("full", RIGHT + LUCKY + fast + slow + few, REVIEWS)
+    assert (found["max_lr"], found["min_steps"]) == (5e-4, 3)
+    assert (found["right"]["lost"], found["right"]["reviewed"]) == (0, 3)
+    usual = results_of(Setting("full", weight_decay=0.1), [0.5], 0.1)
+    with pytest.raises(BundleError, match="miss at the library's own"):
+        derive("full", RIGHT + LUCKY + usual, REVIEWS)
+
+
+@pytest.mark.parametrize("lucky", [0.95, 0.89])
+def test_broken_models_that_pass_are_refused(lucky: float, copy: Path) -> None:
     before = (copy / "thresholds.json").read_bytes()
+    wrong = results_of(replace(SHORT, broken="shuffled"), [lucky], 0.99)
     with pytest.raises(BundleError, match="no threshold for full"):
-        write_thresholds(load_bundle(copy), RIGHT_RUNS + broken)
+        write_calibration(load_bundle(copy), RIGHT + wrong)
     assert (copy / "thresholds.json").read_bytes() == before
 
 
-def test_writing_thresholds_seals_the_bundle(copy: Path) -> None:
+def test_writing_a_calibration_seals_the_bundle(copy: Path) -> None:
     old = load_bundle(copy)
-    new = write_thresholds(old, RIGHT_RUNS)
+    new = write_calibration(old, RIGHT + LUCKY)
     new.verify()
     assert new.digest != old.digest
-    assert new.calibrations["head"].accuracy == 0.68
-    assert calibration(new) == RIGHT_RUNS
+    assert new.content == old.content
+    assert new.calibrations["head"].accuracy == 0.73
+    assert sorted(map(str, shipped(new))) == sorted(map(str, RIGHT + LUCKY))
+    picture = ElementTree.fromstring((copy / "calibration.svg").read_text(encoding="utf-8"))
+    dots = [(path.get("class"), path.get("d", "").count("M")) for path in picture.iter() if path.tag.endswith("path")]
+    assert dots == [("right", 3), ("broken", 2), ("right", 3), ("right", 3)]
 
 
-def test_a_calibration_needs_seeds(standin: Bundle) -> None:
-    with pytest.raises(UsageError, match="at least 10 seeds, not 2"):
-        calibrate(standin, [1, 2])
+# ---------------------------------------------------------------- what is shipped
 
 
-@pytest.mark.parametrize("method", RIGHT)
-def test_the_shipped_thresholds_follow_from_the_shipped_runs(standin: Bundle, method: str) -> None:
-    runs = calibration(standin)
-    found = derive_threshold(method, runs)
-    stored = json.loads((standin.path / "thresholds.json").read_text())
-    assert stored["methods"][method] == found
+def test_the_shipped_thresholds_follow_from_the_shipped_runs(standin: Bundle) -> None:
+    runs = shipped(standin)
+    stored = json.loads((standin.path / "thresholds.json").read_text(encoding="utf-8"))
+    for method in METHODS:
+        assert stored["methods"][method] == derive(method, runs, standin.train_reviews)
     assert stored["model"] == standin.manifest["files"]["model/model.safetensors"]
-    assert found["false_fail"] < FALSE_FAIL
-    assert all(found["runs"][variant]["runs"] >= 30 for variant in RIGHT[method])
 
 
-def test_no_broken_model_of_the_shipped_runs_passes(standin: Bundle) -> None:
-    broken = [run for run in calibration(standin) if run["method"] not in {n for v in RIGHT.values() for n in v}]
-    assert {run["method"] for run in broken} == {*BROKEN, "untrained", "head-shuffled"}
-    assert sum(run["method"] == "untrained" for run in broken) >= 200
-    assert sum(run["method"] == "head-shuffled" for run in broken) >= 200
-    for needed in standin.calibrations.values():
-        assert not [run for run in broken if passes(needed, run)]
+def test_no_right_model_is_lost_and_no_broken_one_passes(standin: Bundle) -> None:
+    runs = shipped(standin)
+    stored = json.loads((standin.path / "thresholds.json").read_text(encoding="utf-8"))
+    wrong = [run for run in runs if run.setting.broken]
+    assert len(wrong) >= 300
+    assert {run.setting.broken for run in wrong} == {"shuffled", "random", "constant", "untrained"}
+    for method, needed in standin.calibrations.items():
+        found = stored["methods"][method]
+        assert needed.correlation is not None
+        assert not [run for run in wrong if run.passes(needed.accuracy, needed.correlation)]
+        assert found["right"]["lost"] == 0
+        assert found["broken_bound"] <= 0.01
 
 
-def test_full_and_lora_lie_clearly_above_head_only(standin: Bundle) -> None:
-    worst = {name: min(r["accuracy"] for r in calibration(standin) if r["method"] == name) for name in ("full", "lora")}
-    best = max(run["accuracy"] for run in calibration(standin) if run["method"] == "head")
-    assert min(worst.values()) > best
+# ---------------------------------------------------------------- a run
 
 
-@pytest.mark.parametrize("method", RIGHT)
-def test_the_shipped_ranges_follow_from_the_shipped_runs(standin: Bundle, method: str) -> None:
-    shipped = json.loads((standin.path / "calibrated-range.json").read_text(encoding="utf-8"))
-    found = derive_range(method, [*calibration(standin), *shipped["runs"]], standin)
-    assert shipped["methods"][method] == found
-    needed = standin.calibrations[method]
-    assert (needed.max_lr, needed.min_lr_sum) == (found["max_lr"], found["min_lr_sum"])
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """A small grid, and trainings that say at once what comes of them; the numbers of jobs of each process."""
+    right = [replace(Setting("full"), method=method, **own) for method in METHODS for own in ({}, {"epochs": 1})]
+    monkeypatch.setattr("grader.bundles.calibration.grid", lambda: right)
+    monkeypatch.setattr("grader.bundles.calibration.broken", lambda: [(replace(SHORT, broken="shuffled"), 7)])
+    started: list[int] = []
 
-
-def test_a_range_ends_where_trainings_miss(standin: Bundle) -> None:
-    settings = {(5e-5, 3, 8): 0.9, (5e-5, 1, 8): 0.5, (1e-3, 3, 8): 0.9, (2e-3, 3, 8): 0.5, (2e-4, 1, 16): 0.9}
-    runs = [
-        {"method": "head", "lr": lr, "epochs": epochs, "batch": batch, "accuracy": accuracy}
-        for (lr, epochs, batch), accuracy in settings.items()
-    ]
-    found = derive_range("head", runs, standin)
-    assert (found["max_lr"], found["settings"], found["worst"]) == (1e-3, 3, 0.9)
-    # Of 2,000 reviews, 250 steps from 5e-5 down to 0 are too little training, 125 from 2e-4 just enough.
-    assert found["min_lr_sum"] > 5e-5 * 251 / 2
-    assert found["min_lr_sum"] == pytest.approx(2e-4 * 126 / 2, rel=1e-3)
-
-
-def test_a_range_that_does_not_hold_the_defaults_is_refused(standin: Bundle) -> None:
-    runs = [{"method": "head", "lr": 5e-5, "epochs": 3, "batch": 8, "accuracy": 0.5}]
-    with pytest.raises(BundleError, match="defaults"):
-        derive_range("head", runs, standin)
-
-
-def test_a_range_needs_thresholds(copy: Path) -> None:
-    (copy / "thresholds.json").unlink()
-    with pytest.raises(BundleError, match="no calibrated thresholds"):
-        write_range(load_bundle(copy), [])
-
-
-def test_calibrating_shares_the_trainings_out(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs: list[dict[str, Any]] = []
-
-    def run(module: str, arguments: list[str], home: Path) -> Iterator[str]:
-        assert (home / "hub").is_dir()
-        jobs.append(job := json.loads(arguments[1]))
+    def run(module: str, arguments: list[str]) -> Iterator[str]:
+        assert module == "grader.bundles.training"
+        jobs: list[dict[str, Any]] = json.loads(arguments[1])
+        started.append(sum(len(job["seeds"]) for job in jobs))
         yield "a warning of a library"
-        for number, training in enumerate(job["trainings"]):
-            accuracy = 0.5 if training["method"] in BROKEN else 0.9 + number % 3 / 100
-            yield json.dumps({**training, "accuracy": accuracy, "loss": 0.3})
+        for job in jobs:
+            for seed in job["seeds"]:
+                accuracy = 0.5 if "broken" in job["setting"] else 0.9 + seed / 100
+                yield json.dumps(
+                    {
+                        **job["setting"],
+                        "seed": seed,
+                        "accuracy": accuracy,
+                        "correlation": accuracy - 0.1,
+                        "cpu_seconds": 1.0,
+                    }
+                )
+                if "stop" in arguments[0] and seed == 1:
+                    raise InfrastructureError("killed")
 
     monkeypatch.setattr("grader.bundles.calibration.run_module", run)
-    shares: list[float] = []
-    new = calibrate(load_bundle(copy), range(10), broken=1, draws=5, workers=2, progress=lambda _, s: shares.append(s))
+    yield started
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_calibration_trains_all_and_tells_how_far_it_is(copy: Path, quick: list[int], workers: int) -> None:
+    heard: list[tuple[int, int]] = []
+    new = calibrate(load_bundle(copy), workers=workers, progress=lambda *seen: heard.append(seen))
     new.verify()
-    assert sorted(job["draws"] for job in jobs) == [0, 5]
-    done = calibration(new)
-    assert len(done) == len(shares) == len({(run["method"], run["seed"]) for run in done}) == 10 * 4 + 2
-    ranged = calibrate_range(new, workers=2)
-    ranged.verify()
-    stored = json.loads((copy / "calibrated-range.json").read_text(encoding="utf-8"))["runs"]
-    assert {(run["lr"], run["epochs"], run["batch"]) for run in stored} == set(GRID)
-    assert len(stored) == len(GRID) * 4
+    total = 6 * 5 + 7
+    assert sum(quick) == len(shipped(new)) == total
+    assert len(quick) == workers
+    assert heard[0] == (0, total)
+    assert heard[-1] == (total, total)
+    assert not list(copy.parent.glob(".*calibrat*")), "nothing is left beside it"
 
 
-@pytest.mark.slow
-def test_real_trainings_pass_and_shuffled_labels_do_not(standin: Bundle, tmp_path: Path) -> None:
-    prepare_home(standin, tmp_path)
-    # A seed that no calibration used, and other held-out reviews.
-    trainings = [asdict(Training(method, 977)) for method in (*RIGHT, "shuffled")]
-    job = json.dumps({"secret": "test", "trainings": trainings, "draws": 2})
-    lines = list(run_module("grader.bundles.training", [str(standin.path), job], tmp_path))
-    results = [json.loads(line) for line in lines if line.startswith("{")]
-    runs = {run["method"]: run for run in results}
-    for method, needed in standin.calibrations.items():
-        assert passes(needed, runs[method]), runs[method]
-        assert not passes(needed, runs["shuffled"])
-    lucky = [run for run in results if run["method"] in ("untrained", "head-shuffled")]
-    assert len(lucky) == 4
-    assert max(run["accuracy"] for run in lucky) < 0.72
+def test_a_calibration_that_was_killed_goes_on(copy: Path, quick: list[int]) -> None:
+    stopped = copy.rename(copy.with_name("stop"))
+    bundle = load_bundle(stopped)
+    with pytest.raises(InfrastructureError):
+        calibrate(bundle)
+    notes = Notes.of(bundle)
+    assert len(notes.read()) == 2
+    with notes.path.open("a") as file:
+        file.write('{"method": "fu')  # killed while it wrote
+    assert len(notes.read()) == 2
+    load_bundle(stopped).verify()
+    ready = stopped.rename(stopped.with_name("ready"))
+    notes.path.rename(Notes.of(load_bundle(ready)).path)
+    new = calibrate(load_bundle(ready))
+    assert quick[1] == 6 * 5 + 7 - 2
+    assert len(shipped(new)) == 6 * 5 + 7
+
+
+def test_notes_of_another_model_do_not_count(copy: Path) -> None:
+    notes = Notes.of(load_bundle(copy))
+    notes.add(json.dumps(RIGHT[0].as_json()))
+    assert notes.read() == RIGHT[:1]
+    (copy / "train.csv").write_text("review,label\nGood.,1\n", encoding="utf-8")
+    other = Notes.of(load_bundle(copy))
+    assert other.read() == []
+    other.add(json.dumps(RIGHT[1].as_json()))
+    assert other.read() == RIGHT[1:2]
+
+
+def test_real_trainings_in_a_process_of_their_own(standin: Bundle) -> None:
+    right, wrong = Setting("head", epochs=1), Setting("head", epochs=1, broken="shuffled")
+    jobs = [{"setting": setting.changes, "seeds": [977, 978]} for setting in (right, wrong)]
+    lines = list(run_module("grader.bundles.training", [str(standin.path), json.dumps(jobs)]))
+    found = [Result.from_json(json.loads(line)) for line in lines if line.startswith("{")]
+    assert [(result.setting, result.seed) for result in found] == [
+        (s, seed) for s in (right, wrong) for seed in (977, 978)
+    ]
+    needed = standin.calibrations["head"]
+    assert needed.correlation is not None
+    assert [result.passes(needed.accuracy, needed.correlation) for result in found] == [True, True, False, False]

@@ -137,7 +137,6 @@ def lost_by_functions(mutant: Mutant) -> set[str]:
 def small_bundle(folder: Path) -> Bundle:
     """Make the stand-in with 48 reviews to train on, 100 held-out ones, and no minimum accuracy."""
     shutil.copytree(load_bundle().path, folder)
-    (folder / "calibrated-range.json").unlink()
     for name, rows in (("train.csv", 48), ("eval.csv", 16)):
         lines = (folder / name).read_text(encoding="utf-8").splitlines(keepends=True)
         (folder / name).write_text("".join(lines[: rows + 1]), encoding="utf-8")

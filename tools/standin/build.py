@@ -21,7 +21,7 @@ from grader.errors import UsageError
 from tools.standin.recipe import Recipe
 
 TRAIN_COUNT, EVAL_COUNT, HELDOUT_COUNT = 2000, 500, 3000
-_CALIBRATION = ("thresholds.json", "calibration.jsonl", "calibrated-range.json")
+_CALIBRATION = ("thresholds.json", "calibration.jsonl", "calibration.svg")
 _VERSIONED = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 _RANK = 12
 

@@ -1,17 +1,18 @@
-"""Minimum accuracy, measured by the grader on held-out reviews; printed numbers are never read.
+"""What a training taught, measured by the grader on held-out reviews; printed numbers are never read.
 
-A miss costs points only where the calibration says that a right solution would not have missed: not with hyperparameters
-outside the calibrated range, and not within the noise around the threshold. Outside, a real run needs review; within the noise the
-notebook is run again with other seeds, and the mean counts.
+A model passes that reaches the minimum accuracy, or whose training points the right way (`label_correlation`): a right training that is
+short for the bundle's model shows in its direction long before it shows in the accuracy. A miss costs points only where the calibration
+says that a right solution would not have missed: outside of the calibrated range a real run needs review; within the noise around
+a minimum the notebook is run again with other seeds, and the mean counts.
 
-A sample of the held-out reviews is asked about first. Where all methods are far above their minimum there, that is conclusive;
-else all reviews are asked about, so that no points are lost on a sample.
+A sample of the held-out reviews is asked about first. Where all methods are far above a minimum there, that is conclusive; else all
+reviews are asked about, so that no points are lost on a sample.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from grader.assignments.finetuning.facts import JudgeFacts
 from grader.assignments.finetuning.rubric import ASSIGNMENT
-from grader.assignments.finetuning.runs import MAX_RUNS, TrainingRun, assign, read_runs, runs_by_method
+from grader.assignments.finetuning.runs import DIVERGED, MAX_RUNS, TrainingRun, assign, read_runs, runs_by_method
 from grader.bundles import Calibration
 from grader.records import Observation, Status, Verdict
 from grader.rubric.answers import Array, Count, Float, Many, Named, OneOf, Raised, Text
@@ -43,6 +44,8 @@ RETRAIN = (
     "The training looks right but ends short of the minimum accuracy. About three epochs with the library's learning rate"
     " (5e-5) and batch size (8) settle it without a person."
 )
+SGD_RATES = 10.0
+"""How many times higher learning rates are with SGD than with optimizers that scale their steps, as Adam does."""
 CLOSE = (
     "The difference is within the noise of the seed and of the held-out reviews: another seed may reach it. Run the"
     " submission again, or decide it by hand."
@@ -113,12 +116,15 @@ def _is_inconclusive(asked: Question, seen: Observation) -> bool:
 
 
 def is_conclusive(method: str, run: TrainingRun, facts: JudgeFacts) -> bool:
-    """Whether more held-out reviews could not change a method's verdict: all were asked, or its accuracy is high above the minimum."""
+    """Whether more held-out reviews could not change a method's verdict: all were asked, or one measure is high above its minimum."""
     calibration = facts.calibrations.get(method)
     if run.accuracy is None or calibration is None or run.reviews >= len(facts.labels):
         return True
     clearly = calibration.accuracy + SAMPLE_Z * review_noise(calibration.accuracy, run.reviews)
-    return calibration.loss is None and run.accuracy >= clearly
+    if run.accuracy >= clearly:
+        return True
+    least = calibration.correlation
+    return least is not None and points_right(run, least + SAMPLE_Z * correlation_noise(least, run.reviews))
 
 
 def run_for(method: str, asked: Question, seen: Observation) -> TrainingRun | None:
@@ -138,60 +144,108 @@ def judge_accuracy(
         return skipped(root, NO_RUN)
     facts: JudgeFacts = asked.secret["facts"]
     calibration = facts.calibrations.get(method)
-    if run.accuracy is None or run.loss is None:
+    if run.accuracy is None and run.problem != DIVERGED:
         return failed(
             f"No accuracy could be measured: {run.problem}.",
             "Train the model that `from_pretrained` gives, or one that is called like it.",
         )
     if calibration is None:
-        return Verdict(
-            Status.ERROR,
-            f"Accuracy {run.accuracy:.3f}, but this bundle has no calibrated threshold to compare it with.",
-        )
-    threshold = calibration.accuracy
+        what = f"Accuracy {run.accuracy:.3f}" if run.accuracy is not None else "The training diverged"
+        return Verdict(Status.ERROR, f"{what}, but this bundle has no calibrated threshold to compare it with.")
     if not is_conclusive(method, run, facts):
         return Verdict(
             Status.ERROR,
-            f"Accuracy {run.accuracy:.3f} on {run.reviews} of {len(facts.labels)} held-out reviews, with {threshold:.2f} as the"
-            " minimum: that is too close for so few, so the submission has to be run again.",
+            f"Accuracy {run.accuracy:.3f} on {run.reviews} of {len(facts.labels)} held-out reviews, with {calibration.accuracy:.2f} as"
+            " the minimum: that is too close for so few, so the submission has to be run again.",
         )
-    measured = f"Accuracy {run.accuracy:.3f} on {run.reviews} held-out reviews after {run.steps} steps"
-    measured += f"; at least {threshold:.2f} is needed"
-    loss_too_high = calibration.loss is not None and not run.loss <= calibration.loss
-    if loss_too_high:
-        measured += f"; the mean loss is {run.loss:.3f}, at most {calibration.loss:.2f} is needed"
-    if run.accuracy >= threshold and not loss_too_high:
+    measured = _measured(run, calibration)
+    if reaches(run, calibration):
         return passed(f"{measured}.")
-    reached = run.accuracy
+    reached = run.accuracy or 0.0
     if all(earlier[id_].status is Status.PASSED for id_ in STRUCTURE[method]) and is_real_training(run):
         outside = outside_calibrated_range(run, calibration)
         if outside:
-            rate = f"The learning rate went up to {run.peak_rate:g}" if run.rated else "No learning rate was seen"
-            return Verdict(Status.ERROR, f"{measured}. {rate}. {outside}", RETRAIN)
-        if run.accuracy >= threshold - noise_band(threshold, run.reviews, calibration.seed_std) and not loss_too_high:
+            return Verdict(Status.ERROR, f"{measured}. {outside}", RETRAIN)
+        if is_close(run, calibration):
             others = other_seeds(method, asked, seen)
             if not others:
                 return Verdict(Status.ERROR, f"{measured}. {CLOSE}", RETRAIN, again=True)
-            reached = fmean((run.accuracy, *others))
-            measured += (
-                f". With other seeds: {', '.join(f'{value:.3f}' for value in others)}; the mean is {reached:.3f}"
-            )
-            if reached >= threshold:
-                return passed(f"{measured}.")
+            mean = mean_of([run, *others])
+            reached = mean.accuracy or 0.0
+            measured += f". With other seeds: {', '.join(f'{other.accuracy:.3f}' for other in others)}; the mean is {reached:.3f}"
+            if reaches(mean, calibration):
+                return passed(f"{measured}{_direction(mean, calibration)}.")
     root = next((earlier[id_].because or id_ for id_ in STRUCTURE[method] if earlier[id_].status in _LOST), "")
-    if root and run.accuracy >= GUESSING + LEARNED * (threshold - GUESSING):
+    if root and reached >= GUESSING + LEARNED * (calibration.accuracy - GUESSING):
         return passed(
             f"{measured} where all is right; that this is less follows from `{root}`, which has cost its points."
         )
-    miss = failed(
-        f"{measured}.",
-        "Does the loss go down? Look at the learning rate, the number of epochs, and whether the labels reach the model.",
+    hint = "Does the loss go down? Look at the learning rate, the number of epochs, and whether the labels reach the model."
+    if run.problem == DIVERGED:
+        hint = "A lower learning rate, such as 5e-5, keeps the loss finite."
+    return in_linear_range(failed(f"{measured}.", hint), reached, calibration.accuracy, facts.linear_range)
+
+
+def _measured(run: TrainingRun, calibration: Calibration) -> str:
+    """Say what was measured, in a sentence without its full stop."""
+    if run.problem == DIVERGED:
+        rate = f"; the learning rate went up to {run.peak_rate:g}" if run.rated else ""
+        return (
+            f"The training diverged: after {run.steps} steps the model answers with numbers that are not finite{rate}"
+        )
+    text = f"Accuracy {run.accuracy:.3f} on {run.reviews} held-out reviews after {run.steps} steps"
+    return f"{text}; at least {calibration.accuracy:.2f} is needed{_direction(run, calibration)}"
+
+
+def _direction(run: TrainingRun, calibration: Calibration) -> str:
+    """Say whether a training that ends short of the minimum accuracy points the right way, where that was measured."""
+    least, found = calibration.correlation, run.correlation
+    if least is None or found is None or (run.accuracy or 0.0) >= calibration.accuracy:
+        return ""
+    if reaches(run, calibration):
+        return (
+            ". The training was short for the small model used here, but what it taught is right: it agrees with the labels to"
+            f" {found:.2f}, where {least:.2f} is enough and 0 would be chance"
+        )
+    return f" (or an agreement of what it taught with the labels of {least:.2f}; it is {found:.2f})"
+
+
+def reaches(run: TrainingRun, calibration: Calibration) -> bool:
+    """Whether a run reaches the minimum accuracy, or points the right way clearly enough."""
+    least = calibration.correlation
+    enough = run.accuracy is not None and run.accuracy >= calibration.accuracy
+    return enough or (least is not None and points_right(run, least))
+
+
+def points_right(run: TrainingRun, least: float) -> bool:
+    """Whether a real training taught what the labels say: a direction without a training behind it is luck."""
+    return run.correlation is not None and run.correlation >= least and is_real_training(run)
+
+
+def is_close(run: TrainingRun, calibration: Calibration) -> bool:
+    """Whether noise alone may have kept a run below one of the minimums: that of the held-out reviews and that of the seeds."""
+    if run.accuracy is None or run.correlation is None:
+        return False
+    least, pointed = calibration.accuracy, calibration.correlation
+    if run.accuracy >= least - NOISE_Z * math.hypot(review_noise(least, run.reviews), calibration.seed_std):
+        return True
+    if pointed is None:
+        return False
+    return run.correlation >= pointed - NOISE_Z * math.hypot(
+        correlation_noise(pointed, run.reviews), calibration.correlation_std
     )
-    return miss if loss_too_high else in_linear_range(miss, reached, threshold, facts.linear_range)
 
 
-def other_seeds(method: str, asked: Question, seen: Observation) -> list[float]:
-    """Accuracies of the method's run when the notebook was run again with other seeds; what cannot be read is left out."""
+def mean_of(runs: Sequence[TrainingRun]) -> TrainingRun:
+    """The first run with the mean accuracy and correlation of all."""
+    accuracy = fmean(run.accuracy for run in runs if run.accuracy is not None)
+    return replace(
+        runs[0], accuracy=accuracy, correlation=fmean(run.correlation for run in runs if run.correlation is not None)
+    )
+
+
+def other_seeds(method: str, asked: Question, seen: Observation) -> list[TrainingRun]:
+    """The method's run when the notebook was run again with other seeds; what cannot be read is left out."""
     found = []
     for observation in seen.again:
         try:
@@ -199,7 +253,7 @@ def other_seeds(method: str, asked: Question, seen: Observation) -> list[float]:
         except (KeyError, TypeError, ValueError):
             continue
         if run is not None and run.accuracy is not None:
-            found.append(run.accuracy)
+            found.append(run)
     return found
 
 
@@ -217,33 +271,34 @@ def is_real_training(run: TrainingRun) -> bool:
 
     What was seen at the optimizer decides, not what the notebook says.
     """
-    return run.steps >= MIN_STEPS and (not run.rated or LR_RANGE[0] <= run.peak_rate <= LR_RANGE[1])
+    return run.steps >= MIN_STEPS and (not run.rated or (LR_RANGE[0] <= run.peak_rate and _rate(run) <= LR_RANGE[1]))
+
+
+def _rate(run: TrainingRun) -> float:
+    """A run's highest learning rate, as one of an optimizer that scales its steps."""
+    return run.peak_rate / (SGD_RATES if "sgd" in run.optimizer.lower() else 1.0)
 
 
 def outside_calibrated_range(run: TrainingRun, calibration: Calibration) -> str:
     """Say why this bundle cannot tell whether the run is right; empty within the range, or where there is none."""
     if calibration.max_lr is None:
         return ""
-    if not run.rated:
-        return "A loop of one's own, or an optimizer that chooses the rate itself, was not calibrated, so a person has to look."
-    if "adam" not in run.optimizer.lower():
-        return f"This bundle was calibrated with AdamW only, not with {run.optimizer}, so a person has to look."
-    if run.peak_rate > calibration.max_lr * 1.001:
+    if run.rated and _rate(run) > calibration.max_lr * 1.001:
         return (
-            f"A learning rate above {calibration.max_lr:g} can break this small model where the real one learns, so a"
-            " person has to look, or it is graded again with a bundle of the real model."
+            f"A learning rate of {run.peak_rate:g} can break this small model where the real one learns, so a person has to look, or"
+            " it is graded again with a bundle of the real model."
         )
-    if run.lr_sum < calibration.min_lr_sum * 0.999:
+    if run.steps < calibration.min_steps:
         return (
-            "So few or so small steps cannot teach this small model what the real one may learn from them, so a person has"
-            " to look, or it is graded again with a bundle of the real model."
+            "So few steps cannot teach this small model what the real one may learn from them, so a person has to look, or it"
+            " is graded again with a bundle of the real model."
         )
     return ""
 
 
-def noise_band(threshold: float, reviews: int, seed_std: float) -> float:
-    """How far below the threshold noise alone may bring a result: that of the held-out reviews and that of the seeds."""
-    return NOISE_Z * math.hypot(review_noise(threshold, reviews), seed_std)
+def correlation_noise(correlation: float, reviews: int) -> float:
+    """Standard deviation of a correlation over draws of so many reviews."""
+    return (1 - correlation**2) / math.sqrt(reviews)
 
 
 def review_noise(accuracy: float, reviews: int) -> float:

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from grader.assignments.finetuning.facts import METHODS, QV_LAYERS, JudgeFacts
+from grader.bundles.measures import accuracy_of, label_correlation
 from grader.records import Attempt, Observation
 from grader.rubric.questions import Question
 
 MAX_RUNS = 24
 """As many as the witness keeps. What claims more is not read further: sharing runs out takes the cube of their number."""
+DIVERGED = "the training diverged: the trained model's logits are not finite"
 HEAD_TENSORS = ("pre_classifier.weight", "pre_classifier.bias", "classifier.weight", "classifier.bias")
 
 
@@ -65,8 +67,8 @@ class TrainingRun:
     """Share of the answered held-out reviews that are classified rightly; None when the model gave no usable logits."""
     reviews: int
     """How many held-out reviews were answered."""
-    loss: float | None
-    """Mean cross-entropy on the held-out reviews, in nats; None without accuracy."""
+    correlation: float | None
+    """Correlation of the held-out labels with what the training added to the log-odds; None without accuracy."""
     problem: str
     """Why there is no accuracy."""
     ends: frozenset[str]
@@ -136,7 +138,7 @@ def _read(entry: Any, question: Question) -> TrainingRun:
     open_body = any(t.trainable and t.name not in adapters and t.name not in head for t in tensors)
     adapted = any(name.startswith("distilbert.") for name in wrapped) and bool(adapters)
     kind = "lora" if adapted else "full" if open_body else "head"
-    accuracy, reviews, loss, problem = _accuracy(entry, question)
+    accuracy, reviews, correlation, problem = _accuracy(entry, question)
     changed = _changed(entry.get("distances", {}), facts)
     merged = frozenset(
         p for p in wrapped if _merged(p, entry.get("ranks", {}), wrapped[p], adapters) and f"{p}.weight" in changed
@@ -153,7 +155,7 @@ def _read(entry: Any, question: Question) -> TrainingRun:
         merged,
         accuracy,
         reviews,
-        loss,
+        correlation,
         problem,
         frozenset(str(digest) for digest in end.values()),
         entry.get("rated") is not False,
@@ -211,7 +213,10 @@ def _merged(position: str, ranks: Any, tensors: list[Tensor], adapters: frozense
 
 
 def _accuracy(entry: Any, question: Question) -> tuple[float | None, int, float | None, str]:
-    """Accuracy, number of reviews, loss, and why there is none: on all held-out reviews, or on the sample asked about first."""
+    """Accuracy, number of reviews, label correlation, and why there is none: on all held-out reviews, or on the sample asked first.
+
+    Where the model's logits before training are not known, it counts as one without an opinion: so a new head is drawn.
+    """
     logits = entry.get("logits")
     if entry.get("raised"):
         return None, 0, None, f"the trained model could not be used on new reviews: {entry['raised']}"
@@ -222,12 +227,12 @@ def _accuracy(entry: Any, question: Question) -> tuple[float | None, int, float 
     if not shaped or len(logits) not in answers:
         return None, 0, None, "the trained model gave no logits of shape (reviews, 2)"
     if not np.isfinite(logits).all():
-        return None, 0, None, "the trained model's logits are not finite"
+        return None, 0, None, DIVERGED
     labels = answers[len(logits)]
-    wide = logits.astype(np.float64)
-    wide -= wide.max(axis=1, keepdims=True)
-    losses = np.log(np.exp(wide).sum(axis=1)) - wide[np.arange(len(labels)), labels]
-    return float((logits.argmax(axis=1) == labels).mean()), len(labels), float(losses.mean()), ""
+    start = entry.get("start_logits")
+    known = isinstance(start, np.ndarray) and start.shape == logits.shape and start.dtype.kind == "f"
+    before = start if known and np.isfinite(start).all() else np.zeros_like(logits)
+    return accuracy_of(logits, labels), len(labels), label_correlation(before, logits, labels), ""
 
 
 _ATTEMPTS = {"full": (), "head": ("full",), "lora": ("full", "head")}
