@@ -26,6 +26,7 @@ from grader.reports.sanitize import line
 from grader.runs.batch import run_batch, slots_for
 from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo, load_context, write_derived
 from grader.runs.engines import choose_engine
+from grader.runs.forget import roster_without_forgotten, without_forgotten
 from grader.runs.gradebook import refuse_unwritable_gradebook
 from grader.runs.plan import Plan, RunSelection, make_plan
 from grader.runs.publish import Published, publish
@@ -192,8 +193,9 @@ def grade(
             intake = take_in(
                 sources, directory.root / "intake", students, relative_to=directory.root, starters=starters
             )
+        intake = without_forgotten(directory, intake, students)
         if students is not None:
-            write_derived(directory.root / "roster.csv", students.data)
+            write_derived(directory.root / "roster.csv", roster_without_forgotten(directory, students))
         missing = tuple(entry.name for entry in intake.missing)
         directory.write("intake.json", IntakeRecord(intake.submissions, intake.notices, missing))
         context = load_context(directory.info(), directory.secret())

@@ -30,6 +30,7 @@ COMMANDS = {
     "rejudge": ("runs", "Judge a run again without running any notebook."),
     "report": ("runs", "Write the reports of a run in other formats."),
     "canvas": ("canvas", "Fetch submissions from Canvas, and send scores and feedback back."),
+    "forget": ("forget", "Take one person out of a run."),
     "doctor": ("doctor", "Say what this machine can do, and what to install."),
     "verify": ("verify", "Prove that the reference gets full marks and the template none."),
     "template": ("template", "Make the student template from the reference solution."),

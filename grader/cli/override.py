@@ -19,7 +19,7 @@ from grader.records import Submission, whole
 from grader.rubric.assignment import Assignment
 from grader.runs.directory import Override, RunDirectory
 
-__all__ = ["override"]
+__all__ = ["find_submission", "override"]
 
 _COLUMNS = ("submission", "criterion", "give", "explanation")
 
@@ -60,7 +60,7 @@ def override(run: Path, what: tuple[str, ...], reason: str, for_all: bool, undo:
         given = dict(zip(words, what, strict=True))
         if not (reason.strip() or undo):
             raise UsageError("--reason is empty; the student reads it")
-        ids = [one.id for one in submissions] if for_all else [_who(given["WHO"], submissions)]
+        ids = [one.id for one in submissions] if for_all else [find_submission(given["WHO"], submissions)]
         criterion = given["CRITERION"]
         points = _points(criterion, None if undo else given["POINTS"], assignment)
         entries = [_entry(submission, criterion, points, reason) for submission in ids]
@@ -98,7 +98,7 @@ def _from_table(path: Path, assignment: Assignment, submissions: Sequence[Submis
         raise UsageError(f"{path} has nothing in its column `give`")
 
 
-def _who(text: str, submissions: Sequence[Submission]) -> str:
+def find_submission(text: str, submissions: Sequence[Submission]) -> str:
     """The id of the submission that an id, a student's id or a name means. Raises UsageError when it is none or several."""
     wanted = compact(text)
     for found in (

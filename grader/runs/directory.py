@@ -10,6 +10,7 @@ RUN/
   overrides.jsonl        points settled by hand; survives `rejudge` and always wins
   class.html scores.csv needs_review.csv feedback.zip feedback-manifest.csv
   gradebook.csv gradebook-preview.csv gradebook.json   to import into Canvas, what that changes, what cells held before
+  canvas.jsonl forgotten.jsonl   what was sent by Canvas's API; that somebody was taken out of the run
   stamp                  digest of all of this and of what it was made from (`grader.runs.stamp`)
   .lock .writer          held by the process that writes here, and its name
 ```

@@ -1,0 +1,80 @@
+"""One person taken out of a run: nothing that names the person is left in any file, and a later command does not bring it back."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from grader.cli.main import main
+from tests.pipeline.test_gradebook import NOTEBOOK, archive, export, grade, nothing_is_run, run, said, scores
+
+__all__ = ["archive", "export", "nothing_is_run", "run"]
+
+FILES = {"alfaanna_1001_5001_lab.ipynb": NOTEBOOK, "bravobo_1002_5002_lab.ipynb": NOTEBOOK}
+
+
+def traces(run: Path, *words: str) -> list[str]:
+    """Files whose name or content tells of somebody."""
+    found = []
+    for path in run.rglob("*"):
+        text = str(path.relative_to(run)) + (path.read_text("utf-8", "replace") if path.is_file() else "")
+        found += [f"{path.relative_to(run)}: {word}" for word in words if word.casefold() in text.casefold()]
+    return found
+
+
+def test_nothing_of_the_person_is_left(archive, export, run, capsys) -> None:
+    source, roster = archive(FILES), export()
+    assert grade(source, roster, run) == 0
+    assert main(["override", str(run), "1001", "add/sum", "2", "--reason", "by word of mouth"]) == 0
+    assert main(["report", str(run), "--format", "html,json,csv,junit,md"]) == 0
+    assert traces(run, "1001", "alfa", "anna", "5001")
+    assert main(["forget", str(run), "Anna Alfa"]) == 2
+    assert "Nothing was removed. Alfa, Anna would be taken out" in said(capsys.readouterr().out)
+    assert main(["forget", str(run), "Anna Alfa", "--yes"]) == 0
+    assert traces(run, "1001", "alfa", "anna", "5001", "word of mouth") == []
+    assert scores(run) == {"1002": "3"}
+
+
+def test_a_later_command_does_not_bring_the_person_back(archive, export, run) -> None:
+    source, roster = archive(FILES), export()
+    assert grade(source, roster, run) == 0
+    assert main(["forget", str(run), "1001", "--yes"]) == 0
+    for more in ((), ("--force",)):
+        assert grade(source, roster, run, *more) == 0
+        assert traces(run, "1001", "alfa", "anna", "5001") == []
+        assert scores(run) == {"1002": "3"}
+
+
+def test_who_handed_in_nothing(archive, export, run) -> None:
+    source, roster = archive({"bravobo_1002_5002_lab.ipynb": NOTEBOOK}), export()
+    assert grade(source, roster, run) == 0
+    assert traces(run, "anna")
+    assert main(["forget", str(run), "1001", "--yes"]) == 0
+    assert traces(run, "1001", "anna") == []
+    assert grade(source, roster, run) == 0
+    assert traces(run, "1001", "anna") == []
+
+
+def test_of_a_group_only_the_member_goes(archive, export, run) -> None:
+    roster = export()
+    rows = list(csv.reader(roster.read_text(encoding="utf-8").splitlines()))
+    for row, group in zip(rows, ("group_name", "", "Team 1", "Team 1"), strict=True):
+        row.insert(5, group)
+    with roster.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    source = archive({"team1_1001_5001_lab.ipynb": NOTEBOOK})
+    assert grade(source, roster, run) == 0
+    assert scores(run) == {"1001": "3", "1002": "3"}
+    assert main(["forget", str(run), "1002", "--yes"]) == 0
+    assert scores(run) == {"1001": "3"} and traces(run, "bravo", "1002") == []
+    assert grade(source, roster, run) == 0
+    assert scores(run) == {"1001": "3"} and traces(run, "bravo", "1002") == []
+
+
+@pytest.mark.parametrize("who", ["Nobody", "77"])
+def test_nobody_is_an_error(who, archive, export, run, capsys) -> None:
+    assert grade(archive(FILES), export(), run) == 0
+    assert main(["forget", str(run), who, "--yes"]) == 2
+    assert "no submission" in capsys.readouterr().err
