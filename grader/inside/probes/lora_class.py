@@ -218,15 +218,12 @@ def find_class(context: Context, names: list[str]) -> Made:
             y = layer(torch.zeros(2, 5))
         return tuple(y.shape) == (2, 7) and len(list(layer.parameters())) >= 2
 
-    missing: Missing | None = None
     named = None
     try:
         named = context.find(names, _makes_layers)
         if wraps(named):
             return made(named)
-    except Missing as error:
-        missing = error
-    except BaseException:  # noqa: S110 - whatever the student's class raises, it is asked properly below
+    except BaseException:  # noqa: S110 - it is not there, or whatever it raises: it is asked properly below
         pass
     others = [thing for thing in context.candidates(_makes_layers, wraps) if thing is not named]
     own = [cls for cls in _at_query_and_value(context) if cls.__module__ == "__main__" and cls is not named]
@@ -238,7 +235,5 @@ def find_class(context: Context, names: list[str]) -> Made:
         context.renamed = str(getattr(found, "__name__", "?"))[:80]
         return made(found)
     if named is None:
-        several = ", ".join(sorted(f"`{made(other).name}`" for other in others))[:200]
-        more = f" Several names could stand for it: {several}." if several else ""
-        raise Missing(f"{missing}{more}")
+        raise Missing(*sorted(made(other).name for other in others)[:5])
     return made(named)
