@@ -22,6 +22,11 @@ from grader.inside.witness import Witness
 
 _state: dict[str, Any] = {}
 _NAMED = 5
+_FUNCTION_OR_CLASS = (types.FunctionType, type)
+_name_of = type.__dict__["__name__"].__get__
+"""The name of a class, whatever its metaclass says."""
+_names_of = vars(types.ModuleType)["__dict__"].__get__
+"""The names in a module, whatever its class says."""
 
 
 class Missing(Exception):  # noqa: N818 - an outcome, not a fault
@@ -36,8 +41,16 @@ class Context:
     """What an operation sees: the student's names and the witness."""
 
     def __init__(self, kernel: Any, witness: Witness) -> None:
-        self.kernel, self.witness = kernel, witness
+        self.kernel, self._witness = kernel, witness
         self.renamed = ""
+        self.touched = False
+        """Whether an operation has laid hands on the student's objects: whatever is raised from then on is the student's."""
+
+    @property
+    def witness(self) -> Witness:
+        """What has seen the student's trainings."""
+        self.touched = True
+        return self._witness
 
     @property
     def checkpoint(self) -> str:
@@ -47,6 +60,7 @@ class Context:
     @property
     def names(self) -> dict[str, Any]:
         """The student's global names."""
+        self.touched = True
         namespace: dict[str, Any] = self.kernel.shell.user_ns
         return namespace
 
@@ -72,9 +86,10 @@ class Context:
         home = _state.get("home", "")
         found = []
         for module in list(sys.modules.values()):
-            file = getattr(module, "__file__", None)
-            if isinstance(file, str) and home and file.startswith(home + "/"):
-                found.append(vars(module))
+            names = _names_of(module) if issubclass(type(module), types.ModuleType) else {}
+            file = names.get("__file__")
+            if type(file) is str and home and file.startswith(home + "/"):
+                found.append(names)
         return found
 
     def candidates(self, accept: Callable[[Any], bool], plausible: Callable[[Any], bool]) -> list[Any]:
@@ -82,12 +97,11 @@ class Context:
         found: list[Any] = []
         for scope in (self.names, *self._modules()):
             for name, thing in list(scope.items()):
-                if name.startswith("_") or not callable(thing) or any(thing is other for other in found):
-                    continue
-                if getattr(thing, "__module__", None) not in ("__main__", scope.get("__name__")) or not accept(thing):
+                if type(name) is not str or name.startswith("_") or not callable(thing):
                     continue
                 try:
-                    if plausible(thing):
+                    own = getattr(thing, "__module__", None) in ("__main__", scope.get("__name__"))
+                    if own and all(thing is not other for other in found) and accept(thing) and plausible(thing):
                         found.append(thing)
                 except BaseException:  # noqa: S112 - what raises is no candidate
                     continue
@@ -114,24 +128,32 @@ def _after_cell(*_args: Any) -> None:
         witness.snapshot_models()
         once = _state["once"]
         for name, thing in list(kernel.shell.user_ns.items()):
-            if isinstance(thing, types.FunctionType | type):
+            if issubclass(type(thing), _FUNCTION_OR_CLASS):
                 once[name] = thing
-    except Exception:
+    except BaseException:  # the student's objects raise what they like
         traceback.print_exc(file=sys.__stderr__)
 
 
 def handle(kernel: Any, content: dict[str, Any], buffers: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
-    """Answer one request; never raises. The reply's status is ok, raised, missing, large or fault."""
+    """Answer one request; never raises. The reply's status is ok, raised, missing, large or fault.
+
+    A fault is ours: it was raised before the student's objects were touched. All else that is raised is the student's, be it by a
+    metaclass, an `__eq__`, a `__len__` or a property of theirs, or by a library that was handed what they made.
+    """
     started = time.process_time()
-    context = Context(kernel, _state.get("witness") or Witness())
-    context.witness.asking = True
+    witness = _state.get("witness") or Witness()
+    context = Context(kernel, witness)
+    witness.asking = True
     reply: dict[str, Any]
     out: list[bytes] = []
     try:
         params = unpack(content.get("params", {}), buffers)
         operation, left = _operation(str(content.get("op"))), _state.get("left")
-        with left.as_at_first() if left and operation not in _ORDERS.values() else contextlib.nullcontext():
-            tree, out = pack(operation(context, params))
+        asks = operation not in _ORDERS.values()
+        with left.as_at_first() if left and asks else contextlib.nullcontext():
+            value = operation(context, params)
+            context.touched = asks
+            tree, out = pack(value)
         reply = {"status": "ok", "value": tree}
     except Missing as missing:
         reply = {"status": "missing", "names": list(missing.args)}
@@ -139,13 +161,14 @@ def handle(kernel: Any, content: dict[str, Any], buffers: list[bytes]) -> tuple[
         reply = {"status": "large"}
     except StudentRaised as error:
         reply = {"status": "raised", "error": str(error)[:500]}
-    except (KeyboardInterrupt, SystemExit) as error:  # the student's: an interrupt of ours is followed by no reading
-        reply = {"status": "raised", "error": type(error).__name__}
-    except Exception as error:
-        reply = {"status": "fault", "error": f"{type(error).__name__}: {error}"[:500]}
-        traceback.print_exc(file=sys.__stderr__)
+    except BaseException as error:
+        # an interrupt of ours is followed by no reading, so that one that is read was raised by the student's code
+        students = context.touched or issubclass(type(error), (KeyboardInterrupt, SystemExit))
+        reply = {"status": "raised" if students else "fault", "error": describe_error(error)}
+        if not students:
+            traceback.print_exc(file=sys.__stderr__)
     finally:
-        context.witness.asking = False
+        witness.asking = False
     reply["renamed"] = context.renamed
     reply["cpu_seconds"] = time.process_time() - started
     return reply, out
@@ -169,10 +192,11 @@ def _named(name: str) -> Any:
 def describe_error(error: BaseException) -> str:
     """Name and text of a student's exception; the name alone where it has no text, or cannot say it."""
     try:
-        text = " ".join(str(error).split())
+        text = " ".join(str(error)[:1000].split())
     except BaseException:
         text = ""
-    return f"{type(error).__name__}: {text}"[:400] if text else type(error).__name__
+    name = _name_of(type(error))[:100]
+    return f"{name}: {text}"[:400] if text else name
 
 
 def guarded(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -202,7 +226,7 @@ def _define(context: Context, params: dict[str, Any]) -> list[str]:
     shell, context.witness.current_cell = context.kernel.shell, params.get("index")
     try:
         tree = shell.transform_ast(ast.parse(shell.transform_cell(str(params["source"]))))
-    except SyntaxError:
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     defined = []
     for node in tree.body:
@@ -211,7 +235,9 @@ def _define(context: Context, params: dict[str, Any]) -> list[str]:
         try:
             code = compile(ast.Module([node], []), f"<cell {params.get('index')}>", "exec")
             exec(code, shell.user_ns)  # noqa: S102 - the student's own definitions, in their own kernel
-        except Exception:  # noqa: S112 - what cannot be defined alone stays undefined
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: S112 - what cannot be defined alone stays undefined
             continue
         defined.append(getattr(node, "name", "import"))
     _after_cell()

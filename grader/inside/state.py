@@ -36,7 +36,7 @@ class State:
         own = {name for name, value in self.names.items() if name not in self.first or self.first[name] is not value}
         self._taken = {name for name in own & self.builtins.keys() if not name.startswith("_")}
         for thing in list(self.names.values()):
-            if isinstance(thing, types.FunctionType | type) and id(thing) not in self._known:
+            if issubclass(type(thing), (types.FunctionType, type)) and id(thing) not in self._known:
                 self._known.add(id(thing))
                 same_cell = {name for name in self._taken - earlier if callable(self.names[name])}
                 self._wanted |= _used(thing) & (earlier | same_cell)

@@ -103,10 +103,7 @@ for name, module in list(sys.modules.items()):
 
 @pytest.mark.parametrize("patch", PATCHES)
 def test_patching_what_might_judge_changes_nothing(report_of, patch):
-    wanted = NOTHING
-    if patch == "the witness":
-        wanted = REVIEW  # the grader's own parts answer nonsense now, as they would by a bug of ours
-    assert earned(report_of(WRONG, PATCHES[patch])) == wanted
+    assert earned(report_of(WRONG, PATCHES[patch])) == NOTHING
 
 
 CHAMELEON = """
