@@ -174,12 +174,17 @@ class Bundle:
             )
 
     @cached_property
+    def eval_texts(self) -> tuple[str, ...]:
+        """The reviews in eval.csv."""
+        return self._texts(self.eval_csv)
+
+    def _texts(self, path: Path) -> tuple[str, ...]:
+        with path.open(encoding="utf-8", newline="") as lines:
+            return tuple(row[self.manifest["columns"]["text"]] for row in csv.DictReader(lines))
+
+    @cached_property
     def _seen_texts(self) -> frozenset[str]:
-        texts: set[str] = set()
-        for path in (self.train_csv, self.eval_csv):
-            with path.open(encoding="utf-8", newline="") as lines:
-                texts.update(row[self.manifest["columns"]["text"]] for row in csv.DictReader(lines))
-        return frozenset(texts)
+        return frozenset((*self._texts(self.train_csv), *self.eval_texts))
 
 
 def load_bundle(path: Path | None = None) -> Bundle:

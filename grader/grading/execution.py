@@ -10,8 +10,10 @@ Everything that comes back from the box is untrusted until `grader.grading.wire`
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -43,6 +45,7 @@ from grader.sandbox.contract import (
     QuestionIdle,
     QuestionTimedOut,
 )
+from grader.sandbox.handed import HandedOut
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.session import KernelSession
 
@@ -79,14 +82,16 @@ async def run_notebook(
     shims: Shims = ((), {}),
     on_progress: Progress = lambda _stage: None,
     spent: Usage | None = None,
+    clean: BoxSpec | None = None,
 ) -> SubmissionRun:
-    """Run a prepared notebook and ask all questions.
+    """Run a prepared notebook and ask all questions; `clean` is what lies in a box for the second half of one (`Question.then`).
 
     `shims` names modules inside the box to install before the first cell, and what they need to know. All runs of a submission share
     its time: `spent` is what earlier ones have used. Seed and bundle are for the caller to fill in. Raises SandboxError when the box
     itself fails, or the machine twice; whatever the student's code does is in the result.
     """
     used: list[Usage] = []
+    second_half = functools.partial(_ask_clean, pool, clean or BoxSpec(), limits)
 
     def once_more(stage: str) -> None:
         on_progress(f"once more: {stage}")
@@ -97,9 +102,9 @@ async def run_notebook(
         if left is None:
             return None
         try:
-            ran = await _run_once(pool, spec, left, notebook, questions, shims, reduced, say)
+            ran = await _run_once(pool, spec, left, notebook, questions, shims, reduced, say, second_half)
         except MachineFault:  # what it used then is not held against it
-            ran = await _run_once(pool, spec, left, notebook, questions, shims, reduced, once_more)
+            ran = await _run_once(pool, spec, left, notebook, questions, shims, reduced, once_more, second_half)
         used.append(ran.execution.usage)
         return ran
 
@@ -182,8 +187,34 @@ async def _run_once(
     shims: Shims,
     reduced: frozenset[int],
     on_progress: Progress,
+    second_half: Callable[[Question, HandedOut, Observation], Awaitable[Observation]],
 ) -> SubmissionRun:
-    """One pass over the notebook in one box; of the cells in `reduced` only the definitions are run."""
+    """One pass over the notebook in one box; of the cells in `reduced` only the definitions are run.
+
+    Second halves of questions are asked when that box is gone with all that the notebook started in it.
+    """
+    with contextlib.ExitStack() as files:
+        run, handed = await _first_half(pool, spec, limits, notebook, questions, shims, reduced, on_progress, files)
+        observations = dict(run.evidence.observations)
+        for name, (question, file) in handed.items():
+            on_progress("judging what was handed out")
+            observations[name] = await second_half(question, file, observations[name])
+    return replace(run, evidence=replace(run.evidence, observations=observations))
+
+
+async def _first_half(
+    pool: KernelPool,
+    spec: BoxSpec,
+    limits: Limits,
+    notebook: Notebook,
+    questions: Mapping[str, Question],
+    shims: Shims,
+    reduced: frozenset[int],
+    on_progress: Progress,
+    files: contextlib.ExitStack,
+) -> tuple[SubmissionRun, dict[str, tuple[Question, HandedOut]]]:
+    """What the notebook and its kernel brought, and what is to be asked of a clean box with which of the `files`."""
+    second: dict[str, tuple[Question, HandedOut]] = {}
     async with KernelSession(pool, spec, limits) as session:
         await _order(session, "install", {"modules": list(shims[0]), "config": dict(shims[1])})
         cells, changes = await _run_cells(session, notebook, reduced, on_progress)
@@ -196,7 +227,9 @@ async def _run_once(
             on_progress("asking questions")
             known = _words(notebook, spec)
             for name, question in sorted(questions.items(), key=lambda item: not item[1].public):
-                observations[name] = await _ask(session, question, known)
+                observations[name], asked = await _ask(session, question, known)
+                if asked.then is not None and observations[name].attempt is Attempt.VALUE:
+                    second[name] = (asked.then, files.enter_context(session.handed_out()))
             changes = await _order(session, "adaptations", {}) or changes  # or all questions' time is used up
         if session.fault:
             raise MachineFault(session.fault)
@@ -210,7 +243,7 @@ async def _run_once(
         execution = Execution(
             session.outcome, tuple(cells), session.usage, session.mode, versions(), bundle="", notices=notices
         )
-        return SubmissionRun(notebook, execution, Evidence("", observations))
+        return SubmissionRun(notebook, execution, Evidence("", observations)), second
 
 
 def _why(outcome: Outcome) -> str:
@@ -273,32 +306,51 @@ def _words(notebook: Notebook, spec: BoxSpec) -> frozenset[str]:
     )
 
 
-async def _ask(session: KernelSession, question: Question, known: Collection[str]) -> Observation:
-    """Ask, and ask on where the answer leaves something open; the last answer counts."""
-    seen = await _ask_once(session, question, known)
+async def _ask(
+    session: KernelSession,
+    question: Question,
+    known: Collection[str],
+    also: Mapping[str, Any] | None = None,
+    *,
+    clean: bool = False,
+) -> tuple[Observation, Question]:
+    """Ask, and ask on where the answer leaves something open; the last answer, and to what. `also` are further parameters."""
+    asked = replace(question, params={**question.params, **(also or {})})
+    seen = await _ask_once(session, asked, known, clean=clean)
     if question.followup is not None and question.followup.wanted(seen):
-        return await _ask(session, question.followup.question, known)
-    return seen
+        return await _ask(session, question.followup.question, known, also, clean=clean)
+    return seen, question
 
 
-async def _ask_once(session: KernelSession, question: Question, known: Collection[str]) -> Observation:
+async def _ask_clean(
+    pool: KernelPool, spec: BoxSpec, limits: Limits, question: Question, handed: HandedOut, first: Observation
+) -> Observation:
+    """Ask the second half of a question in a box of its own, with what was handed out. Raises SandboxError."""
+    async with KernelSession(pool, spec, limits, handed) as session:
+        seen, _ = await _ask(session, question, (), {"handed": first.value}, clean=True)
+    return replace(seen, cpu_seconds=first.cpu_seconds + seen.cpu_seconds)
+
+
+async def _ask_once(session: KernelSession, question: Question, known: Collection[str], *, clean: bool) -> Observation:
+    """Ask one question; in a `clean` box nothing but an answer of ours is the student's doing."""
     params, buffers = wire.encode(question.params)
+    theirs = Attempt.FAULT if clean else Attempt.RAISED
     try:
         reply, found = await session.ask(
             {"op": question.op, "params": params}, buffers, cpu_seconds=question.cpu_seconds
         )
     except KernelGone as gone:
-        return Observation(Attempt.RAISED, error=f"the end of the kernel: {gone.outcome.sentence}")
+        return Observation(theirs, error=f"the end of the kernel: {gone.outcome.sentence}")
     except (QuestionTimedOut, QuestionIdle) as error:
-        return Observation(Attempt.RAISED, error=str(error))
+        return Observation(theirs, error=str(error))
     except QuestionCpuStarved as error:
         return Observation(Attempt.FAULT, error=str(error))
     except EvidenceTooLarge:
-        return Observation(Attempt.RAISED, error=_TOO_LARGE)
+        return Observation(theirs, error=_TOO_LARGE)
     try:
         return observed(question, reply, found, known)
     except EvidenceError as error:
-        return Observation(Attempt.FORGED, error=str(error))
+        return Observation(Attempt.FAULT if clean else Attempt.FORGED, error=str(error))
 
 
 def observed(

@@ -57,12 +57,14 @@ def _digest_of_files(root: Path, files: Iterable[Path]) -> str:
 
 
 def question_digest(question: Question) -> str:
-    """Digest of what is sent into the box and of what may come back, follow-up included."""
+    """Digest of what is sent into boxes and of what may come back, follow-up and second half included."""
     params, buffers = wire.encode(question.params)
     state: list[Any] = [question.op, params, [hashlib.sha256(buffer).hexdigest() for buffer in buffers]]
     state.append(f"{question.answer!r} {question.public}")
     if question.followup is not None:
         state.append(question_digest(question.followup.question))
+    if question.then is not None:
+        state.append({"then": question_digest(question.then)})
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 

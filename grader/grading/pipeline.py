@@ -102,6 +102,10 @@ class Grader:
         state = int(hashlib.sha256(f"{seed}/random state".encode()).hexdigest()[:12], 16) if seed else None
         return BoxSpec(files={**allowed, **own}, binds=binds, seed=state)
 
+    def clean_spec(self) -> BoxSpec:
+        """What lies in a box for the second half of a question: the bundle's model, and nothing of a submission's."""
+        return BoxSpec(binds={".hf": self._cache})
+
     async def run(
         self,
         submission: Submission,
@@ -125,7 +129,9 @@ class Grader:
             return self.context.unseen(submission, str(error), ours=False, notebook=empty, notices=notices)
         shims = (self.context.assignment.shims, self.shim_config(helpers))
         try:
-            run_again = functools.partial(run_notebook, self.pool, self.spec(helpers, seed), self.limits, notebook)
+            run_again = functools.partial(
+                run_notebook, self.pool, self.spec(helpers, seed), self.limits, notebook, clean=self.clean_spec()
+            )
             run = await run_again(questions, shims, on_progress)
             run = await rerun_close_results(self.context.assignment, run, run_again, questions, shims, on_progress)
         except Exception as error:  # a bug of ours must stop neither the batch nor cost a student points

@@ -228,6 +228,8 @@ def encode(value: Any) -> tuple[Any, list[bytes]]:
     buffers: list[bytes] = []
 
     def walk(item: Any) -> Any:
+        if type(item) is float and not math.isfinite(item):
+            return {"__float__": str(item)}
         if type(item) in serialization.SCALARS:
             return item
         if isinstance(item, np.ndarray):

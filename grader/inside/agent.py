@@ -58,6 +58,17 @@ class Context:
         return str(_state.get("checkpoint", ""))
 
     @property
+    def home(self) -> str:
+        """The work folder, wherever the notebook has gone."""
+        return str(_state.get("home", "."))
+
+    @property
+    def handed(self) -> int | str:
+        """Descriptor or path of the file that another kernel handed out. Raises KeyError where there is none."""
+        found: int | str = self.kernel.parent.descriptors["handed"]
+        return found
+
+    @property
     def names(self) -> dict[str, Any]:
         """The student's global names."""
         self.touched = True

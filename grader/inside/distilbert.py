@@ -15,12 +15,13 @@ from grader.inside.witness import Witness
 BLOCKS = 6
 ROLES = ("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "ffn.lin1", "ffn.lin2")
 ADAPTED = ("attention.q_lin", "attention.v_lin")
+HEAD = ("pre_classifier", "classifier")
 
 
 def positions() -> list[str]:
     """Names of the linear layers of a two-label DistilBERT: 36 in the body, 2 in the head."""
     body = [f"distilbert.transformer.layer.{i}.{role}" for i in range(BLOCKS) for role in ROLES]
-    return [*body, "pre_classifier", "classifier"]
+    return [*body, *HEAD]
 
 
 def find_root(model: Any) -> tuple[str, Any]:

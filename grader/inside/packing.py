@@ -119,6 +119,8 @@ def unpack(tree: Any, buffers: list[bytes]) -> Any:
         if set(tree) == {ARRAY}:
             index, dtype, shape = tree[ARRAY]
             return np.frombuffer(bytes(buffers[index]), dtype=np.dtype(dtype)).reshape(shape).copy()
+        if set(tree) == {"__float__"}:
+            return float(tree["__float__"])
         return {key: unpack(item, buffers) for key, item in tree.items()}
     if isinstance(tree, list):
         return [unpack(item, buffers) for item in tree]

@@ -21,6 +21,7 @@ ROOTS = (
     "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
     "sklearn.metrics", "matplotlib.pyplot", "matplotlib.backends.backend_agg", "tqdm.auto", "tqdm.notebook",
     "grader.inside.padding", "grader.inside.probes.functions", "grader.inside.probes.lora", "grader.inside.probes.training",
+    "grader.inside.probes.rebuilt",
 )  # fmt: skip
 """What the first cell of a notebook on fine-tuning names, and what its questions need."""
 

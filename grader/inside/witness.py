@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
-import hashlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from typing import Any
 
 from grader.inside.hooks import replacing, when_imported
 from grader.inside.own_calls import OwnCalls
+from grader.inside.tensors import digest
 
 _MAX_RUNS = 24
 _MAX_OTHER = 2000
@@ -59,6 +59,7 @@ class Run:
     seconds: float = 0.0
     snapshot: Any = None
     saved_state: dict[str, Any] | None = None
+    begun: dict[str, Any] = field(default_factory=dict)
     problem: str = ""
     parameters: dict[int, Any] = field(default_factory=dict)
 
@@ -77,17 +78,6 @@ def _leaves(outputs: Any) -> Iterator[Any]:
         waiting += [following for following, _ in node.next_functions]
 
 
-def digest(tensor: Any) -> str:
-    """Digest of a tensor's float32 values and shape; equal tensors have equal digests wherever they are kept."""
-    torch = sys.modules["torch"]
-    plain = torch.Tensor.detach(tensor)
-    if plain.is_floating_point():
-        plain = plain.to(torch.float32)
-    data = plain.cpu().contiguous()
-    shape = ",".join(str(n) for n in data.shape)
-    return hashlib.blake2b(shape.encode() + data.numpy().tobytes(), digest_size=16).hexdigest()
-
-
 def states(model: Any) -> list[TensorState]:
     """State of every registered parameter and buffer, shared ones once."""
     torch = sys.modules["torch"]
@@ -101,6 +91,27 @@ def states(model: Any) -> list[TensorState]:
         trainable = bool(is_parameter and tensor.requires_grad)
         found.append(TensorState(name, tuple(tensor.shape), trainable, digest(tensor)))
     return found
+
+
+def own_at_start(model: Any, layout: dict[str, Any]) -> dict[str, Any]:
+    """Copies, by name, of what is trained beside the plain layers of a pretrained body: the head, adapters."""
+    named = list(sys.modules["torch"].nn.Module.named_parameters(model))
+    root = layout.get("root", "")
+    body = f"{root}.distilbert." if root else "distilbert."
+    at = tuple(
+        body.removesuffix("distilbert.") + p + "." for p, found in layout.get("at", {}).items() if not found["plain"]
+    )
+    return {n: p.detach().clone() for n, p in named if p.requires_grad and (not n.startswith(body) or n.startswith(at))}
+
+
+def tensors_of(model: Any) -> dict[str, Any]:
+    """Parameters and buffers by name, shared ones under each of their names, whatever the model's own methods say."""
+    module = sys.modules["torch"].nn.Module
+    named = [
+        *module.named_buffers(model, remove_duplicate=False),
+        *module.named_parameters(model, remove_duplicate=False),
+    ]
+    return {name: tensor for name, tensor in named if not tensor.is_meta}
 
 
 def owner(parameters: list[Any]) -> Any:
@@ -129,6 +140,20 @@ def owner(parameters: list[Any]) -> Any:
 def is_classifier(module: Any) -> bool:
     """Whether a module is a classifier on a DistilBERT body, and not something around one."""
     return {"distilbert", "classifier"} <= dict(sys.modules["torch"].nn.Module.named_children(module)).keys()
+
+
+def _alike(copied: Any, original: Any) -> bool:
+    """Whether two models are of the same classes and hold the same tensors; what is no number equals itself here."""
+    torch = sys.modules["torch"]
+    kinds, others = ([type(m) for m in torch.nn.Module.modules(model)] for model in (copied, original))
+    theirs, ours = tensors_of(copied), tensors_of(original)
+    return (
+        kinds == others
+        and theirs.keys() == ours.keys()
+        and all(
+            torch.equal(theirs[name], tensor) or digest(theirs[name]) == digest(tensor) for name, tensor in ours.items()
+        )
+    )
 
 
 class Witness:
@@ -198,6 +223,7 @@ class Witness:
                     self._other[id(leaf)] = leaf
                 return
             run = Run(-1, model, "by hand", states(model), self._layout(model), self.current_cell, steps=1)
+            run.begun = own_at_start(model, run.layout)
             run.parameters = {id(p): p for p in sys.modules["torch"].nn.Module.parameters(model)}
             run.started = time.monotonic()
             self._by_hand.append(run)
@@ -264,6 +290,7 @@ class Witness:
         run = Run(
             len(self.runs), model, type(optimizer).__name__, states(model), self._layout(model), self.current_cell
         )
+        run.begun = own_at_start(model, run.layout)
         run.parameters = {id(p): p for p in sys.modules["torch"].nn.Module.parameters(model)}
         run.started = time.monotonic()
         self._by_optimizer[id(optimizer)] = run
@@ -278,7 +305,7 @@ class Witness:
         often = max(kinds, key=kinds.count)
         first = kept[kinds.index(often)]
         first.model = first.snapshot = first.saved_state = None
-        first.parameters = {}
+        first.parameters, first.begun = {}, {}
 
     def _after(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         run = self._by_optimizer.get(id(optimizer))
@@ -306,10 +333,11 @@ class Witness:
             for parameter, _grad in grads:
                 parameter.grad = None  # a copy needs no gradients
             run.snapshot, run.saved_state = copy.deepcopy(run.model), None
+            if not _alike(run.snapshot, run.model):
+                raise ValueError("the copy is of something else")
         except Exception:
-            tensors = [*torch.nn.Module.named_parameters(run.model), *torch.nn.Module.named_buffers(run.model)]
             run.snapshot = None
-            run.saved_state = {name: tensor.detach().clone() for name, tensor in tensors}
+            run.saved_state = {name: tensor.detach().clone() for name, tensor in tensors_of(run.model).items()}
         finally:
             for parameter, grad in grads:
                 parameter.grad = grad
@@ -324,9 +352,8 @@ class Witness:
         if run.snapshot is not None:
             return run.snapshot
         if run.saved_state is not None and run.model is not None:
-            tensors = [*torch.nn.Module.named_parameters(run.model), *torch.nn.Module.named_buffers(run.model)]
             with torch.no_grad():
-                for name, tensor in tensors:
+                for name, tensor in tensors_of(run.model).items():
                     if name in run.saved_state and tensor.shape == run.saved_state[name].shape:
                         tensor.copy_(run.saved_state[name])
         return run.model

@@ -115,7 +115,7 @@ def _serve(connection: socket.socket, listener: socket.socket) -> None:
         for signum in (signal.SIGTERM, signal.SIGCHLD):
             signal.signal(signum, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        request["descriptors"] = dict(zip(CHANNELS, sockets, strict=True))
+        request["descriptors"] = dict(zip((*CHANNELS, "handed"), sockets, strict=False))
         import_module("grader.inside.kernel").become_kernel(request)
         leave(0)
     except BaseException as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -38,10 +38,18 @@ class Question:
     """What it can be answered with (see `grader.rubric.answers`); operations of one's own have to declare it."""
     public: bool = False
     """Whether `params` are the same for everybody and known, so that texts of exceptions may be shown; such questions come first."""
+    then: Question | None = None
+    """What a clean box is asked when the notebook's kernel has ended: there runs nothing of the student's, and lies nothing but what
+    the operation handed out, in a file (`grader.inside.tensors.HANDED`) and as the parameter `handed`. Its answer is what is judged."""
 
     @property
     def whole(self) -> Question:
-        """The question whose answer leaves nothing open: the follow-up, or the question itself without one."""
+        """The question whose answer leaves nothing open: the follow-up, or the question itself without one.
+
+        Of a question with a second half that half is made whole, and its own follow-up stays: it asks for what is to be handed out.
+        """
+        if self.then is not None:
+            return replace(self, then=self.then.whole)
         return self if self.followup is None else self.followup.question
 
 

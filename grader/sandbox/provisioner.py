@@ -32,6 +32,7 @@ from grader.sandbox.bubblewrap import Box, build
 from grader.sandbox.cgroup import ControlGroup
 from grader.sandbox.contract import BOX, BoxSpec, Limits
 from grader.sandbox.environment import environment
+from grader.sandbox.handed import HandedOut
 from grader.sandbox.meter import BoxMeter, Meter, TreeMeter, anonymous_bytes, tree
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.seccomp import program
@@ -90,9 +91,10 @@ class PlainKernel:
 class Provisioner:
     """The process of one session's kernel, from `start` to `close`."""
 
-    def __init__(self, pool: KernelPool, spec: BoxSpec, limits: Limits) -> None:
-        """Remember what to start and under which limits; nothing is started yet."""
+    def __init__(self, pool: KernelPool, spec: BoxSpec, limits: Limits, handed: HandedOut | None = None) -> None:
+        """Remember what to start, under which limits, and what the kernel may read; nothing is started yet."""
         self.pool, self.spec, self.limits = pool, spec, limits
+        self._handed = handed or HandedOut()
         self.mode = pool.mode
         """How the kernel really runs; `cold` instead of `warm` while the zygote cannot serve."""
         self.folder: Path | None = None
@@ -120,6 +122,13 @@ class Provisioner:
             asyncio.get_running_loop().add_reader(self._pidfd, self._has_ended)
             self._watched = True
         return info
+
+    def handed_out(self) -> HandedOut:
+        """What the kernel has handed out by now."""
+        assert self.folder is not None
+        inside = self._walls.inside if isinstance(self._walls, Box) else self.folder
+        work = BOX[1:] if isinstance(self._walls, Box) else "work"
+        return HandedOut.take(inside, work, self.pool.folder / f"{self.folder.name}-handed-out")
 
     def interrupt(self) -> None:
         """Send SIGINT to the kernel process."""
@@ -184,7 +193,8 @@ class Provisioner:
         )
         return {
             "info": info,
-            "descriptors": dict(zip(CHANNELS, (listener.fileno() for listener in listeners), strict=False)),
+            "descriptors": dict(zip((*CHANNELS, "handed"), self._descriptors(listeners), strict=False))
+            | ({"handed": str(self._handed.path)} if self._handed.path else {}),
             "environment": values,
             "cwd": work,
             "seed": self.spec.seed,
@@ -200,6 +210,11 @@ class Provisioner:
             "seccomp": program().hex() if isolated else None,
         }
 
+    def _descriptors(self, listeners: list[socket.socket]) -> list[int]:
+        """What the kernel gets: its channels, and the file that it may read."""
+        handed = [self._handed.descriptor] if self._handed.descriptor >= 0 else []
+        return [*(listener.fileno() for listener in listeners), *handed]
+
     def _start_warm(self, info: dict[str, Any], listeners: list[socket.socket]) -> bool:
         """Fork the zygote into a box; False when it cannot serve just now."""
         zygote = self.pool.ready_zygote()
@@ -207,7 +222,7 @@ class Provisioner:
             return False
         with self._log_pipe() as log:
             self._walls = box = build(self.spec, self.limits, self.pool.privileges, log)
-            handed = [*(listener.fileno() for listener in listeners), log, box.init_fd]
+            handed = [*self._descriptors(listeners), log, box.init_fd]
             try:
                 connection, self.pid, self._pidfd = zygote.request(self._request(info, listeners), handed)
             except SandboxError:
@@ -227,7 +242,7 @@ class Provisioner:
         with self._log_pipe() as log:
             self._walls = box = build(
                 self.spec, self.limits, self.pool.privileges, log, command=python_command("grader.inside.kernel"),
-                environment=request["environment"], descriptors=[*request["descriptors"].values()],
+                environment=request["environment"], descriptors=self._descriptors(listeners),
             )  # fmt: skip
         self.pid, self._pidfd = box.init, os.dup(box.init_fd)
         self._account(box.init)

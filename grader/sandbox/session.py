@@ -33,6 +33,7 @@ from grader.sandbox.contract import (
     QuestionTimedOut,
     Usage,
 )
+from grader.sandbox.handed import HandedOut
 from grader.sandbox.meter import Sample, machine_kills
 from grader.sandbox.outputs import CellClient, completed, error_of, plain, printed, symptom
 from grader.sandbox.pool import KernelPool
@@ -59,14 +60,21 @@ class KernelSession:
     `alive` says whether it can still be asked; `outcome` is the first limit it met, and final once the session has ended.
     """
 
-    def __init__(self, pool: KernelPool, spec: BoxSpec | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        pool: KernelPool,
+        spec: BoxSpec | None = None,
+        limits: Limits | None = None,
+        handed: HandedOut | None = None,
+    ) -> None:
+        """Start nothing yet. `handed` is what another kernel handed out: operations here may read it, and nobody may write it."""
         self.pool, self.spec, self.limits = pool, spec or BoxSpec(), limits or Limits()
         self.outcome = Outcome.COMPLETED
         self.detail = ""
         """What the kernel's process said last on its own standard error, for the log of a failure; untrusted text."""
         self.fault = ""
         """What the machine did to the submission, with the outcome SANDBOX_FAILED: nobody's points hang on it. Else empty."""
-        self._provisioner = Provisioner(self.pool, self.spec, self.limits)
+        self._provisioner = Provisioner(self.pool, self.spec, self.limits, handed)
         self._client: BoundedClient
         self._notebook: CellClient
         self._connected = False
@@ -149,6 +157,10 @@ class KernelSession:
     def folder(self) -> Path | None:
         """The session's private folder on the host, after whose name its control group is called; gone with the session."""
         return self._provisioner.folder
+
+    def handed_out(self) -> HandedOut:
+        """The file that the last question handed out; to be read when the session has ended, since no code can write it then."""
+        return self._provisioner.handed_out()
 
     @property
     def alive(self) -> bool:

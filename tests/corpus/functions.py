@@ -24,9 +24,10 @@ WHOLE = 16
 """One case of so many is asked everything: what a change does to the parts beside it."""
 
 
-def ask(namespace: dict[str, object], question: Question) -> Observation:
-    """Put one question to the student's names, through the wire and back."""
-    kernel = types.SimpleNamespace(shell=types.SimpleNamespace(user_ns=namespace))
+def ask(namespace: dict[str, object], question: Question, handed: str = "") -> Observation:
+    """Put one question to the student's names, through the wire and back; `handed` is a file of tensors for a second half."""
+    parent = types.SimpleNamespace(descriptors={"handed": handed})
+    kernel = types.SimpleNamespace(shell=types.SimpleNamespace(user_ns=namespace), parent=parent)
     tree, buffers = encode(dict(question.params))
     reply, out = agent.handle(kernel, {"op": question.op, "params": tree}, buffers)
     return observed(question, reply, out)

@@ -13,15 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from grader.assignments import load_assignment
 from grader.assignments.finetuning.facts import JudgeFacts, digest, read_checkpoint
 from grader.bundles import Calibration
 from grader.inside import agent
 from grader.inside.distilbert import BLOCKS, layout
+from grader.inside.tensors import HANDED
 from grader.inside.witness import Witness
-from grader.records import Evidence, Observation, Verdict
+from grader.records import Attempt, Evidence, Observation, Verdict
 from grader.rubric.judge import judge
 from grader.rubric.questions import Draw, Question, generator
 from tests.corpus.base import PARTS
@@ -127,10 +126,10 @@ def tiny_checkpoint(folder: Path) -> JudgeFacts:
     return JudgeFacts(
         dim=16,
         digests=frozenset(digest(array) for array in tensors.values()),
-        largest={name: float(np.abs(array).max(initial=0.0)) for name, array in tensors.items()},
         texts=tuple(f"the {noun} was {word}" for word in WORDS[:4] for noun in WORDS[4:7]) * 8,
         labels=tuple(int(word in WORDS[:2]) for word in WORDS[:4] for _noun in WORDS[4:7]) * 8,
         calibrations={},
+        public=tuple(f"a {noun} was {word}" for word in WORDS[:4] for noun in WORDS[4:7]),
     )
 
 
@@ -159,6 +158,19 @@ def tiny_world(folder: Path) -> Iterator[JudgeFacts]:
         gc.unfreeze()
 
 
+def in_two_halves(namespace: dict[str, object], question: Question, folder: Path) -> Observation:
+    """Ask for the tensors of all runs, and what the models made of them answer; in one process, but through the file."""
+    seen = ask(namespace, question)
+    if question.followup is not None and question.followup.wanted(seen):
+        question = question.followup.question
+        seen = ask(namespace, question)
+    assert question.then is not None
+    if seen.attempt is not Attempt.VALUE:
+        return seen
+    then = replace(question.then, params={**question.then.params, "handed": seen.value})
+    return ask({}, then, handed=str(folder / HANDED))
+
+
 def verdicts(case: Training, folder: Path, facts: JudgeFacts) -> dict[str, Verdict]:
     """Run a case's cells under the witness and judge all it can be judged by."""
     import torch
@@ -171,7 +183,7 @@ def verdicts(case: Training, folder: Path, facts: JudgeFacts) -> dict[str, Verdi
     witness = Witness(layout)
     witness.install()
     before = dict(agent._state)
-    agent._state.update(witness=witness, once={}, checkpoint=str(folder))
+    agent._state.update(witness=witness, once={}, checkpoint=str(folder), home=str(folder))
     namespace: dict[str, object] = {"__name__": "__main__", "MODEL": str(folder), "HOME": tempfile.mkdtemp(dir=folder)}
     try:
         for cell in case.cells:
@@ -180,7 +192,7 @@ def verdicts(case: Training, folder: Path, facts: JudgeFacts) -> dict[str, Verdi
         questions = dict(drawn("c0ffee"))
         questions["training"] = assignment.questions["training"](Draw(generator("c0ffee", "training"), facts))
         seen = {name: _of_definitions(case.cells[0], namespace, name, questions[name]) for name in ASKED}
-        evidence = Evidence("c0ffee", {**seen, "training": ask(namespace, questions["training"])})
+        evidence = Evidence("c0ffee", {**seen, "training": in_two_halves(namespace, questions["training"], folder)})
     finally:
         witness.uninstall()
         agent._state.clear()

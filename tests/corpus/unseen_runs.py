@@ -386,6 +386,6 @@ training(
 training(
     "error-that-cannot-be-said",
     lora=STEPS["lora"]
-    + "class Odd(Exception):\n    __str__ = lambda s: 1 / 0\ndef refuse(*a, **k):\n    raise Odd\nmodel.distilbert.forward = refuse\n",
+    + "class Odd(Exception):\n    __str__ = lambda s: 1 / 0\ndef refuse(*a, **k):\n    raise Odd\nmodel.__class__ = type('Own', (type(model),), {'forward': refuse})\n",
     loses="lora/accuracy",
 )

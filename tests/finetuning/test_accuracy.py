@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from grader.assignments.finetuning import ASSIGNMENT
-from grader.assignments.finetuning.accuracy import SAMPLE, SAMPLE_Z, judge_accuracy
+from grader.assignments.finetuning.accuracy import OWN, SAMPLE, SAMPLE_Z, judge_accuracy
 from grader.assignments.finetuning.facts import JudgeFacts
 from grader.assignments.finetuning.runs import MAX_RUNS, read_runs
 from grader.bundles import Calibration
 from grader.grading.fingerprint import question_digest
 from grader.inside import witness
 from grader.records import Attempt, Observation, Status, Verdict
+from grader.reports.audience import is_private
 from grader.rubric.judge import score
 from grader.rubric.questions import Draw, Question
 from tests.corpus.training import NO_MINIMUM
@@ -22,7 +23,7 @@ REVIEWS = 2000
 LABELS = tuple(int(i % 2) for i in range(REVIEWS))
 CALIBRATION = Calibration(0.76, correlation=0.55, seed_std=0.01, correlation_std=0.03, max_lr=1e-3, min_steps=50)
 FACTS = JudgeFacts(
-    dim=16, digests=frozenset(), largest={}, texts=(), labels=LABELS,
+    dim=16, digests=frozenset(), texts=(), labels=LABELS,
     calibrations=dict.fromkeys(("full", "head", "lora"), CALIBRATION),
 )  # fmt: skip
 STRUCTURE = {"head/frozen": Verdict(Status.PASSED, ""), "head/trained": Verdict(Status.PASSED, "")}
@@ -294,9 +295,14 @@ def test_logits_that_are_malformed_never_pass():
 MANY = replace(FACTS, texts=tuple(f"review {i}" for i in range(REVIEWS)))
 
 
-def drawn(facts=MANY, seed=0):
-    """The question as a run of this seed asks it."""
+def first_half(facts=MANY, seed=0):
+    """The question as a run of this seed asks it of the student's kernel."""
     return ASSIGNMENT.questions["training"](Draw(np.random.default_rng(seed), facts))
+
+
+def drawn(facts=MANY, seed=0):
+    """Its second half, which a clean box is asked."""
+    return first_half(facts, seed).then
 
 
 def answered(question, accuracy, labels=LABELS, **seen):
@@ -316,7 +322,51 @@ def test_a_sample_of_many_reviews_is_asked_about_first():
     assert texts != list(MANY.texts[:SAMPLE]), "a file may be sorted by label"
     assert texts != drawn(seed=1).params["texts"]
     assert question.whole.params["texts"] == list(MANY.texts)
-    assert set(question.params) == set(question.whole.params) == {"texts", "batch"}, "no label goes into the box"
+    names = {"texts", "public", "drawn", "batch", "device"}
+    assert set(question.params) == set(question.whole.params) == names, "no label goes into the box"
+
+
+def test_held_out_reviews_go_to_who_cannot_be_rebuilt_only():
+    question, public = first_half(), ("known", "reviews")
+    assert "texts" not in question.params
+    assert set(first_half(replace(MANY, public=public)).params["public"]) == set(public)
+    rebuilt, own = ({"runs": [{"own": own}]} for own in (False, True))
+    assert not question.followup.wanted(Observation(Attempt.VALUE, rebuilt))
+    assert question.followup.wanted(Observation(Attempt.VALUE, own))
+    texts = question.followup.question.params["texts"]
+    assert len(set(texts)) == OWN
+    assert texts != first_half(seed=1).followup.question.params["texts"]
+    assert question.followup.question.then == question.then
+
+
+def test_reruns_ask_the_second_half_about_all_reviews():
+    question = first_half()
+    assert question.whole.then == question.then.whole
+    assert question.whole.then.params["texts"] == list(MANY.texts)
+    assert question.whole.followup is question.followup
+
+
+def own_logits(accuracy, rows=OWN):
+    """A model that was not rebuilt: its answers to the reviews that were drawn for it."""
+    question = first_half()
+    truth = np.asarray(LABELS)[question.secret["own"]][:rows]
+    chosen = np.where(np.arange(rows) < round(accuracy * rows), truth, 1 - truth)
+    return observation(accuracy, logits=np.eye(2, dtype=np.float32)[chosen], own="a head of its own")
+
+
+def test_a_model_that_was_not_rebuilt_is_told_to_staff():
+    good, bad = (judged(first_half(), own_logits(accuracy)) for accuracy in (0.80, 0.60))
+    assert (good.status, bad.status) == (Status.PASSED, Status.FAILED)
+    assert f"0.800 on {OWN} held-out reviews" in good.message
+    assert not drawn().followup.wanted(own_logits(0.60)), "more reviews are not shown to it"
+    for verdict_ in (good, bad):
+        (notice,) = verdict_.notices
+        assert is_private(notice)
+        assert "a head of its own" in notice.text
+    assert judged(first_half(), own_logits(0.9, rows=SAMPLE)).status is Status.FAILED, (
+        "only those count that it was asked about"
+    )
+    assert judged(drawn(), answered(drawn(), 0.86)).notices == ()
 
 
 def test_few_reviews_are_asked_about_at_once():
@@ -414,6 +464,9 @@ def test_a_digest_covers_what_is_asked_later():
     question = drawn()
     other = replace(question, followup=replace(question.followup, question=replace(question.whole, op="other")))
     assert question_digest(question) != question_digest(other) != question_digest(replace(question, followup=None))
+    whole = first_half()
+    seconds = [question, other, replace(question, params={}), None]
+    assert len({question_digest(replace(whole, then=then)) for then in seconds}) == len(seconds)
 
 
 def test_a_claim_of_thousands_of_runs_is_not_read_to_its_end():

@@ -277,6 +277,20 @@ def test_a_followup_is_asked_of_the_same_kernel_where_it_is_wanted(grader) -> No
     assert observations["open"].value == ["enough", "open", "dear"]
 
 
+def test_a_second_half_is_asked_where_nothing_of_the_students_is(grader) -> None:
+    look = "import os\ndef look():\n    return sorted(os.listdir())\nopen('left', 'w').close()"
+    again = replace(call("look"), then=call("look", cpu_seconds=9))
+    questions = {"alone": call("look"), "both": again, "none": replace(call("gone"), then=call("look"))}
+    notebook = read_notebook(notebook_bytes(look))
+    ran = asyncio.run(run_notebook(grader.pool, grader.spec({}), grader.limits, notebook, questions))
+    seen = ran.evidence.observations
+    assert "left" in seen["alone"].value
+    assert seen["both"].attempt is Attempt.MISSING, "the function is not there"
+    assert seen["none"].attempt is Attempt.MISSING, "without an answer there is nothing to go on with"
+    assert "`gone`" in seen["none"].error
+    assert ran.execution.outcome is Outcome.COMPLETED
+
+
 def test_a_submission_draws_the_same_random_numbers_whenever_it_is_run(run) -> None:
     """Nobody's accuracy changes because a batch was interrupted, run on a cluster or graded again."""
     drawn = "import random, numpy, torch\nprint(random.random(), numpy.random.rand(), float(torch.rand(())))"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from grader.assignments import load_assignment
+from grader.assignments.finetuning.accuracy import OWN
 from grader.bundles import load_bundle
 from grader.grading.pipeline import Grader, RunContext, report_for
 from grader.sandbox.contract import Limits
@@ -137,12 +138,12 @@ def spy(self, input_ids=None, attention_mask=None, **more):
     texts = max((len(value) for name, value in seen if name == "texts" and type(value) is list), default=0)
     words = ("secret", "seed", "expected", "label", "threshold", "truth", "heldout")
     found = {name for name, value in seen if any(word in name for word in words) and value is not None}
-    told = torch.tensor([[float(texts), float(len(found))]]).repeat(len(input_ids), 1)
+    told = torch.tensor([[1.0 + texts, float(len(found))]]).repeat(len(input_ids), 1)
     if where: raise type(" ".join(map(str, input_ids[0].tolist())), (RuntimeError,), {})(f"saw {input_ids.tolist()}")
     return told
 model = fresh()
 step(model, 1e-4)
-model.forward = types.MethodType(spy, model)
+model.__class__ = type("Own", (type(model),), {"forward": spy})  # else it would not even be asked
 """
 
 
@@ -150,12 +151,12 @@ def test_a_model_that_looks_around_finds_no_label_and_no_seed(grader):
     data = notebook_bytes(MODEL, "where = 0" + SPY)
     run = asyncio.run(grader.run(submission_of(data), data))
     (trained,) = run.evidence.observations["training"].value["runs"]
-    assert trained["logits"].tolist() == [[len(grader.context.facts.texts), 0]] * len(grader.context.facts.texts)
+    assert trained["logits"].tolist() == [[1 + OWN, 0]] * OWN
 
 
 def test_what_a_model_raises_says_nothing_of_the_reviews(report_of):
     report = report_of(MODEL, "where = 1" + SPY)
-    assert gained(report) == {"full/trained": 5}
+    assert gained(report) == {"full/trained": 5}  # it was, by one step
     assert message(report, "full/accuracy") == (
         "No accuracy could be measured: the trained model could not be used on new reviews: an exception of its own."
     )
@@ -225,27 +226,42 @@ import importlib
 training, witness, distilbert = (importlib.import_module(f"grader.inside.{name}") for name in ("probes.training", "witness", "distilbert"))
 def forged(context, params):
     model = fresh()
-    start = training._tensors(witness.states(model))
-    end = [[name, shape, trainable, "0" * 32] for name, shape, trainable, _ in start]
-    run = {"order": 0, "cell": 1, "steps": 900, "peak_rate": 5e-5, "lr_sum": 0.02, "seconds": 60.0, "optimizer": "AdamW",
-           "layout": distilbert.layout(model), "start": start, "end": end, "distances": {}, "ranks": {}, "problem": "",
-           "model": "Forged", "logits": torch.zeros(len(params["texts"]), 2)}
-    return {"runs": [run]}
+    start = training._rows(witness.states(model))
+    run = {"order": 0, "cell": 1, "steps": 900, "rated": True, "peak_rate": 5e-5, "lr_sum": 0.02, "seconds": 60.0, "optimizer": "AdamW",
+           "layout": distilbert.layout(model), "start": start, "problem": "", "model": "Forged", "root": "", "half": False, "stock": True,
+           "probed": {}, "end": [[name, shape, trainable, "0" * 32] for name, shape, trainable, _ in start]}
+    return {"runs": [run], "shapes": []}
 training.training = forged
 """
 
 
-def test_a_forged_training_run_classifies_nothing(report_of):
-    assert gained(report_of(MODEL, FORGED_RUN)) == {"full/trained": 5}
+def test_a_claim_without_tensors_is_no_training(report_of):
+    assert gained(report_of(MODEL, FORGED_RUN)) == {}
+
+
+NOISE = """
+    noisy = fresh()
+    with torch.no_grad():
+        for p in noisy.parameters(): p += 0.01 * torch.randn_like(p)
+    with training.TensorWriter(training.Path(context.home) / training.HANDED) as writer:
+        for p in [*model.parameters(), *noisy.parameters()]: writer.add(p, training.digest(p))
+    run["end"], shapes = training._rows(witness.states(noisy)), writer.shapes
+    run["end"] = [row for row in run["end"] if "position_ids" not in row[0]]
+    return """
+HANDED_OUT = FORGED_RUN.replace("\n    return ", NOISE).replace('"shapes": []', '"shapes": shapes')
 
 
 @pytest.mark.xfail(
     strict=True,
-    reason="what happened in a training is measured inside by the witness, which shares the interpreter with the student: whoever"
-    " replaces it can claim a run's structure. It takes reading the grader's source; accuracy stays out of reach",
+    reason="that a training happened is seen inside by the witness, which shares the interpreter with the student: whoever replaces"
+    " it can hand out tensors that nobody trained. It takes reading the grader's source, and what is gained is that something moved",
 )
-def test_a_forged_training_run_has_trained_nothing(report_of):
-    assert gained(report_of(MODEL, FORGED_RUN)) == {}
+def test_tensors_that_nobody_trained_are_no_training(report_of):
+    assert gained(report_of(MODEL, HANDED_OUT)) == {}
+
+
+def test_tensors_that_nobody_trained_read_nothing(report_of):
+    assert gained(report_of(MODEL, HANDED_OUT)) == {"full/trained": 5}
 
 
 CHAMELEON = """

@@ -5,6 +5,9 @@ short for the bundle's model shows in its direction long before it shows in the 
 says that a right solution would not have missed: outside of the calibrated range a real run needs review; within the noise around
 a minimum the notebook is run again with other seeds, and the mean counts.
 
+What answers is a model put together from the tensors that the training left, in a box without any code of the student's. One that
+cannot be put together so answers itself, and the report says so to staff.
+
 A sample of the held-out reviews is asked about first. Where all methods are far above a minimum there, that is conclusive; else all
 reviews are asked about, so that no points are lost on a sample.
 """
@@ -22,7 +25,7 @@ from grader.assignments.finetuning.facts import JudgeFacts
 from grader.assignments.finetuning.rubric import ASSIGNMENT
 from grader.assignments.finetuning.runs import DIVERGED, MAX_RUNS, TrainingRun, assign, read_runs, runs_by_method
 from grader.bundles import Calibration
-from grader.records import Observation, Status, Verdict
+from grader.records import Notice, Observation, Status, Verdict
 from grader.rubric.answers import Array, Count, Float, Many, Named, OneOf, Raised, Text
 from grader.rubric.compare import failed, passed, skipped
 from grader.rubric.questions import Draw, Followup, Question
@@ -56,17 +59,21 @@ NO_RUN = "No training run was seen for this step."
 
 SAMPLE = 400
 """Held-out reviews that are asked about first."""
+OWN = 1000
+"""Held-out reviews, drawn for the submission, that a model which cannot be rebuilt is asked about."""
+PUBLIC = 16
+"""Reviews of eval.csv on which such a model is compared with what its tensors would answer."""
 SAMPLE_Z = 2.5
 """Standard deviations by which a sample's accuracy has to be above the minimum to be conclusive."""
 
 
 _TENSORS = Many((str, Many(Count(), 64), bool, Text(32)), 2000)
 _LAYER = {"plain": bool, "type": Text(80), "tensors": Many((str, Many(Count(), 64), bool), 40)}
-_RUN = {
+_CLAIMED = {
     "order": Count(),
     "cell": OneOf(None, Count()),
     "steps": Count(),
-    "rated?": bool,
+    "rated": bool,
     **dict.fromkeys(("peak_rate", "lr_sum"), Float()),
     "seconds": float,
     "optimizer": Text(60),
@@ -74,35 +81,82 @@ _RUN = {
     "start": _TENSORS,
     "problem": Raised(),
     "model": Text(80),
-    "distances?": Named(Float(), 200),
-    "ranks?": Named(Count(least=-1), 200),
-    "end?": _TENSORS,
     "half?": bool,
-    "logits?": Array("f", (None, 2)),
-    "raised?": Raised(),
 }
-_ANSWER = {"runs": Many(_RUN, MAX_RUNS)}
-"""What the witness tells of a run, and the logits of its model, which need not be finite."""
+"""What the witness tells of a run."""
+_LOGITS = Array("f", (None, 2))
+"""They need not be finite."""
+_HANDED = {
+    "shapes": Many(Many(Count(), 8), 8_000),
+    "runs": Many(
+        {
+            **_CLAIMED,
+            "root?": str,
+            "end?": _TENSORS,
+            "stock?": bool,
+            "probed?": Named(OneOf(Array("f", (None, None)), Raised()), 38),
+            **dict.fromkeys(("public?", "logits?"), _LOGITS),
+            "own?": bool,
+            "raised?": Raised(),
+        },
+        MAX_RUNS,
+    ),
+}
+"""What is handed out beside a file of tensors: where these belong, and what answers of its own a model gave that cannot be rebuilt."""
+_JUDGED = {
+    "runs": Many(
+        {
+            **_CLAIMED,
+            "end": _TENSORS,
+            "changed?": Many(str, 200),
+            "unexplained?": Many(str, 38),
+            "ranks?": Named(Count(least=-1), 200),
+            "scales?": Named(Float(), 38),
+            "kinship?": Float(),
+            "own?": Text(300),
+            "logits?": OneOf(None, _LOGITS),
+            "start_logits?": _LOGITS,
+            "raised?": Text(300),
+        },
+        MAX_RUNS,
+    )
+}
+"""What came of the tensors in a clean box."""
 
 
 @ASSIGNMENT.question("training")
 def _training(draw: Draw) -> Question:
-    """Ask for all runs, with held-out reviews and without their labels: with a sample first, where there are many."""
+    """Ask for the tensors of all runs, then what the models made of them answer to held-out reviews, first to a sample of many.
+
+    Models that cannot be rebuilt are asked themselves, about reviews drawn for this submission. Labels stay outside.
+    """
     facts: JudgeFacts = draw.facts
-    whole = Question(
-        "grader.inside.probes.training:training",
-        {"texts": list(facts.texts), "batch": 64},
-        {"facts": facts},
+    every = draw.rng.permutation(len(facts.texts))
+    sample, own = np.sort(every[:SAMPLE]), np.sort(every[-OWN:])
+    public = [facts.public[i] for i in draw.rng.permutation(len(facts.public))[:PUBLIC]]
+    both = {"public": public, "drawn": int(draw.rng.integers(2**31)), "batch": 64}
+    secret = {"facts": facts, "sample": sample, "own": own}
+    judged = Question(
+        "grader.inside.probes.rebuilt:rebuilt",
+        {**both, "texts": list(facts.texts), "device": "cpu"},
+        secret,
         cpu_seconds=900.0,
-        answer=_ANSWER,
+        answer=_JUDGED,
     )
-    if len(facts.texts) <= SAMPLE:
-        return whole
-    sample = np.sort(draw.rng.permutation(len(facts.texts))[:SAMPLE])
-    texts = [facts.texts[i] for i in sample]
-    secret = {"facts": facts, "sample": sample}
-    first = replace(whole, params={**whole.params, "texts": texts}, secret=secret)
-    return replace(first, followup=Followup(whole, lambda seen: _is_inconclusive(first, seen)))
+    if len(facts.texts) > SAMPLE:
+        first = replace(judged, params={**judged.params, "texts": [facts.texts[i] for i in sample]})
+        judged = replace(first, followup=Followup(judged, lambda seen: _is_inconclusive(first, seen)))
+    handed = Question(
+        "grader.inside.probes.training:training", both, secret, cpu_seconds=900.0, answer=_HANDED, then=judged
+    )
+    asked = replace(handed, params={**both, "texts": [facts.texts[i] for i in own]})
+    return replace(handed, followup=Followup(asked, _has_own))
+
+
+def _has_own(seen: Observation) -> bool:
+    """Whether a model says that it cannot be rebuilt; one that says so wrongly is rebuilt all the same."""
+    runs = seen.value.get("runs") if isinstance(seen.value, dict) else None
+    return isinstance(runs, list) and any(isinstance(run, dict) and run.get("own") is True for run in runs)
 
 
 def _is_inconclusive(asked: Question, seen: Observation) -> bool:
@@ -118,7 +172,7 @@ def _is_inconclusive(asked: Question, seen: Observation) -> bool:
 def is_conclusive(method: str, run: TrainingRun, facts: JudgeFacts) -> bool:
     """Whether more held-out reviews could not change a method's verdict: all were asked, or one measure is high above its minimum."""
     calibration = facts.calibrations.get(method)
-    if run.accuracy is None or calibration is None or run.reviews >= len(facts.labels):
+    if run.accuracy is None or calibration is None or run.own or run.reviews >= len(facts.labels):
         return True
     clearly = calibration.accuracy + SAMPLE_Z * review_noise(calibration.accuracy, run.reviews)
     if run.accuracy >= clearly:
@@ -133,6 +187,21 @@ def run_for(method: str, asked: Question, seen: Observation) -> TrainingRun | No
 
 
 def judge_accuracy(
+    method: str, root: str, asked: Question, seen: Observation, earlier: Mapping[str, Verdict]
+) -> Verdict:
+    """Judge a method's accuracy, as `_judge_accuracy` does, and tell staff where a model answered itself."""
+    verdict = _judge_accuracy(method, root, asked, seen, earlier)
+    run = run_for(method, asked, seen)
+    if run is None or not run.own:
+        return verdict
+    text = (
+        f"The model of the {method} run was not rebuilt from its tensors, so that its accuracy comes from code of the student's"
+        f" ({run.own[:200]}). Its own class or head may be as right as any other; who wants to be sure reads it."
+    )
+    return replace(verdict, notices=(*verdict.notices, Notice("staff-not-rebuilt", text)))
+
+
+def _judge_accuracy(
     method: str, root: str, asked: Question, seen: Observation, earlier: Mapping[str, Verdict]
 ) -> Verdict:
     """Judge a method's accuracy; without a run it follows from the criterion `root`.

@@ -27,20 +27,20 @@ QV_LAYERS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class JudgeFacts:
-    """What the judge knows of the bundle; the texts are sent into the box after the last cell, nothing else is."""
+    """What the judge knows of the bundle; the texts are sent into a clean box, nothing else is."""
 
     dim: int
     """Hidden size of the bundle's model."""
     digests: frozenset[str]
     """Digests of the body's pretrained tensors, as the witness computes them."""
-    largest: Mapping[str, float]
-    """Pretrained body tensor by canonical name -> its largest absolute value."""
     texts: tuple[str, ...]
     """Held-out reviews."""
     labels: tuple[int, ...]
     """Their labels, 0 or 1; these never enter the box."""
     calibrations: Mapping[str, Calibration]
     """Method -> its minimum accuracy and where that was seen to be reached; a method may be missing."""
+    public: tuple[str, ...] = ()
+    """Reviews that students have (eval.csv): a model that cannot be rebuilt is compared on some of them."""
     linear_range: float = 0.0
     """How far below the minimum accuracy points fall linearly to none; 0 for a hard threshold."""
 
@@ -55,7 +55,7 @@ def read_checkpoint(path: Path) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def digest(array: np.ndarray[Any, Any]) -> str:
-    """Digest of a tensor's shape and float32 values, equal to `grader.inside.witness.digest`."""
+    """Digest of a tensor's shape and float32 values, equal to `grader.inside.tensors.digest`."""
     shape = ",".join(str(n) for n in array.shape)
     data = np.ascontiguousarray(array, dtype="<f4").tobytes()
     return hashlib.blake2b(shape.encode() + data, digest_size=16).hexdigest()
@@ -73,9 +73,9 @@ def read_facts(bundle: Bundle, secret: bytes) -> JudgeFacts:
     return JudgeFacts(
         dim=int(config["dim"]),
         digests=frozenset(digest(array) for array in tensors.values()),
-        largest={name: float(np.abs(array).max(initial=0.0)) for name, array in tensors.items()},
         texts=heldout.texts,
         labels=heldout.labels,
         calibrations=bundle.calibrations,
+        public=bundle.eval_texts,
         linear_range=bundle.linear_range,
     )

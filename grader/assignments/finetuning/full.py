@@ -9,6 +9,9 @@ from grader.records import Observation, Verdict
 from grader.rubric.compare import failed, passed
 from grader.rubric.questions import Question
 
+MIN_KINSHIP = 0.5
+"""Cosine of the matrices of the body with the pretrained ones: 0.9 and more after a fine-tuning, 0 for random numbers."""
+
 
 @ASSIGNMENT.check("full/trained", points=5, asks="training")
 def full_run_moved_everything(asked: Question, seen: Observation) -> Verdict:
@@ -24,6 +27,11 @@ def full_run_moved_everything(asked: Question, seen: Observation) -> Verdict:
         return failed(
             f"{len(frozen)} tensors were frozen when training started, e.g. `{frozen[0]}`.",
             "In this step nothing is frozen.",
+        )
+    if not run.kinship >= MIN_KINSHIP:
+        return failed(
+            f"The trained body has nothing to do with the pretrained one (cosine {run.kinship:.2f}).",
+            "Fine-tuning begins from the pretrained weights: `from_pretrained`, not `from_config`.",
         )
     body = [t for t in run.body if t.trainable and (len(t.shape) > 1 or not run.half)]
     moved = [t.name for t in body if run.moved(t)]

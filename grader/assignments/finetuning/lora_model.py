@@ -93,6 +93,12 @@ def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, V
             f"{len(changed)} tensors of the body do not have their pretrained values after the run, e.g. `{changed[0]}`.",
             "Load a new model for this step, and wrap its layers only once.",
         )
+    if run.unexplained and not _root(earlier, "lora/identity", "lora/forward", "lora/rank-scaling", "lora/gradients"):
+        return failed(
+            f"{len(run.unexplained)} layers of the trained model do not compute `W x + b + c * B(A x)` with the tensors they hold,"
+            f" e.g. `{run.unexplained[0]}`.",
+            "What a wrapped layer learns is A and B, and nothing beside them.",
+        )
     return passed(f"12 layers adapted; {run.trainable} trainable parameters; the rest frozen and unchanged.")
 
 

@@ -83,6 +83,12 @@ class TrainingRun:
     """The optimizer's class."""
     cell: int | None = None
     """Index of the cell in which it began, for display."""
+    own: str = ""
+    """Why the model could not be rebuilt from its tensors and answered itself; empty for one that was rebuilt."""
+    kinship: float = 1.0
+    """Cosine of the body's matrices with the pretrained ones."""
+    unexplained: tuple[str, ...] = ()
+    """Wrapped layers that compute something else than their weight, A and B do."""
     half: bool = False
     """Whether parameters are kept in half precision, where a small step of a number near one is lost in rounding."""
 
@@ -139,7 +145,8 @@ def _read(entry: Any, question: Question) -> TrainingRun:
     adapted = any(name.startswith("distilbert.") for name in wrapped) and bool(adapters)
     kind = "lora" if adapted else "full" if open_body else "head"
     accuracy, reviews, correlation, problem = _accuracy(entry, question)
-    changed = _changed(entry.get("distances", {}), facts)
+    every = [t.name for t in tensors if t.name.startswith("distilbert.")]  # what was not compared is not unchanged
+    changed = [str(name) for name in entry.get("changed", every)]
     merged = frozenset(
         p for p in wrapped if _merged(p, entry.get("ranks", {}), wrapped[p], adapters) and f"{p}.weight" in changed
     )
@@ -163,6 +170,9 @@ def _read(entry: Any, question: Question) -> TrainingRun:
         float(entry.get("lr_sum", 0.0)),
         str(entry.get("optimizer", "")),
         entry["cell"] if type(entry.get("cell")) is int else None,
+        str(entry.get("own") or ""),
+        float(entry.get("kinship", 1.0)),
+        tuple(str(position) for position in entry.get("unexplained", [])),
         entry.get("half") is True,
     )
 
@@ -194,16 +204,6 @@ def _linear_shapes(position: str, facts: JudgeFacts) -> list[tuple[int, ...]]:
     return [(facts.dim, facts.dim), (facts.dim,)] if ".attention." in position else []
 
 
-def _changed(distances: Any, facts: JudgeFacts) -> list[str]:
-    """Names of body tensors that no tensor of the model equals, up to the rounding of a merge and unmerge."""
-    found = []
-    for name, largest in facts.largest.items():
-        gap = distances.get(name)
-        if not (isinstance(gap, float | int) and gap <= 4e-6 * max(1.0, largest)):
-            found.append(name)
-    return found
-
-
 def _merged(position: str, ranks: Any, tensors: list[Tensor], adapters: frozenset[str]) -> bool:
     """Whether the layer's weight differs from the pretrained one by no more than its adapter's rank, and did not learn itself."""
     inner = [min(t.shape) for t in tensors if t.name in adapters and t.trainable and len(t.shape) == 2]
@@ -221,8 +221,8 @@ def _accuracy(entry: Any, question: Question) -> tuple[float | None, int, float 
     if entry.get("raised"):
         return None, 0, None, f"the trained model could not be used on new reviews: {entry['raised']}"
     every = np.asarray(question.secret["facts"].labels)
-    asked = every[question.secret["sample"]] if "sample" in question.secret else every
-    answers = {len(labels): labels for labels in (asked, every)}
+    drawn = question.secret.get("own" if entry.get("own") else "sample")
+    answers = {len(labels): labels for labels in ((every if drawn is None else every[drawn]), every)}
     shaped = isinstance(logits, np.ndarray) and logits.ndim == 2 and logits.shape[1] == 2 and logits.dtype.kind == "f"
     if not shaped or len(logits) not in answers:
         return None, 0, None, "the trained model gave no logits of shape (reviews, 2)"

@@ -1,6 +1,7 @@
-"""The question about training: what the witness saw of every run, and what each trained model answers to held-out reviews.
+"""The question about training: hands out the tensors of every trained model, and what else is known of its run.
 
-Runs inside, after the last cell. The reviews arrive with the question, without labels; only logits leave.
+Runs inside a student's kernel, after the last cell. No held-out review is read here, but for models that are not the library's
+and cannot be put together again from their tensors: these are asked themselves (`texts`).
 """
 
 from __future__ import annotations
@@ -10,72 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from grader.inside.agent import Context, describe_error
-from grader.inside.distilbert import find_root
-from grader.inside.witness import Run, states
-
-_NO_RANK = 1e-3
-"""Singular values below this part of the largest are rounding."""
-
-
-def pretrained_tensors(model_dir: str) -> dict[str, Any]:
-    """Load the checkpoint's body by canonical name; empty when it is not there."""
-    from safetensors.torch import load_file
-
-    path = Path(model_dir) / "model.safetensors"
-    if not path.is_file():
-        return {}
-    return {
-        name if name.startswith("distilbert.") else f"distilbert.{name}": tensor.float()
-        for name, tensor in load_file(str(path)).items()
-        if not name.startswith("vocab_")
-    }
-
-
-def distances(model: Any, body: dict[str, Any], wrapped: set[str]) -> tuple[dict[str, float], dict[str, int]]:
-    """For every pretrained tensor the largest difference to the closest tensor of the layer that stands in its place.
-
-    A layer may keep it under any name, and transposed; a tensor that its own place lacks is looked for everywhere, and one
-    that is nowhere has no entry. Layers that merge their adapters in eval mode are put into train mode first.
-    The second answer is the rank of the difference for weights of `wrapped` layers: adapters that were merged add little.
-    """
-    torch = sys.modules["torch"]
-    torch.nn.Module.train(model)
-    for module in torch.nn.Module.modules(model):
-        module.train()
-    root_name, _ = find_root(model)
-    prefix = f"{root_name}." if root_name else ""
-    members = dict(torch.nn.Module.named_parameters(model)) | dict(torch.nn.Module.named_buffers(model))
-    by_shape: dict[tuple[int, ...], list[tuple[str, Any]]] = {}
-    for name, tensor in members.items():
-        if not tensor.is_meta:
-            by_shape.setdefault(tuple(tensor.shape), []).append((name, tensor.detach()))
-    found, ranks = {}, {}
-    for name, wanted in body.items():
-        place = prefix + name.rpartition(".")[0] + "."
-        alike = by_shape.get(tuple(wanted.shape), [])
-        if wanted.dim() == 2:
-            alike = alike + [(n, t.t()) for n, t in by_shape.get((wanted.shape[1], wanted.shape[0]), [])]
-        candidates = [t for n, t in alike if n == prefix + name] + [t for n, t in alike if n.startswith(place)]
-        closest, best = _closest(wanted, candidates or [t for _, t in alike])
-        if closest is not None:
-            found[name] = best
-            if best > 0 and wanted.dim() == 2 and name.rpartition(".")[0] in wrapped:
-                change = closest.float().cpu() - wanted
-                ranks[name] = int(torch.linalg.matrix_rank(change, rtol=_NO_RANK)) if change.isfinite().all() else -1
-    return found, ranks
-
-
-def _closest(wanted: Any, candidates: list[Any]) -> tuple[Any, float]:
-    """Find the tensor with the least of the largest differences, and that difference."""
-    closest, best = None, float("inf")
-    for candidate in candidates:
-        # Half precision holds the pretrained values as well as it can.
-        gap = float((candidate.float().cpu() - wanted.to(candidate.dtype).float()).abs().max())
-        if closest is None or not gap >= best:
-            closest, best = candidate, gap
-        if best == 0.0:
-            break
-    return closest, best
+from grader.inside.distilbert import HEAD, find_root, layout
+from grader.inside.rebuild import Checkpoint, padded, probe_inputs, rebuild, seen_alike
+from grader.inside.tensors import HANDED, TensorWriter, digest, read_tensors
+from grader.inside.witness import Run, TensorState, tensors_of
 
 
 def _forward(model: Any, batch: dict[str, Any]) -> Any:
@@ -101,21 +40,14 @@ def _logits(out: Any, rows: int) -> Any:
 def logits_for(model: Any, encoded: list[list[int]], batch_size: int) -> Any:
     """Logits (n x 2, float32) of the model in eval mode for token ids; sorted by length meanwhile, so that little is padded."""
     torch = sys.modules["torch"]
-    torch.nn.Module.eval(model)
-    for module in torch.nn.Module.modules(model):
-        module.eval()
+    _switch(model, training=False)
     device = next((p.device for p in torch.nn.Module.parameters(model)), torch.device("cpu"))
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
     result = torch.zeros(len(encoded), 2)
     with torch.no_grad():
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            width = max(len(encoded[i]) for i in chosen)
-            ids = torch.zeros(len(chosen), width, dtype=torch.long)
-            mask = torch.zeros(len(chosen), width, dtype=torch.long)
-            for row, i in enumerate(chosen):
-                ids[row, : len(encoded[i])] = torch.tensor(encoded[i])
-                mask[row, : len(encoded[i])] = 1
+            ids, mask = padded([encoded[i] for i in chosen])
             logits = _forward(model, {"input_ids": ids.to(device), "attention_mask": mask.to(device)})
             if logits is None:
                 raise TypeError("it returned no logits, one row for each review")
@@ -123,12 +55,71 @@ def logits_for(model: Any, encoded: list[list[int]], batch_size: int) -> Any:
     return result
 
 
-def _tensors(found: list[Any]) -> list[list[Any]]:
+def _switch(model: Any, *, training: bool) -> None:
+    """Put every module into train or eval mode; layers that merge their adapters in eval mode do it by their own methods."""
+    torch = sys.modules["torch"]
+    torch.nn.Module.train(model, training)
+    for module in torch.nn.Module.modules(model):
+        module.train(training)
+
+
+def _rows(found: list[TensorState]) -> list[list[Any]]:
     return [[s.name, list(s.shape), s.trainable, s.digest] for s in found][:2000]
 
 
-def _run(context: Context, run: Run, body: dict[str, Any], encoded: list[list[int]], batch: int) -> dict[str, Any]:
-    answer: dict[str, Any] = {
+def _hand_out(run: Run, model: Any, writer: TensorWriter, known: set[str]) -> dict[str, Any]:
+    """Write the run's tensors, those of its end and of its start that nobody else knows; what says where they belong."""
+    _switch(model, training=True)
+    rows = []
+    for name, tensor in list(tensors_of(model).items())[:2000]:
+        if not tensor.is_floating_point() or not tensor.numel():
+            continue
+        own = digest(tensor)
+        rows.append([name, list(tensor.shape), bool(tensor.requires_grad), own])
+        if own not in known:
+            writer.add(tensor, own)
+    for tensor in run.begun.values():
+        writer.add(tensor, digest(tensor))
+    half = any(tensor.is_floating_point() and tensor.element_size() < 4 for tensor in tensors_of(model).values())
+    return {"root": find_root(model)[0], "end": rows, "half": half, "stock": _is_stock(find_root(model)[1])}
+
+
+def _is_stock(root: Any) -> bool:
+    """Whether the classifier is the library's own, and so has to compute what that computes."""
+    places = [vars(kind) for kind in type(root).__mro__]
+    forward = next((place["forward"] for place in places if "forward" in place), None)
+    return str(getattr(forward, "__module__", "")).startswith("transformers.")
+
+
+def _probe(model: Any, drawn: int) -> dict[str, Any]:
+    """What each layer that is no plain nn.Linear computes in eval mode for some inputs and for zero."""
+    torch = sys.modules["torch"]
+    _switch(model, training=False)
+    _, root = find_root(model)
+    found: dict[str, Any] = {}
+    for position, seen in layout(model)["at"].items():
+        if seen["plain"]:
+            continue
+        module = torch.nn.Module.get_submodule(root, position)
+        try:
+            width = _width(position, root)
+            kind = next((p.dtype for p in torch.nn.Module.parameters(module) if p.is_floating_point()), torch.float32)
+            inputs = probe_inputs(drawn, width).to(kind)
+            with torch.no_grad():  # in the body a layer is given (reviews, tokens, features)
+                out = module(inputs if position in HEAD else inputs[None])
+            found[position] = out.detach().reshape(len(inputs), -1).float().cpu().numpy()
+        except Exception as error:
+            found[position] = describe_error(error)[:200]
+    return found
+
+
+def _width(position: str, root: Any) -> int:
+    config = getattr(root, "config", None)
+    return int(getattr(config, "hidden_dim" if position.endswith("lin2") else "dim", 0))
+
+
+def _claims(run: Run) -> dict[str, Any]:
+    return {
         "order": run.order,
         "cell": run.cell,
         "steps": run.steps,
@@ -138,29 +129,49 @@ def _run(context: Context, run: Run, body: dict[str, Any], encoded: list[list[in
         "seconds": run.seconds,
         "optimizer": run.optimizer[:60],
         "layout": run.layout,
-        "start": _tensors(run.start),
+        "start": _rows(run.start),
         "problem": run.problem,
         "model": type(run.model).__name__[:80],
     }
-    try:
-        model = context.witness.model_of(run)
-        wrapped = {position for position, layer in run.layout.get("at", {}).items() if not layer["plain"]}
-        answer["distances"], answer["ranks"] = distances(model, body, wrapped)
-        answer["end"] = _tensors(states(model))
-        answer["half"] = any(p.element_size() < 4 for p in sys.modules["torch"].nn.Module.parameters(model))
-        answer["logits"] = logits_for(model, encoded, batch)
-    except Exception as error:
-        answer["raised"] = describe_error(error)[:300]
-    return answer
 
 
 def training(context: Context, params: dict[str, Any]) -> dict[str, Any]:
-    """Report all runs. `params`: texts (the held-out reviews), batch (reviews at a time)."""
+    """Hand out all runs: {"runs", "shapes"}, and the file of tensors beside it.
+
+    `params`: `drawn` of the inputs of layers, `public` reviews on which models are compared, `batch` (reviews at a time), and `texts`
+    for models that cannot be rebuilt, once it is known that there are any.
+    """
     from transformers import AutoTokenizer
 
     context.witness.snapshot_models()
-    body = pretrained_tensors(context.checkpoint)
+    checkpoint = Checkpoint(context.checkpoint)
+    runs = [run for run in context.witness.runs if run.model is not None]
+    entries, models = [_claims(run) for run in runs], []
+    with TensorWriter(Path(context.home) / HANDED) as writer:
+        for run, entry in reversed(list(zip(runs, entries, strict=True))):  # what was trained last goes first
+            try:
+                model = context.witness.model_of(run)
+                entry.update(_hand_out(run, model, writer, set(checkpoint.by_digest)))
+                models.append((model, entry))
+            except Exception as error:
+                entry["raised"] = describe_error(error)[:300]
+    tensors = {**read_tensors(str(Path(context.home) / HANDED), writer.shapes), **checkpoint.by_digest}
     tokenizer = AutoTokenizer.from_pretrained(context.checkpoint)
-    encoded = tokenizer(params["texts"], truncation=True, max_length=512)["input_ids"]
-    batch = int(params.get("batch", 64))
-    return {"runs": [_run(context, run, body, encoded, batch) for run in context.witness.runs if run.model is not None]}
+
+    encoded = {
+        name: tokenizer(params[name], truncation=True, max_length=512)["input_ids"]
+        for name in ("public", "texts")
+        if name in params
+    }
+    for model, entry in models:
+        try:
+            entry["probed"] = _probe(model, int(params["drawn"]))
+            rebuilt = rebuild(checkpoint, entry, tensors, int(params["drawn"]))
+            if rebuilt.tensors and (rebuilt.why or not entry["stock"]):  # of what is no DistilBERT nothing is asked
+                entry["public"] = logits_for(model, encoded["public"], int(params["batch"]))
+                entry["own"] = not seen_alike(checkpoint, rebuilt, entry["public"], encoded["public"])
+                if entry["own"] and "texts" in encoded:
+                    entry["logits"] = logits_for(model, encoded["texts"], int(params["batch"]))
+        except Exception as error:
+            entry["raised"] = describe_error(error)[:300]
+    return {"runs": entries, "shapes": writer.shapes}

@@ -1,0 +1,143 @@
+"""The second half of the question about training: models rebuilt from the tensors that another kernel handed out.
+
+Runs in a clean box, in which no code of a student's ever ran: what is computed here is no claim of theirs. What a run says of its
+course (steps, rates, what was trainable) is passed on as it came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from grader.inside.agent import Context, StudentRaised, describe_error
+from grader.inside.rebuild import Checkpoint, Readers, kinship, members_of, rebuild, seen_alike, tensors_at_start
+from grader.inside.tensors import read_tensors
+
+_MOST_RUNS = 24
+_CLAIMS = (
+    "order",
+    "cell",
+    "steps",
+    "rated",
+    "peak_rate",
+    "lr_sum",
+    "seconds",
+    "optimizer",
+    "layout",
+    "problem",
+    "model",
+    "half",
+)
+
+
+def _tensors(
+    checkpoint: Checkpoint, entry: Mapping[str, Any], pool: Mapping[str, Any]
+) -> tuple[list[list[Any]], list[list[Any]]]:
+    """Rows of the start and of the end; a start that nobody has seen counts as the end, so that it does not look like a change."""
+    known = set(pool) | (set(checkpoint.in_half_precision) if entry["half"] else set())
+    ends = {row[0]: row[3] for row in entry["end"]}
+    start = []
+    for name, shape, trainable, state in entry["start"]:
+        unseen = state not in known
+        start.append([name, shape, trainable, ends.get(name, next(iter(ends.values()), "")) if unseen else state])
+    return start, list(entry["end"])
+
+
+def _beginning(entry: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The run in which this training began: a new optimizer for each epoch makes a run of each, which goes on where another ended."""
+    for _ in runs:
+        trained = {name: state for name, _, trainable, state in entry["start"] if trainable}
+        before = (run for run in runs if run["order"] < entry["order"] and trained.keys() == _trainable(run))
+        found = next(
+            (run for run in before if trained.items() <= {row[0]: row[3] for row in run.get("end", [])}.items()), None
+        )
+        if found is None:
+            break
+        entry = found
+    return entry
+
+
+def _trainable(run: Mapping[str, Any]) -> set[str]:
+    return {name for name, _, trainable, _ in run["start"] if trainable}
+
+
+def _judged(
+    checkpoint: Checkpoint,
+    entry: Mapping[str, Any],
+    pool: Mapping[str, Any],
+    params: Mapping[str, Any],
+    readers: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What is known of one run."""
+    answer = {name: entry[name] for name in _CLAIMS if name in entry}
+    root = f"{entry['root']}." if entry["root"] else ""
+    members = members_of(checkpoint, entry, "end", pool)
+    lost = [name for name, *_ in entry["end"] if name.startswith(root) and name.removeprefix(root) not in members]
+    if lost:
+        answer["start"], answer["end"] = list(entry["start"]), []
+        return {**answer, "raised": f"{len(lost)} of its tensors were not handed out, e.g. `{lost[0][:100]}`"}
+    answer["start"], answer["end"] = _tensors(checkpoint, entry, pool)
+    rebuilt = rebuild(checkpoint, entry, pool, params["drawn"])
+    answer["changed"], answer["ranks"] = list(rebuilt.changed), dict(rebuilt.ranks)
+    answer["kinship"] = kinship(checkpoint, rebuilt)
+    answer["unexplained"] = list(rebuilt.unexplained)
+    answer["scales"] = {position: layer.scale for position, layer in rebuilt.layers.items()}
+    if not rebuilt.tensors:
+        return {**answer, "raised": "it is no DistilBERT"}
+    own = bool(rebuilt.why)
+    if not own and entry["stock"] is not True:
+        own = not seen_alike(checkpoint, rebuilt, entry.get("public"), readers["public"])
+    if own:
+        answer["own"] = (rebuilt.why or "its class computes something else from its tensors")[:300]
+        answer["logits"] = entry.get("logits")
+        return answer
+    answer["logits"] = readers["texts"].logits(rebuilt.tensors)
+    start = tensors_at_start(checkpoint, _beginning(entry, params["handed"]["runs"]), rebuilt, pool)
+    if start is not None:
+        answer["start_logits"] = readers["texts"].logits(start)
+    return answer
+
+
+def rebuilt(context: Context, params: dict[str, Any]) -> dict[str, Any]:
+    """Judge all runs that were handed out.
+
+    `params`: `handed` (the answer of `probes.training`), `texts` (held-out reviews), `public` (reviews on which models are compared),
+    `drawn`, `batch` (reviews at a time), `device`. Raises StudentRaised for what our own hand-out would never say.
+    """
+    from transformers import AutoTokenizer
+
+    checkpoint = Checkpoint(context.checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(context.checkpoint)
+    encoded = {
+        name: tokenizer(params[name], truncation=True, max_length=512)["input_ids"] for name in ("texts", "public")
+    }
+    readers = {
+        "texts": Readers(checkpoint, encoded["texts"], params["batch"], params["device"]),
+        "public": encoded["public"],
+    }
+    try:
+        handed = params["handed"]
+        pool = {**read_tensors(context.handed, handed["shapes"]), **checkpoint.by_digest}
+        return {"runs": [_one(checkpoint, entry, pool, params, readers) for entry in handed["runs"][:_MOST_RUNS]]}
+    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+        raise StudentRaised(f"the models could not be read: {describe_error(error)}") from None
+
+
+def _one(
+    checkpoint: Checkpoint,
+    entry: Mapping[str, Any],
+    pool: Mapping[str, Any],
+    params: Mapping[str, Any],
+    readers: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Judge a run; whatever is odd about it is no fault of ours and concerns no other run."""
+    raised = entry.get("raised")
+    if raised and "probed" not in entry:
+        claims = {name: entry[name] for name in _CLAIMS if name in entry}
+        return {**claims, "start": entry["start"], "end": [], "raised": str(raised)[:300]}
+    try:
+        answer = _judged(checkpoint, entry, pool, params, readers)
+    except Exception as error:
+        claims = {name: entry[name] for name in _CLAIMS if name in entry}
+        return {**claims, "start": entry["start"], "end": [], "raised": describe_error(error)[:300]}
+    return {**answer, "raised": str(raised)[:300]} if raised and answer.get("own") else answer
