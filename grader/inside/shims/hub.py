@@ -1,0 +1,148 @@
+"""The hub and the size of the data as a notebook knows them: caches elsewhere, and rows that the files of the box do not have.
+
+Runs in the box. The models and metrics of the bundle lie in one cache, whatever folder a notebook names for it; the data is smaller
+than what is on the hub.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from grader.inside.hooks import Record, replacing, when_imported
+
+__all__ = ["fitting", "install"]
+
+_CACHE = "Models and metrics lie in one cache while grading; there is no network to fill another one."
+_ROWS = "The data has fewer rows while grading."
+_WORKERS = "A loader's own processes cost more than they bring on the grading machine."
+_KEPT = frozenset(
+    {
+        "HF_HOME",
+        "HF_HUB_CACHE",
+        "HUGGINGFACE_HUB_CACHE",
+        "HF_DATASETS_CACHE",
+        "HF_EVALUATE_CACHE",
+        "HF_METRICS_CACHE",
+        "HF_MODULES_CACHE",
+    }
+    | {
+        "TRANSFORMERS_CACHE",
+        "HF_HUB_OFFLINE",
+        "HF_DATASETS_OFFLINE",
+        "HF_EVALUATE_OFFLINE",
+        "TRANSFORMERS_OFFLINE",
+        "XDG_CACHE_HOME",
+    }
+)
+
+
+def install(record: Record, _config: Mapping[str, Any]) -> None:
+    """Keep to the box's cache, load data in this process, and fit selections to the rows that are there."""
+    _keep_variables(record)
+    for module in ("huggingface_hub", "huggingface_hub.file_download", "transformers.utils.hub"):
+        when_imported(module, lambda found: _one_cache(found, record))
+    when_imported("torch.utils.data", lambda found: _load_here(found.DataLoader, record))
+    when_imported("datasets", lambda found: _fit_rows(found.Dataset, record))
+    when_imported("pandas", lambda found: _fit_samples(found, record))
+
+
+def _keep_variables(record: Record) -> None:
+    first = frozenset(os.environ)
+
+    @replacing(type(os.environ), "__setitem__")
+    def assign(real: Any, self: Any, name: str, value: str) -> None:
+        # one of the first that is not there is being put back, by `mock.patch.dict` say
+        if self is os.environ and name in _KEPT and (name in self or name not in first):
+            if value != os.environ.get(name):
+                record("path", f"os.environ[{name!r}] = {value!r}", "", _CACHE)
+        else:
+            real(self, name, value)
+
+
+def _one_cache(module: Any, record: Record) -> None:
+    def cached(real: Any, *args: Any, **kwargs: Any) -> Any:
+        folder = kwargs.pop("cache_dir", None)
+        if folder is not None and str(folder) != sys.modules["huggingface_hub.constants"].HF_HUB_CACHE:
+            record("path", f"cache_dir={str(folder)!r}", "", _CACHE)
+        if kwargs.pop("force_download", False):
+            record("path", "force_download=True", "", _CACHE)
+        copy = kwargs.pop("local_dir", None)
+        found = real(*args, **kwargs)
+        if copy is None:
+            return found
+        record("path", f"local_dir={str(copy)!r}", "", _CACHE)
+        if os.path.isdir(found):  # noqa: PTH112
+            return shutil.copytree(found, copy, dirs_exist_ok=True)
+        target = Path(copy, kwargs.get("filename") or args[1])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return str(shutil.copyfile(found, target))
+
+    for name in ("hf_hub_download", "snapshot_download", "try_to_load_from_cache"):
+        if hasattr(module, name):
+            replacing(module, name)(cached)
+
+
+def _load_here(owner: Any, record: Record) -> None:
+    @replacing(owner, "__init__")
+    def init(real: Any, self: Any, *args: Any, **kwargs: Any) -> None:
+        if kwargs.get("num_workers"):
+            record("argument", f"DataLoader(num_workers={kwargs['num_workers']!r})", "num_workers=0", _WORKERS)
+            kwargs = {name: value for name, value in kwargs.items() if name not in _OF_WORKERS}
+        real(self, *args, **kwargs)
+
+
+_OF_WORKERS = frozenset({"num_workers", "persistent_workers", "prefetch_factor", "multiprocessing_context", "timeout"})
+
+
+def fitting(indices: Any, rows: int) -> list[int] | None:
+    """Row numbers for `rows` rows in place of `indices`; None where those are all there.
+
+    Those that are there are kept; where that is less than half of what could be, all are scaled down, so that the last fifth of a
+    data set, or a random tenth of it, stays one.
+    """
+    wanted = [int(index) for index in indices]
+    if not rows or not wanted or max(wanted) < rows:
+        return None
+    there = [index for index in wanted if index < rows]
+    if 2 * len(there) >= min(len(wanted), rows):
+        return there
+    return list(dict.fromkeys(index * rows // (max(wanted) + 1) if index >= 0 else index for index in wanted))
+
+
+def _fit_rows(owner: Any, record: Record) -> None:
+    @replacing(owner, "select")
+    def select(real: Any, self: Any, indices: Any, *args: Any, **kwargs: Any) -> Any:
+        if hasattr(indices, "__len__"):
+            fitted = fitting(indices, len(self))
+            if fitted is not None:
+                record(
+                    "rows", f"select() of {len(indices)} rows up to {max(indices) + 1}", f"{len(fitted)} rows", _ROWS
+                )
+                indices = fitted
+        return real(self, indices, *args, **kwargs)
+
+    @replacing(owner, "train_test_split")
+    def split(real: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+        sizes = {name: kwargs[name] for name in ("train_size", "test_size") if type(kwargs.get(name)) is int}
+        if sum(sizes.values()) > len(self) or any(size >= len(self) for size in sizes.values()):
+            whole = sum(sizes.values()) if len(sizes) == 2 else 5 * sum(sizes.values())
+            fitted = {name: max(1, size * len(self) // whole) for name, size in sizes.items()}
+            record("rows", f"train_test_split({sizes})", str(fitted), _ROWS)
+            kwargs |= fitted
+        return real(self, *args, **kwargs)
+
+
+def _fit_samples(pandas: Any, record: Record) -> None:
+    def sample(real: Any, self: Any, n: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if type(n) is int and n > len(self) and not kwargs.get("replace"):
+            record("rows", f"sample({n})", f"sample({len(self)})", _ROWS)
+            n = len(self)
+        return real(self, n, *args, **kwargs)
+
+    for owner in (pandas.DataFrame, pandas.Series):
+        replacing(owner, "sample")(sample)
