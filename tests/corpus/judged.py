@@ -21,7 +21,7 @@ def functions(wanted: str = "", every: int = 1) -> Iterator[Judged]:
 
 def trainings(wanted: str = "", every: int = 1) -> Iterator[Judged]:
     """Judge the cases of the three trainings whose name holds `wanted`, on a tiny model."""
-    from tests.corpus import finding, learning, roots, runs, unseen_runs  # noqa: F401 - declare the cases
+    from tests.corpus import finding, learning, public, roots, runs, unseen_runs  # noqa: F401 - declare the cases
     from tests.corpus.training import TRAININGS, tiny_world, verdicts
 
     with tempfile.TemporaryDirectory(prefix="corpus-") as name, tiny_world(folder := Path(name)) as facts:

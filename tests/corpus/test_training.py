@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.corpus import finding, learning, roots, runs, unseen_runs  # noqa: F401 - declare the cases
+from tests.corpus import finding, learning, public, roots, runs, unseen_runs  # noqa: F401 - declare the cases
 from tests.corpus.functions import differences
 from tests.corpus.training import TRAININGS, tiny_world, verdicts
 
