@@ -27,7 +27,7 @@ from grader.grading.fingerprint import question_digest
 from grader.grading.report import report_for
 from grader.grading.reruns import rerun_close_results
 from grader.notebook.helpers import imported_helpers
-from grader.notebook.reader import read_notebook
+from grader.notebook.limited import read_notebook
 from grader.records import Notebook, Notice, Report, Submission, SubmissionRun
 from grader.rubric.assignment import Assignment
 from grader.sandbox.contract import BoxSpec, Limits
@@ -127,6 +127,8 @@ class Grader:
             notices = (Notice("unreadable", str(error)),)
             empty = Notebook((), 0, notices=notices)
             return self.context.unseen(submission, str(error), ours=False, notebook=empty, notices=notices)
+        except InfrastructureError as error:
+            return self.context.unseen(submission, str(error), sandbox=self._sandbox)
         shims = (self.context.assignment.shims, self.shim_config(helpers))
         try:
             run_again = functools.partial(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import stat
+from collections.abc import Collection
 from pathlib import Path
 
 from grader.errors import SubmissionError
-from grader.notebook.reader import read_notebook
+from grader.notebook.limited import read_notebook
 
 __all__ = ["imported_helpers"]
 
 _NAMING = re.compile(r"\bimport|%run|\.py\b")
 """What a line holds that names a module or a file of Python code."""
+_WORD = re.compile(r"[\w-]+")
 _LIMIT = 1 << 20
 
 
@@ -25,20 +27,22 @@ def imported_helpers(notebook: Path, data: bytes) -> dict[str, bytes]:
         texts = [cell.source for cell in read_notebook(data).cells]
     except SubmissionError:  # whoever grades it says so
         return {}
+    there = {path.stem: path for path in notebook.absolute().parent.glob("*.py") if path.name != notebook.name}
     found: dict[str, bytes] = {}
-    while texts:
-        for name in sorted(_named_in(texts.pop())):
-            path = notebook.with_name(f"{name}.py")
-            if path.name not in {notebook.name, *found} and (source := _content(path)) is not None:
+    while texts and there:
+        for name in sorted(_named_in(texts.pop(), there)):
+            path = there.pop(name)
+            if (source := _content(path)) is not None:
                 found[path.name] = source
                 texts.append(source.decode("utf-8", "replace"))
     return found
 
 
-def _named_in(source: str) -> set[str]:
-    """Words that may be the name of a module, where a line imports or runs one."""
+def _named_in(source: str, modules: Collection[str]) -> set[str]:
+    """Those of some modules that a line imports or runs."""
     lines = source.replace("\\\n", " ").splitlines()
-    return {word for line in lines if _NAMING.search(line) for word in re.findall(r"[\w-]+", line)}
+    words = (word[0] for line in lines if _NAMING.search(line) for word in _WORD.finditer(line))
+    return {word for word in words if word in modules}
 
 
 def _content(path: Path) -> bytes | None:

@@ -16,13 +16,21 @@ from typing import Any
 from grader.errors import SubmissionError
 from grader.records import Cell, Notebook, Notice
 
-__all__ = ["FILE_LIMIT", "MAGIC", "SOURCE_LIMIT", "read_notebook"]
+__all__ = ["CELL_LIMIT", "FILE_LIMIT", "MAGIC", "SOURCE_LIMIT", "VALUE_LIMIT", "read_notebook"]
 
 FILE_LIMIT = 256 * 1024 * 1024
 """Largest file that is read, in bytes; saved outputs can make an honest notebook large."""
 
 SOURCE_LIMIT = 8 * 1024 * 1024
 """Largest sum of all code, in characters."""
+
+VALUE_LIMIT = 4_000_000
+"""Most values that a file may hold, counted by their commas and brackets: in memory each takes up to thirty times its bytes."""
+
+CELL_LIMIT = 1_000
+"""Most code cells that are taken; a report shows each of them."""
+
+_MOST_NOTICES = 20
 
 _HOW = 'Submit the .ipynb file itself ("File > Download > Download .ipynb" in Colab, "File > Download" in Jupyter).'
 
@@ -52,6 +60,24 @@ _TEXT_CELLS = frozenset({"markdown", "raw", "heading", "html", "text"})
 _CONFLICT = re.compile(r"^(<{7}|>{7}|={7}|\|{7})( |$)", re.MULTILINE)
 
 
+class _Notices(list[Notice]):
+    """What was noticed of a file; of very many the first ones, and how many more there were."""
+
+    more = 0
+
+    def append(self, notice: Notice) -> None:
+        """Keep it, or count it."""
+        if len(self) < _MOST_NOTICES:
+            super().append(notice)
+        else:
+            self.more += 1
+
+    def all(self) -> tuple[Notice, ...]:
+        """All that a report shows."""
+        rest = Notice("more-notices", f"{self.more} more things like these were noticed; they are left out here.")
+        return (*self, rest) if self.more else tuple(self)
+
+
 def read_notebook(data: bytes, *, limit: int = FILE_LIMIT) -> Notebook:
     """The notebook in `data`: its code cells as the student wrote them.
 
@@ -68,14 +94,19 @@ def read_notebook(data: bytes, *, limit: int = FILE_LIMIT) -> Notebook:
     for magic, kind in MAGIC:
         if data.startswith(magic):
             raise SubmissionError(f"This is {kind} renamed to .ipynb, not a notebook. {_HOW}")
-    notices: list[Notice] = []
+    if sum(map(data.count, (b",", b"[", b"{"))) > VALUE_LIMIT:
+        raise SubmissionError(
+            f"The file holds more than {VALUE_LIMIT / 1e6:.0f} million single values, as no notebook needs. "
+            'Clear the outputs ("Edit > Clear all outputs"), load large data from a file, and submit again.'
+        )
+    notices = _Notices()
     text = _decode(data, notices)
     document = _document(_parse(text, notices))
     _refuse_other_languages(document)
     return _collect(document, notices)
 
 
-def _decode(data: bytes, notices: list[Notice]) -> str:
+def _decode(data: bytes, notices: _Notices) -> str:
     """The text of the file; whatever is not UTF-8 is reported."""
     encoding = json.detect_encoding(data[:64])
     if encoding == "utf-8-sig":
@@ -89,7 +120,7 @@ def _decode(data: bytes, notices: list[Notice]) -> str:
         return data.decode("cp1252", errors="replace")
 
 
-def _parse(text: str, notices: list[Notice]) -> Any:
+def _parse(text: str, notices: _Notices) -> Any:
     """The JSON value in `text`."""
     stripped = text.strip("\x00 \t\r\n\ufeff")
     decoder = json.JSONDecoder(strict=False)  # raw control characters inside strings do no harm
@@ -112,7 +143,7 @@ def _explain(text: str, position: int, error: str) -> str:
     head = text[:2000].lstrip().lower()
     if head.startswith(("<!doctype html", "<html", "<head", "<?xml")) or "<html" in head[:500]:
         return f"This is a web page (an HTML export), not a notebook. {_HOW}"
-    if len({match[0] for match in _CONFLICT.findall(text)}) >= 2:
+    if len({match[1] for match in _CONFLICT.finditer(text)}) >= 2:
         return (
             "The file contains the marks of an unresolved git merge conflict (<<<<<<<, =======, >>>>>>>). "
             "Resolve the conflict, check that the notebook opens in Jupyter, and submit it again."
@@ -193,7 +224,7 @@ def _raw_cells(document: dict[str, Any]) -> Iterator[Any]:
             yield from cells
 
 
-def _collect(document: dict[str, Any], notices: list[Notice]) -> Notebook:
+def _collect(document: dict[str, Any], notices: _Notices) -> Notebook:
     """The code cells of `document` with a notice for each repair."""
     version = document.get("nbformat")
     old = "worksheets" in document or version in (1, 2, 3)
@@ -201,9 +232,11 @@ def _collect(document: dict[str, Any], notices: list[Notice]) -> Notebook:
         kind = f"format {version}" if isinstance(version, int) else "an old format"
         notices.append(Notice("old-format", f"The notebook is stored in {kind} and was read as format 4."))
     cells: list[Cell] = []
-    count = total = 0
+    count = total = left_out = 0
     for index, raw in enumerate(_raw_cells(document)):
         count += 1
+        if count > 100 * CELL_LIMIT:
+            raise SubmissionError(f"The file has more than {100 * CELL_LIMIT:,} cells, which is no notebook. {_HOW}")
         if not isinstance(raw, dict):
             notices.append(Notice("bad-cell", f"Cell {index} is no cell but {type(raw).__name__}, and was left out."))
             continue
@@ -213,6 +246,9 @@ def _collect(document: dict[str, Any], notices: list[Notice]) -> Notebook:
                 text = f"Cell {index} has the unknown type {kind[:30]!r}, and was left out."
                 notices.append(Notice("bad-cell", text))
             continue
+        if len(cells) == CELL_LIMIT:
+            left_out += 1
+            continue
         source = _source(raw, index, notices, old=old)
         total += len(source)
         if total > SOURCE_LIMIT:
@@ -221,9 +257,12 @@ def _collect(document: dict[str, Any], notices: list[Notice]) -> Notebook:
                 "Load large data from a file instead of pasting it into a cell, and submit again."
             )
         cells.append(Cell(index, source))
+    if left_out:
+        text = f"The notebook has {len(cells) + left_out} code cells; only the first {CELL_LIMIT} were run."
+        notices.insert(0, Notice("many-cells", text))
     if not any(cell.source.strip() for cell in cells):
         notices.append(Notice("no-code", "The notebook has no code: nothing could be run."))
-    return Notebook(tuple(cells), count, (), tuple(notices))
+    return Notebook(tuple(cells), count, (), notices.all())
 
 
 def _kind(raw: dict[str, Any]) -> str:
@@ -234,7 +273,7 @@ def _kind(raw: dict[str, Any]) -> str:
     return "code" if {"outputs", "execution_count", "input", "prompt_number", "code"} & raw.keys() else "markdown"
 
 
-def _source(raw: dict[str, Any], index: int, notices: list[Notice], *, old: bool) -> str:
+def _source(raw: dict[str, Any], index: int, notices: _Notices, *, old: bool) -> str:
     """The cell's text with plain line ends and without characters that Python cannot read.
 
     In an `old` format the lines of a list may have been stored without their ends (format 2 and early format 3).
