@@ -83,9 +83,12 @@ async def run_notebook(
     on_progress: Progress = lambda _stage: None,
     spent: Usage | None = None,
     clean: BoxSpec | None = None,
+    *,
+    definitions: bool = False,
 ) -> SubmissionRun:
-    """Run a prepared notebook and ask all questions; `clean` is what lies in a box for the second half of one (`Question.then`).
+    """Run a prepared notebook, or with `definitions` only its imports, functions and classes, and ask all questions.
 
+    `clean` is what lies in a box for the second half of one (`Question.then`).
     `shims` names modules inside the box to install before the first cell, and what they need to know. All runs of a submission share
     its time: `spent` is what earlier ones have used. Seed and bundle are for the caller to fill in. Raises SandboxError when the box
     itself fails, or the machine twice; whatever the student's code does is in the result.
@@ -108,18 +111,19 @@ async def run_notebook(
         used.append(ran.execution.usage)
         return ran
 
-    first = await run(on_progress)
+    never = frozenset(cell.index for cell in notebook.cells) if definitions else frozenset[int]()
+    first = await run(on_progress, never)
     if first is None:
         raise SandboxError("there is no time left to run the notebook again")
     short = False
     if first.execution.outcome is Outcome.KERNEL_DIED:  # killed from outside? Then it does not happen again
-        again = await run(once_more)
+        again = await run(once_more, never)
         first, short = again or first, again is None
     runs, reduced = [first], frozenset[int]()
     while not _answered(runs[-1]) and len(runs) <= _SECOND_RUNS and (killer := _killer(runs[-1])) is not None:
         # what was blamed later than this cell had only come after it
         further = frozenset(index for index in reduced if index < killer) | {killer}
-        again = await run(once_more, further)
+        again = await run(once_more, further | never)
         if again is None:
             short = True
             break

@@ -112,8 +112,10 @@ class Grader:
         data: bytes,
         companions: Mapping[str, bytes] | None = None,
         on_progress: Progress = lambda _stage: None,
+        *,
+        definitions: bool = False,
     ) -> SubmissionRun:
-        """Run one submission; `companions` are further files by base name.
+        """Run one submission, or take its definitions only; `companions` are further files by base name.
 
         Never raises for what a student handed in; faults of ours are in the result.
         """
@@ -134,7 +136,7 @@ class Grader:
             run_again = functools.partial(
                 run_notebook, self.pool, self.spec(helpers, seed), self.limits, notebook, clean=self.clean_spec()
             )
-            run = await run_again(questions, shims, on_progress)
+            run = await run_again(questions, shims, on_progress, definitions=definitions)
             run = await rerun_close_results(self.context.assignment, run, run_again, questions, shims, on_progress)
         except Exception as error:  # a bug of ours must stop neither the batch nor cost a student points
             why = str(error) if isinstance(error, InfrastructureError) else f"{type(error).__name__}: {error}"
@@ -165,6 +167,7 @@ def grade(
     sandbox: str = "auto",
     limits: Limits | None = None,
     secret: bytes | None = None,
+    definitions: bool = False,
     on_progress: Progress = lambda _stage: None,
 ) -> Report:
     """Grade one notebook and return its report; helper modules (`*.py`) beside it that it imports are taken along.
@@ -176,6 +179,7 @@ def grade(
       first of these that works here, `none` excepted.
     - `limits`: what the submission may use (CPU and wall seconds, bytes); left out, `Limits()`.
     - `secret`: what questions and held-out reviews are drawn from; left out, drawn anew. The same one gives the same questions.
+    - `definitions`: take imports, functions and classes of the cells only, and ask what can be answered without training.
     - `on_progress`: called with a few words whenever the notebook gets further.
 
     Works in a running event loop (Jupyter), too, which it blocks; `agrade` does not. Raises SubmissionError for a file that cannot be
@@ -189,6 +193,7 @@ def grade(
         sandbox=sandbox,
         limits=limits,
         secret=secret,
+        definitions=definitions,
         on_progress=on_progress,
     )
     try:
@@ -207,6 +212,7 @@ async def agrade(
     sandbox: str = "auto",
     limits: Limits | None = None,
     secret: bytes | None = None,
+    definitions: bool = False,
     on_progress: Progress = lambda _stage: None,
 ) -> Report:
     """Do what `grade` does without blocking the event loop; parameters and errors are the same."""
@@ -214,11 +220,12 @@ async def agrade(
     submission, data = single_submission(path)
     helpers = imported_helpers(path, data)
     declared = load_assignment(assignment) if isinstance(assignment, str) else assignment
+    declared = declared.only(definitions=True) if definitions else declared
     against = bundle if isinstance(bundle, Bundle) else load_bundle(None if bundle is None else Path(bundle))
     context = await asyncio.to_thread(RunContext.create, declared, against, secret or secrets.token_bytes(32))
     with contextlib.ExitStack() as close:
         grader = Grader(context, sandbox=sandbox, limits=limits)
         await asyncio.to_thread(close.enter_context, grader)
-        run = await grader.run(submission, data, helpers, on_progress)
+        run = await grader.run(submission, data, helpers, on_progress, definitions=definitions)
         await asyncio.to_thread(close.close)
     return report_for(context, submission, run)

@@ -210,7 +210,8 @@ def headline(report: Report) -> str:
         return "There was nothing to run, so no criterion could be judged."
     if found[Status.PASSED] == len(score.criteria):
         by_hand = sum(bool(result.override) for result in score.criteria)
-        return f"All {len(score.criteria)} criteria passed" + (f", {by_hand} of them set by hand." if by_hand else ".")
+        every = "The one criterion" if len(score.criteria) == 1 else f"All {len(score.criteria)} criteria"
+        return f"{every} passed" + (f", {by_hand} of them set by hand." if by_hand else ".")
     sentence = f"{found[Status.PASSED]} of {len(score.criteria)} criteria passed"
     if found[Status.SKIPPED]:
         sentence += f"; {found[Status.SKIPPED]} could not be judged because of an earlier one"
@@ -239,6 +240,8 @@ def outcome_sentence(report: Report) -> str:
         where = ", ".join(str(cell.index + 1) for cell in failed[:5]) + (", …" if len(failed) > 5 else "")
         sentence += f" Cell {where} failed." if len(failed) == 1 else f" Cells {where} failed."
     not_run = sum(cell.status == "not_run" for cell in execution.cells)
+    if execution.outcome is Outcome.COMPLETED and 0 < not_run == len(execution.cells):
+        return "No cell was run: only imports, functions and classes were taken from the notebook."
     if not_run:
         sentence += " One code cell was not reached." if not_run == 1 else f" {not_run} code cells were not reached."
     return sentence

@@ -13,13 +13,14 @@ The docstring is the sentence the student reads. Declarations are checked here, 
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from grader.errors import DeclarationError
+from grader.errors import DeclarationError, UsageError
 from grader.records import Attempt, Observation, Verdict
 from grader.rubric.answers import ANYTHING
 from grader.rubric.questions import Draw, Question, generator
@@ -68,6 +69,7 @@ class Assignment:
         preload: Sequence[str] | None = None,
         shims: Sequence[str] = ("grader.inside.shims",),
         watch: str = "",
+        needs_run: Sequence[str] = (),
     ) -> None:
         """Declare an assignment.
 
@@ -80,6 +82,7 @@ class Assignment:
           (seconds, once per run).
         - `shims`: modules inside the box whose `install` is called before the first cell; they list what they adapt.
         - `watch`: `module:function` that gives the witness of trainings inside the box; empty where none is watched.
+        - `needs_run`: ids of the questions that definitions alone cannot answer, since the cells must have run.
 
         Raises DeclarationError for an id that is none.
         """
@@ -98,6 +101,8 @@ class Assignment:
         """Modules inside the box that are installed before the first cell."""
         self.watch = watch
         """`module:function` that gives the witness of trainings inside the box; empty where none is watched."""
+        self.needs_run = frozenset(needs_run)
+        """Ids of the questions that definitions alone cannot answer."""
         self._facts = facts
         self._metrics = metrics
 
@@ -158,6 +163,24 @@ class Assignment:
     def possible(self) -> int:
         """Sum of all points."""
         return sum(check.points for check in self.checks.values())
+
+    def only(self, part: str = "", *, definitions: bool = False) -> Assignment:
+        """A part of the assignment: the group of criteria called `part`, or what functions and classes answer without being run.
+
+        Raises UsageError when nothing is left.
+        """
+        kept = {
+            check.id: check
+            for check in self.checks.values()
+            if part in ("", check.id.partition("/")[0]) and not (definitions and check.asks in self.needs_run)
+        }
+        if not kept:
+            parts = dict.fromkeys(name.partition("/")[0] for name in self.checks)
+            raise UsageError(f"no criteria of {part!r} can be checked like this; the parts are {', '.join(parts)}")
+        smaller = copy.copy(self)
+        smaller.checks = {name: replace(c, after=tuple(a for a in c.after if a in kept)) for name, c in kept.items()}
+        smaller.questions = {name: self.questions[name] for name in {check.asks for check in kept.values()}}
+        return smaller
 
     def facts(self, bundle: Any, secret: bytes) -> Any:
         """What the questions need to know of the bundle; None when the assignment needs nothing."""

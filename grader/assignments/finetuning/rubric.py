@@ -33,4 +33,5 @@ ASSIGNMENT = Assignment(
     },
     data_files=("train.csv", "eval.csv"),
     watch="grader.inside.distilbert:watch",
+    needs_run=("training",),
 )
