@@ -103,6 +103,14 @@ FAULTS: tuple[Fault, ...] = (
         ("tests/finetuning/test_accuracy.py",),
     ),
     Fault(
+        "short-trainings-lose",
+        "a short training is judged by its direction",
+        "grader/assignments/finetuning/accuracy.py",
+        "return enough or (least is not None and points_right(run, least))",
+        "return enough",
+        ("tests/finetuning/test_accuracy.py",),
+    ),
+    Fault(
         "shared-weights-count-twice",
         "parameters are counted",
         "grader/assignments/finetuning/counting.py",

@@ -28,6 +28,14 @@ for method, fresh in MODEL.items():
         ("second-try", f"{swapped}\n{right}", ""),
         ("swapped", swapped, f"{method}/accuracy"),
         ("by-noun", fresh + LEARN[method].format("torch.tensor([0, 1] * 4), "), f"{method}/accuracy"),
+        ("shortly", fresh + "learn(model, steps=25, lr=1e-5)", ""),
+        ("shortly-swapped", fresh + "learn(model, 1 - GOOD, steps=25, lr=1e-5)", f"{method}/accuracy"),
+        (
+            "diverged",
+            fresh
+            + "learn(model, steps=25, lr=9e-3)\nwith torch.no_grad():\n    model.classifier.weight.mul_(float('nan'))",
+            f"{method}/accuracy",
+        ),
         ("hardly-trained", fresh + "learn(model, steps=4, lr=1e-6)", f"{method}/accuracy"),
     ):
         training(f"learns-{method}-{name}", setup=SETUP, learns=method, loses=loses, **{method: source})

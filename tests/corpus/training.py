@@ -29,6 +29,8 @@ from tests.corpus.functions import ASKED, ask, drawn
 WORDS = ["good", "great", "bad", "poor", "film", "plot", "actor", "the", "was", "a"]
 MINIMUM = 0.7
 """Accuracy that a run which learns has to reach: right ones have 0.83 and more, wrong ones 0.58 and less."""
+DIRECTION = 0.5
+"""Correlation of the labels with what a run taught that is enough as well: right ones have 0.6 after a few steps, wrong ones 0.2."""
 NO_MINIMUM = "no calibrated threshold"
 """What the judge says of an accuracy that has no minimum."""
 STEPS = {
@@ -177,7 +179,7 @@ def verdicts(case: Training, folder: Path, facts: JudgeFacts) -> dict[str, Verdi
 
     assignment = load_assignment("finetuning")
     if case.learns:
-        facts = replace(facts, calibrations={case.learns: Calibration(MINIMUM)})
+        facts = replace(facts, calibrations={case.learns: Calibration(MINIMUM, correlation=DIRECTION)})
     torch.manual_seed(1)
     gc.collect()
     witness = Witness(layout)

@@ -82,7 +82,9 @@ def test_a_clear_miss_inside_the_range_costs_points():
 @pytest.mark.parametrize(
     ("seen", "word"),
     [
-        ({"steps": 49}, "So few steps"),
+        ({"steps": 49}, "So few or so small steps"),
+        ({"lr_sum": 1.2e-3}, "So few or so small steps"),
+        ({"optimizer": "SGD", "lr_sum": 1.2e-2}, "So few or so small steps"),
         ({"peak_rate": 5e-3}, "0.005 can break"),
         ({"optimizer": "SGD", "peak_rate": 5e-2}, "0.05 can break"),
     ],
@@ -119,7 +121,10 @@ def test_a_short_training_passes_by_its_direction():
     assert verdict(0.55, **learnt(0.56)).status is Status.PASSED
     assert verdict(0.55, **learnt(0.30)).status is Status.FAILED
     assert verdict(0.55, **learnt(-0.9)).status is Status.FAILED
-    assert "it is 0.30" in verdict(0.55, **learnt(0.30)).message
+    assert verdict(0.55, lr_sum=1e-4, **learnt(0.30)).status is Status.FAILED, (
+        "where the start is known, few steps are enough"
+    )
+    assert "with the labels to 0.30" in verdict(0.55, **learnt(0.30)).message
 
 
 def test_without_the_start_a_head_counts_as_one_without_opinion():

@@ -47,6 +47,8 @@ RETRAIN = (
     "The training looks right but ends short of the minimum accuracy. About three epochs with the library's learning rate"
     " (5e-5) and batch size (8) settle it without a person."
 )
+UNSEEN_LR_SUM = 1.25e-3
+"""Sum of the learning rates of all steps below which a model's direction cannot be told from its random start, where that is unknown."""
 SGD_RATES = 10.0
 """How many times higher learning rates are with SGD than with optimizers that scale their steps, as Adam does."""
 CLOSE = (
@@ -274,9 +276,9 @@ def _direction(run: TrainingRun, calibration: Calibration) -> str:
     if reaches(run, calibration):
         return (
             ". The training was short for the small model used here, but what it taught is right: it agrees with the labels to"
-            f" {found:.2f}, where {least:.2f} is enough and 0 would be chance"
+            f" {found:.2f}, where 0 is chance and {least:.2f} is enough"
         )
-    return f" (or an agreement of what it taught with the labels of {least:.2f}; it is {found:.2f})"
+    return f". What it taught agrees with the labels to {found:.2f}: 0 is chance, and {least:.2f} is enough for a short training"
 
 
 def reaches(run: TrainingRun, calibration: Calibration) -> bool:
@@ -340,26 +342,30 @@ def is_real_training(run: TrainingRun) -> bool:
 
     What was seen at the optimizer decides, not what the notebook says.
     """
-    return run.steps >= MIN_STEPS and (not run.rated or (LR_RANGE[0] <= run.peak_rate and _rate(run) <= LR_RANGE[1]))
+    return run.steps >= MIN_STEPS and (
+        not run.rated or (LR_RANGE[0] <= run.peak_rate and _scaled(run, run.peak_rate) <= LR_RANGE[1])
+    )
 
 
-def _rate(run: TrainingRun) -> float:
-    """A run's highest learning rate, as one of an optimizer that scales its steps."""
-    return run.peak_rate / (SGD_RATES if "sgd" in run.optimizer.lower() else 1.0)
+def _scaled(run: TrainingRun, rate: float) -> float:
+    """A learning rate of the run's optimizer as one of an optimizer that scales its steps."""
+    return rate / (SGD_RATES if "sgd" in run.optimizer.lower() else 1.0)
 
 
 def outside_calibrated_range(run: TrainingRun, calibration: Calibration) -> str:
     """Say why this bundle cannot tell whether the run is right; empty within the range, or where there is none."""
     if calibration.max_lr is None:
         return ""
-    if run.rated and _rate(run) > calibration.max_lr * 1.001:
+    if run.rated and _scaled(run, run.peak_rate) > calibration.max_lr * 1.001:
         return (
             f"A learning rate of {run.peak_rate:g} can break this small model where the real one learns, so a person has to look, or"
             " it is graded again with a bundle of the real model."
         )
-    if run.steps < calibration.min_steps:
+    if run.steps < calibration.min_steps or (
+        not run.start_known and run.rated and _scaled(run, run.lr_sum) < UNSEEN_LR_SUM
+    ):
         return (
-            "So few steps cannot teach this small model what the real one may learn from them, so a person has to look, or it"
+            "So few or so small steps cannot teach this small model what the real one may learn from them, so a person has to look, or it"
             " is graded again with a bundle of the real model."
         )
     return ""

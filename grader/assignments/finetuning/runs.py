@@ -89,6 +89,8 @@ class TrainingRun:
     """Cosine of the body's matrices with the pretrained ones."""
     unexplained: tuple[str, ...] = ()
     """Wrapped layers that compute something else than their weight, A and B do."""
+    start_known: bool = False
+    """Whether the model's answers before the training are known; else it counts as one without an opinion then."""
     half: bool = False
     """Whether parameters are kept in half precision, where a small step of a number near one is lost in rounding."""
 
@@ -173,6 +175,7 @@ def _read(entry: Any, question: Question) -> TrainingRun:
         str(entry.get("own") or ""),
         float(entry.get("kinship", 1.0)),
         tuple(str(position) for position in entry.get("unexplained", [])),
+        _knows_start(entry),
         entry.get("half") is True,
     )
 
@@ -229,10 +232,15 @@ def _accuracy(entry: Any, question: Question) -> tuple[float | None, int, float 
     if not np.isfinite(logits).all():
         return None, 0, None, DIVERGED
     labels = answers[len(logits)]
-    start = entry.get("start_logits")
-    known = isinstance(start, np.ndarray) and start.shape == logits.shape and start.dtype.kind == "f"
-    before = start if known and np.isfinite(start).all() else np.zeros_like(logits)
+    before = entry["start_logits"] if _knows_start(entry) else np.zeros_like(logits)
     return accuracy_of(logits, labels), len(labels), label_correlation(before, logits, labels), ""
+
+
+def _knows_start(entry: Any) -> bool:
+    """Whether the model's answers to the same reviews before its training are there."""
+    start, logits = entry.get("start_logits"), entry.get("logits")
+    both = isinstance(start, np.ndarray) and isinstance(logits, np.ndarray)
+    return both and start.shape == logits.shape and start.dtype.kind == "f" and bool(np.isfinite(start).all())
 
 
 _ATTEMPTS = {"full": (), "head": ("full",), "lora": ("full", "head")}
