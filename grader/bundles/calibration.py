@@ -25,6 +25,8 @@ from grader.bundles.plot import plot
 from grader.bundles.process import run_module
 from grader.errors import BundleError
 
+FIRST: Final = 2
+"""Seeds of every setting that are trained before any further one."""
 CONFIDENCE: Final = 0.95
 """Of the upper bounds."""
 _FIELDS: Final = frozenset(field.name for field in fields(Setting))
@@ -76,19 +78,20 @@ def calibrate(bundle: Bundle, *, seeds: int = SEEDS, workers: int = 1, progress:
     wanted += [(setting, range(count)) for setting, count in broken()]
     notes = Notes.of(bundle)
     done = {(result.setting, result.seed) for result in notes.read()}
-    jobs = [(setting, [seed for seed in own if (setting, seed) not in done]) for setting, own in wanted]
-    jobs = sorted((job for job in jobs if job[1]), key=lambda job: cost(job[0], bundle.train_reviews))
+    jobs = [
+        (place, setting, seeds)
+        for setting, own in wanted
+        for place, seeds in enumerate(_rounds([seed for seed in own if (setting, seed) not in done]))
+        if seeds
+    ]
+    jobs.sort(key=lambda job: (job[0] > 0, cost(job[1], bundle.train_reviews)))
     total, ready = sum(len(own) for _, own in wanted), len(done)
     progress(ready, total)
     stopped = threading.Event()
 
     def work(number: int) -> None:
         nonlocal ready
-        share = [
-            {"setting": setting.changes, "seeds": own[first : first + SEEDS]}
-            for setting, own in jobs[number::workers]
-            for first in range(0, len(own), SEEDS)
-        ]
+        share = [{"setting": setting.changes, "seeds": seeds} for _, setting, seeds in jobs[number::workers]]
         for line in run_module("grader.bundles.training", [str(bundle.path), json.dumps(share)]):
             if stopped.is_set():
                 return
@@ -106,6 +109,12 @@ def calibrate(bundle: Bundle, *, seeds: int = SEEDS, workers: int = 1, progress:
     calibrated = write_calibration(bundle, notes.read())
     notes.path.unlink()
     return calibrated
+
+
+def _rounds(seeds: Sequence[int]) -> list[Sequence[int]]:
+    """The seeds in stacks: first the first few of every setting, so that a calibration that is stopped early has seen them all."""
+    early, late = [seed for seed in seeds if seed < FIRST], [seed for seed in seeds if seed >= FIRST]
+    return [early, *(late[at : at + SEEDS] for at in range(0, len(late), SEEDS))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ def bench(standin: Bundle) -> Workbench:
     return Workbench(standin)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "setting",
     [

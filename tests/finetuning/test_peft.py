@@ -65,6 +65,7 @@ def test_outputs_and_gradients_agree(sizes, rank, alpha, bias, leading, seed):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_the_third_run_is_as_accurate_with_peft(tmp_path):
     bundle, setting = load_bundle(), Setting("lora", epochs=1, initial="uniform")
     torch.set_num_threads(1)
