@@ -20,13 +20,13 @@ from grader.cli.progress import ClassProgress
 from grader.cli.resources import template_path
 from grader.errors import UsageError
 from grader.imports import leave_out
-from grader.intake import read_roster, take_in
+from grader.intake import read_roster, take_in, with_groups
 from grader.records import Submission
 from grader.reports.sanitize import line
 from grader.runs.batch import run_batch, slots_for
 from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo, load_context, write_derived
 from grader.runs.engines import choose_engine
-from grader.runs.forget import roster_without_forgotten, without_forgotten
+from grader.runs.forget import list_without_forgotten, without_forgotten
 from grader.runs.gradebook import refuse_unwritable_gradebook
 from grader.runs.plan import Plan, RunSelection, make_plan
 from grader.runs.publish import Published, publish
@@ -49,6 +49,12 @@ _UNPROTECTED = "Running submissions unprotected (--sandbox none): they can read 
     type=input_path(),
     metavar="CSV",
     help="Canvas gradebook export (or a CSV with columns id,name); remembered.",
+)
+@click.option(
+    "--groups",
+    type=input_path(),
+    metavar="CSV",
+    help="Canvas groups export: every member gets the score of the group's hand-in; remembered.",
 )
 @click.option("--column", metavar="TEXT", help="Gradebook column to fill, when there are several; remembered.")
 @click.option(
@@ -98,6 +104,7 @@ _UNPROTECTED = "Running submissions unprotected (--sandbox none): they can read 
 @click.option(
     "--changed", is_flag=True, help="Run only new and changed files, also when the grader itself has changed."
 )
+@click.option("--replace", "anew", is_flag=True, help="Leave out what was handed in by earlier sources of this run.")
 @click.option("--force", is_flag=True, help="Run everything again, changed or not.")
 @click.option("--verbose", is_flag=True, help="Name every submission that is run, and why.")
 @assignment_options
@@ -106,6 +113,7 @@ def grade(
     sources: tuple[Path, ...],
     out: Path,
     roster: Path | None,
+    groups: Path | None,
     column: str | None,
     scale: bool | None,
     no_notebook: str | None,
@@ -119,6 +127,7 @@ def grade(
     only: tuple[str, ...],
     failed: bool,
     changed: bool,
+    anew: bool,
     force: bool,
     verbose: bool,
     assignment: str,
@@ -129,7 +138,8 @@ def grade(
 ) -> int:
     """Grade a Canvas archive (.zip), a folder or single notebooks.
 
-    Run it again with the same --out to continue: what is finished and has not changed is not run again. --only, --failed and
+    Run it again with the same --out to continue: what is finished and has not changed is not run again. Other sources, such as a
+    later download, add to those given before; a student's newest upload counts. --only, --failed and
     --changed narrow down what is run; reports and tables are always written for all.
 
     \b
@@ -177,25 +187,36 @@ def grade(
             before = directory.info()
             info = replace(info, **{name: getattr(before, name) for name in told})
         info = replace(info, **{name: value for name, value in told.items() if value is not None})
-        kept = directory.root / "roster.csv"
+        kept, members = directory.root / "roster.csv", directory.root / "groups.csv"
         students = given or (read_roster(kept) if info.roster and kept.is_file() else None)
+        if students is not None and (groups is not None or members.is_file()):
+            students = with_groups(students, groups or members)
+        elif groups is not None:
+            raise UsageError("--groups says who of a class is in which group: give the class list, too, with --roster")
         info = replace(info, roster=students is not None)
         if students is not None:  # told before anything is run
             refuse_unwritable_gradebook(directory, students, info, declared)
         directory.start(info, secret)
         handed_out = [hashlib.sha256(path.read_bytes()).hexdigest() for path in starters]
-        listed = hashlib.sha256(students.data).hexdigest() if students is not None else ""
+        listed = hashlib.sha256(students.data + students.groups_data).hexdigest() if students is not None else ""
         inputs = inputs_of(directory, sources, repr((limits, handed_out, listed)))
-        published = read_stamped(directory, inputs) if selection == RunSelection() else None
+        published = read_stamped(directory, inputs) if selection == RunSelection() and not anew else None
         if published is not None:
             return _nothing_to_do(directory, published)
         with stderr.status("taking in submissions"):
             intake = take_in(
-                sources, directory.root / "intake", students, relative_to=directory.root, starters=starters
-            )
+                sources, directory.root / "intake", students, relative_to=directory.root, starters=starters,
+                kept=directory.root / "sources", replace_kept=anew,
+            )  # fmt: skip
         intake = without_forgotten(directory, intake, students)
+        for notice in intake.notices:
+            if notice.kind == "kept":
+                say(line(notice.text))
         if students is not None:
-            write_derived(directory.root / "roster.csv", roster_without_forgotten(directory, students))
+            write_derived(directory.root / "roster.csv", list_without_forgotten(directory, students, students.data))
+            if students.groups_data:
+                groups_data = list_without_forgotten(directory, students, students.groups_data)
+                write_derived(directory.root / "groups.csv", groups_data)
         missing = tuple(entry.name for entry in intake.missing)
         directory.write("intake.json", IntakeRecord(intake.submissions, intake.notices, missing))
         context = load_context(directory.info(), directory.secret())

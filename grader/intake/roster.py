@@ -17,7 +17,17 @@ from grader.errors import UsageError
 from grader.intake.names import compact, printable
 from grader.records import Notice
 
-__all__ = ["COLUMN", "AssignmentColumn", "Roster", "RosterEntry", "alike", "csv_rows", "number", "read_roster"]
+__all__ = [
+    "COLUMN",
+    "AssignmentColumn",
+    "Roster",
+    "RosterEntry",
+    "alike",
+    "csv_rows",
+    "number",
+    "read_roster",
+    "with_groups",
+]
 
 _ID = ("id", "canvas_user_id", "canvas user id", "user_id", "user id", "identifier")
 _NAME = ("student", "name", "student name", "full name", "display name", "display_name")
@@ -85,6 +95,8 @@ class Roster:
     """Rows that were left out, and why."""
     data: bytes = field(default=b"", repr=False, compare=False)
     """The file as it was read, to be kept with a run: a pipe can be read only once."""
+    groups_data: bytes = field(default=b"", repr=False, compare=False)
+    """The same of the list of groups."""
 
     @cached_property
     def by_id(self) -> dict[str, RosterEntry]:
@@ -128,10 +140,15 @@ def read_roster(path: Path, groups: Path | None = None) -> Roster:
     columns, naming those that it has.
     """
     roster = _parsed(path)
-    if groups is None:
-        return roster
-    of = {entry.id: entry.group for entry in _parsed(groups, need_group=True).entries}
-    return replace(roster, entries=tuple(replace(e, group=of.get(e.id, e.group)) for e in roster.entries))
+    return roster if groups is None else with_groups(roster, groups)
+
+
+def with_groups(roster: Roster, groups: Path) -> Roster:
+    """Add the groups that a file lists, as `read_roster` does."""
+    listed = _parsed(groups, need_group=True)
+    of = {entry.id: entry.group for entry in listed.entries}
+    entries = tuple(replace(e, group=of.get(e.id, e.group)) for e in roster.entries)
+    return replace(roster, entries=entries, groups_data=listed.data)
 
 
 def number(cell: str) -> float | None:

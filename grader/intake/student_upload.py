@@ -15,6 +15,7 @@ from grader.intake.names import is_notebook_name, shown
 from grader.intake.owners import assign_owners
 from grader.intake.roster import Roster
 from grader.intake.selection import OFFICE, Owner, Selection, UploadedFile, select
+from grader.intake.sources import Source
 from grader.records import Notice
 
 __all__ = ["StudentUpload"]
@@ -26,8 +27,8 @@ _MOST_NOTICES = 20  # of one student, who can have two thousand made by one zip
 class StudentUpload:
     """What one student handed in, in one source."""
 
-    source: str
-    """The source as reports name it."""
+    source: Source
+    """Where it comes from."""
     owner: Owner
     """Whose it is."""
     files: list[UploadedFile] = field(default_factory=list)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,12 +25,13 @@ from grader.intake.names import compact, is_notebook_name, printable, repaired, 
 from grader.intake.owners import assign_owners
 from grader.intake.roster import Roster, RosterEntry, alike
 from grader.intake.selection import UploadedFile, code_of
+from grader.intake.sources import Source, keep, kept_in
 from grader.intake.storage import StoragePaths, identifier
 from grader.intake.student_upload import StudentUpload
 from grader.notebook.helpers import imported_helpers
 from grader.records import Notice, Submission
 
-__all__ = ["Intake", "take_in"]
+__all__ = ["Intake", "leave_out_of_copies", "take_in"]
 
 _FOLDER = "handed-in"
 
@@ -55,17 +56,50 @@ def take_in(
     relative_to: Path | None = None,
     starters: Sequence[Path] = (),
     limits: IntakeLimits = IntakeLimits(),  # noqa: B008 (frozen)
+    kept: Path | None = None,
+    replace_kept: bool = False,
 ) -> Intake:
     """Copy the submissions found in `sources` to `into/<id>/handed-in/` and say whose they are.
 
     A source is a notebook, a folder (an unpacked Canvas archive, plain notebooks, a folder per student) or a zip of one.
     Recorded paths are relative to `relative_to` (default: `into`), the run directory. `starters` are notebooks that were
-    handed out: unchanged copies are never preferred. Where a student is in several sources, the last one that has a
-    notebook counts.
+    handed out: unchanged copies are never preferred. Where a student is in several sources, the newest upload that has a
+    notebook counts, by Canvas's ids, else the one given last. With `kept`, a folder, sources add to those given before, of which
+    copies lie there; `replace_kept` begins anew.
     Raises UsageError when a source cannot be read as a whole, nothing in it could be taken in, or nobody in it stands in the
     roster, StoreError when `into` cannot be written; whatever else is wrong becomes a notice or the submission's `problem`.
     """
-    return _Intake(into, roster, relative_to or into, starters, limits).run(sources)
+    return _Intake(into, roster, relative_to or into, starters, limits).run(sources, kept, replace_kept=replace_kept)
+
+
+def leave_out_of_copies(kept: Path, roster: Roster | None, gone: Callable[[str], bool]) -> None:
+    """Take the files of those whose id is `gone` out of a run's copies of sources. Raises StoreError when one is damaged."""
+    if not kept.is_dir():
+        return
+    with Stage(kept / ".staging") as stage:
+        left = []
+        for source in (old.staged(stage, IntakeLimits()) for old in kept_in(kept)):
+            found = assign_owners(source.entries, source.label, roster or Roster(()), single=source.single)
+            theirs = {
+                file.entry
+                for file in found.files
+                if any(map(gone, (*file.owner.possible, identifier(file.owner.key, file.owner.label, ()))))
+            }
+            entries = tuple(entry for entry in source.entries if entry not in theirs)
+            left += [replace(source, entries=entries)] if entries else []
+        keep(left, kept)
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What becomes a submission."""
+
+    name: str
+    """Name to show."""
+    members: tuple[RosterEntry, ...]
+    """The students of the roster it counts for."""
+    upload: StudentUpload
+    """What was handed in."""
 
 
 class _Intake:
@@ -80,17 +114,35 @@ class _Intake:
         self.starters = [code for code in map(_starter_code, starters) if code]
         self.notices: list[Notice] = list(self.roster.notices)
 
-    def run(self, sources: Sequence[Path]) -> Intake:
-        uploads: list[StudentUpload] = []
+    def run(self, sources: Sequence[Path], kept: Path | None, *, replace_kept: bool) -> Intake:
+        given = self._distinct(sources)
+        # A folder given again is what it holds now; a download adds to what there was.
+        folders = {str(source.resolve()) for source in given if source.is_dir()}
+        earlier = [] if kept is None or replace_kept else kept_in(kept)
+        labels = {old.path: old.label for old in earlier}
+        earlier = [old for old in earlier if old.path not in folders]
         with Stage(self.into / ".staging") as stage:
-            labels: set[str] = set()
-            for source in self._distinct(sources):
+            today = []
+            for source in given:
+                path = str(source.resolve())
                 # Labels stand in reports, which students read: no path of this machine.
                 name = printable(source.resolve().name) or "source"
-                label = name if name not in labels else f"{name} ({len(labels) + 1})"
-                labels.add(label)
-                uploads += self._read(source, label, stage)
-            submissions, present = self._finish(_one_per_owner(uploads))
+                labels.setdefault(path, name if name not in labels.values() else f"{name} ({len(labels) + 1})")
+                today.append(self._read(source, labels[path], stage))
+            digests = {source.digest for source in today}
+            read = [old.staged(stage, self.limits) for old in earlier if old.digest not in digests] + today
+            uploads = [upload for source in read for upload in self._uploads(source, stage)]
+            present_today = {upload.owner.key for upload in uploads if upload.source.kept is None}
+            chosen = _one_per_owner(uploads)
+            drafts = [_Draft(*self._who(upload), upload) for upload in chosen]
+            self._refuse_another_class(drafts)
+            if kept is not None:
+                if replace_kept:
+                    shutil.rmtree(kept, ignore_errors=True)
+                used = {upload.source.digest for upload in chosen}
+                keep([source for source in read if source.digest in used], kept)
+            self._tell_kept([d for d in drafts if d.upload.source.kept and d.upload.owner.key not in present_today])
+            submissions, present = self._finish(drafts)
         missing = tuple(e for e in self.roster.entries if e.id not in present and not e.is_test_student)
         return Intake(tuple(submissions), tuple(self.notices), missing)
 
@@ -112,8 +164,8 @@ class _Intake:
             found.setdefault(path, source)
         return list(found.values())
 
-    def _read(self, source: Path, label: str, stage: Stage) -> list[StudentUpload]:
-        """Stage one source and sort its entries by student."""
+    def _read(self, source: Path, label: str, stage: Stage) -> Source:
+        """Stage one source."""
         try:
             staged, single = self._staged(source, stage)
         except SubmissionError as error:
@@ -127,23 +179,29 @@ class _Intake:
             names = ", ".join(shown(entry.name, 40) for entry in noise[:3]) + (", …" if len(noise) > 3 else "")
             text = f"{len(noise)} files of operating systems or editors in {shown(label)} were ignored: {names}."
             self.notices.append(Notice("ignored-files", text))
-        entries = [entry for entry in staged if not entry.noise]
-        found = assign_owners(entries, label, self.roster, single=single)
-        if not any(file.entry.staged for file in found.files):
+        entries = tuple(entry for entry in staged if not entry.noise)
+        return Source(label, str(source.resolve()), entries, single)
+
+    def _uploads(self, source: Source, stage: Stage) -> list[StudentUpload]:
+        """Sort the entries of a source by student."""
+        entries, beside = (source.entries[:1], source.entries[1:]) if source.single else (source.entries, ())
+        found = assign_owners(entries, source.label, self.roster, single=source.single)
+        if not any(file.entry.staged for file in found.files) and source.kept is None:
             left = [*((file.entry, file.entry.refusal) for file in found.files), *found.nobodys][:3]
             reasons = [f"{shown(entry.name)} was left out because {why}" for entry, why in left]
-            raise UsageError(f"{source} holds no submissions: {'; '.join(reasons) or 'it is empty'}")
+            raise UsageError(f"{source.path} holds no submissions: {'; '.join(reasons) or 'it is empty'}")
         self.notices += found.notices
         for entry, why in found.nobodys:
-            self.notices.append(
-                Notice("left-out", f"{shown(entry.name)} in {shown(label)} was left out because {why}.")
-            )
+            text = f"{shown(entry.name)} in {shown(source.label)} was left out because {why}."
+            self.notices.append(Notice("left-out", text))
         by_owner: dict[tuple[str, ...], StudentUpload] = {}
         for file in found.files:
-            by_owner.setdefault(file.owner.key, StudentUpload(label, file.owner)).add(file)
+            by_owner.setdefault(file.owner.key, StudentUpload(source, file.owner)).add(file)
         for upload in by_owner.values():
-            if single:
-                self._add_imported(upload, source, stage)
+            for entry in beside:
+                upload.add(UploadedFile(entry, upload.owner, entry.parts))
+                text = f"{shown(entry.name)} beside the notebook was taken along because the notebook imports it."
+                upload.notices.append(Notice("module-beside", text))
             upload.choose(stage, self.limits, self.starters)
         return list(by_owner.values())
 
@@ -156,51 +214,63 @@ class _Intake:
         if (looks_like_zip(source) or source.suffix.casefold() == ".zip") and not is_notebook_name(source.name):
             total = self.limits.total_bytes + 20 * source.stat().st_size
             return read_zip(source, stage, self.limits, self.limits.entries, total), False
-        return [read_file(source.resolve(), (repaired(source.name),), stage, self.limits)], True
+        entries = [read_file(source.resolve(), (repaired(source.name),), stage, self.limits)]
+        # The modules beside it that it imports come along, as Jupyter would find them.
+        staged = entries[0].staged
+        names = sorted(imported_helpers(source, staged.read_bytes())) if staged else []
+        beside = (read_file((source.parent / name).resolve(), (name,), stage, self.limits) for name in names)
+        return [*entries, *beside], True
 
-    def _add_imported(self, upload: StudentUpload, source: Path, stage: Stage) -> None:
-        """Take along the modules beside a single notebook that it imports, as Jupyter would find them."""
-        staged = upload.files[0].entry.staged
-        for name in sorted(imported_helpers(source, staged.read_bytes())) if staged else ():
-            entry = read_file((source.parent / name).resolve(), (name,), stage, self.limits)
-            upload.add(UploadedFile(entry, upload.owner, entry.parts))
-            text = f"{shown(name)} beside the notebook was taken along because the notebook imports it."
-            upload.notices.append(Notice("module-beside", text))
-
-    def _finish(self, uploads: list[StudentUpload]) -> tuple[list[Submission], set[str]]:
-        """Give ids, move the files to their places, make the records; also say who of the roster may have handed in."""
-        drafts = [(*self._who(upload), upload) for upload in uploads]
-        if self.known_class and not any(
-            members or upload.owner.possible or upload.owner.key[0] == "anon" for _, members, upload in drafts
+    def _refuse_another_class(self, drafts: Sequence[_Draft]) -> None:
+        if not self.known_class or any(
+            draft.members or draft.upload.owner.possible or draft.upload.owner.key[0] == "anon" for draft in drafts
         ):
-            found, listed = (
-                ", ".join(shown(name, 40) for name in names[:3]) + (", …" if len(names) > 3 else "")
-                for names in ([draft[0] for draft in drafts], [f"{e.name} ({e.id})" for e in self.roster.entries])
-            )
-            raise UsageError(
-                f"nobody who handed in stands in the class list: handed in by {found}; in the list {listed}. Give the list of "
-                "this course with --roster, as Canvas exports it, or leave it out"
-            )
+            return
+        found, listed = (
+            ", ".join(shown(name, 40) for name in names[:3]) + (", …" if len(names) > 3 else "")
+            for names in ([draft.name for draft in drafts], [f"{e.name} ({e.id})" for e in self.roster.entries])
+        )
+        raise UsageError(
+            f"nobody who handed in stands in the class list: handed in by {found}; in the list {listed}. Give the list of "
+            "this course with --roster, as Canvas exports it, or leave it out"
+        )
+
+    def _tell_kept(self, drafts: Sequence[_Draft]) -> None:
+        if drafts:
+            names = "; ".join(sorted(draft.name for draft in drafts))
+            text = f"{len(drafts)} in none of today's sources, kept from earlier ones (--replace leaves them out): {names}."
+            self.notices.append(Notice("kept", text))
+
+    def _finish(self, drafts: list[_Draft]) -> tuple[list[Submission], set[str]]:
+        """Give ids, move the files to their places, make the records; also say who of the roster may have handed in."""
         # Ids of a learning platform come first: a file called 12345.ipynb must not take a student's id, present or not.
-        drafts.sort(key=lambda d: (d[2].owner.key[0] not in ("user", "moodle"), d[0].casefold(), d[0], d[2].owner.key))
-        present = Counter(member.id for _, members, _ in drafts for member in members)
+        drafts.sort(
+            key=lambda d: (
+                d.upload.owner.key[0] not in ("user", "moodle"),
+                d.name.casefold(),
+                d.name,
+                d.upload.owner.key,
+            )
+        )
+        present = Counter(member.id for draft in drafts for member in draft.members)
         for student, count in present.items():
             if count > 1:
                 who = f"{self.roster.by_id[student].name} ({student})"
                 text = f"{count} submissions count for {who}, alone and in a group: none does until one of them is left out."
                 self.notices.append(Notice("several-submissions", text))
-                for _, members, upload in drafts:
-                    if any(member.id == student for member in members):
-                        upload.owner = replace(upload.owner, doubt=text, possible=tuple(m.id for m in members))
+                for draft in drafts:
+                    if any(member.id == student for member in draft.members):
+                        members = tuple(member.id for member in draft.members)
+                        draft.upload.owner = replace(draft.upload.owner, doubt=text, possible=members)
         reserved = {entry.id.casefold() for entry in self.roster.entries}
         taken: set[str] = set()
         submissions = []
-        for name, members, upload in drafts:
-            key = upload.owner.key
-            id_ = identifier(key, upload.owner.label, taken if key[0] == "user" else taken | reserved)
+        for draft in drafts:
+            owner = draft.upload.owner
+            id_ = identifier(owner.key, owner.label, taken if owner.key[0] == "user" else taken | reserved)
             taken.add(id_.casefold())
-            submissions.append(self._place(id_, name, members, upload))
-        maybe = {student for _, _, upload in drafts for student in upload.owner.possible}
+            submissions.append(self._place(id_, draft))
+        maybe = {student for draft in drafts for student in draft.upload.owner.possible}
         return sorted(submissions, key=lambda s: (s.display_name.casefold(), s.display_name, s.id)), {*present, *maybe}
 
     def _who(self, upload: StudentUpload) -> tuple[str, tuple[RosterEntry, ...]]:
@@ -240,8 +310,9 @@ class _Intake:
         upload.notices.append(Notice("group", text))
         return f"{label} ({entry.name})", (entry,)
 
-    def _place(self, id_: str, name: str, members: tuple[RosterEntry, ...], upload: StudentUpload) -> Submission:
+    def _place(self, id_: str, draft: _Draft) -> Submission:
         """Move one upload's files under its id and make the record."""
+        name, members, upload = draft.name, draft.members, draft.upload
         judged, companions = upload.selection.judged, upload.selection.companions
         notices = list(upload.notices)
         folder = self.into / id_ / _FOLDER
@@ -305,29 +376,35 @@ def _one_per_owner(uploads: Iterable[StudentUpload]) -> list[StudentUpload]:
         sure = [upload for upload in group if not upload.owner.matched]
         if named and (sure or len({upload.owner.label for upload in named}) > 1):
             user = group[0].owner.key[-1]
-            names = " and ".join(f"{shown(upload.owner.label)} in {shown(upload.source)}" for upload in group)
+            names = " and ".join(f"{shown(upload.owner.label)} in {shown(upload.source.label)}" for upload in group)
             text = f"{names} are all of user {user}; a name alone replaces nothing. Leave out what does not count."
             for upload in named:
-                key = ("doubt", upload.source, upload.owner.label)
+                key = ("doubt", upload.source.label, upload.owner.label)
                 upload.owner = replace(upload.owner, key=key, doubt=text, possible=(user,))
             chosen += named
             group = sure
         if group:
-            chosen.append(_last_with_notebook(group))
+            chosen.append(_newest(group))
     return chosen
 
 
-def _last_with_notebook(group: Sequence[StudentUpload]) -> StudentUpload:
-    best = next((upload for upload in reversed(group) if upload.selection.judged is not None), group[-1])
+def _newest(group: Sequence[StudentUpload]) -> StudentUpload:
+    """The upload that counts: one with a notebook; of several the newest by Canvas's ids, else the one given last."""
+
+    def rank(upload: StudentUpload) -> tuple[bool, int]:
+        judged = upload.selection.judged
+        return judged is not None, judged.attachment if judged else 0
+
+    best = max(reversed(group), key=rank)
     for other in group:
-        if other is best:
-            continue
         mine, theirs = best.selection.judged, other.selection.judged
         same = mine is not None and theirs is not None and mine.entry.sha256 == theirs.entry.sha256
+        if other is best or (same and other.source.path == best.source.path):
+            continue
+        why = "given last" if best is group[-1] else "the newest" if theirs else "the last one that has a notebook"
         text = (
-            f"This student is also in {shown(other.source)}"
-            f"{', with the same notebook' if same else ''}; what counts is {shown(best.source)}, "
-            f"{'given last' if best is group[-1] else 'the last one that has a notebook'}."
+            f"This student is also in {'an earlier ' if other.source.kept else ''}{shown(other.source.label)}"
+            f"{', with the same notebook' if same else ''}; what counts is {shown(best.source.label)}, {why}."
         )
         best.notices.append(Notice("duplicate-student", text))
     return best

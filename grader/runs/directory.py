@@ -5,6 +5,8 @@ RUN/
   run.json               how this run was made: assignment, bundle, grader, isolation (RunInfo)
   secret                 what questions and held-out reviews are drawn from; mode 0600, keep it from students
   intake/ID/...          the files as handed in, byte for byte
+  sources/               copies of the sources from which something counts (`grader.intake.sources`)
+  roster.csv groups.csv  the class list and the list of groups
   intake.json            what intake found
   submissions/ID/        notebook.json execution.json evidence.json done.json report.json report.html annotated.ipynb instructor.html
   overrides.jsonl        points settled by hand; survives `rejudge` and always wins

@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from grader import serialization
-from grader.intake import Intake, Roster, read_roster
+from grader.intake import Intake, Roster, leave_out_of_copies, read_roster
 from grader.intake.roster import csv_rows
 from grader.lms.gradebook import csv_text
 from grader.records import Notice
 from grader.runs.directory import IntakeRecord, RunDirectory, write_atomically
 
-__all__ = ["forget", "roster_without_forgotten", "without_forgotten"]
+__all__ = ["forget", "list_without_forgotten", "without_forgotten"]
 
 _TRACE = "forgotten.jsonl"
 _LEDGERS = {"overrides.jsonl": "submission", "canvas.jsonl": "student"}
@@ -72,6 +72,8 @@ def forget(run: RunDirectory, submission_id: str, student: str = "") -> None:
         missing = tuple(name for name in intake.missing if name not in names)
         notices = _silent(intake.notices, gone | names)
         run.write("intake.json", IntakeRecord(tuple(kept), notices, missing))
+        roster = read_roster(path) if path.is_file() else None
+        leave_out_of_copies(run.root / "sources", roster, gone.__contains__)
         for one in alone:
             shutil.rmtree(run.root / "intake" / one.id, ignore_errors=True)
             shutil.rmtree(run.folder(one.id), ignore_errors=True)
@@ -85,6 +87,7 @@ def without_forgotten(run: RunDirectory, intake: Intake, students: Roster | None
     known = {trace.digest for trace in _traces(run)}
     if not known:
         return intake
+    leave_out_of_copies(run.root / "sources", students, lambda identity: _digest(run, identity) in known)
     listed = students.entries if students is not None else ()
     words = {word for entry in listed if _digest(run, entry.id) in known for word in (entry.id, entry.name)}
     kept = []
@@ -100,11 +103,11 @@ def without_forgotten(run: RunDirectory, intake: Intake, students: Roster | None
     return Intake(told, _silent(intake.notices, words), missing)
 
 
-def roster_without_forgotten(run: RunDirectory, students: Roster) -> bytes:
-    """A class list's bytes as they were given, or without the rows of those who were forgotten."""
+def list_without_forgotten(run: RunDirectory, students: Roster, data: bytes) -> bytes:
+    """The bytes of a list of these students as they were given, or without the rows of those who were forgotten."""
     known = {trace.digest for trace in _traces(run)}
     gone = {entry.id for entry in students.entries if _digest(run, entry.id) in known} if known else set()
-    return _rows_without(Path("the class list"), students.data, gone).encode() if gone else students.data
+    return _rows_without(Path("the class list"), data, gone).encode() if gone else data
 
 
 def _silent(notices: Sequence[Notice], words: set[str]) -> tuple[Notice, ...]:
@@ -131,9 +134,9 @@ def _leave_trace(run: RunDirectory, identities: Sequence[str]) -> None:
 
 def _rewrite_tables(run: RunDirectory, gone: set[str]) -> None:
     """Take the person's rows out of the class list, the ledgers and what is known of the gradebook's cells."""
-    roster = run.root / "roster.csv"
-    if roster.is_file():
-        write_atomically(roster, _rows_without(roster, roster.read_bytes(), gone))
+    for roster in (run.root / "roster.csv", run.root / "groups.csv"):
+        if roster.is_file():
+            write_atomically(roster, _rows_without(roster, roster.read_bytes(), gone))
     for name, key in _LEDGERS.items():
         path = run.root / name
         if path.is_file():

@@ -78,3 +78,14 @@ def test_nobody_is_an_error(who, archive, export, run, capsys) -> None:
     assert grade(archive(FILES), export(), run) == 0
     assert main(["forget", str(run), who, "--yes"]) == 2
     assert "no submission" in capsys.readouterr().err
+
+
+def test_copies_of_earlier_sources_forget_too(archive, export, run, tmp_path) -> None:
+    groups = tmp_path / "groups.csv"
+    groups.write_text("canvas_user_id,name,group_name\n1001,Anna,T\n1002,Bo,\n")
+    source, roster = archive(FILES), export()
+    assert grade(source, roster, run, "--groups", str(groups)) == 0
+    assert main(["forget", str(run), "1001", "--yes"]) == 0
+    assert traces(run, "1001", "alfa", "anna", "5001") == []
+    assert grade(archive({"bravobo_LATE_1002_5009_lab.ipynb": NOTEBOOK}), roster, run, "--groups", str(groups)) == 0
+    assert traces(run, "1001", "alfa", "anna", "5001") == [] and scores(run) == {"1002": "3"}

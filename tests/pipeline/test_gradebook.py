@@ -332,7 +332,7 @@ def test_a_list_of_another_course_stops_before_anything_is_run(archive, export, 
     "claims",
     [
         {"1001.ipynb": NOTEBOOK, "Anna Alfa.ipynb": NOTEBOOK},
-        {"team_1002_5002_a.ipynb": NOTEBOOK, "alfaanna_1001_5001_1002_5003_lab.ipynb": NOTEBOOK},
+        {"dropped_999_5002_x_1001_5003_lab.ipynb": NOTEBOOK},
     ],
 )
 def test_what_may_be_two_peoples_counts_for_nobody(
@@ -348,3 +348,39 @@ def test_what_may_be_two_peoples_counts_for_nobody(
         assert "Alfa, Anna" not in (folder / "report.html").read_text(encoding="utf-8")
     with zipfile.ZipFile(run / "feedback.zip") as feedback:
         assert not [name for name in feedback.namelist() if "_1001_" in name]
+
+
+def test_a_late_archive_adds_to_the_class(archive, export, run, capsys) -> None:
+    roster = export()
+    assert grade(archive({"alfaanna_1001_5001_lab.ipynb": NOTEBOOK}), roster, run) == 0
+    late = archive({"bravobo_LATE_1002_5002_lab.ipynb": NOTEBOOK})
+    capsys.readouterr()
+    assert grade(late, roster, run) == 0
+    assert scores(run) == {"1001": "3", "1002": "3"}
+    assert ran == ["1001", "1002"], "what was run is not run again"
+    said_so = "1 in none of today's sources, kept from earlier ones (--replace leaves them out): Alfa, Anna."
+    assert said_so in said(capsys.readouterr().out) and "kept from earlier ones" in (run / "class.html").read_text()
+    assert grade(late, roster, run, "--replace") == 0
+    assert scores(run) == {"1002": "3"}
+
+
+def test_groups_are_given_once_and_remembered(archive, export, run, tmp_path) -> None:
+    groups = tmp_path / "groups.csv"
+    groups.write_text(
+        "name,canvas_user_id,user_id,login_id,sections,group_name\nAnna,1001,,,A,Team 7\nBo,1002,,,A,Team 7\n"
+    )
+    source = archive({"team7_1002_5002_lab.ipynb": NOTEBOOK})
+    assert grade(source, export(), run, "--groups", str(groups)) == 0
+    assert scores(run) == {"1001": "3", "1002": "3"}
+    groups.unlink()
+    for more in ([], ["--roster", str(export())]):
+        command = ["grade", str(source), "--out", str(run), "--assignment", "tests.toy:TOY", "--force", *more]
+        assert main(command) == 0
+        assert scores(run) == {"1001": "3", "1002": "3"}
+
+
+def test_groups_need_a_class_list(archive, run, tmp_path, capsys) -> None:
+    (tmp_path / "groups.csv").write_text("canvas_user_id,name,group_name\n1,A,T\n")
+    source = str(archive(PDFS))
+    assert main(["grade", source, "--out", str(run), "--groups", str(tmp_path / "groups.csv")]) == 2
+    assert "give the class list, too, with --roster" in said(capsys.readouterr().err)
