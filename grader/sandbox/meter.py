@@ -7,18 +7,22 @@ of children that nobody waits for and that end between two samples is missed: th
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
+from weakref import WeakSet
 
 import psutil
 
 from grader.sandbox.bubblewrap import Box, statistics
-from grader.sandbox.cgroup import ControlGroup
+from grader.sandbox.cgroup import ControlGroup, allowance
 from grader.sandbox.waiting import WaitMeter
 
-__all__ = ["BoxMeter", "Meter", "Sample", "TreeMeter", "anonymous_bytes", "machine_kills", "tree"]
+__all__ = ["BoxMeter", "Meter", "Sample", "TreeMeter", "anonymous_bytes", "first_to_be_killed", "machine_kills", "tree"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Sample:
     killed_for_memory: int = 0
     """Processes the kernel ended because the submission's own memory cap was hit."""
     killed_from_outside: int = 0
-    """Processes it ended because the machine, or a group above, had no memory left; only a control group can tell."""
+    """Processes that ended, or have to, because the machine, or a group above, has no memory left."""
     refused_forks: int = 0
     """Processes or threads refused by the cap on their number."""
     waited_seconds: float = 0.0
@@ -49,11 +53,36 @@ _DOWNLOAD_RATE = 32 << 10
 """Bytes a second: more than machines whisper to each other."""
 
 
+_FREE_SOCKETS = 64
+"""Sockets whose buffers are not counted: those of the kernel itself are fewer."""
+_LEAST_LEFT = 128 << 20
+_LEAST_SHARE_LEFT = 0.02
+"""Of the machine's memory, where that is more than _LEAST_LEFT: with less, kernels without a control group are ended."""
+
+
+_adding = threading.Lock()
+
+
 def machine_kills() -> int:
     """How many processes the whole machine's kernel has killed for memory since it started, whoever's limit it was."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         return int(Path("/proc/vmstat").read_text().split("\noom_kill ", 1)[1].split()[0])
     return 0
+
+
+def _is_short() -> bool:
+    """Whether the machine, or the container this process is in, has next to no memory left: what the kernel itself uses counts."""
+    try:
+        total, available = _sizes(Path("/proc/meminfo"), "MemTotal:", "MemAvailable:")
+    except (OSError, ValueError):
+        return False
+    return min(available, allowance()[1]) < max(_LEAST_LEFT, _LEAST_SHARE_LEFT * total)
+
+
+def first_to_be_killed(process: Path) -> None:
+    """Let a process be the first that ends when memory is short; it may have taken that back."""
+    with contextlib.suppress(OSError):
+        (process / "oom_score_adj").write_text("1000")
 
 
 def _stat(folder: Path) -> tuple[str, float, float, int]:
@@ -74,6 +103,12 @@ def _sizes(file: Path, *keys: str) -> list[int]:
     return list(found.values())
 
 
+@functools.cache
+def _number(name: str, column: int = 0) -> int:
+    """A number of the system's network settings. Raises OSError, ValueError, IndexError."""
+    return int(Path("/proc/sys/net", name).read_text().split()[column])
+
+
 def anonymous_bytes(pid: int) -> int:
     """Memory of a process that belongs to no file; 0 when it is gone."""
     try:
@@ -82,7 +117,7 @@ def anonymous_bytes(pid: int) -> int:
         return 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class BoxMeter:
     """Readings of a bubblewrap box."""
 
@@ -100,9 +135,15 @@ class BoxMeter:
     _cpu: float = 0.0
     _peak: int = 0
     _waits: WaitMeter = field(init=False)
+    _beside: ClassVar[WeakSet[BoxMeter]] = WeakSet()
+    """All boxes without a control group whose memory this process watches."""
+    _held: int = 0
 
     def __post_init__(self) -> None:
         """Know where the box has its devices."""
+        if self.group is None:
+            with _adding:
+                self._beside.add(self)
         self._waits = WaitMeter(self.box.inside)
 
     @property
@@ -140,7 +181,9 @@ class BoxMeter:
             killed, outside = self.group.out_of_memory(), self.group.killed_from_outside()
             refused = self.group.refused_forks()
         else:
-            memory = self._sum_memory(folders)
+            memory = self._sum_memory(folders) + self._socket_buffers()
+            self._held = (memory + disk) * bool(folders)
+            outside = int(self._held > 0 and _is_short() and self._is_largest())
             cpu, tasks = self._sum_processes(folders)
             self._cpu = max(self._cpu, cpu)
         memory = max(0, memory - self.imported)
@@ -148,11 +191,32 @@ class BoxMeter:
         waited = self._waits.add(folders)
         return Sample(self._cpu, memory, disk, files, tasks, killed, outside, refused, waited)
 
+    def _is_largest(self) -> bool:
+        """Whether no box beside this one holds more; of what cannot be counted nobody knows whose it is."""
+        with _adding:
+            beside = list(self._beside)
+        return self._held >= max(meter._held for meter in beside if meter is self or meter._folders())
+
+    def _socket_buffers(self) -> int:
+        """Bytes that the sockets of the box may hold, sent along or not: the kernel's own memory, which no process shows."""
+        try:
+            with Path(f"/proc/{self.box.init}/net/sockstat").open() as lines:
+                used = {words[0]: words[1:] for words in map(str.split, lines)}
+            sockets, tcp = int(used["sockets:"][1]), used["TCP:"]
+            page, buffers = os.sysconf("SC_PAGE_SIZE"), sum(_number(f"core/{way}mem_default") for way in "wr")
+            most = sum(_number(f"ipv4/tcp_{way}mem", 2) for way in "wr")
+            # what is held by TCP is known of the whole machine only, and of the box how many sockets it has
+            streams = min(int(tcp[1]) * most, int(tcp[-1]) * page)
+        except (OSError, ValueError, LookupError):
+            return 0
+        return max(0, sockets - _FREE_SOCKETS) * buffers + streams
+
     def _sum_processes(self, folders: list[Path]) -> tuple[float, int]:
         """CPU seconds and number of tasks."""
         alive, tasks = 0.0, 0
         for folder in folders:
             with contextlib.suppress(OSError, ValueError, IndexError):
+                first_to_be_killed(folder)
                 start, own, children, threads = _stat(folder)
                 self._own[folder.name, start] = own
                 alive += own + children
@@ -162,10 +226,12 @@ class BoxMeter:
 
     def _sum_memory(self, folders: list[Path]) -> int:
         """Memory of the processes; where the zygote's pages are in doubt, in favour of the submission."""
-        rough = 0
+        rough = tables = 0
         for folder in folders:
             with contextlib.suppress(OSError, ValueError):
-                rough += sum(_sizes(folder / "status", "RssAnon:", "RssShmem:"))
+                *counted, table = _sizes(folder / "status", "RssAnon:", "RssShmem:", "VmPTE:")
+                rough, tables = rough + sum(counted), tables + table
+        rough += tables
         if rough < self.ceiling + self.imported:
             return max(0, rough - self.shared)
         private = proportional = 0
@@ -174,7 +240,7 @@ class BoxMeter:
                 own, anonymous, shared = _sizes(folder / "smaps_rollup", "Private_Dirty:", "Pss_Anon:", "Pss_Shmem:")
                 private += own
                 proportional += anonymous + shared
-        return max(private, proportional - self.shared)
+        return max(private, proportional - self.shared) + tables
 
     def peak_bytes(self) -> int:
         """Largest memory seen, files included."""

@@ -33,11 +33,14 @@ from grader.sandbox.cgroup import ControlGroup
 from grader.sandbox.contract import BOX, BoxSpec, Limits
 from grader.sandbox.environment import environment
 from grader.sandbox.handed import HandedOut
-from grader.sandbox.meter import BoxMeter, Meter, TreeMeter, anonymous_bytes, tree
+from grader.sandbox.meter import BoxMeter, Meter, TreeMeter, anonymous_bytes, first_to_be_killed, tree
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.seccomp import program
 
 __all__ = ["PlainKernel", "Provisioner"]
+
+_DESCRIPTORS = 400
+"""Files and sockets that a process may have open where no control group counts what they hold; a kernel has some 80."""
 
 
 @dataclass(slots=True)
@@ -206,6 +209,7 @@ class Provisioner:
                 # where a control group counts them, a refusal by it leaves a trace that can be told in the report
                 "nproc": self.limits.processes + (16 if self._group else 0),
                 "memory": self.limits.memory_bytes,
+                **({} if self._group or not isolated else {"nofile": _DESCRIPTORS}),
             },
             "seccomp": program().hex() if isolated else None,
         }
@@ -259,11 +263,14 @@ class Provisioner:
         with self._log_pipe() as log:
             self._walls = plain = PlainKernel.start(self.spec, work, request, log)
         self.pid = plain.process.pid
+        self._account(self.pid)
         if hasattr(os, "pidfd_open"):
             self._pidfd = os.pidfd_open(self.pid)
         self.meter = TreeMeter(self.pid)
 
     def _account(self, *pids: int) -> None:
+        for pid in pids:
+            first_to_be_killed(Path(f"/proc/{pid}"))  # done by root, nobody in the box can take it back
         if self._group is not None:
             for pid in pids:
                 self._group.add(pid)

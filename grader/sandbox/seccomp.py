@@ -28,19 +28,21 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     "clock_settime": (227, 112), "adjtimex": (159, 171), "clock_adjtime": (305, 266), "sethostname": (170, 161),
     "setdomainname": (171, 162), "vhangup": (153, 58), "lookup_dcookie": (212, 18), "nfsservctl": (180, 42),
     "modify_ldt": (154, None), "iopl": (172, None), "ioperm": (173, None), "uselib": (134, None), "ustat": (136, None),
-    "sysfs": (139, None), "shmget": (29, 194),
+    "sysfs": (139, None), "shmget": (29, 194), "msgget": (68, 186), "semget": (64, 190),
 }  # fmt: skip
-"""Calls that always fail with EPERM. `shmget`: System V segments are counted by no size limit of ours."""
+"""Calls that always fail with EPERM. System V's memory, queues and semaphores are counted by no size limit of ours."""
 
 _MACHINES = {
-    # audit architecture, clone, clone3, socket, socketpair
-    "x86_64": (0xC000003E, 56, 435, 41, 53),
-    "aarch64": (0xC00000B7, 220, 435, 198, 199),
+    # audit architecture, clone, clone3, socket, socketpair, setsockopt
+    "x86_64": (0xC000003E, 56, 435, 41, 53, 54),
+    "aarch64": (0xC00000B7, 220, 435, 198, 199, 208),
 }
 _LOAD, _EQUAL, _SET, _ATLEAST, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
 _ALLOW, _KILL = 0x7FFF0000, 0x80000000
 _NEW_NAMESPACES = 0x7E020000 | 0x80
 _UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
+_BUFFERS = (7, 8, 32, 33)
+"""SO_SNDBUF, SO_RCVBUF and what forces them."""
 
 _Instruction = tuple[int, int, int, int]
 
@@ -55,7 +57,7 @@ def program(machine: str | None = None) -> bytes:
     if machine not in _MACHINES:
         return b""
     column = 0 if machine == "x86_64" else 1
-    arch, clone, clone3, socket, socketpair = _MACHINES[machine]
+    arch, clone, clone3, socket, socketpair, setsockopt = _MACHINES[machine]
     code: list[_Instruction] = [
         (_LOAD, 0, 0, 4),  # architecture: a 32-bit call on a 64-bit machine has other numbers
         (_EQUAL, 1, 0, arch),
@@ -75,6 +77,16 @@ def program(machine: str | None = None) -> bytes:
         (_SET, 0, 1, _NEW_NAMESPACES),
         _fail(errno.EPERM),
         (_RETURN, 0, 0, _ALLOW),
+    ]
+    # a socket buffers what the system gives it, since that is memory of nobody: asking for more is taken without effect
+    code += [
+        (_EQUAL, 0, 5 + len(_BUFFERS), setsockopt),
+        (_LOAD, 0, 0, 24),
+        (_EQUAL, 0, 1 + len(_BUFFERS), 1),  # SOL_SOCKET
+        (_LOAD, 0, 0, 32),
+        *[(_EQUAL, len(_BUFFERS) - place, 0, name) for place, name in enumerate(_BUFFERS)],
+        (_RETURN, 0, 0, _ALLOW),
+        _fail(0),
     ]
     code += [(_EQUAL, 1, 0, socket), (_EQUAL, 0, 9, socketpair)]
     # only these families; of netlink only ROUTE, which ZeroMQ needs to list interfaces (others reach the whole host: vsock)
