@@ -19,6 +19,7 @@ from rich.progress import (
 from grader.records import Outcome, Report
 from grader.reports import class_table
 from grader.reports.sanitize import line
+from grader.reports.view import about_machines
 from grader.runs.directory import RunDirectory
 from grader.runs.gradebook import GRADEBOOK, PREVIEW
 from grader.runs.publish import Published
@@ -65,6 +66,8 @@ def finish(directory: RunDirectory, published: Published, *, table: bool = True)
         console.print(class_table(reports))
     for message in published.messages:
         say(line(message), "yellow")
+    for notice in about_machines(reports):
+        say(line(notice.text), "yellow")
     if failed := len(_lost(reports)):
         say(f"{failed} could not be run because of the grader or its machine.", "bold")
         say("Run `grader grade` on the same folder again to try them once more.")

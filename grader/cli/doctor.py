@@ -13,6 +13,7 @@ from grader.cli.common import bar, console, say
 from grader.grading.fingerprint import versions
 from grader.sandbox.conformance import CHECKS, Finding, conform
 from grader.sandbox.host import available_modes
+from grader.sandbox.pool import KernelPool
 
 __all__ = ["doctor"]
 
@@ -25,6 +26,9 @@ def doctor() -> int:
     usable = available_modes()
     host = {"machine": platform.machine(), "system": platform.platform(), "processors": str(os.cpu_count() or "?")}
     modes = {f"sandbox {mode}": why or "works" for mode, why in usable.items()}
+    if not usable["cold"]:
+        with KernelPool("cold", preload=()) as pool:
+            modes["control groups"] = pool.no_groups or "work"
     for name, value in {**versions(), **host, **modes}.items():
         facts.add_row(name, value)
     console.print(facts)

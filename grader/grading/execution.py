@@ -65,6 +65,10 @@ _REPLY = OneOf(
 )
 """What is replied to a question."""
 _WORD = re.compile(r"[^\W\d]\w*")
+_UNCAPPED = (
+    "There were no control groups ({}): memory and processes of submissions were watched ten times a second instead of being capped, and"
+    " a hostile one may take more for a moment. docs/sandbox.md, Without control groups, says how to get them."
+)
 _TOO_LARGE = "nothing, but gave back more data than can be read"
 
 Progress = Callable[[str], None]
@@ -244,6 +248,8 @@ async def _first_half(
         if session.mode == "cold" and pool.cold_for_good:
             why = f"It was started cold, which changes nothing but the time it takes: {pool.cold_for_good}."
             notices = (Notice("cold-start", why),)
+        if pool.no_groups:
+            notices += (Notice("no-control-groups", _UNCAPPED.format(pool.no_groups)),)
         execution = Execution(
             session.outcome, tuple(cells), session.usage, session.mode, versions(), bundle="", notices=notices
         )

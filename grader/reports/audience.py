@@ -21,7 +21,9 @@ Audience = Literal["instructor", "student"]
 PRIVATE_KINDS = frozenset({"ambiguous-name", "duplicate-student", "not-in-roster", "roster-row", "several-submissions"})
 """Kinds of notices that only staff sees, as is every kind that starts with `staff-`: they may name other students."""
 
-_ROUTINE = frozenset({"cold-start", "matched-by-name", "same-source"})  # of no interest to a student, and no suspicion
+_ROUTINE = frozenset(
+    {"cold-start", "matched-by-name", "no-control-groups", "same-source"}
+)  # of no interest to a student, and no suspicion
 
 REVIEW_SENTENCE = (
     "A person has to look at a part of this submission before it gets a final score. This costs no points."

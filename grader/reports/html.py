@@ -50,7 +50,7 @@ def class_html(
             title=title or (reports[0].assignment_title if reports else "No submissions"),
             summary=summary,
             missing=sorted(roster_missing, key=str.casefold),
-            notices=notices,
+            notices=(*notices, *view.about_machines(reports)),
             ids=ids,
             starts={id_ for before, id_ in pairwise(["", *ids]) if before.partition("/")[0] != id_.partition("/")[0]},
             fault_share=GRADER_FAULT_SHARE,

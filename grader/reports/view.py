@@ -6,7 +6,7 @@ Trusted code; the texts it passes on may be a student's and are cleaned and esca
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ __all__ = [
     "Part",
     "Reason",
     "Remark",
+    "about_machines",
     "all_notices",
     "counts",
     "cpu_seconds",
@@ -302,6 +303,13 @@ def _method(title: str, metrics: Mapping[str, Any]) -> Method:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def about_machines(reports: Iterable[Report]) -> tuple[Notice, ...]:
+    """What is to be said once of the machines that a class was run on: what they lack to cap submissions."""
+    executions = (report.execution for report in reports if report.execution is not None)
+    found = (notice for execution in executions for notice in execution.notices if notice.kind == "no-control-groups")
+    return tuple(dict.fromkeys(found))
 
 
 def all_notices(report: Report) -> tuple[Notice, ...]:

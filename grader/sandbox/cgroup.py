@@ -1,7 +1,7 @@
 """A control group per submission, where this process may make one: exact CPU time, hard caps on memory and processes.
 
 Trusted. Version 2 (one tree) and version 1 (one tree per controller) are both used where they are writable, which usually means
-root or a delegated tree; elsewhere `ControlGroup.create` gives None and the watchdog of `meter.py` does what it can.
+root or a delegated tree (see `scope.py`); elsewhere `ControlGroup.create` gives None and the watchdog of `meter.py` does what it can.
 """
 
 from __future__ import annotations
@@ -34,6 +34,42 @@ def _own_paths(text: str) -> dict[str, str]:
     return paths
 
 
+def _parent(root: Path, own: str) -> Path:
+    """The group of version 2 to make groups in: the nearest one above this process that gives its children memory and pids.
+
+    Where there is none, its own group gives them; but a group that does so may hold no process, so that this one moves into a group
+    below. Raises OSError.
+    """
+    for group in _upwards(root, own):
+        with contextlib.suppress(OSError):
+            given = (group / "cgroup.subtree_control").read_text().split()
+            if (
+                {"memory", "pids"} <= set(given)
+                and os.access(group, os.W_OK)
+                and os.access(group / "cgroup.procs", os.W_OK)
+            ):
+                return group
+    group = root / own.lstrip("/")
+    try:
+        _give(group)
+    except OSError:
+        if (group / "cgroup.procs").read_text().split() != [str(os.getpid())]:
+            raise
+        below = group / "grader"
+        below.mkdir(exist_ok=True)
+        (below / "cgroup.procs").write_text(str(os.getpid()))
+        _give(group)
+    return group
+
+
+def _give(group: Path) -> None:
+    """Let children of a group have their own caps. CPU time is counted in any case. Raises OSError."""
+    try:
+        (group / "cgroup.subtree_control").write_text("+memory +pids +cpu")
+    except OSError:
+        (group / "cgroup.subtree_control").write_text("+memory +pids")
+
+
 @dataclass(frozen=True, slots=True)
 class ControlGroup:
     """One submission's group: a folder per controller (version 1), or the same folder for all (version 2)."""
@@ -58,9 +94,7 @@ class ControlGroup:
             paths = _own_paths(Path("/proc/self/cgroup").read_text() if own is None else own)
             unified = (root / "cgroup.controllers").exists()
             if unified:
-                parent = root / paths.get("", "/").lstrip("/")
-                (parent / "cgroup.subtree_control").write_text("+memory +pids +cpu")
-                folders = [parent / name] * 3
+                folders = [_parent(root, paths.get("", "/")) / name] * 3
             else:
                 folders = [root / controller / paths[controller].lstrip("/") / name for controller in _V1]
             for folder in dict.fromkeys(folders):

@@ -28,6 +28,7 @@ from grader.sandbox.cgroup import ControlGroup
 from grader.sandbox.contract import Limits
 from grader.sandbox.environment import environment
 from grader.sandbox.host import PrivilegeDrop, choose, ordinary_user
+from grader.sandbox.scope import enter_scope
 from grader.sandbox.shown import refuse_exposed
 from grader.sandbox.zygote import Zygote
 
@@ -154,6 +155,8 @@ class KernelPool:
         """`module:function` that gives the witness of trainings; empty where none is watched."""
         self.zygote_failure = ""
         """Why the warm start does not work just now; sessions start cold meanwhile. Empty when it does, or was not asked for."""
+        self.no_groups = ""
+        """Why submissions are watched instead of being capped by control groups; empty where there are some, or no boxes."""
         self._control_groups = control_groups
         self._restarts = 0
         self._folder: LockedTempDir | None = None
@@ -184,6 +187,7 @@ class KernelPool:
         self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="box")
         try:
             if self.mode != "none":
+                self.no_groups = self._try_groups()
                 if user := ordinary_user():
                     os.chown(self.folder, *user)
                 self._privileges = PrivilegeDrop.open((self.folder,))
@@ -266,6 +270,22 @@ class KernelPool:
     def session_folder(self) -> Path:
         """A fresh private folder for one session."""
         return Path(tempfile.mkdtemp(prefix="s", dir=self.folder))
+
+    def _try_groups(self) -> str:
+        """Why no control group can be made here; empty where one could be, perhaps in a scope of systemd's.
+
+        The janitor of the folder stays where this process was: systemd ends a user's scopes with the last login session, which so
+        goes on.
+        """
+        if not self._control_groups:
+            return "they are switched off"
+        why = ""
+        for asked in (False, True):
+            why = enter_scope() if asked else ""
+            if not why and (group := self.control_group(Limits(), self.folder)) is not None:
+                group.remove()
+                return ""
+        return why or "those of this process are not its own"
 
     def control_group(self, limits: Limits, folder: Path) -> ControlGroup | None:
         """A fresh control group for the session of this folder, or None where there are none."""

@@ -11,12 +11,15 @@ from typing import cast
 import pytest
 
 import grader.sandbox.meter
+from grader.cli.main import main
 from grader.sandbox.bubblewrap import Box
 from grader.sandbox.conformance import host_processes
 from grader.sandbox.contract import BoxSpec, Limits, Outcome
 from grader.sandbox.meter import BoxMeter
+from grader.sandbox.pool import KernelPool
 from grader.sandbox.seccomp import DENIED
 from grader.sandbox.session import KernelSession
+from tests.pipeline.conftest import notebook_bytes
 from tests.sandbox.conftest import MIB, SMALL, run_in
 
 pytestmark = [pytest.mark.box, pytest.mark.attack]
@@ -180,3 +183,19 @@ def test_a_machine_without_memory_ends_the_largest_box(watched_pool, monkeypatch
     assert one.outcome is Outcome.SANDBOX_FAILED
     assert "memory" in one.fault
     assert other.outcome is Outcome.COMPLETED
+
+
+def test_a_class_without_groups_is_told_so(tmp_path, monkeypatch, capsys) -> None:
+    """On the terminal and on the class page, once; students do not read of it."""
+    monkeypatch.setattr(KernelPool, "_try_groups", lambda _pool: "nobody gives any")
+    source, run = tmp_path / "in", tmp_path / "run"
+    source.mkdir()
+    for name in ("ann_100_900_lab.ipynb", "bo_101_901_lab.ipynb"):
+        (source / name).write_bytes(notebook_bytes("x = 1"))
+    main(["grade", str(source), "--out", str(run), "--assignment", "tests.toy:TOY", "--workers", "2"])
+    said = "There were no control groups (nobody gives any): memory and processes of submissions were watched"
+    assert " ".join(capsys.readouterr().out.split()).count(said) == 1
+    assert (run / "class.html").read_text().count(said) == 1
+    pages = [path.read_text() for path in (run / "submissions").glob("*/report.html")]
+    assert len(pages) == 2
+    assert not any("control groups" in page for page in pages)
