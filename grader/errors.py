@@ -10,6 +10,7 @@ GraderError
     ├── BundleError       the bundle (model, data, thresholds) is missing, damaged or incomplete
     ├── SandboxError      the box could not be built, or broke
     ├── LmsError          the learning platform cannot be reached, or refuses
+    ├── GuardError        judging or rendering what a submission brought ended badly
     ├── EngineError       the workers that run submissions cannot be had, or are not equal
     └── StoreError        the run directory cannot be read or written
 ```
@@ -23,6 +24,7 @@ __all__ = [
     "EngineError",
     "EvidenceError",
     "GraderError",
+    "GuardError",
     "InfrastructureError",
     "LmsError",
     "SandboxError",
@@ -66,6 +68,10 @@ class SandboxError(InfrastructureError):
 
 class LmsError(InfrastructureError):
     """The learning platform cannot be reached, refuses, or does not answer as it is documented to."""
+
+
+class GuardError(InfrastructureError):
+    """Work on what a submission brought, in a process of its own, ended badly; its text is to be read after "it"."""
 
 
 class EngineError(InfrastructureError):

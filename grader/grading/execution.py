@@ -10,6 +10,7 @@ Everything that comes back from the box is untrusted until `grader.grading.wire`
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import re
@@ -17,9 +18,10 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from grader.errors import EvidenceError, SandboxError
+from grader.errors import EvidenceError, GuardError, SandboxError
 from grader.grading import wire
 from grader.grading.fingerprint import versions
+from grader.guard import guarded
 from grader.records import (
     Adaptation,
     Attempt,
@@ -327,9 +329,14 @@ async def _ask(
     """Ask, and ask on where the answer leaves something open; the last answer, and to what. `also` are further parameters."""
     asked = replace(question, params={**question.params, **(also or {})})
     seen = await _ask_once(session, asked, known, clean=clean)
-    if question.followup is not None and question.followup.wanted(seen):
-        return await _ask(session, question.followup.question, known, also, clean=clean)
-    return seen, question
+    followup = question.followup
+    if followup is None:
+        return seen, question
+    try:
+        wanted = await asyncio.to_thread(guarded, lambda: followup.wanted(seen), bool)
+    except GuardError:  # whoever judges it will say so
+        return seen, question
+    return await _ask(session, followup.question, known, also, clean=clean) if wanted else (seen, question)
 
 
 async def _ask_clean(

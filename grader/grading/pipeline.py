@@ -20,12 +20,13 @@ from typing import Any
 
 from grader.assignments import DEFAULT, load_assignment
 from grader.bundles import Bundle, load_bundle, prepare_home
-from grader.errors import InfrastructureError, SubmissionError
+from grader.errors import GuardError, InfrastructureError, SubmissionError
 from grader.grading.context import RunContext
 from grader.grading.execution import Progress, run_notebook
 from grader.grading.fingerprint import question_digest
 from grader.grading.report import report_for
 from grader.grading.reruns import rerun_close_results
+from grader.guard import guarded
 from grader.notebook.helpers import imported_helpers
 from grader.notebook.limited import read_notebook
 from grader.records import Notebook, Notice, Report, Submission, SubmissionRun
@@ -228,4 +229,7 @@ async def agrade(
         await asyncio.to_thread(close.enter_context, grader)
         run = await grader.run(submission, data, helpers, on_progress, definitions=definitions)
         await asyncio.to_thread(close.close)
-    return report_for(context, submission, run)
+    try:
+        return await asyncio.to_thread(guarded, lambda: report_for(context, submission, run), Report)
+    except GuardError as error:
+        return report_for(context, submission, context.unseen(submission, f"Judging it ended badly: it {error}."))

@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from grader.errors import SandboxError
+from grader.errors import GuardError, SandboxError
 from grader.grading.execution import Progress, Shims, sum_usage
+from grader.guard import guarded
 from grader.records import Notice, Outcome, SubmissionRun
 from grader.rubric.assignment import Assignment
 from grader.rubric.judge import judge
@@ -50,7 +51,10 @@ async def rerun_close_results(
     """
     if first.execution.outcome is not Outcome.COMPLETED:
         return first
-    doubtful = await asyncio.to_thread(in_doubt, assignment, questions, first)
+    try:
+        doubtful = await asyncio.to_thread(guarded, lambda: sorted(in_doubt(assignment, questions, first)), list[str])
+    except GuardError:  # whoever judges it will say so
+        return first
     if not doubtful:
         return first
     asked = {name: question.whole for name, question in questions.items() if name in doubtful}

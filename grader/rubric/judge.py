@@ -17,6 +17,8 @@ from grader.rubric.questions import Question
 __all__ = ["Overrides", "judge", "score"]
 
 _NOTHING = Observation(Attempt.NOT_ASKED)
+_LONGEST = 2_000
+"""Characters of a message: an answer that it shows can have megabytes, and the pages of a class hold every message."""
 _UNTOUCHED = "Leave Python, its libraries and the grader's own modules as they are, and define only what is asked for."
 
 
@@ -69,7 +71,7 @@ def _one(check: Check, asked: Question | None, seen: Observation, earlier: Mappi
         )
     if not isinstance(verdict, Verdict):
         return Verdict(Status.ERROR, f"The check returned {type(verdict).__name__} where a verdict is due.")
-    return verdict
+    return replace(verdict, message=verdict.message[:_LONGEST]) if len(verdict.message) > _LONGEST else verdict
 
 
 def _without_value(seen: Observation) -> Verdict:

@@ -60,7 +60,7 @@ class Followup:
     question: Question
     """What is asked; its answer takes the place of the first one."""
     wanted: Callable[[Observation], bool]
-    """Whether the first answer leaves something open. Called outside of the box; must not raise for any decoded answer."""
+    """Whether the first answer leaves something open. Called outside of the box, in a guard; where that ends badly the first counts."""
 
 
 @dataclass(frozen=True, slots=True)

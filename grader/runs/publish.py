@@ -5,15 +5,17 @@ Judging starts no kernel: stored evidence gives the same reports every time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from grader.errors import StoreError, UsageError
+from grader.errors import GraderError, GuardError, StoreError, UsageError
 from grader.grading.context import RunContext
 from grader.grading.report import report_for
+from grader.guard import guarded
 from grader.lms import Feedback, canvas_feedback_zip, gradescope_results, moodle_worksheet, prairielearn_results
-from grader.records import CriterionResult, Evidence, Execution, Notebook, Report, Submission, SubmissionRun
+from grader.records import CriterionResult, Evidence, Execution, Notebook, Notice, Report, Submission, SubmissionRun
 from grader.reports import (
     annotated_notebook,
     class_html,
@@ -28,10 +30,12 @@ from grader.reports import (
 from grader.rubric.assignment import Assignment
 from grader.runs.directory import IntakeRecord, RunDirectory, load_context, write_derived
 from grader.runs.gradebook import scores_by_student, write_gradebook
+from grader.sandbox.cgroup import cores
 
 __all__ = ["FORMATS", "Published", "judge_run", "publish", "rejudge", "stored_reports"]
 
 _NAMED = 5
+_UNJUDGED = "staff-unjudged"
 ANNOTATED = "annotated.ipynb"
 _PAGES = (
     "feedback.zip holds web pages: Canvas shows each under the name of the student's own upload (lab.ipynb), which then does not"
@@ -57,14 +61,39 @@ def rejudge(run: str | Path) -> dict[str, Report]:
     return {report.submission.id: report for report in judge_run(RunDirectory(Path(run)))}
 
 
-def judge_run(run: RunDirectory) -> Iterator[Report]:
-    """Judge the stored evidence of a run, one submission after the other; one whose files are damaged is to be run again."""
+def judge_run(run: RunDirectory, formats: frozenset[str] = frozenset()) -> Iterator[Report]:
+    """Judge the stored evidence of a run, and write the pages of these formats; reports in their order, of written ones the brief.
+
+    Each submission is judged and rendered in a process of its own, some side by side: where that ends badly, whatever the evidence did,
+    the submission needs review, and the others are as they would be without it. One whose files are damaged is to be run again.
+    """
     info, overrides = run.info(), run.overrides()
     context = load_context(info, run.secret())
-    for submission in run.submissions():
-        result = _stored_run(run, context, submission)
+
+    def report_of(submission: Submission, result: SubmissionRun | None) -> Report:
         by_hand = overrides.get(submission.id)
-        yield report_for(context, submission, result, by_hand, no_notebook_is_zero=info.no_notebook_is_zero)
+        return report_for(context, submission, result, by_hand, no_notebook_is_zero=info.no_notebook_is_zero)
+
+    def judged(submission: Submission) -> Report:
+        try:
+            report = report_of(submission, _stored_run(run, context, submission))
+            pages = _pages(run, formats, report)
+        except GraderError as error:  # of what was read; the disk's refusal comes below
+            raise GuardError(f"raised {type(error).__name__}: {error}") from error
+        return _written(run, report, pages, formats)
+
+    def one(submission: Submission) -> Report:
+        try:
+            return guarded(lambda: judged(submission), Report)
+        except GuardError as error:
+            why = f"Judging what {submission.display_name} ({submission.id}) brought ended badly: it {error}. A person has to look."
+            report = report_of(submission, replace(context.unseen(submission, why), fault=""))
+            report = replace(report, execution=None, notices=(*report.notices, Notice(_UNJUDGED, why)))
+            pages = _pages(run, formats - {"csv"}, report) | {ANNOTATED: None}
+            return _written(run, report, pages if formats else {}, formats)
+
+    with ThreadPoolExecutor(cores(), "judge") as side_by_side:
+        yield from side_by_side.map(one, run.submissions())
 
 
 def _stored_run(run: RunDirectory, context: RunContext, submission: Submission) -> SubmissionRun | None:
@@ -96,18 +125,16 @@ def publish(run: RunDirectory, assignment: Assignment, formats: Iterable[str] = 
     if unknown:
         raise UsageError(f"unknown format {', '.join(sorted(unknown))}; there are {', '.join(FORMATS)}")
     alike: dict[CriterionResult, CriterionResult] = {}
-    reports: list[Report] = []
     with run.lock():
-        for report in judge_run(run):
-            _write_pages(run, wanted, report)
-            reports.append(_without_bulk(report, alike))
+        reports = [_sharing(report, alike) for report in judge_run(run, wanted)]
         intake = run.read("intake.json", IntakeRecord)
         if "html" in wanted:
             title = run.info().title or assignment.title
             write_derived(run.root / "class.html", class_html(reports, intake.missing, title, intake.notices))
         if "junit" in wanted:
             write_derived(run.root / "junit.xml", junit_xml(reports))
-        messages = _tables(run, reports) if "csv" in wanted else []
+        messages = [n.text for report in reports for n in report.notices if n.kind == _UNJUDGED][:_NAMED]
+        messages += _tables(run, reports) if "csv" in wanted else []
         complete = "csv" not in wanted or write_gradebook(run, assignment, reports, messages)
         if "moodle" in wanted:
             _write_moodle(run, reports)
@@ -118,46 +145,62 @@ def stored_reports(run: RunDirectory) -> tuple[Report, ...]:
     """The reports that were published last, as `publish` returned them. Raises StoreError when one is absent or damaged."""
     alike: dict[CriterionResult, CriterionResult] = {}
     names = (f"submissions/{submission.id}/report.json" for submission in run.submissions())
-    return tuple(_without_bulk(run.read(name, Report), alike) for name in names)
+    return tuple(_sharing(_without_bulk(run.read(name, Report)), alike) for name in names)
 
 
-def _without_bulk(report: Report, alike: MutableMapping[CriterionResult, CriterionResult]) -> Report:
-    """A report without what is only on its own page; results that are the same for many are held once, in `alike`."""
-    bare = (replace(result, cell=None) for result in report.score.criteria)
-    criteria = tuple(alike.setdefault(result, result) for result in bare)
+def _without_bulk(report: Report) -> Report:
+    """A report without what is only on its own page."""
+    criteria = tuple(replace(result, cell=None) for result in report.score.criteria)
     execution = report.execution
     if execution is not None:
         execution = replace(execution, cells=tuple(replace(cell, output="") for cell in execution.cells))
     return replace(report, execution=execution, adaptations=(), score=replace(report.score, criteria=criteria))
 
 
-def _write_pages(run: RunDirectory, wanted: frozenset[str], report: Report) -> None:
-    folder = run.folder(report.submission.id)
+def _sharing(report: Report, alike: MutableMapping[CriterionResult, CriterionResult]) -> Report:
+    """A report whose results that are the same for many are held once, in `alike`."""
+    criteria = tuple(alike.setdefault(result, result) for result in report.score.criteria)
+    return replace(report, score=replace(report.score, criteria=criteria))
+
+
+def _pages(run: RunDirectory, wanted: frozenset[str], report: Report) -> dict[str, bytes | str | None]:
+    """What people read of one submission, by file name; None for one that must not be there."""
+    pages: dict[str, bytes | str | None] = {}
     if "csv" in wanted:
-        _write_annotated(run, report, folder / ANNOTATED)
+        pages[ANNOTATED] = _annotated(run, report)
     if "html" in wanted:
-        write_derived(folder / "report.html", report_html(report, "student"))
-        write_derived(folder / "instructor.html", report_html(report, "instructor"))
+        pages["report.html"] = report_html(report, "student")
+        pages["instructor.html"] = report_html(report, "instructor")
     if "json" in wanted:
-        write_derived(folder / "report.json", report_json(report))
+        pages["report.json"] = report_json(report)
     if "md" in wanted:
-        write_derived(folder / "report.md", report_markdown(for_student(report)))
+        pages["report.md"] = report_markdown(for_student(report))
     if "gradescope" in wanted:
-        write_derived(folder / "results.json", gradescope_results(for_student(report)))
+        pages["results.json"] = gradescope_results(for_student(report))
     if "prairielearn" in wanted:
-        write_derived(folder / "prairielearn.json", prairielearn_results(for_student(report)))
+        pages["prairielearn.json"] = prairielearn_results(for_student(report))
+    return pages
 
 
-def _write_annotated(run: RunDirectory, report: Report, path: Path) -> None:
-    """Write the student's notebook with its verdicts, or remove what an earlier score left there."""
-    text = None
+def _annotated(run: RunDirectory, report: Report) -> bytes | str | None:
+    """The student's notebook with its verdicts; None where there is no score, or no notebook to write them in."""
     notebook = run.root / report.submission.path
-    if report.score.total is not None and notebook.is_file():
-        text = annotated_notebook(notebook.read_bytes(), for_student(report))
-    if text is None:
-        path.unlink(missing_ok=True)
-    else:
-        write_derived(path, text)
+    if report.score.total is None or not notebook.is_file():
+        return None
+    return annotated_notebook(notebook.read_bytes(), for_student(report))
+
+
+def _written(
+    run: RunDirectory, report: Report, pages: Mapping[str, bytes | str | None], wanted: frozenset[str]
+) -> Report:
+    """Write pages, or remove what an earlier score left there; the report without what only they hold. Raises StoreError."""
+    folder = run.folder(report.submission.id)
+    for name, page in pages.items():
+        if page is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            write_derived(folder / name, page)
+    return _without_bulk(report) if wanted else report
 
 
 def _tables(run: RunDirectory, reports: Sequence[Report]) -> list[str]:

@@ -98,9 +98,9 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[RunDirectory]:
     """The runs that are published, one entry each time."""
     found: list[RunDirectory] = []
 
-    def remember(run: RunDirectory) -> Iterator[Report]:
+    def remember(run: RunDirectory, formats: frozenset[str]) -> Iterator[Report]:
         found.append(run)
-        return judge_run(run)
+        return judge_run(run, formats)
 
     monkeypatch.setattr(publish, "judge_run", remember)
     return found
