@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import grader
+from grader.grading.causes import explained, follow_ons
 from grader.grading.context import RunContext
 from grader.grading.fingerprint import question_digest
 from grader.records import (
@@ -56,6 +57,7 @@ def report_for(
         questions = context.questions(run.evidence.seed)
         evidence = _still_asked(run.evidence, questions)
         verdicts = judge(assignment, evidence, questions, overrides)
+        verdicts = explained(assignment, replace(run, evidence=evidence), verdicts, questions)
         metrics = assignment.metrics(questions, evidence.observations)
         forged = _forged(evidence)
         if run.fault:
@@ -75,7 +77,7 @@ def report_for(
                 for result in filled.criteria
             ),
         )
-    notices = () if run is None else (*run.notebook.notices, *run.execution.notices)
+    notices = () if run is None else (*run.notebook.notices, *run.execution.notices, *follow_ons(run))
     return Report(
         assignment=assignment.id,
         assignment_title=assignment.title,

@@ -8,7 +8,10 @@ import numpy as np
 
 from grader.records import Status, Verdict
 
-__all__ = ["close", "describe", "expect", "expect_close", "expect_equal", "failed", "passed", "skipped"]
+__all__ = ["NO_RUN", "close", "describe", "expect", "expect_close", "expect_equal", "failed", "passed", "skipped"]
+
+NO_RUN = "No training run was seen for this step."
+"""How a check begins to say that a training is not there; `grader.grading.causes` adds why, where the notebook shows it."""
 
 
 def passed(message: str = "") -> Verdict:

@@ -37,9 +37,14 @@ def judge(
     settled: dict[str, Verdict] = {}
     for check in assignment.checks.values():
         seen = evidence.observations.get(check.asks, _NOTHING)
-        verdict = _blocked(check, settled) or _one(check, questions.get(check.asks), seen, settled)
+        verdict = (
+            _blocked(check, settled)
+            or _same(assignment, check, seen, settled)
+            or _one(check, questions.get(check.asks), seen, settled)
+        )
         if seen.renamed and verdict.status is not Status.SKIPPED:
-            note = Notice("renamed", f"`{seen.renamed}` was taken for the asked-for name, by what it does.")
+            wanted = next(iter(questions[check.asks].params.get("names", ())), "?") if check.asks in questions else "?"
+            note = Notice("renamed", f"`{seen.renamed}` was taken for `{wanted}`, by what it does.")
             verdict = replace(verdict, notices=(*verdict.notices, note))
         verdicts[check.id] = verdict
         by_hand = (overrides or {}).get(check.id)
@@ -56,6 +61,15 @@ def _blocked(check: Check, verdicts: Mapping[str, Verdict]) -> Verdict | None:
         if verdicts[other].status is Status.ERROR:
             return Verdict(Status.ERROR, f"Not judged: `{other}`, on which it builds, needs review.")
     return None
+
+
+def _same(assignment: Assignment, check: Check, seen: Observation, verdicts: Mapping[str, Verdict]) -> Verdict | None:
+    """Skip a criterion of a question without an answer, which an earlier criterion of the same question was charged for."""
+    if seen.attempt in check.takes or seen.attempt not in (Attempt.MISSING, Attempt.RAISED, Attempt.NOT_ASKED):
+        return None
+    charged = (other for other in verdicts if assignment.checks[other].asks == check.asks)
+    root = next((other for other in charged if verdicts[other].status is Status.FAILED), "")
+    return Verdict(Status.SKIPPED, f"Not judged, for the reason given at `{root}`.", because=root) if root else None
 
 
 def _one(check: Check, asked: Question | None, seen: Observation, earlier: Mapping[str, Verdict]) -> Verdict:

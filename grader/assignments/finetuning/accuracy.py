@@ -27,7 +27,7 @@ from grader.assignments.finetuning.runs import DIVERGED, MAX_RUNS, TrainingRun, 
 from grader.bundles import Calibration
 from grader.records import Notice, Observation, Status, Verdict
 from grader.rubric.answers import Array, Count, Float, Many, Named, OneOf, Raised, Text
-from grader.rubric.compare import failed, passed, skipped
+from grader.rubric.compare import NO_RUN, failed, passed, skipped
 from grader.rubric.questions import Draw, Followup, Question
 
 STRUCTURE = {"full": ("full/trained",), "head": ("head/frozen", "head/trained"), "lora": ("lora/model",)}
@@ -56,7 +56,6 @@ CLOSE = (
     " submission again, or decide it by hand."
 )
 _LOST = (Status.FAILED, Status.SKIPPED)
-NO_RUN = "No training run was seen for this step."
 
 
 SAMPLE = 400

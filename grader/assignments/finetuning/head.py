@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from grader.assignments.finetuning.accuracy import NO_RUN, judge_accuracy, run_for
+from grader.assignments.finetuning.accuracy import judge_accuracy, run_for
 from grader.assignments.finetuning.rubric import ASSIGNMENT
 from grader.assignments.finetuning.runs import HEAD_TENSORS
 from grader.records import Observation, Verdict
-from grader.rubric.compare import failed, passed, skipped
+from grader.rubric.compare import NO_RUN, failed, passed, skipped
 from grader.rubric.questions import Question
 
 

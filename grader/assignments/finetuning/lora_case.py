@@ -43,7 +43,8 @@ def ask_lora(names: Sequence[str], cases: Sequence[Mapping[str, Any]]) -> Questi
     """
     secret = {"cases": [Case(case) for case in cases]}
     params = {"names": list(names), "cases": list(cases)}
-    answer = {"cases": tuple(_answer(len(case["x"])) for case in cases)}
+    call = Many((OneOf("layer", "rank", "alpha", "other"), Count(64)), 16)
+    answer = {"cases": tuple(_answer(len(case["x"])) for case in cases), "call": call}
     return Question("grader.inside.probes.lora:lora", params, secret, cpu_seconds=60.0, answer=answer)
 
 

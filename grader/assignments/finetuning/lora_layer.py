@@ -163,8 +163,9 @@ def starts_as_identity(asked: Question, seen: Observation) -> Verdict:
         why = next(filter(None, map(_unwrapped, answers)), "") or _problem(
             answers[0]["fresh"]["eval"] if answers[0]["fresh"] else []
         )
+        call = ", ".join("..." if role == "other" else role for role, _ in seen.value["call"])
         return failed(
-            f"No layer could be wrapped and used: it {why or 'gave no output'}.",
+            f"No layer could be wrapped and used: called as `LoRA({call})` it {why or 'gave no output'}.",
             "Try `LoRA(nn.Linear(3, 5), 2, 4)(torch.zeros(1, 3))`.",
         )
     return passed("The fresh layer gives the wrapped layer's outputs and holds its weights.")

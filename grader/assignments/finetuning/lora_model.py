@@ -7,12 +7,12 @@ import math
 
 import numpy as np
 
-from grader.assignments.finetuning.accuracy import NO_RUN, judge_accuracy, run_for
+from grader.assignments.finetuning.accuracy import judge_accuracy, run_for
 from grader.assignments.finetuning.facts import QV_LAYERS, digest
 from grader.assignments.finetuning.rubric import ASSIGNMENT
 from grader.assignments.finetuning.runs import Tensor, TrainingRun
 from grader.records import Observation, Status, Verdict
-from grader.rubric.compare import failed, passed, skipped
+from grader.rubric.compare import NO_RUN, failed, passed, skipped
 from grader.rubric.questions import Question
 
 _ENOUGH = 4  # steps after which both factors have moved: B moves first, a warm-up may begin with a rate of zero

@@ -218,12 +218,13 @@ def _with_matrices(
 
 
 def lora(context: Context, params: dict[str, Any]) -> dict[str, Any]:
-    """Put the student's class through all configurations; one answer per configuration, in order.
+    """Put the student's class through all configurations; one answer per configuration, in order, and how it was called.
 
     Each case has W (out x in), b (out) or None, rank, alpha, A (many x in), B (out x many), x (inputs, 2-D and 3-D), g.
     """
     torch = sys.modules["torch"]
-    construct = find_class(context, list(params["names"])).construct
+    made = find_class(context, list(params["names"]))
+    construct = made.construct
     answers = []
     for case in params["cases"]:
         answer: dict[str, Any] = {"raised": "", "fresh": None, "factorizations": []}
@@ -240,4 +241,4 @@ def lora(context: Context, params: dict[str, Any]) -> dict[str, Any]:
         except StudentRaised as error:
             answer["raised"] = str(error)[:300]
         answers.append(answer)
-    return {"cases": answers}
+    return {"cases": answers, "call": made.call}

@@ -36,20 +36,21 @@ class Made:
         self.name = str(getattr(thing, "__name__", "?"))[:80]
         self._given = given
         self._parameters = _parameters(thing)
-        self.signature = f"({', '.join(map(_shown, self._parameters))})"[:200]
-        self.call = self._text(*self._arguments(None, 4, 8))[:200]
+
+    @property
+    def call(self) -> list[list[Any]]:
+        """What each parameter gets that gets anything: [`layer`, `rank`, `alpha` or `other`, the parameter's place]."""
+        layer, rank, alpha = object(), 4, 8
+        args, kwargs = self._arguments(layer, rank, alpha)
+        roles = {id(layer): "layer", id(rank): "rank", id(alpha): "alpha"}
+        places = {parameter.name: place for place, parameter in enumerate(self._parameters)}
+        given = [*enumerate(args), *((places.get(name, len(places)), value) for name, value in kwargs.items())]
+        return [[roles.get(id(value), "other"), place] for place, value in sorted(given, key=lambda pair: pair[0])][:16]
 
     def construct(self, base: Any, rank: int, alpha: int) -> Any:
         """Wrap `base`. Raises StudentRaised."""
         args, kwargs = self._arguments(base, rank, alpha)
         return guarded(self.thing, *args, **kwargs)
-
-    def _text(self, args: list[Any], kwargs: dict[str, Any]) -> str:
-        shown = ["layer" if value is None else repr(value) for value in args]
-        for name, value in kwargs.items():
-            plain = isinstance(value, int | float | str)
-            shown.append(f"{name}={'layer' if value is None else repr(value) if plain else type(value).__name__}")
-        return f"{self.name}({', '.join(shown)})"
 
     def _arguments(self, base: Any, rank: int, alpha: int) -> tuple[list[Any], dict[str, Any]]:
         """Rank and alpha by name where the signature has such names or a configuration holds them, else by position.
@@ -126,11 +127,6 @@ def _parameters(thing: Any) -> list[inspect.Parameter]:
         except Exception:  # noqa: S112 - a text that names nothing, or an object without a signature
             continue
     return []
-
-
-def _shown(parameter: inspect.Parameter) -> str:
-    stars = "*" * (parameter.kind is parameter.VAR_POSITIONAL) + "**" * (parameter.kind is parameter.VAR_KEYWORD)
-    return stars + parameter.name
 
 
 def _bind(parameters: list[inspect.Parameter]) -> tuple[str, str]:

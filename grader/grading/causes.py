@@ -1,0 +1,219 @@
+"""Why a criterion was lost, where the notebook itself shows it: the cell that failed, a placeholder, a limit; each named once.
+
+Pure, over the sources and how the cells ended. It changes what is said and what follows from what, never what is earned.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from grader.records import Attempt, CellRun, Notice, Observation, Outcome, Status, SubmissionRun, Verdict
+from grader.rubric.assignment import Assignment
+from grader.rubric.compare import NO_RUN
+from grader.rubric.questions import Question
+
+__all__ = ["explained", "follow_ons"]
+
+_NAME = re.compile(r"^\s*(?:(?:async\s+)?def|class)\s+(\w+)|^(\w+)\s*=(?!=)", re.MULTILINE)
+_MISSING_NAME = re.compile(r"name '(\w+)' is not defined")
+_TRAINS = re.compile(r"\.(?:train|fit|backward|step)\(|\btrain\w*\(|\bfine_?tune\w*\(")
+_LINE = re.compile(r"line (\d+)")
+_PLACEHOLDER = re.compile(r"#\s*(?:YOUR CODE HERE|TODO)|^\s*\w+\s*=\s*\.\.\.\s*$|^\s*\.\.\.\s*$", re.MULTILINE)
+_MOST_TEXT = 200
+_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A cell that did not run to its end."""
+
+    run: CellRun
+    """What happened to it."""
+    source: str
+    """The student's source."""
+    outcome: Outcome
+    """How the whole run ended."""
+
+    @property
+    def text(self) -> str:
+        """What happened, as a sentence without its full stop: `cell 5 failed with KeyError: 'text'`."""
+        error, cell = self.run.error, f"cell {self.run.index + 1}"
+        if error is None:
+            return f"the notebook was stopped in {cell}. {self.outcome.sentence.rstrip('.')}"
+        line = _LINE.search(error.message)
+        if error.name in ("SyntaxError", "IndentationError", "TabError"):
+            return f"{cell} has a syntax error{f' in line {line[1]}' if line else ''}"
+        message = " ".join(error.message.split())[:_MOST_TEXT]
+        return f"{cell} failed with `{error.name}{f': {message}' if message else ''}`"
+
+
+def _failures(run: SubmissionRun) -> list[_Failure]:
+    """The cells that failed or were stopped, in their order."""
+    sources = {cell.index: cell.source for cell in run.notebook.cells}
+    return [
+        _Failure(cell, sources.get(cell.index, ""), run.execution.outcome)
+        for cell in run.execution.cells
+        if cell.status in ("error", "killed")
+    ]
+
+
+def _root(failure: _Failure, failures: Iterable[_Failure]) -> _Failure:
+    """The failure that a failure follows from: an earlier cell that should have defined the name it lacks; else itself."""
+    found = _MISSING_NAME.search(failure.run.error.message) if failure.run.error is not None else None
+    for other in failures:
+        if found and other.run.index < failure.run.index and found[1] in _defines(other.source):
+            return _root(other, failures)
+    return failure
+
+
+def _defines(source: str) -> set[str]:
+    """Names that a cell defines at its top level or would if it ran; of one that does not parse by the look of its lines."""
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError):
+        return {name for pair in _NAME.findall(source) for name in pair if name}
+    names = {node.name for node in body if isinstance(node, _Definition)}
+    for node in body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+        elif not isinstance(node, _Definition):
+            stored = (part for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store))
+            names |= {part.id for part in stored}
+    return names
+
+
+def follow_ons(run: SubmissionRun) -> tuple[Notice, ...]:
+    """A notice for each failed cell that others failed only because of: it should have defined what they lack."""
+    failures = _failures(run)
+    after: dict[int, list[int]] = {}
+    for failure in failures:
+        root = _root(failure, failures)
+        if root is not failure:
+            after.setdefault(root.run.index + 1, []).append(failure.run.index + 1)
+    return tuple(
+        Notice("follow-on", f"Cell {', '.join(map(str, cells))} failed only because cell {root} had failed before.")
+        for root, cells in after.items()
+    )
+
+
+def explained(
+    assignment: Assignment, run: SubmissionRun, verdicts: Mapping[str, Verdict], questions: Mapping[str, Question]
+) -> dict[str, Verdict]:
+    """The same verdicts with what caused them: the first that a cause costs names it, the others say that they follow."""
+    failures = _failures(run)
+    training = [failure for failure in failures if _TRAINS.search(failure.source)]
+    stopped = any(cell.status == "not_run" for cell in run.execution.cells)
+    found: dict[str, Verdict] = {}
+    charged: dict[str, str] = {}  # cause -> the criterion that names it
+    for id_, verdict in verdicts.items():
+        asks = assignment.checks[id_].asks
+        seen = run.evidence.observations.get(asks, Observation(Attempt.NOT_ASKED))
+        said = verdict
+        if verdict.status is Status.FAILED and seen.attempt is Attempt.MISSING:
+            names = list(questions[asks].params.get("names", ()))
+            cause = next((f for f in failures if _defines(f.source) & {*names}), None)
+            if cause is not None:
+                said = replace(verdict, message=f"`{names[0]}` is not defined: {_root(cause, failures).text}.", hint="")
+        elif verdict.status is Status.FAILED and verdict.message.startswith(NO_RUN):
+            which = sum(v.message.startswith("This training was not reached") for v in found.values())
+            if training:
+                cause = _root(training[min(which, len(training) - 1)], failures)
+                said = replace(verdict, message=f"This training was not reached: {cause.text}.", hint="")
+            elif stopped:
+                said = replace(
+                    verdict, message=f"This training was not reached. {run.execution.outcome.sentence}", hint=""
+                )
+            elif (empty := _placeholder(run)) is not None:
+                said = replace(verdict, message=f"{NO_RUN} Cell {empty + 1} still holds a placeholder (`...`).")
+        elif verdict.status is Status.FAILED and seen.attempt is Attempt.VALUE:
+            said = _of_definition(verdict, run, seen, questions[asks])
+        found[id_] = _once(id_, said, charged) if said is not verdict else said
+    return found
+
+
+def _once(id_: str, verdict: Verdict, charged: dict[str, str]) -> Verdict:
+    """A verdict that names its cause, or says where it was named; the cause is what stands behind the colon."""
+    cause = verdict.message.partition(": ")[2]
+    if cause and cause in charged:
+        what = verdict.message.partition(":")[0]
+        return replace(verdict, message=f"{what}, which follows from the same: see `{charged[cause]}`.", hint="")
+    charged.setdefault(cause, id_)
+    if cause and not verdict.hint:
+        hint = "Mend that cell first; then restart the kernel and run all cells from the top."
+        return replace(verdict, hint=hint)
+    return verdict
+
+
+def _placeholder(run: SubmissionRun) -> int | None:
+    """Index of the first code cell that still holds a placeholder."""
+    return next((cell.index for cell in run.notebook.cells if _PLACEHOLDER.search(cell.source)), None)
+
+
+def _definitions(run: SubmissionRun, names: Iterable[str]) -> Iterator[_Definition]:
+    """The definitions of any of these names, the last one first."""
+    wanted = frozenset(names)
+    for cell in reversed(run.notebook.cells):
+        try:
+            body = ast.parse(cell.source).body
+        except (SyntaxError, ValueError, RecursionError):
+            continue
+        yield from (node for node in reversed(body) if isinstance(node, _Definition) and node.name in wanted)
+
+
+def _of_definition(verdict: Verdict, run: SubmissionRun, seen: Observation, question: Question) -> Verdict:
+    """What the source of a function or class shows of its failure: that it is not written yet, or no `super().__init__()`."""
+    node = next(_definitions(run, [seen.renamed] if seen.renamed else question.params.get("names", ())), None)
+    if node is None:
+        return verdict
+    if _is_unwritten(node):
+        return replace(verdict, message=f"`{node.name}` is not written yet.", hint="Replace its placeholder by code.")
+    start = _method(node, "__init__")
+    if start is not None and "AttributeError" in verdict.message and not _calls_super(start):
+        message = (
+            f"`{node.name}.__init__` does not call `super().__init__()`, without which a module cannot hold layers."
+        )
+        return replace(verdict, message=message, hint="Make `super().__init__()` the first line of `__init__`.")
+    if "called as `" in verdict.message:
+        function = start if isinstance(node, ast.ClassDef) else node
+        if function is not None:
+            return replace(verdict, message=f"{verdict.message} Its signature is `{node.name}{_signature(function)}`.")
+    return verdict
+
+
+def _method(node: ast.AST, name: str) -> Any:
+    body = node.body if isinstance(node, ast.ClassDef) else []
+    return next((part for part in body if isinstance(part, ast.FunctionDef) and part.name == name), None)
+
+
+def _signature(function: Any) -> str:
+    arguments = function.args
+    names = [part.arg for part in (*arguments.posonlyargs, *arguments.args) if part.arg != "self"]
+    names += [f"*{arguments.vararg.arg}"] if arguments.vararg else []
+    names += [part.arg for part in arguments.kwonlyargs]
+    names += [f"**{arguments.kwarg.arg}"] if arguments.kwarg else []
+    return f"({', '.join(names)})"[:_MOST_TEXT]
+
+
+def _is_unwritten(node: _Definition) -> bool:
+    """Whether a body holds nothing but texts, `...`, `pass`, `super().__init__()`, `return` and `raise NotImplementedError`."""
+    return all(
+        isinstance(part, ast.Pass)
+        or (isinstance(part, ast.Expr) and (isinstance(part.value, ast.Constant) or _calls_super(part)))
+        or (isinstance(part, ast.Return) and (part.value is None or _is_nothing(part.value)))
+        or (isinstance(part, ast.Raise) and "NotImplementedError" in ast.unparse(part))
+        or (isinstance(part, _Definition) and _is_unwritten(part))
+        for part in node.body
+    )
+
+
+def _is_nothing(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and value.value in (None, ...)
+
+
+def _calls_super(node: ast.AST) -> bool:
+    """Whether `super().__init__()` or a base's `__init__` is called."""
+    return any(isinstance(part, ast.Attribute) and part.attr == "__init__" for part in ast.walk(node))

@@ -1,0 +1,170 @@
+"""What caused a lost criterion is said once, from the notebook's own sources and how its cells ended."""
+
+from dataclasses import replace
+
+import pytest
+
+from grader.grading.causes import explained, follow_ons
+from grader.records import (
+    Attempt,
+    Cell,
+    CellError,
+    CellRun,
+    Evidence,
+    Execution,
+    Notebook,
+    Observation,
+    Outcome,
+    Status,
+    SubmissionRun,
+    Usage,
+)  # fmt: skip
+from grader.rubric.assignment import Assignment
+from grader.rubric.compare import NO_RUN, failed, passed, skipped
+from grader.rubric.judge import judge
+from grader.rubric.questions import Question
+
+ASSIGNMENT = Assignment("causes", "Causes")
+QUESTIONS = {
+    "f": Question("call", {"names": ["f"]}), "training": Question("call"), "g": Question("call", {"names": ["g"]}),
+}  # fmt: skip
+for name, question in QUESTIONS.items():
+    ASSIGNMENT.question(name)(lambda draw, question=question: question)
+
+
+@ASSIGNMENT.check("f/one", points=1, asks="f")
+def f_one(asked, seen):
+    """One."""
+    return failed("It returned None.", "Return it.") if seen.value is None else passed()
+
+
+@ASSIGNMENT.check("f/two", points=1, asks="f")
+def f_two(asked, seen):
+    """Two."""
+    return passed()
+
+
+@ASSIGNMENT.check("g/one", points=1, asks="g")
+def g_one(asked, seen):
+    """Call."""
+    return failed(f"Nothing came: called as `g(layer, rank)` it raised {seen.value}.") if seen.value else passed()
+
+
+@ASSIGNMENT.check("run/one", points=1, asks="training")
+def run_one(asked, seen):
+    """Train."""
+    return failed(NO_RUN, "Train.") if seen.value in (0, 2) else passed()
+
+
+@ASSIGNMENT.check("run/two", points=1, asks="training")
+def run_two(asked, seen):
+    """Train again."""
+    return failed(NO_RUN, "Train.") if seen.value == 0 else skipped("run/one", NO_RUN) if seen.value == 2 else passed()
+
+
+def notebook_run(*cells, outcome=Outcome.COMPLETED, training=1, f=1, g=0):
+    """A run of cells, each a source or (source, error name, error text); a name alone for `killed` and `not_run`."""
+    rows = [cell if isinstance(cell, tuple) else (cell, "ok", "") for cell in cells]
+    statuses = {"ok": "ok", "killed": "killed", "not_run": "not_run"}
+    runs = tuple(
+        CellRun(i, statuses.get(name, "error"), 0.0, 0.0, None if name in statuses else CellError(name, text, ""))
+        for i, (_, name, text) in enumerate(rows)
+    )
+    values = {"f": f, "g": g, "training": training}
+    seen = {
+        name: value if isinstance(value, Observation) else Observation(Attempt.VALUE, value)
+        for name, value in values.items()
+    }
+    book = Notebook(tuple(Cell(i, source) for i, (source, _, _) in enumerate(rows)), len(rows))
+    return SubmissionRun(book, Execution(outcome, runs, Usage(), "none", {}, ""), Evidence("", seen))
+
+
+def said(run):
+    verdicts = judge(ASSIGNMENT, run.evidence, QUESTIONS)
+    found = explained(ASSIGNMENT, run, verdicts, QUESTIONS)
+    assert {id_: v.status for id_, v in found.items()} == {id_: v.status for id_, v in verdicts.items()}
+    return found
+
+
+GONE = Observation(Attempt.MISSING, error="`f` is not defined in the notebook.")
+BROKEN = ("def f(x):\n    return (x", "SyntaxError", "'(' was never closed (1234.py, line 2)")
+
+
+def test_a_syntax_error_is_named_once_with_cell_and_line():
+    found = said(notebook_run("import os", BROKEN, f=GONE))
+    assert found["f/one"].message == "`f` is not defined: cell 2 has a syntax error in line 2."
+    assert "cell" in found["f/one"].hint
+    assert (found["f/two"].status, found["f/two"].because) == (Status.SKIPPED, "f/one")
+    assert "syntax" not in found["f/two"].message
+
+
+def test_what_is_nowhere_is_asked_for_by_its_name():
+    found = said(notebook_run("x = 1", ("plot(x)", "NameError", "name 'plot' is not defined"), f=GONE))
+    assert found["f/one"].message == "`f` is not defined in the notebook."
+    assert "name the assignment gives" in found["f/one"].hint
+
+
+def test_a_training_that_was_not_reached_names_the_first_cause():
+    run = notebook_run(
+        ("data = load('x.csv')", "FileNotFoundError", "x.csv"),
+        ("trainer = Trainer(data)\ntrainer.train()", "NameError", "name 'data' is not defined"),
+        ("print(trainer)", "NameError", "name 'trainer' is not defined"),
+        training=0,
+    )
+    found = said(run)
+    assert found["run/one"].message == "This training was not reached: cell 1 failed with `FileNotFoundError: x.csv`."
+    assert "see `run/one`" in found["run/two"].message
+    assert "FileNotFoundError" not in found["run/two"].message
+    (notice,) = follow_ons(run)
+    assert notice.text == "Cell 2, 3 failed only because cell 1 had failed before."
+
+
+def test_a_failed_plot_is_no_cause_of_a_missing_training():
+    found = said(notebook_run(("plt.plot(x)", "NameError", "name 'x' is not defined"), training=0))
+    assert found["run/one"].message == NO_RUN
+
+
+@pytest.mark.parametrize("status", ["killed", "not_run"])
+def test_a_training_that_a_limit_stopped_was_not_reached(status):
+    cells = ["import os", ("while True:\n    trainer.train()", status, "")]
+    found = said(notebook_run(*cells, outcome=Outcome.TIMED_OUT, training=0))
+    assert found["run/one"].message.startswith("This training was not reached")
+    assert "used up its time" in found["run/one"].message
+    assert NO_RUN not in found["run/one"].message
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(x):\n    ...",
+        "def f(x):\n    'Text.'\n    # YOUR CODE HERE\n    pass",
+        "def f(x):\n    raise NotImplementedError('todo')",
+        "def f(x):\n    return None",
+        "class f(Base):\n    def __init__(self):\n        super().__init__()\n        ...\n    def g(self):\n        pass",
+    ],
+)
+def test_a_placeholder_is_not_written_yet(source):
+    found = said(notebook_run(source, f=None))
+    assert found["f/one"].message == "`f` is not written yet."
+    assert said(notebook_run("def f(x):\n    print(x)", f=None))["f/one"].message == "It returned None."
+
+
+def test_a_training_cell_with_a_placeholder_is_told():
+    assert "Cell 2 still holds" in said(notebook_run("import os", "model = ...\n", training=0))["run/one"].message
+
+
+CLASS = "class g(nn.Module):\n    def __init__(self, r, alpha, layer):\n        {}self.layer = layer\n"
+
+
+def test_a_missing_super_call_is_called_that():
+    without = said(notebook_run(CLASS.format(""), g="AttributeError"))["g/one"]
+    assert "does not call `super().__init__()`" in without.message
+    with_it = said(notebook_run(CLASS.format("super().__init__(); "), g="AttributeError"))["g/one"]
+    assert with_it.message.endswith("it raised AttributeError. Its signature is `g(r, alpha, layer)`.")
+
+
+def test_what_passes_is_left_alone():
+    run = notebook_run("def f(x):\n    ...", BROKEN)
+    verdicts = judge(ASSIGNMENT, run.evidence, QUESTIONS)
+    assert explained(ASSIGNMENT, run, verdicts, QUESTIONS) == verdicts
+    assert explained(ASSIGNMENT, replace(run, notebook=Notebook((), 0)), verdicts, QUESTIONS) == verdicts
