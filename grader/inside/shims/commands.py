@@ -54,6 +54,8 @@ _BARE_INSTALL = re.compile(
     r"(install|uninstall|update|upgrade|list|show|freeze)\b"
 )
 _LONGEST_LOG = 1 << 20
+_MOST_PARSED = 2_000_000
+"""Characters that are parsed in all to find the bare installs of a cell, which takes once more for each of them."""
 
 _SKIP = """#!/bin/sh
 printf '%s\\0' "${{0##*/}} $*" >> {log}
@@ -237,7 +239,9 @@ def _first_line(magic: str, options: str) -> str:
 
 def _drop_bare_installs(record: Record, lines: list[str]) -> list[str]:
     """A cell without the lines like `pip install x` at which parsing stops; other syntax errors stay."""
-    while (number := _stops_at(lines)) is not None and _BARE_INSTALL.match(lines[number]):
+    for _line in range(_MOST_PARSED // (1 + sum(map(len, lines)))):
+        if (number := _stops_at(lines)) is None or not _BARE_INSTALL.match(lines[number]):
+            break
         line = lines[number]
         lines[number] = line[: len(line) - len(line.lstrip())] + "pass\n"
         while line.endswith("\\\n") and number + 1 < len(lines):

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,6 @@ _COLAB_ROOT_IN_COMMAND = re.compile(
     r"""(?<![^\s"'=])/(content|kaggle/working|kaggle/input)(/g?drive(/My(\\? )?Drive)?)?(?=[/\s"';&|]|$)"""
 )
 _GPU = re.compile(r"(cuda|mps|xpu)(:\d+)?")
-_Parents = Mapping[int, ast.AST]
 
 
 def install(record: Record, config: Mapping[str, Any]) -> None:
@@ -94,32 +93,32 @@ class Literals:
         try:
             nodes = list(ast.walk(tree))
             if len(nodes) <= _MOST_NODES:
-                parents = {id(child): parent for parent in nodes for child in ast.iter_child_nodes(parent)}
+                places = _Places(nodes)
                 for node in nodes:
-                    self._adapt(node, parents)
+                    self._adapt(node, places)
         except Exception:  # a mistake of ours must not break the student's cell
             traceback.print_exc(file=sys.__stderr__)
         return tree
 
-    def _adapt(self, node: ast.AST, parents: _Parents) -> None:
+    def _adapt(self, node: ast.AST, places: _Places) -> None:
         if isinstance(node, ast.Assert | ast.If):
-            if not self.gpu and _asks_for_gpu(node.test):
+            if not self.gpu and id(node.test) in places.asks_for_gpu:
                 self._gpu_demand(node)
         elif isinstance(node, ast.Constant):
-            parent = parents.get(id(node))
+            parent = places.parents.get(id(node))
             if isinstance(parent, ast.Expr | ast.FormattedValue | ast.MatchValue):
                 return
             if isinstance(parent, ast.JoinedStr):
                 if node is parent.values[0]:
                     self._start_of_path(node)
             elif type(node.value) is int:
-                self._size(node, node.value, parents)
+                self._size(node, node.value, places)
             elif isinstance(node.value, str):
                 if _is_command(parent):
                     self._replace(node, "path", _COLAB_ROOT_IN_COMMAND.sub(".", node.value), _PATH_REASON)
                 elif len(node.value) <= 300 and "\n" not in node.value and _FOREIGN.match(node.value):
                     self._replace(node, "path", self._local(node.value), _PATH_REASON)
-                elif not self.gpu and _GPU.fullmatch(node.value) and not _is_choice(node, parents):
+                elif not self.gpu and _GPU.fullmatch(node.value) and not _is_choice(node, parent, places):
                     self._replace(node, "device", "cpu", _DEVICE_REASON)
 
     def _replace(self, node: ast.Constant, rule: str, value: int | str, reason: str) -> None:
@@ -147,10 +146,10 @@ class Literals:
             return (path[root.end() :].strip("/") or ".") + slash
         return ("." if re.fullmatch(r"[A-Za-z]:|~", base) or (len(parts) <= 2 and slash) else base) + slash
 
-    def _size(self, node: ast.Constant, value: int, parents: _Parents) -> None:
+    def _size(self, node: ast.Constant, value: int, places: _Places) -> None:
         """An integer that is a size of the real model."""
         here = self._size_here(value)
-        if here is not None and (value >= _AMBIGUOUS or not _counts_something_else(node, parents)):
+        if here is not None and (value >= _AMBIGUOUS or id(node) not in places.something_else):
             self._replace(node, "size", here, _SIZE_REASON)
 
     def _size_here(self, value: int) -> int | None:
@@ -180,11 +179,39 @@ class Literals:
                     block[index] = ast.copy_location(ast.Pass(), statement)
 
 
-def _ancestors(node: ast.AST, parents: _Parents) -> Iterator[tuple[ast.AST, ast.AST]]:
-    """(child, parent) pairs from `node` upwards."""
-    while (parent := parents.get(id(node))) is not None:
-        yield node, parent
-        node = parent
+class _Places:
+    """What the nodes of a tree stand in, each found out once from its parent: however a cell is built, this takes time by its length."""
+
+    def __init__(self, nodes: Sequence[ast.AST]) -> None:
+        """Look at `nodes`, parents before children."""
+        self.parents = {id(child): parent for parent in nodes for child in ast.iter_child_nodes(parent)}
+        self.asks_for_gpu: set[int] = set()
+        """Nodes that call something like `torch.cuda.is_available()`, or hold such a call."""
+        self.something_else: set[int] = set()
+        """Nodes whose small numbers are seeds, indices, lengths or amounts, by the call or name that they are given to."""
+        self.with_gpu: set[int] = set()
+        """Nodes that are used only where the code has found a GPU, or has found none."""
+        for node in reversed(nodes):
+            if id(node) in self.asks_for_gpu or _called(node) in ("is_available", "device_count", "is_built"):
+                self.asks_for_gpu |= {id(node), id(self.parents.get(id(node)))}
+        for parent in nodes:
+            for_all = self._counts(parent)
+            branches = isinstance(parent, ast.IfExp | ast.If) and id(parent.test) in self.asks_for_gpu
+            for child in ast.iter_child_nodes(parent):
+                if for_all or (isinstance(parent, ast.Subscript) and child is parent.slice):
+                    self.something_else.add(id(child))
+                if id(parent) in self.with_gpu or (branches and child is not getattr(parent, "test", None)):
+                    self.with_gpu.add(id(child))
+
+    def _counts(self, parent: ast.AST) -> bool:
+        """Whether all small numbers in a node are something else than sizes."""
+        if isinstance(parent, ast.stmt):
+            return isinstance(parent, ast.Assign | ast.AnnAssign) and _names_no_size(parent)
+        if isinstance(parent, ast.Call) and _NOT_SIZES.fullmatch(_called(parent)):
+            return True
+        if isinstance(parent, ast.keyword) and parent.arg and _NOT_SIZE_ARGUMENTS.fullmatch(parent.arg.lower()):
+            return True
+        return isinstance(parent, ast.Slice) or id(parent) in self.something_else
 
 
 def _called(node: ast.AST | None) -> str:
@@ -202,20 +229,6 @@ def _is_command(call: ast.AST | None) -> bool:
     )
 
 
-def _counts_something_else(node: ast.AST, parents: _Parents) -> bool:
-    """Whether a small number is a seed, an index, a length or an amount, by the call or name it is given to."""
-    for child, parent in _ancestors(node, parents):
-        if isinstance(parent, ast.stmt):
-            return isinstance(parent, ast.Assign | ast.AnnAssign) and _names_no_size(parent)
-        if isinstance(parent, ast.Slice) or (isinstance(parent, ast.Subscript) and child is parent.slice):
-            return True
-        if isinstance(parent, ast.Call) and _NOT_SIZES.fullmatch(_called(parent)):
-            return True
-        if isinstance(parent, ast.keyword) and parent.arg and _NOT_SIZE_ARGUMENTS.fullmatch(parent.arg.lower()):
-            return True
-    return False
-
-
 def _names_no_size(statement: ast.Assign | ast.AnnAssign) -> bool:
     """Whether a number is given a name such as `SEED` or `max_length`."""
     targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
@@ -223,19 +236,10 @@ def _names_no_size(statement: ast.Assign | ast.AnnAssign) -> bool:
     return any(_NOT_SIZE_ARGUMENTS.fullmatch(name) for name in names)
 
 
-def _is_choice(node: ast.Constant, parents: _Parents) -> bool:
+def _is_choice(node: ast.Constant, parent: ast.AST | None, places: _Places) -> bool:
     """Whether the name of a GPU is compared, looked up or printed, or used only where the code has found a GPU."""
-    parent = parents.get(id(node))
     if isinstance(parent, ast.Compare | ast.Dict) or (isinstance(parent, ast.Subscript) and parent.slice is node):
         return True
     if isinstance(parent, ast.Call) and _called(parent) in ("print", "startswith", "is_available"):
         return True
-    return any(
-        isinstance(ancestor, ast.IfExp | ast.If) and child is not ancestor.test and _asks_for_gpu(ancestor.test)
-        for child, ancestor in _ancestors(node, parents)
-    )
-
-
-def _asks_for_gpu(test: ast.expr) -> bool:
-    """Whether a condition calls something like `torch.cuda.is_available()`."""
-    return any(_called(node) in ("is_available", "device_count", "is_built") for node in ast.walk(test))
+    return id(node) in places.with_gpu
