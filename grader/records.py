@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -331,6 +331,8 @@ class CriterionResult:
     """Status, message and hint."""
     override: str = ""
     """The instructor's reason, when the points were set by hand."""
+    show: Literal["all", "titles", "nothing"] = "all"
+    """What a student sees of it: all, no more than title and points, or the points only."""
     cell: Count | None = None
     """Index of the cell whose work it is, counted from 0 with text cells; None where that cannot be told."""
 
@@ -379,3 +381,7 @@ class Report:
     """Heading of each group of criteria, by what stands before the `/` in their ids; the assignment's."""
     grader_version: str = ""
     """Version of the grader that judged."""
+    note: str = ""
+    """The course's word to all students."""
+    settings: tuple[str, ...] = ()
+    """What the course has set otherwise than assignment and bundle, in sentences for staff."""

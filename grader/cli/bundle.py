@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
 from grader.bundles import calibrate as calibrate_bundle
 from grader.bundles import load_bundle
+from grader.bundles.bundle import MANIFEST
+from grader.bundles.bundle import seal as seal_bundle
 from grader.bundles.grid import SEEDS
 from grader.cli.common import bar, machine, say
 from grader.cli.options import input_path
@@ -29,6 +32,18 @@ def verify(folder: Path | None) -> int:
     count = len(found.manifest["files"])
     state = f"all {count} files are as the manifest says" if count else "its manifest holds no hashes to compare"
     say(f"Bundle {found.name} ({found.digest[:12]}): {state}.")
+    return 0
+
+
+@bundle.command()
+@click.argument("folder", type=input_path(file=False, folder=True), metavar="DIR")
+def seal(folder: Path) -> int:
+    """Write the hashes of a bundle's files anew, after you have edited one by hand. Runs on it are then run again."""
+    before = load_bundle(folder)
+    seal_bundle(folder, json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    after = load_bundle(folder)
+    state = "nothing had changed" if after.digest == before.digest else f"it was {before.digest[:12]}"
+    say(f"Bundle {after.name} ({after.digest[:12]}) holds {len(after.manifest['files'])} files; {state}.")
     return 0
 
 

@@ -9,8 +9,9 @@ import click
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
 from grader.cli.common import bar, console, exit_code, limits_of, say, stderr
-from grader.cli.options import assignment_options, input_path, limit_options, output_file
+from grader.cli.options import assignment_options, config_option, input_path, limit_options, output_file
 from grader.grading.pipeline import grade
+from grader.grading.settings import Settings, read_settings
 from grader.reports import for_student, junit_xml, report_html, report_json, report_markdown, submission_panel
 from grader.reports.view import review_reasons
 from grader.runs.directory import write_atomically
@@ -32,6 +33,7 @@ __all__ = ["check"]
 )
 @click.option("--junit", type=output_file(), metavar="FILE", help="Also write the report as JUnit XML.")
 @assignment_options
+@config_option
 @limit_options
 def check(
     notebook: Path,
@@ -44,8 +46,9 @@ def check(
     assignment: str,
     bundle: Path | None,
     sandbox: str,
-    cpu_seconds: float,
-    memory_gib: float,
+    config: Path | None,
+    cpu_seconds: float | None,
+    memory_gib: float | None,
 ) -> int:
     """Run your own NOTEBOOK and show what each criterion sees, the same way as it will be graded, with other random questions.
 
@@ -58,6 +61,7 @@ def check(
 
     Exit codes: 0 full marks, 1 below, 3 a person has to look, 4 the grader or its sandbox failed.
     """  # noqa: D301 - click: the paragraph is not wrapped
+    settings = read_settings(config) if config else Settings()
     declared = load_assignment(assignment).only(step, definitions=fast)
     against = load_bundle(bundle)
     if sandbox == "auto":  # one's own code may run unprotected where no box can be had
@@ -73,7 +77,7 @@ def check(
         def on_progress(stage: str) -> None:
             progress.update(task, description=f"checking {notebook.name}: {stage}")
 
-        limits = limits_of(cpu_seconds, memory_gib)
+        limits = limits_of(cpu_seconds, memory_gib, settings)
         report = grade(
             notebook,
             declared,
@@ -81,6 +85,7 @@ def check(
             sandbox=sandbox,
             limits=limits,
             definitions=fast,
+            settings=settings,
             on_progress=on_progress,
         )
     student = for_student(report)

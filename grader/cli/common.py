@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from grader.grading.settings import Settings
 from grader.records import Outcome, Report
 from grader.reports import class_table
 from grader.reports.sanitize import line
@@ -38,9 +39,10 @@ def say(text: str, style: str = "") -> None:
     console.print(text, style=style, soft_wrap=True)
 
 
-def limits_of(cpu_seconds: float, memory_gib: float) -> Limits:
-    """Limits from the command line; the wall net is eight times the CPU time."""
-    memory = int(memory_gib * (1 << 30))
+def limits_of(cpu_seconds: float | None, memory_gib: float | None, settings: Settings) -> Limits:
+    """Limits from the command line, else from the settings, else 900 CPU seconds and 6 GiB; the wall net is eight times the CPU time."""
+    cpu_seconds = cpu_seconds or settings.limits.get("cpu_seconds", 900.0)
+    memory = int((memory_gib or settings.limits.get("memory_gib", 6.0)) * (1 << 30))
     return Limits(cpu_seconds=cpu_seconds, wall_seconds=8 * cpu_seconds + 600, memory_bytes=memory)
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import click
 
-from grader.assignments import load_assignment
 from grader.cli.common import say, stderr
 from grader.cli.options import run_argument
 from grader.cli.override import find_submission
 from grader.intake import read_roster
-from grader.runs.directory import RunDirectory
+from grader.runs.directory import RunDirectory, assignment_of
 from grader.runs.forget import forget as forget_person
 from grader.runs.publish import publish
 
@@ -32,7 +31,7 @@ def forget(run: Path, who: str, yes: bool) -> int:
       grader forget run 1024 --yes
     """  # noqa: D301 - click: the paragraph is not wrapped
     directory = RunDirectory(run)
-    assignment = load_assignment(directory.info().assignment)
+    assignment = assignment_of(directory.info())
     submission, student, what = _person(directory, who)
     if not yes:
         say(f"Nothing was removed. {what} would be taken out of {run}; add --yes.", "bold")

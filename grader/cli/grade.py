@@ -15,10 +15,11 @@ import grader
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
 from grader.cli.common import finish, limits_of, machine, say, stderr
-from grader.cli.options import assignment_options, input_path, limit_options, output_folder
+from grader.cli.options import assignment_options, config_option, input_path, limit_options, output_folder
 from grader.cli.progress import ClassProgress
 from grader.cli.resources import template_path
 from grader.errors import UsageError
+from grader.grading.settings import read_settings
 from grader.imports import leave_out
 from grader.intake import read_roster, take_in, with_groups
 from grader.records import Submission
@@ -108,6 +109,7 @@ _UNPROTECTED = "Running submissions unprotected (--sandbox none): they can read 
 @click.option("--force", is_flag=True, help="Run everything again, changed or not.")
 @click.option("--verbose", is_flag=True, help="Name every submission that is run, and why.")
 @assignment_options
+@config_option
 @limit_options
 def grade(
     sources: tuple[Path, ...],
@@ -133,8 +135,9 @@ def grade(
     assignment: str,
     bundle: Path | None,
     sandbox: str,
-    cpu_seconds: float,
-    memory_gib: float,
+    config: Path | None,
+    cpu_seconds: float | None,
+    memory_gib: float | None,
 ) -> int:
     """Grade a Canvas archive (.zip), a folder or single notebooks.
 
@@ -148,7 +151,7 @@ def grade(
     Exit codes: 0 done, 2 wrong usage or no gradebook.csv, 3 some submissions need review, 4 the grader or its sandbox failed for some.
     """  # noqa: D301 - click: the paragraph is not wrapped
     leave_out(*(path if path.is_dir() else path.parent for path in sources), out)
-    declared = load_assignment(assignment)
+    loaded = load_assignment(assignment)
     against = load_bundle(bundle)
     against.verify()
     if sandbox == "none":
@@ -168,6 +171,7 @@ def grade(
         "column": column,
         "scale": scale,
         "feedback": feedback,
+        "settings": read_settings(config) if config else None,
         "no_notebook_is_zero": None if no_notebook is None else no_notebook == "0",
     }
     given = read_roster(roster) if roster else None  # before the lock: a pipe may take its time
@@ -176,7 +180,6 @@ def grade(
         refuse_exposed("the folder of the run", out)
     slots = workers or slots_for(*machine(), against.model_bytes)
     engine = choose_engine(executor, slots=slots, tls=tls, insecure_tcp=insecure_tcp)
-    limits = limits_of(cpu_seconds, memory_gib)
     selection = RunSelection(only, failed, changed, force)
     directory = RunDirectory(out)
     with directory.lock():
@@ -187,6 +190,8 @@ def grade(
             before = directory.info()
             info = replace(info, **{name: getattr(before, name) for name in told})
         info = replace(info, **{name: value for name, value in told.items() if value is not None})
+        declared, _ = info.settings.apply(loaded, against)
+        limits = limits_of(cpu_seconds, memory_gib, info.settings)
         kept, members = directory.root / "roster.csv", directory.root / "groups.csv"
         students = given or (read_roster(kept) if info.roster and kept.is_file() else None)
         if students is not None and (groups is not None or members.is_file()):

@@ -13,6 +13,7 @@ import click
 __all__ = [
     "Number",
     "assignment_options",
+    "config_option",
     "input_path",
     "limit_options",
     "output_file",
@@ -102,16 +103,26 @@ def assignment_options(command: F) -> F:
     return command
 
 
+def config_option(command: F) -> F:
+    """Add the file with what the course sets."""
+    return click.option(
+        "--config",
+        type=input_path(),
+        metavar="TOML",
+        help="What the course sets: points, minimum accuracies, limits, what students see (docs/settings.md); a run remembers it.",
+    )(command)
+
+
 def limit_options(command: F) -> F:
     """Add the limits of one submission."""
     for option in (
         click.option(
-            "--memory-gib", type=Number(0.25, 1e6), default=6, show_default=True, metavar="G",
-            help="Memory of all processes of one submission, in GiB.",
+            "--memory-gib", type=Number(0.25, 1e6), metavar="G",
+            help="Memory of all processes of one submission, in GiB.  [default: 6]",
         ),
         click.option(
-            "--cpu-seconds", type=Number(1, 1e7), default=900, show_default=True, metavar="S",
-            help="CPU time for all cells of one submission together, in seconds.",
+            "--cpu-seconds", type=Number(1, 1e7), metavar="S",
+            help="CPU time for all cells of one submission together, in seconds.  [default: 900]",
         ),
     ):  # fmt: skip
         command = option(command)

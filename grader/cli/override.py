@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 
-from grader.assignments import load_assignment
 from grader.cli.options import input_path, run_argument
 from grader.cli.runs import judge_again
 from grader.errors import UsageError
@@ -17,7 +16,7 @@ from grader.intake.names import compact
 from grader.intake.roster import csv_rows, number
 from grader.records import Submission, whole
 from grader.rubric.assignment import Assignment
-from grader.runs.directory import Override, RunDirectory
+from grader.runs.directory import Override, RunDirectory, assignment_of
 
 __all__ = ["find_submission", "override"]
 
@@ -47,7 +46,7 @@ def override(run: Path, what: tuple[str, ...], reason: str, for_all: bool, undo:
       grader override run --from run/needs_review.csv
     """  # noqa: D301 - click: the paragraph is not wrapped
     directory = RunDirectory(run)
-    assignment = load_assignment(directory.info().assignment)
+    assignment = assignment_of(directory.info())
     submissions = directory.submissions()
     if table is not None:
         if what or reason or for_all or undo:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from grader.assignments import load_assignment
 from grader.cli.common import finish, say, stderr
-from grader.cli.options import run_argument
+from grader.cli.options import config_option, run_argument
 from grader.errors import UsageError
+from grader.grading.settings import read_settings
 from grader.records import Report
-from grader.runs.directory import RunDirectory
+from grader.runs.directory import RunDirectory, assignment_of
 from grader.runs.publish import FORMATS, publish
 
 __all__ = ["judge_again", "rejudge", "report"]
@@ -20,14 +20,17 @@ __all__ = ["judge_again", "rejudge", "report"]
 
 @click.command()
 @run_argument
-def rejudge(run: Path) -> int:
+@config_option
+def rejudge(run: Path, config: Path | None) -> int:
     """Make verdicts, scores and reports of a RUN again from stored evidence, and say what changed.
 
-    No notebook is run: use it after a change of the rubric. Exit code 3 when some submissions need review, 2 when gradebook.csv
-    could not be written.
+    No notebook is run: use it after a change of the rubric, or with --config to set points and minimum accuracies.
+    Exit code 3 when some submissions need review, 2 when gradebook.csv could not be written.
     """
     directory = RunDirectory(run)
     with directory.lock():
+        if config is not None:
+            directory.configure(read_settings(config))
         return judge_again(directory, table=True)
 
 
@@ -42,7 +45,7 @@ def report(run: Path, formats: str) -> int:
     Exit code 3 when some submissions need review, 2 when gradebook.csv could not be written.
     """
     directory = RunDirectory(run)
-    assignment = load_assignment(directory.info().assignment)
+    assignment = assignment_of(directory.info())
     wanted = [name.strip() for name in formats.split(",") if name.strip()]
     if not wanted:
         raise UsageError(f"--format names no format; there are {', '.join(FORMATS)}")
@@ -59,7 +62,7 @@ def report(run: Path, formats: str) -> int:
 
 def judge_again(directory: RunDirectory, *, table: bool) -> int:
     """Judge again; prints every score that changed, then the whole class with `table`."""
-    assignment = load_assignment(directory.info().assignment)
+    assignment = assignment_of(directory.info())
     before = {submission.id: _old_points(directory, submission.id) for submission in directory.submissions()}
     with stderr.status("judging and writing reports"):
         published = publish(directory, assignment)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from grader.bundles import Bundle
 from grader.grading.fingerprint import digest_of, question_digest, versions
+from grader.grading.settings import Settings
 from grader.records import (
     Attempt,
     Evidence,
@@ -42,11 +43,17 @@ class RunContext:
     """What seeds and held-out reviews are drawn from."""
     facts: Any
     """What the questions need to know of the bundle."""
+    settings: Settings = field(default_factory=Settings)
+    """What the course has set."""
 
     @classmethod
-    def create(cls, assignment: Assignment, bundle: Bundle, secret: bytes) -> RunContext:
-        """Read the bundle once for a whole run."""
-        return cls(assignment, bundle, secret, assignment.facts(bundle, secret))
+    def create(
+        cls, assignment: Assignment, bundle: Bundle, secret: bytes, settings: Settings | None = None
+    ) -> RunContext:
+        """Read the bundle once for a whole run. Raises UsageError for settings of what there is not."""
+        settings = settings or Settings()
+        assignment, bundle = settings.apply(assignment, bundle)
+        return cls(assignment, bundle, secret, assignment.facts(bundle, secret), settings)
 
     @property
     def bundle_name(self) -> str:

@@ -26,6 +26,7 @@ from grader.grading.execution import Progress, run_notebook
 from grader.grading.fingerprint import question_digest
 from grader.grading.report import report_for
 from grader.grading.reruns import rerun_close_results
+from grader.grading.settings import Settings
 from grader.guard import guarded
 from grader.notebook.helpers import imported_helpers
 from grader.notebook.limited import read_notebook
@@ -169,6 +170,7 @@ def grade(
     limits: Limits | None = None,
     secret: bytes | None = None,
     definitions: bool = False,
+    settings: Settings | None = None,
     on_progress: Progress = lambda _stage: None,
 ) -> Report:
     """Grade one notebook and return its report; helper modules (`*.py`) beside it that it imports are taken along.
@@ -181,6 +183,7 @@ def grade(
     - `limits`: what the submission may use (CPU and wall seconds, bytes); left out, `Limits()`.
     - `secret`: what questions and held-out reviews are drawn from; left out, drawn anew. The same one gives the same questions.
     - `definitions`: take imports, functions and classes of the cells only, and ask what can be answered without training.
+    - `settings`: what the course sets, as `read_settings` gives it.
     - `on_progress`: called with a few words whenever the notebook gets further.
 
     Works in a running event loop (Jupyter), too, which it blocks; `agrade` does not. Raises SubmissionError for a file that cannot be
@@ -195,6 +198,7 @@ def grade(
         limits=limits,
         secret=secret,
         definitions=definitions,
+        settings=settings,
         on_progress=on_progress,
     )
     try:
@@ -214,6 +218,7 @@ async def agrade(
     limits: Limits | None = None,
     secret: bytes | None = None,
     definitions: bool = False,
+    settings: Settings | None = None,
     on_progress: Progress = lambda _stage: None,
 ) -> Report:
     """Do what `grade` does without blocking the event loop; parameters and errors are the same."""
@@ -223,7 +228,7 @@ async def agrade(
     declared = load_assignment(assignment) if isinstance(assignment, str) else assignment
     declared = declared.only(definitions=True) if definitions else declared
     against = bundle if isinstance(bundle, Bundle) else load_bundle(None if bundle is None else Path(bundle))
-    context = await asyncio.to_thread(RunContext.create, declared, against, secret or secrets.token_bytes(32))
+    context = await asyncio.to_thread(RunContext.create, declared, against, secret or secrets.token_bytes(32), settings)
     with contextlib.ExitStack() as close:
         grader = Grader(context, sandbox=sandbox, limits=limits)
         await asyncio.to_thread(close.enter_context, grader)

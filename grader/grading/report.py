@@ -77,6 +77,8 @@ def report_for(
                 for result in filled.criteria
             ),
         )
+    shown = (replace(result, show=context.settings.shown(result.id)) for result in filled.criteria)
+    filled = replace(filled, criteria=tuple(shown))
     notices = () if run is None else (*run.notebook.notices, *run.execution.notices, *follow_ons(run))
     return Report(
         assignment=assignment.id,
@@ -89,6 +91,8 @@ def report_for(
         metrics=metrics,
         groups=assignment.groups,
         grader_version=grader.__version__,
+        note=context.settings.note,
+        settings=context.settings.sentences(),
     )
 
 

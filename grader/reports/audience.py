@@ -56,6 +56,7 @@ def for_student(report: Report) -> Report:
             review=(REVIEW_SENTENCE,) if score.review else (),
         ),
         metrics=_metrics(report),
+        settings=(),
     )
     return _pathless(shown)
 
@@ -84,6 +85,9 @@ def _notices(notices: tuple[Notice, ...]) -> tuple[Notice, ...]:
 
 def _criterion(result: CriterionResult) -> CriterionResult:
     verdict = result.verdict
+    if result.show != "all":
+        title = result.title if result.show == "titles" else "A further criterion."
+        return replace(result, title=title, verdict=Verdict(verdict.status), cell=None)
     if verdict.status is Status.ERROR:
         message = "The grader could not judge this by itself; a person will look at it."
         # the message may speak of the grader's inside; a hint is always written for students

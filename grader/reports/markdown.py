@@ -30,6 +30,8 @@ def _lines(report: Report) -> Iterator[str]:
     who = report.submission
     yield f"## {_text(report.assignment_title)}: {view.total(report)}"
     yield from ("", f"**{_text(who.display_name)}** · {_text(who.file_name)}", "", _text(view.headline(report)))
+    if report.note:
+        yield from ("", _text(report.note))
     if who.problem:
         yield from ("", f"> ⚠️ {_text(who.problem)}")
     for reason in report.score.review:

@@ -119,6 +119,8 @@ def submission_panel(report: Report) -> RenderableType:
 
 def _blocks(report: Report) -> Iterator[RenderableType]:
     yield from (Text(view.headline(report)), _sentence(view.outcome_sentence(report), "dim"))
+    if report.note:
+        yield _sentence(report.note)
     if report.submission.problem:
         yield _sentence(report.submission.problem, "bold red")
     yield from (_sentence(reason, "bold magenta") for reason in report.score.review[:3])

@@ -182,6 +182,12 @@ class Assignment:
         smaller.questions = {name: self.questions[name] for name in {check.asks for check in kept.values()}}
         return smaller
 
+    def with_points(self, points: Mapping[str, int]) -> Assignment:
+        """The assignment with other points for some criteria, all of which it has."""
+        changed = copy.copy(self)
+        changed.checks = {n: replace(check, points=points.get(n, check.points)) for n, check in self.checks.items()}
+        return changed
+
     def facts(self, bundle: Any, secret: bytes) -> Any:
         """What the questions need to know of the bundle; None when the assignment needs nothing."""
         return self._facts(bundle, secret) if self._facts is not None else None

@@ -26,7 +26,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,7 +37,9 @@ from grader.assignments import load_assignment
 from grader.bundles import load_bundle
 from grader.errors import StoreError, UsageError
 from grader.grading.context import RunContext
+from grader.grading.settings import Settings
 from grader.records import Notice, Submission, SubmissionRun
+from grader.rubric.assignment import Assignment
 
 __all__ = [
     "Done",
@@ -45,6 +47,7 @@ __all__ = [
     "Override",
     "RunDirectory",
     "RunInfo",
+    "assignment_of",
     "load_context",
     "write_atomically",
     "write_derived",
@@ -84,6 +87,8 @@ class RunInfo:
     """What goes back to students by feedback.zip: the annotated `notebook`, or the page (`html`)."""
     no_notebook_is_zero: bool = False
     """Whether a person has decided that what is no notebook gets 0 points; it has no score before."""
+    settings: Settings = field(default_factory=Settings)
+    """What the course has set."""
     format: int = FORMAT
     """Format of the run directory."""
 
@@ -139,7 +144,12 @@ class Done:
 def load_context(info: RunInfo, secret: bytes) -> RunContext:
     """Load assignment and bundle of a run. Raises BundleError or UsageError when they are not there."""
     bundle = load_bundle(Path(info.bundle_path) if info.bundle_path else None)
-    return RunContext.create(load_assignment(info.assignment), bundle, secret)
+    return RunContext.create(load_assignment(info.assignment), bundle, secret, info.settings)
+
+
+def assignment_of(info: RunInfo) -> Assignment:
+    """The assignment of a run with the points that the course has set."""
+    return load_assignment(info.assignment).with_points(info.settings.points)
 
 
 def write_derived(path: Path, data: bytes | str) -> None:
@@ -263,6 +273,14 @@ class RunDirectory:
                 write_atomically(self.root / "secret", (secret or secrets.token_bytes(32)).hex() + "\n", 0o600)
             write_derived(self.root / "run.json", serialization.dumps(info))
         return info
+
+    def configure(self, settings: Settings) -> None:
+        """Set what the course sets from now on. Raises UsageError for what there is not, or while another process writes."""
+        with self.lock():
+            info = self.info()
+            bundle = load_bundle(Path(info.bundle_path) if info.bundle_path else None)
+            settings.apply(load_assignment(info.assignment), bundle)
+            write_derived(self.root / "run.json", serialization.dumps(replace(info, settings=settings)))
 
     def refuse_as_source(self, sources: Iterable[Path]) -> None:
         """Raise UsageError when one of the sources of submissions lies in the run's own folder, or is it."""

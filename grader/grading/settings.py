@@ -1,0 +1,94 @@
+"""What a course sets without code, in a file called `grader.toml` by custom (docs/settings.md has an example).
+
+What is left out stays as the assignment and the bundle have it. A run remembers its settings (`RunInfo.settings`).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from grader.bundles import Bundle
+from grader.errors import UsageError
+from grader.rubric.assignment import Assignment
+
+__all__ = ["Settings", "read_settings"]
+
+_Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Shown = Literal["all", "titles", "nothing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a course has set; all of it may be left out."""
+
+    note: Annotated[str, msgspec.Meta(max_length=500)] = ""
+    """Shown on every page: the rule for late hand-ins, whom to ask."""
+    points: dict[str, Annotated[int, msgspec.Meta(ge=1, le=1000)]] = field(default_factory=dict)
+    """Criterion -> its points."""
+    accuracy: dict[str, _Share] = field(default_factory=dict)
+    """Method -> its minimum accuracy, 0 to 1; `linear_range` -> how far below it points fall linearly to none."""
+    limits: dict[Literal["cpu_seconds", "memory_gib"], Annotated[float, msgspec.Meta(gt=0)]] = field(
+        default_factory=dict
+    )
+    """CPU seconds and GiB of memory of one submission."""
+    show: dict[str, Shown] = field(default_factory=dict)
+    """Criterion, part of the rubric or `default` -> what students see of it."""
+
+    def apply(self, assignment: Assignment, bundle: Bundle) -> tuple[Assignment, Bundle]:
+        """The assignment and the bundle with what is set. Raises UsageError for a criterion, part or method that there is not."""
+        parts = {name.partition("/")[0] for name in assignment.checks}
+        methods = {*bundle.calibrations, "linear_range"}
+        for table, given, known in (
+            ("points", self.points, set(assignment.checks)),
+            ("accuracy", self.accuracy, methods),
+            ("show", self.show, {*assignment.checks, *parts, "default"}),
+        ):
+            if unknown := [name for name in given if name not in known]:
+                raise UsageError(f"[{table}] has {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+        width = self.accuracy.get("linear_range", bundle.linear_range)
+        if width > 0.5:
+            raise UsageError(f"[accuracy] linear_range is {width:g}; it is 0.5 at most")
+        calibrations = {
+            method: replace(known, accuracy=self.accuracy.get(method, known.accuracy))
+            for method, known in bundle.calibrations.items()
+        }
+        changed = replace(bundle, calibrations=MappingProxyType(calibrations), linear_range=width)
+        return assignment.with_points(self.points), changed
+
+    def shown(self, criterion: str) -> Shown:
+        """What students see of a criterion."""
+        part = criterion.partition("/")[0]
+        return self.show.get(criterion, self.show.get(part, self.show.get("default", "all")))
+
+    def sentences(self) -> tuple[str, ...]:
+        """What was set, for staff."""
+        tables: Mapping[str, Mapping[Any, Any]] = {
+            "Points": self.points, "Minimum accuracy": self.accuracy, "Limits": self.limits, "Students see": self.show
+        }  # fmt: skip
+        return tuple(
+            f"{title}: {', '.join(f'{name} {value}' for name, value in table.items())}."
+            for title, table in tables.items()
+            if table
+        )
+
+
+def read_settings(path: Path) -> Settings:
+    """Read a settings file. Raises UsageError, which names the file and what is wrong in it."""
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        if unknown := set(found) - {each.name for each in fields(Settings)}:
+            raise UsageError(
+                f"{path} has {', '.join(sorted(unknown))}; there are {', '.join(each.name for each in fields(Settings))}"
+            )
+        return msgspec.convert(found, Settings)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{path}: {error}") from error

@@ -1,0 +1,144 @@
+"""What a course sets in a file: it is checked, applied, remembered, and told to staff; students see what they may."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from grader.assignments import load_assignment
+from grader.bundles import load_bundle
+from grader.cli.common import limits_of
+from grader.cli.main import main
+from grader.errors import UsageError
+from grader.grading.context import RunContext
+from grader.grading.settings import Settings, read_settings
+from tests.pipeline.test_gradebook import NOTEBOOK, archive, export, grade, nothing_is_run, run, said, scores
+
+__all__ = ["archive", "export", "nothing_is_run", "run"]
+
+
+@pytest.fixture
+def config(tmp_path: Path):
+    def write(text: str) -> str:
+        (tmp_path / "grader.toml").write_text(text, encoding="utf-8")
+        return str(tmp_path / "grader.toml")
+
+    return write
+
+
+def page(run: Path, name: str) -> str:
+    return " ".join((run / "submissions" / "1001" / name).read_text(encoding="utf-8").split())
+
+
+def test_points_are_set_remembered_and_told(archive, export, run, config) -> None:
+    source = archive({"alfaanna_1001_5001_lab.ipynb": NOTEBOOK})
+    assert grade(source, export(points="11"), run, "--config", config('[points]\n"shout/upper" = 5')) == 0
+    assert scores(run) == {"1001": "5"}
+    assert "Points: shout/upper 5." in page(run, "instructor.html") and "Points: shout" not in page(run, "report.html")
+    assert grade(source, export(points="11"), run) == 0
+    assert main(["rejudge", str(run)]) == 0
+    assert scores(run) == {"1001": "5"}
+    assert main(["override", str(run), "1001", "shout/upper", "5", "--reason", "yes"]) == 0
+    assert main(["rejudge", str(run), "--config", config('[points]\n"shout/upper" = 1\n"add/sum" = 8')]) == 0
+    assert scores(run) == {"1001": "1"}, "also by hand no more than there are"
+
+
+def test_a_note_is_on_every_page(archive, export, run, config) -> None:
+    source = archive({"alfaanna_1001_5001_lab.ipynb": NOTEBOOK})
+    assert grade(source, export(), run, "--config", config('note = "Late: <b>10 %</b> a day."')) == 0
+    for name in ("instructor.html", "report.html"):
+        assert "Late: &lt;b&gt;10 %&lt;/b&gt; a day." in page(run, name)
+    assert main(["report", str(run), "--format", "md"]) == 0
+    assert "Late: &lt;b&gt;10 %&lt;/b&gt; a day." in page(run, "report.md")
+
+
+@pytest.mark.parametrize(
+    ("show", "title", "message"),
+    [('default = "all"', True, True), ('shout = "titles"', True, False), ('"shout/upper" = "nothing"', False, False)],
+)
+def test_students_see_what_they_may(show, title, message, archive, export, run, config) -> None:
+    source = archive({"alfaanna_1001_5001_lab.ipynb": NOTEBOOK})
+    assert (
+        grade(source, export(), run, "--config", config(f'[points]\n"shout/upper" = 3\n[show]\nadd = "all"\n{show}'))
+        == 0
+    )
+    report, annotated = page(run, "report.html"), page(run, "annotated.ipynb")
+    for shown in (report, annotated):
+        assert ("returns the text in capitals" in shown) is title
+        assert "3 / 3" in shown.replace("<span>", "").replace("</span>", ""), "points are always shown"
+    assert "returns the text in capitals" in page(run, "instructor.html")
+    stored = json.loads(page(run, "report.json"))
+    assert stored["score"]["criteria"][2]["verdict"]["status"] == "passed"
+    assert ("below-0" in annotated) is message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[pionts]\nx = 1", "has pionts; there are note, points, accuracy, limits, show"),
+        ('[points]\n"lora/speed" = 1', "[points] has lora/speed; there are add/negative, add/sum, shout/upper"),
+        ('[points]\n"add/sum" = 0', "Expected `int` >= 1"),
+        ('[points]\n"add/sum" = 2.5', "Expected `int`"),
+        ("[accuracy]\nfull = 80", "Expected `float` <= 1.0"),
+        ("[accuracy]\nfast = 0.8", "[accuracy] has fast; there are full, head, linear_range, lora"),
+        ("[accuracy]\nlinear_range = 0.9", "linear_range is 0.9; it is 0.5 at most"),
+        ("[limits]\nwall = 3", "Invalid enum value 'wall'"),
+        ('[show]\nadd = "some"', "Invalid enum value 'some'"),
+        ('[show]\nlora = "all"', "[show] has lora; there are add,"),
+        ("note = 3", "Expected `str`"),
+        ("[points", "cannot be read"),
+        ("\xff", "cannot be read"),
+    ],
+)
+def test_a_fault_is_told_before_anything_is_run(text, words, archive, export, run, config, capsys, tmp_path) -> None:
+    path = config("")
+    Path(path).write_bytes(text.encode("latin-1"))
+    source = archive({"alfaanna_1001_5001_lab.ipynb": NOTEBOOK})
+    assert grade(source, export(), run, "--config", path) == 2
+    assert words in said(capsys.readouterr().err)
+    assert not (run / "gradebook.csv").exists()
+
+
+def test_accuracies_reach_the_judge() -> None:
+    settings = Settings(accuracy={"head": 0.66, "linear_range": 0.05})
+    context = RunContext.create(load_assignment(), load_bundle(), b"a secret", settings)
+    plain = RunContext.create(load_assignment(), load_bundle(), b"a secret")
+    assert context.facts.calibrations["head"].accuracy == 0.66 != plain.facts.calibrations["head"].accuracy
+    assert context.facts.calibrations["full"] == plain.facts.calibrations["full"]
+    assert (context.facts.linear_range, plain.facts.linear_range) == (0.05, 0.0)
+
+
+def test_limits_of_the_command_line_win() -> None:
+    settings = Settings(limits={"cpu_seconds": 50.0, "memory_gib": 2.0})
+    assert limits_of(None, None, settings).cpu_seconds == 50 and limits_of(None, None, settings).memory_bytes == 2 << 30
+    assert limits_of(70.0, 1.0, settings).cpu_seconds == 70 and limits_of(70.0, 1.0, settings).memory_bytes == 1 << 30
+    assert limits_of(None, None, Settings()).cpu_seconds == 900
+
+
+def test_the_documented_file_is_valid(config) -> None:
+    document = Path(__file__).parents[2] / "docs" / "settings.md"
+    text = document.read_text(encoding="utf-8").partition("```toml\n")[2].partition("```")[0]
+    settings = read_settings(Path(config(text)))
+    assignment, bundle = settings.apply(load_assignment(), load_bundle())
+    assert assignment.checks["lora/accuracy"].points == 4 and bundle.calibrations["full"].accuracy == 0.8
+    assert [settings.shown(name) for name in ("count/frozen", "lora/accuracy", "lora/forward")] == [
+        "all",
+        "titles",
+        "nothing",
+    ]
+
+
+def test_a_bundle_is_sealed_after_an_edit(tmp_path, capsys) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(load_bundle().path, copy)
+    thresholds = copy / "thresholds.json"
+    thresholds.write_text(thresholds.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert main(["bundle", "verify", str(copy)]) != 0
+    assert main(["bundle", "seal", str(copy)]) == 0
+    assert "it was" in capsys.readouterr().out
+    assert main(["bundle", "verify", str(copy)]) == 0
+    with pytest.raises(UsageError):
+        read_settings(tmp_path / "absent.toml")
