@@ -139,8 +139,8 @@ class _Intake:
             if kept is not None:
                 if replace_kept:
                     shutil.rmtree(kept, ignore_errors=True)
-                used = {upload.source.digest for upload in chosen}
-                keep([source for source in read if source.digest in used], kept)
+                used = {id(upload.source) for upload in chosen}
+                keep([source for source in read if id(source) in used], kept)
             self._tell_kept([d for d in drafts if d.upload.source.kept and d.upload.owner.key not in present_today])
             submissions, present = self._finish(drafts)
         missing = tuple(e for e in self.roster.entries if e.id not in present and not e.is_test_student)
