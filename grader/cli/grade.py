@@ -22,7 +22,7 @@ from grader.errors import UsageError
 from grader.grading.settings import read_settings
 from grader.imports import leave_out
 from grader.intake import read_roster, take_in, with_groups
-from grader.records import Submission
+from grader.records import Notice, Submission
 from grader.reports.sanitize import line
 from grader.runs.batch import run_batch, slots_for
 from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo, load_context, write_derived
@@ -214,9 +214,7 @@ def grade(
                 kept=directory.root / "sources", replace_kept=anew,
             )  # fmt: skip
         intake = without_forgotten(directory, intake, students)
-        for notice in intake.notices:
-            if notice.kind == "kept":
-                say(line(notice.text))
+        _say_sources(intake.notices)
         if students is not None:
             write_derived(directory.root / "roster.csv", list_without_forgotten(directory, students, students.data))
             if students.groups_data:
@@ -241,9 +239,16 @@ def grade(
 
 def _nothing_to_do(directory: RunDirectory, published: Published) -> int:
     """Say that all is as it was, and what it was."""
+    _say_sources(directory.read("intake.json", IntakeRecord).notices)
     submissions = directory.submissions()
     _say_plan(submissions, Plan((), tuple(one for one in submissions if one.path and one.problem is None), {}, ()))
     return finish(directory, published)
+
+
+def _say_sources(notices: Sequence[Notice]) -> None:
+    for notice in notices:
+        if notice.kind in ("source", "kept"):
+            say(line(notice.text))
 
 
 def _secret(path: Path | None) -> bytes | None:

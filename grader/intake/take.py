@@ -144,7 +144,8 @@ class _Intake:
             self._tell_kept([d for d in drafts if d.upload.source.kept and d.upload.owner.key not in present_today])
             submissions, present = self._finish(drafts)
         missing = tuple(e for e in self.roster.entries if e.id not in present and not e.is_test_student)
-        return Intake(tuple(submissions), tuple(self.notices), missing)
+        counts = (Notice("source", _sentence(source, uploads)) for source in today) if kept is not None else ()
+        return Intake(tuple(submissions), (*counts, *self.notices), missing)
 
     def _distinct(self, sources: Sequence[Path]) -> list[Path]:
         if not sources:
@@ -360,6 +361,18 @@ class _Intake:
             notices=(*notices, *upload.selection.notices),
             problem=upload.selection.problem if judged is None else None,
         )
+
+
+def _sentence(source: Source, uploads: Sequence[StudentUpload]) -> str:
+    mine = [upload for upload in uploads if upload.source is source]
+    judged = sum(upload.selection.judged is not None for upload in mine)
+    beside = sum(len(upload.selection.companions) for upload in mine if upload.selection.judged)
+    nobodys = len(source.entries) - sum(len(upload.files) for upload in mine)
+    left_out = f", left out: {nobodys} (the class report says why)" if nobodys > 0 else ""
+    counts = (
+        f"hand-ins: {len(mine)}, with a notebook: {judged}, files: {len(source.entries)}, beside a notebook: {beside}"
+    )
+    return f"{shown(source.label)}: {counts}{left_out}."
 
 
 def _one_per_owner(uploads: Iterable[StudentUpload]) -> list[StudentUpload]:

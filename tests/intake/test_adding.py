@@ -163,3 +163,11 @@ def test_any_order_and_split_of_archives_gives_the_same_class(
     assert taken(split, at_once=False) == taken(split, at_once=True)
     if all(sum(entry.split("_")[0] == e.split("_")[0] for e in part) == 1 for part in split for entry in part):
         assert taken(split, at_once=False) == whole
+
+
+def test_each_source_is_counted(add, make_zip: Make) -> None:
+    more = {"bergbo_12346_502_lora.py": b"x", "ekeva_12347_text.html": b"<p>", "odd.txt": b"?"}
+    counts = [notice.text for notice in add(make_zip(CLASS | more, "class.zip")).notices if notice.kind == "source"]
+    assert counts == [
+        "“class.zip”: hand-ins: 3, with a notebook: 2, files: 5, beside a notebook: 1, left out: 1 (the class report says why)."
+    ]
