@@ -48,6 +48,7 @@ def check(
     sandbox: str,
     config: Path | None,
     cpu_seconds: float | None,
+    wall_seconds: float | None,
     memory_gib: float | None,
 ) -> int:
     """Run your own NOTEBOOK and show what each criterion sees, the same way as it will be graded, with other random questions.
@@ -77,7 +78,7 @@ def check(
         def on_progress(stage: str) -> None:
             progress.update(task, description=f"checking {notebook.name}: {stage}")
 
-        limits = limits_of(cpu_seconds, memory_gib, settings)
+        limits = limits_of(cpu_seconds, memory_gib, settings, wall_seconds)
         report = grade(
             notebook,
             declared,

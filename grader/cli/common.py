@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from grader.errors import UsageError
 from grader.grading.settings import Settings
 from grader.records import Outcome, Report
 from grader.reports import class_table
@@ -39,11 +40,19 @@ def say(text: str, style: str = "") -> None:
     console.print(text, style=style, soft_wrap=True)
 
 
-def limits_of(cpu_seconds: float | None, memory_gib: float | None, settings: Settings) -> Limits:
-    """Limits from the command line, else from the settings, else 900 CPU seconds and 6 GiB; the wall net is eight times the CPU time."""
+def limits_of(
+    cpu_seconds: float | None, memory_gib: float | None, settings: Settings, wall_seconds: float | None = None
+) -> Limits:
+    """Limits from the command line, else from the settings, else 900 CPU seconds, 6 GiB and eight times the CPU time as wall net.
+
+    Raises UsageError.
+    """
     cpu_seconds = cpu_seconds or settings.limits.get("cpu_seconds", 900.0)
     memory = int((memory_gib or settings.limits.get("memory_gib", 6.0)) * (1 << 30))
-    return Limits(cpu_seconds=cpu_seconds, wall_seconds=8 * cpu_seconds + 600, memory_bytes=memory)
+    wall = wall_seconds or settings.limits.get("wall_seconds", 8 * cpu_seconds + 600)
+    if wall < cpu_seconds:
+        raise UsageError(f"--wall-seconds is a net above --cpu-seconds ({cpu_seconds:g}) and cannot be smaller")
+    return Limits(cpu_seconds=cpu_seconds, wall_seconds=wall, memory_bytes=memory)
 
 
 def machine() -> tuple[int, int]:

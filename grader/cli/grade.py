@@ -137,6 +137,7 @@ def grade(
     sandbox: str,
     config: Path | None,
     cpu_seconds: float | None,
+    wall_seconds: float | None,
     memory_gib: float | None,
 ) -> int:
     """Grade a Canvas archive (.zip), a folder or single notebooks.
@@ -191,7 +192,7 @@ def grade(
             info = replace(info, **{name: getattr(before, name) for name in told})
         info = replace(info, **{name: value for name, value in told.items() if value is not None})
         declared, _ = info.settings.apply(loaded, against)
-        limits = limits_of(cpu_seconds, memory_gib, info.settings)
+        limits = limits_of(cpu_seconds, memory_gib, info.settings, wall_seconds)
         kept, members = directory.root / "roster.csv", directory.root / "groups.csv"
         students = given or (read_roster(kept) if info.roster and kept.is_file() else None)
         if students is not None and (groups is not None or members.is_file()):

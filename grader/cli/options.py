@@ -122,7 +122,12 @@ def limit_options(command: F) -> F:
         ),
         click.option(
             "--cpu-seconds", type=Number(1, 1e7), metavar="S",
-            help="CPU time for all cells of one submission together, in seconds.  [default: 900]",
+            help="CPU time for all cells of one submission, over all its runs together, in seconds.  [default: 900]",
+        ),
+        click.option(
+            "--wall-seconds", type=Number(1, 1e8), metavar="S",
+            help="Time by the clock for all runs of one submission: a net, since who sleeps is ended after minutes.  "
+            "[default: eight times the CPU time, and ten minutes]",
         ),
     ):  # fmt: skip
         command = option(command)

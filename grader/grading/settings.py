@@ -34,10 +34,10 @@ class Settings:
     """Criterion -> its points."""
     accuracy: dict[str, _Share] = field(default_factory=dict)
     """Method -> its minimum accuracy, 0 to 1; `linear_range` -> how far below it points fall linearly to none."""
-    limits: dict[Literal["cpu_seconds", "memory_gib"], Annotated[float, msgspec.Meta(gt=0)]] = field(
+    limits: dict[Literal["cpu_seconds", "wall_seconds", "memory_gib"], Annotated[float, msgspec.Meta(gt=0)]] = field(
         default_factory=dict
     )
-    """CPU seconds and GiB of memory of one submission."""
+    """CPU seconds, wall seconds and GiB of memory of one submission."""
     show: dict[str, Shown] = field(default_factory=dict)
     """Criterion, part of the rubric or `default` -> what students see of it."""
 

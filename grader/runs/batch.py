@@ -196,7 +196,7 @@ class _BatchRun:
             fault=result.fault,
             parts=job.parts,
             outcome=execution.outcome.value,
-            limits={"cpu_seconds": limits.cpu_seconds, "memory_bytes": limits.memory_bytes},
+            limits={name: getattr(limits, name) for name in ("cpu_seconds", "wall_seconds", "memory_bytes")},
         )
         self.run.save_result(job.submission.id, result, done)
         self.on_event(Event("fault" if result.fault else "finished", job.submission, seconds, result.fault))

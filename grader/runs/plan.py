@@ -34,8 +34,11 @@ _AGAIN = {
 }
 
 
-_LIMITED: Mapping[str, str] = {Outcome.TIMED_OUT: "cpu_seconds", Outcome.OUT_OF_MEMORY: "memory_bytes"}
-"""How a run ends that meets a limit which can be set from outside, and the name of that limit."""
+_LIMITED: Mapping[str, tuple[str, ...]] = {
+    Outcome.TIMED_OUT: ("cpu_seconds", "wall_seconds"),
+    Outcome.OUT_OF_MEMORY: ("memory_bytes",),
+}
+"""How a run ends that meets a limit which can be set from outside, and the names of what it may have been."""
 
 
 def content_parts(context: RunContext, submission: Submission, companions: Mapping[str, bytes]) -> dict[str, str]:
@@ -175,8 +178,8 @@ def _why(
 
 def _has_more(done: Done, limits: Limits) -> bool:
     """Tell whether a run met a limit that would be higher if it were run again."""
-    name = _LIMITED.get(done.outcome, "")
-    return name in done.limits and getattr(limits, name) > done.limits[name]
+    names = _LIMITED.get(done.outcome, ())
+    return any(name in done.limits and getattr(limits, name) > done.limits[name] for name in names)
 
 
 def _failure(run: RunDirectory, submission: Submission, done: Done | None) -> str:

@@ -52,7 +52,7 @@ def store(run: RunDirectory, outcome: Outcome = Outcome.COMPLETED, fault: str = 
             execution = Execution(outcome, (), Usage(), "none", {}, "standin")
             evidence = Evidence(context.seed(submission), seen)
             parts = content_parts(context, submission, {})
-            limits = {"cpu_seconds": LIMITS.cpu_seconds, "memory_bytes": LIMITS.memory_bytes}
+            limits = {n: getattr(LIMITS, n) for n in ("cpu_seconds", "wall_seconds", "memory_bytes")}
             done = Done(parts, 1.0, 1.0, fault, outcome.value, limits)
             run.save_result(submission.id, SubmissionRun(Notebook((), 0), execution, evidence), done)
     publish(run, TOY)
@@ -119,13 +119,14 @@ def test_failed_takes_what_needs_review_or_did_not_complete(run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "limit"), [(Outcome.TIMED_OUT, "cpu_seconds"), (Outcome.OUT_OF_MEMORY, "memory_bytes")]
+    ("outcome", "limit"),
+    [(Outcome.TIMED_OUT, "cpu_seconds"), (Outcome.TIMED_OUT, "wall_seconds"), (Outcome.OUT_OF_MEMORY, "memory_bytes")],
 )
 def test_a_higher_limit_runs_again_who_met_it_and_nobody_else(run, outcome, limit) -> None:
     store(run)
     store(run, outcome, only="bo")
     store(run, Outcome.KERNEL_DIED, only="cem")
-    other = "memory_bytes" if limit == "cpu_seconds" else "cpu_seconds"
+    other = "cpu_seconds" if limit == "memory_bytes" else "memory_bytes"
     lower, same, higher = (getattr(LIMITS, limit) * factor for factor in (0.5, 1, 2))
     assert ids(planned(run, **{limit: lower})) == ids(planned(run, **{limit: same})) == []
     assert ids(planned(run, **{other: getattr(LIMITS, other) * 2})) == []

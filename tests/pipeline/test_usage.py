@@ -13,9 +13,11 @@ from pathlib import Path
 import click
 import pytest
 
+from grader.cli.common import limits_of
 from grader.cli.main import COMMANDS, commands, main
 from grader.cli.streams import Output, claim_streams
-from grader.errors import SandboxError
+from grader.errors import SandboxError, UsageError
+from grader.grading.settings import Settings
 from tests.pipeline.conftest import notebook_bytes
 
 ROOT = Path(__file__).parents[2]
@@ -56,8 +58,15 @@ def refused(capsys, arguments: list[str], message: str) -> None:
     assert message in shown.err
 
 
+def test_the_wall_net_can_be_set() -> None:
+    assert limits_of(100, 1, Settings()).wall_seconds == 1400
+    assert limits_of(100, 1, Settings(), 250).wall_seconds == 250
+    with pytest.raises(UsageError, match="net above --cpu-seconds"):
+        limits_of(100, 1, Settings(), 99)
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "0", "-1", "1e999", "1e-9", "many", ""])
-@pytest.mark.parametrize("option", ["--cpu-seconds", "--memory-gib", "--workers"])
+@pytest.mark.parametrize("option", ["--cpu-seconds", "--wall-seconds", "--memory-gib", "--workers"])
 def test_amounts_that_are_none(tmp_path, notebook, capsys, option, value) -> None:
     refused(capsys, ["grade", str(notebook), "--out", str(tmp_path / "run"), option, value], option)
     assert not (tmp_path / "run").exists()
