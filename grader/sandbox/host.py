@@ -7,6 +7,7 @@ as long as the descriptor that `PrivilegeDrop` holds, and needs no folder on the
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shlex
@@ -22,7 +23,7 @@ from grader.errors import SandboxError, UsageError
 from grader.sandbox.contract import MODES
 from grader.sandbox.shown import package_folder, prefixes
 
-__all__ = ["PrivilegeDrop", "available_modes", "choose", "ordinary_user"]
+__all__ = ["PrivilegeDrop", "available_modes", "choose", "ordinary_user", "recipe"]
 
 
 def ordinary_user() -> tuple[int, int] | None:
@@ -174,6 +175,31 @@ def _mount_script(shown: Sequence[Path], user: tuple[int, int]) -> str:
     return "\n".join(lines)
 
 
+def recipe(said: str, root: Path = Path("/")) -> str:
+    """What to do about bubblewrap's words, with the section of the manual that has it in full; `root`: where the system lies."""
+
+    def holds(name: str, text: str) -> bool:
+        with contextlib.suppress(OSError):
+            return text in (root / name).read_text()
+        return False
+
+    manual = "docs/sandbox.md, Where no box can be built"
+    if "mount proc" in said:
+        return f"parts of /proc are masked, as in a container; start it with --security-opt systempaths=unconfined ({manual}: Containers)"
+    if holds("proc/version", "Microsoft"):  # of the second version it is "microsoft"
+        return f"this is WSL 1, which has no namespaces; wsl --set-version makes it WSL 2 ({manual}: WSL)"
+    if any((root / name).exists() for name in (".dockerenv", "run/.containerenv")):
+        return (
+            "a container's filter forbids it; start the container with --security-opt seccomp=unconfined --security-opt"
+            f" apparmor=unconfined --security-opt systempaths=unconfined ({manual}: Containers)"
+        )
+    if holds("proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"):
+        return f"AppArmor forbids user namespaces; an administrator adds a profile for bwrap ({manual}: Ubuntu 24.04 and later)"
+    if "max_" in said or holds("proc/sys/kernel/unprivileged_userns_clone", "0"):
+        return f"user namespaces are switched off; an administrator switches them on ({manual}: Switched off)"
+    return f"{manual} has recipes"
+
+
 def _user_namespaces_work() -> str:
     """Why bubblewrap cannot build a box here, in one sentence; empty when it can."""
     if not sys.platform.startswith("linux"):
@@ -191,7 +217,7 @@ def _user_namespaces_work() -> str:
     except SandboxError as error:
         return str(error)
     if probe.returncode != 0:
-        return f"bubblewrap may not make user namespaces here ({probe.stderr.strip()[-200:]}): see docs/sandbox.md"
+        return f"bubblewrap may not build boxes here ({probe.stderr.strip()[-200:]}): {recipe(probe.stderr)}"
     return ""
 
 

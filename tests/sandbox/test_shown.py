@@ -147,6 +147,8 @@ def test_what_was_handed_in_lies_where_boxes_look(tmp_path, capsys, monkeypatch,
         (Path("/usr/lib/os-release"), tmp_path / "run", tmp_path, "what was handed in"),
         (notebook, tmp_path / "run", folder / "torch", "your home folder"),
     ):
+        if out.is_relative_to(folder) and not os.access(folder, os.W_OK):
+            continue  # an ordinary user in somebody else's environment: refused in any case
         monkeypatch.setenv("HOME", str(home))
         assert main(["grade", str(sources), "--out", str(out), "--sandbox", mode, "--assignment", "tests.toy:TOY"]) == 2
         said = " ".join(capsys.readouterr().err.split())

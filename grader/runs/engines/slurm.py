@@ -52,7 +52,7 @@ _SETTINGS = {
 _WORKER_LINES = (
     "export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False DASK_DISTRIBUTED__WORKER__MEMORY__TARGET=False",
     "export DASK_DISTRIBUTED__WORKER__MEMORY__SPILL=False DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE=False",
-    "export OMP_NUM_THREADS=1 PYTHONSAFEPATH=1",
+    "export OMP_NUM_THREADS=1 PYTHONSAFEPATH=1 DASK_DISTRIBUTED__WORKER__USE_FILE_LOCKING=False",
 )
 
 
@@ -162,6 +162,7 @@ class SlurmEngine:
             **job.get("scheduler_options", {}),
         }
         job.setdefault("log_directory", str(folder))
+        job.setdefault("local_directory", str(folder))  # next to nothing lies there, and on a node it would stay
         job.setdefault("job_name", "grader")
         try:
             cluster = SLURMCluster(**job)
