@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from grader.errors import GuardError
+from grader.guard import guarded
 from grader.intake.archive import ArchiveEntry
 from grader.intake.names import EntryName, is_notebook_name, shown, without_resubmission_suffix
 from grader.notebook.reader import MAGIC
@@ -19,6 +21,7 @@ from grader.records import Notice
 __all__ = ["OFFICE", "FileKind", "Owner", "Selection", "UploadedFile", "code_of", "file_kind", "select"]
 
 _PARSE_BYTES = 64_000_000
+_HARMLESS_BYTES = 1_000_000
 _EXTENSIONS = {
     ".py": "a Python script",
     ".csv": "a table",
@@ -127,6 +130,16 @@ def file_kind(path: Path, name: str) -> FileKind:
         return FileKind("unreadable" if is_notebook_name(name) else "a large file")
     if other != "unreadable" and raw.lstrip(b"\xef\xbb\xbf\xff\xfe\0\r\n\t ")[:1] != b"{":
         return FileKind(other)
+    if len(raw) < _HARMLESS_BYTES:
+        return _parsed(raw, other)
+    try:
+        # A file of nothing but brackets takes thirty times its bytes in memory.
+        return guarded(lambda: _parsed(raw, other), FileKind)
+    except GuardError:
+        return FileKind(other)
+
+
+def _parsed(raw: bytes, other: str) -> FileKind:
     code = code_of(raw)
     return FileKind(other) if code is None else FileKind("notebook", code)
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import resource
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -520,6 +521,16 @@ def test_ambiguous_and_unknown_names_are_told(make_zip: Make, into: Path) -> Non
     assert [n.kind for n in intake.notices] == ["left-out"]
     roster = Roster((ASA,))
     assert "12345" in by_id(take_in([make_zip(entries)], into, roster))
+
+
+@pytest.mark.attack
+def test_brackets_do_not_fill_the_memory(make_zip: Make, into: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    submission = one(
+        {"1_lab.ipynb": b'{"cells": [' + b"{}," * 15_000_000 + b"{}]}", "2_b.ipynb": nb("1")}, make_zip, into
+    )
+    assert submission.file_name == "b.ipynb" and "cannot be read" in submission.notices[0].text
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000, "kB"
 
 
 def test_fifty_megabytes_of_outputs(make_zip: Make, into: Path) -> None:
