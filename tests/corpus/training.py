@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -173,13 +173,15 @@ def in_two_halves(namespace: dict[str, object], question: Question, folder: Path
     return ask({}, then, handed=str(folder / HANDED))
 
 
-def verdicts(case: Training, folder: Path, facts: JudgeFacts) -> dict[str, Verdict]:
-    """Run a case's cells under the witness and judge all it can be judged by."""
+ASKED_THEMSELVES: dict[str, list[str]] = {}
+"""Case -> why models of it could not be rebuilt and had to answer themselves."""
+
+
+@contextlib.contextmanager
+def trained(cells: Iterable[str], folder: Path) -> Iterator[dict[str, object]]:
+    """Run cells under the witness; what they have defined, and for a while the agent that can be asked about them."""
     import torch
 
-    assignment = load_assignment("finetuning")
-    if case.learns:
-        facts = replace(facts, calibrations={case.learns: Calibration(MINIMUM, correlation=DIRECTION)})
     torch.manual_seed(1)
     gc.collect()
     witness = Witness(layout)
@@ -188,19 +190,43 @@ def verdicts(case: Training, folder: Path, facts: JudgeFacts) -> dict[str, Verdi
     agent._state.update(witness=witness, once={}, checkpoint=str(folder), home=str(folder))
     namespace: dict[str, object] = {"__name__": "__main__", "MODEL": str(folder), "HOME": tempfile.mkdtemp(dir=folder)}
     try:
-        for cell in case.cells:
+        for cell in cells:
             exec(compile(cell, "<cell>", "exec"), namespace)
             witness.snapshot_models()
-        questions = dict(drawn("c0ffee"))
-        questions["training"] = assignment.questions["training"](Draw(generator("c0ffee", "training"), facts))
-        seen = {name: _of_definitions(case.cells[0], namespace, name, questions[name]) for name in ASKED}
-        evidence = Evidence("c0ffee", {**seen, "training": in_two_halves(namespace, questions["training"], folder)})
+        yield namespace
     finally:
         witness.uninstall()
         agent._state.clear()
         agent._state.update(before)
-    found = judge(assignment, evidence, questions)
+
+
+def about_training(facts: JudgeFacts) -> Question:
+    """The question about training that every case is asked."""
+    return load_assignment("finetuning").questions["training"](Draw(generator("c0ffee", "training"), facts))
+
+
+def verdicts(case: Training, folder: Path, facts: JudgeFacts) -> dict[str, Verdict]:
+    """Run a case's cells under the witness and judge all it can be judged by."""
+    if case.learns:
+        facts = replace(facts, calibrations={case.learns: Calibration(MINIMUM, correlation=DIRECTION)})
+    questions = {**drawn("c0ffee"), "training": about_training(facts)}
+    with trained(case.cells, folder) as namespace:
+        seen = {name: _of_definitions(case.cells[0], namespace, name, questions[name]) for name in ASKED}
+        seen["training"] = in_two_halves(namespace, questions["training"], folder)
+    runs = seen["training"].value["runs"] if seen["training"].attempt is Attempt.VALUE else []
+    ASKED_THEMSELVES[case.name] = [run["own"] for run in runs if run.get("own")]
+    found = judge(load_assignment("finetuning"), Evidence("c0ffee", seen), questions)
     return {name: verdict for name, verdict in found.items() if NO_MINIMUM not in verdict.message}
 
 
-__all__ = ["TRAININGS", "tiny_checkpoint", "tiny_world", "training", "verdicts"]
+__all__ = [
+    "ASKED_THEMSELVES",
+    "TRAININGS",
+    "about_training",
+    "in_two_halves",
+    "tiny_checkpoint",
+    "tiny_world",
+    "trained",
+    "training",
+    "verdicts",
+]

@@ -10,7 +10,9 @@ import pytest
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
 from grader.grading.pipeline import Grader, RunContext
+from grader.reports.audience import for_student
 from grader.sandbox.contract import Limits
+from grader.serialization import dumps
 from tests.sandbox.test_forgeries import gained, graded, message
 
 from .conftest import box_missing
@@ -122,8 +124,41 @@ type(trained[0]).__deepcopy__ = other
 )  # fmt: skip
 def test_what_answers_in_a_models_place_is_not_the_model(report_of, answering):
     report = report_of(READER, answering)
-    print(gained(report), [message(report, c) for c in sorted(ACCURATE)])
-    assert not ACCURATE & set(gained(report))
+    assert set(gained(report)) == TRAINED | CLASS
+
+
+OWN = """
+class Own(type(fresh())):
+    def forward(self, input_ids=None, attention_mask=None, labels=None, **more):
+        if labels is not None: return super().forward(input_ids=input_ids, labels=labels)
+        return types.SimpleNamespace(logits=read(input_ids))
+trained = [fresh(), frozen(fresh()), wrapped(fresh())]
+for model in trained:
+    model.__class__ = Own
+    step(model)
+"""
+
+
+def test_a_class_of_ones_own_answers_itself_and_staff_is_told(report_of):
+    report = report_of(READER, OWN)
+    found = gained(report)
+    assert set(found) >= TRAINED
+    for criterion in report.score.criteria:
+        told = [notice.kind for notice in criterion.verdict.notices]
+        assert told == (["staff-not-rebuilt"] if criterion.id in ACCURATE else [])
+        if criterion.id in ACCURATE:
+            assert "on 1000 held-out reviews" in criterion.verdict.message
+    assert "rebuilt" not in dumps(for_student(report))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["cold", "none"])
+def test_models_are_rebuilt_in_every_mode(grader, mode):
+    with Grader(grader.context, sandbox=mode, limits=grader.limits) as place:
+        report = asyncio.run(graded(place, MODELS, RUNS))
+    assert report.execution.sandbox == mode
+    assert set(gained(report)) >= TRAINED | CLASS
+    assert all("held-out reviews" in message(report, criterion) for criterion in ACCURATE)
 
 
 NOISE = "with torch.no_grad():\n    for p in {of}.parameters(): p += 0.1 * torch.randn_like(p)\n"
@@ -159,7 +194,6 @@ for state in witness.runs[-1].start:
 @pytest.mark.parametrize("hiding", [DECOY, DISTANCES, FLAG], ids=["decoy-buffers", "forged-distances", "edited-start"])
 def test_a_changed_body_is_seen_where_the_model_uses_it(report_of, hiding):
     report = report_of(hiding)
-    print(gained(report), message(report, "head/frozen"))
     assert "head/frozen" not in gained(report)
 
 
@@ -185,7 +219,6 @@ REGISTERED = (
 @pytest.mark.parametrize("hiding", [HIDDEN, REGISTERED], ids=["attribute", "buffer"])
 def test_a_full_matrix_beside_a_and_b_is_no_lora(report_of, hiding):
     report = report_of(hiding)
-    print(gained(report), message(report, "lora/model"))
     assert "lora/model" not in gained(report)
 
 
@@ -199,5 +232,4 @@ for state in agent._state["witness"].runs[-1].start: state.digest = "0" * 32
 
 def test_a_run_that_moved_nothing_cannot_claim_another_start(report_of):
     report = report_of(CLAIMED)
-    print(gained(report), message(report, "full/trained"))
     assert "full/trained" not in gained(report)
