@@ -53,9 +53,56 @@ MAGIC: tuple[tuple[bytes, str], ...] = (
 """What files renamed to .ipynb usually are, by their first bytes."""
 
 _OTHER_LANGUAGES = frozenset(
-    {"r", "julia", "scala", "sas", "matlab", "octave", "c++", "c", "rust", "javascript", "typescript", "java", "kotlin"}
-    | {"bash", "go", "ruby", "perl", "haskell", "csharp", "c#", "f#", "powershell", "sql", "stata"}
+    {
+        "r",
+        "ir",
+        "julia",
+        "scala",
+        "sas",
+        "matlab",
+        "octave",
+        "c++",
+        "c",
+        "rust",
+        "javascript",
+        "typescript",
+        "java",
+        "kotlin",
+    }
+    | {
+        "bash",
+        "go",
+        "ruby",
+        "perl",
+        "haskell",
+        "csharp",
+        "c#",
+        "f#",
+        "powershell",
+        "sql",
+        "stata",
+        "clojure",
+        "clojupyter",
+        "ocaml",
+    }
+    | {
+        "wolfram",
+        "mathematica",
+        "xonsh",
+        "lua",
+        "scheme",
+        "lisp",
+        "prolog",
+        "fortran",
+        "swift",
+        "elixir",
+        "erlang",
+        "groovy",
+        "php",
+    }
 )
+"""First words of kernels' names that say their language, where a notebook does not."""
+_PYTHON = re.compile(r"python|pyspark|sage", re.IGNORECASE)
 _TEXT_CELLS = frozenset({"markdown", "raw", "heading", "html", "text"})
 _CONFLICT = re.compile(r"^(<{7}|>{7}|={7}|\|{7})( |$)", re.MULTILINE)
 
@@ -192,21 +239,25 @@ def _document(value: Any) -> dict[str, Any]:
 
 
 def _refuse_other_languages(document: dict[str, Any]) -> None:
-    """Raise when the notebook says that it is written in another language, and nothing in it says Python."""
+    """Raise when the notebook declares another language: that of its kernel, or, where it has none, the kernel's name."""
     metadata = _mapping(document.get("metadata"))
-    kernelspec, info = _mapping(metadata.get("kernelspec")), _mapping(metadata.get("language_info"))
-    declared = [info.get("name"), kernelspec.get("language"), kernelspec.get("name"), kernelspec.get("display_name")]
-    words = [word.strip().lower() for word in declared if isinstance(word, str)]
-    if any("python" in word for word in words):
-        return
-    for word in words:
-        family = "r" if word in ("ir", "r") else re.split(r"[-\s]", word)[0] if word else ""
-        if family in _OTHER_LANGUAGES:
-            shown = {"r": "R", "sql": "SQL", "sas": "SAS"}.get(family, family.capitalize())
-            raise SubmissionError(
-                f"The notebook is written for {shown}, not for Python. "
-                "Choose a Python kernel, run all cells, and submit again."
-            )
+    spec, info = _mapping(metadata.get("kernelspec")), _mapping(metadata.get("language_info"))
+    languages = [
+        text.strip() for text in (info.get("name"), spec.get("language")) if isinstance(text, str) and text.strip()
+    ]
+    if languages:
+        other = "" if any(map(_PYTHON.search, languages)) or info.get("mimetype") == "text/x-python" else languages[-1]
+    else:
+        names = [text.strip() for text in (spec.get("name"), spec.get("display_name")) if isinstance(text, str)]
+        first = [re.split(r"[-\s]", name)[0] for name in names]
+        known = next((word for word in first if word.lower() in _OTHER_LANGUAGES), "")
+        other = "" if any(map(_PYTHON.search, names)) else known
+    if other:
+        shown = {"r": "R", "ir": "R", "sql": "SQL", "sas": "SAS", "ocaml": "OCaml"}.get(other.lower(), other[:40])
+        shown = shown.capitalize() if shown.islower() else shown
+        raise SubmissionError(
+            f"The notebook is written for {shown}, not for Python. Choose a Python kernel, run all cells, and submit again."
+        )
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -282,8 +333,8 @@ def _source(raw: dict[str, Any], index: int, notices: _Notices, *, old: bool) ->
     if isinstance(value, list):
         pieces = [piece for piece in value if isinstance(piece, str)]
         damaged = len(pieces) != len(value)
-        ended = not old or (pieces and pieces[0].endswith(("\n", "\r")))
-        text = ("" if ended else "\n").join(pieces)
+        text = "".join(f"{piece}\n" if old and not piece.endswith(("\n", "\r")) else piece for piece in pieces[:-1])
+        text += pieces[-1] if pieces else ""
     else:
         damaged = not isinstance(value, str)
         text = value if isinstance(value, str) else ""

@@ -108,6 +108,12 @@ def test_lines_of_old_formats_may_lack_their_ends(version, ends):
     assert sources(read_notebook(json.dumps(document).encode())) == ["if True:\n    a = 1\n\nprint(a)"]
 
 
+def test_some_lines_of_old_formats_may_lack_their_ends():
+    cell = {"cell_type": "code", "input": ["\n", "if a:", "    b\n", "c"], "outputs": []}
+    document = {"nbformat": 2, "worksheets": [{"cells": [cell]}]}
+    assert sources(read_notebook(json.dumps(document).encode())) == ["\nif a:\n    b\nc"]
+
+
 def test_pieces_of_format_4_are_joined_as_they_are():
     assert sources(read_notebook(pack(code(["a = ", "1\n", "b"])))) == ["a = 1\nb"]
 
@@ -207,6 +213,19 @@ def test_merge_conflict():
         ({"kernelspec": {"name": "ir", "display_name": "R", "language": "R"}}, "R"),
         ({"language_info": {"name": "julia"}}, "Julia"),
         ({"kernelspec": {"name": "julia-1.9", "display_name": "Julia 1.9"}}, "Julia"),
+        (
+            {"kernelspec": {"name": "clojupyter", "language": "clojure"}, "language_info": {"name": "clojure"}},
+            "Clojure",
+        ),
+        ({"kernelspec": {"name": "ocaml-jupyter", "display_name": "OCaml default", "language": "OCaml"}}, "OCaml"),
+        ({"kernelspec": {"name": "ocaml-jupyter"}}, "OCaml"),
+        ({"kernelspec": {"name": "wolframlanguage12", "language": "Wolfram Language"}}, "Wolfram Language"),
+        ({"kernelspec": {"name": "xonsh", "display_name": "Xonsh (Python 3)", "language": "xonsh"}}, "Xonsh"),
+        (
+            {"kernelspec": {"name": ".net-csharp", "language": "C#"}, "language_info": {"name": "polyglot-notebook"}},
+            "C#",
+        ),
+        ({"language_info": {"name": "a language nobody knows"}}, "A language nobody knows"),
     ],
 )
 def test_other_languages_are_refused(metadata, language):
@@ -221,6 +240,9 @@ def test_other_languages_are_refused(metadata, language):
         {"kernelspec": {"name": "deep-learning", "display_name": "My R&D environment"}},
         {"kernelspec": {"name": "ir"}, "language_info": {"name": "python"}},
         {"kernelspec": 3, "language_info": []},
+        {"kernelspec": {"name": "pysparkkernel"}, "language_info": {"name": "spark", "mimetype": "text/x-python"}},
+        {"kernelspec": {"name": "sagemath", "display_name": "SageMath 9", "language": "sage"}},
+        {"kernelspec": {"name": "x", "language": ""}, "language_info": {"name": "ipython"}},
         {"colab": {"name": "Julia"}, "accelerator": "GPU"},
         [],
     ],
