@@ -96,6 +96,11 @@ def test_cells_end_as_what_they_were_whatever_stands_for_the_streams(warm_pool, 
         ("get_ipython().displayhook = None", "error"),
         ("get_ipython().payload_manager = None", "error"),
         ("get_ipython().kernel.do_execute = None", "error"),
+        ("get_ipython().kernel.session = None", "ok"),
+        ("get_ipython().kernel.session.send = print", "ok"),
+        ("get_ipython().kernel.iopub_socket = None", "ok"),
+        ("get_ipython().kernel.shell_handlers.clear()", "ok"),
+        ("import json\njson.dumps = json.loads = None", "ok"),
     ],
 )
 def test_a_reply_goes_out_whatever_a_cell_leaves_behind(warm_pool, cell, later):
@@ -106,8 +111,20 @@ def test_a_reply_goes_out_whatever_a_cell_leaves_behind(warm_pool, cell, later):
 
 @pytest.mark.box
 @pytest.mark.parametrize(
-    "left", ["k.execute_request = k.shell_handlers['execute_request'] = print", "k.shell_handlers = 0"]
+    "call",
+    [
+        "def f(): return f()\nf()",
+        "class A:\n    def __getattr__(self, name):\n        return getattr(self, name + '_')\nA().x",
+    ],
 )
+def test_an_endless_recursion_is_shown_in_no_time(warm_pool, call):
+    ran = go(warm_pool, [call, "4"], replace(SMALL, cpu_seconds=5))
+    assert [cell.status for cell in ran.cells] == ["error", "ok"]
+    assert ran.cells[0].error.name == "RecursionError"
+
+
+@pytest.mark.box
+@pytest.mark.parametrize("left", ["k._own_handlers['execute_request'] = print", "k._own_handlers.clear()"])
 def test_a_kernel_that_rests_without_a_reply_has_failed_the_cell(warm_pool, monkeypatch, left):
     monkeypatch.setattr("grader.sandbox.outputs._REPLY_SECONDS", 0.5)
     ran = go(warm_pool, [f"k = get_ipython().kernel\n{left}", "x = 3", "x = 4"], replace(SMALL, wall_seconds=30))

@@ -300,8 +300,9 @@ def install(record: Record, contents: Mapping[str, Callable[[], Mapping[str, Any
 
 def _blame(result: Any) -> None:
     """Record a stand-in that the error of a cell comes of."""
-    trace = getattr(result.error_in_exec, "__traceback__", None)
-    if isinstance(result.error_in_exec, TypeError | ValueError) and Absorber.__name__ in str(result.error_in_exec):
+    error = getattr(result, "error_in_exec", None)
+    trace = getattr(error, "__traceback__", None)
+    if isinstance(error, TypeError | ValueError) and Absorber.__name__ in str(error):
         _took_part("a package that is missing")
     while trace is not None:
         frame, trace = trace.tb_frame, trace.tb_next
