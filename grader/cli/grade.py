@@ -24,11 +24,12 @@ from grader.imports import leave_out
 from grader.intake import read_roster, take_in, with_groups
 from grader.records import Notice, Submission
 from grader.reports.sanitize import line
-from grader.runs.batch import run_batch, slots_for
+from grader.runs.batch import Event, run_batch, slots_for
 from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo, load_context, write_derived
 from grader.runs.engines import choose_engine
 from grader.runs.forget import list_without_forgotten, without_forgotten
 from grader.runs.gradebook import refuse_unwritable_gradebook
+from grader.runs.live import LivePage
 from grader.runs.plan import Plan, RunSelection, make_plan
 from grader.runs.publish import Published, publish
 from grader.runs.stamp import inputs_of, read_stamped, write_stamp
@@ -228,8 +229,14 @@ def grade(
         _say_plan(intake.submissions, plan, verbose=verbose)
         if plan.jobs:
             began = time.monotonic()
-            with ClassProgress(len(plan.jobs), stderr) as progress:
-                run_batch(directory, context, limits, plan.jobs, engine, progress, progress.stopping)
+            total = len(plan.jobs) + len(plan.cached) + len(plan.left)
+            with ClassProgress(len(plan.jobs), stderr) as progress, LivePage(directory, plan.cached, total) as page:
+
+                def on_event(event: Event) -> None:
+                    progress(event)
+                    page(event)
+
+                run_batch(directory, context, limits, plan.jobs, engine, on_event, progress.stopping)
             say(f"Ran {_count(plan.jobs)} in {_duration(time.monotonic() - began)} on {engine.name}.")
         with stderr.status("judging and writing reports"):
             published = publish(directory, declared)

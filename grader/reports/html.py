@@ -34,10 +34,17 @@ def report_html(report: Report, audience: Audience = "instructor") -> str:
 
 
 def class_html(
-    reports: Sequence[Report], roster_missing: Sequence[str] = (), title: str = "", notices: Sequence[Notice] = ()
+    reports: Sequence[Report],
+    roster_missing: Sequence[str] = (),
+    title: str = "",
+    notices: Sequence[Notice] = (),
+    *,
+    progress: str = "",
+    reload: bool = False,
 ) -> str:
     """Render a class as one page, for instructors. `roster_missing` are the names of students who handed in nothing.
 
+    `progress` says how far a class is that is still being graded; with `reload` the page is loaded again every quarter of a minute.
     Links lead to `submissions/<id>/instructor.html`, relative to the page.
     """
     summary = summarize(reports)
@@ -49,6 +56,8 @@ def class_html(
         .render(
             title=title or (reports[0].assignment_title if reports else "No submissions"),
             summary=summary,
+            progress=progress,
+            reload=reload,
             missing=sorted(roster_missing, key=str.casefold),
             notices=(*notices, *view.about_machines(reports)),
             ids=ids,

@@ -28,11 +28,11 @@ from grader.reports import (
     scores_csv,
 )
 from grader.rubric.assignment import Assignment
-from grader.runs.directory import IntakeRecord, RunDirectory, load_context, write_derived
+from grader.runs.directory import IntakeRecord, RunDirectory, assignment_of, load_context, write_derived
 from grader.runs.gradebook import scores_by_student, write_gradebook
 from grader.sandbox.cgroup import cores
 
-__all__ = ["FORMATS", "Published", "judge_run", "publish", "rejudge", "stored_reports"]
+__all__ = ["FORMATS", "Judge", "Published", "judge_run", "publish", "rejudge", "stored_reports"]
 
 _NAMED = 5
 _UNJUDGED = "staff-unjudged"
@@ -62,38 +62,45 @@ def rejudge(run: str | Path) -> dict[str, Report]:
 
 
 def judge_run(run: RunDirectory, formats: frozenset[str] = frozenset()) -> Iterator[Report]:
-    """Judge the stored evidence of a run, and write the pages of these formats; reports in their order, of written ones the brief.
+    """Judge the stored evidence of a run, and write the pages of these formats; reports in their order, of written ones the brief."""
+    with ThreadPoolExecutor(cores(), "judge") as side_by_side:
+        yield from side_by_side.map(Judge(run, formats), run.submissions())
 
-    Each submission is judged and rendered in a process of its own, some side by side: where that ends badly, whatever the evidence did,
-    the submission needs review, and the others are as they would be without it. One whose files are damaged is to be run again.
+
+class Judge:
+    """Judges submissions of a run, and writes their pages in some formats; call it with one after the other.
+
+    Each submission is judged and rendered in a process of its own: where that ends badly, whatever the evidence did, the submission
+    needs review, and the others are as they would be without it. One whose files are damaged is to be run again.
     """
-    info, overrides = run.info(), run.overrides()
-    context = load_context(info, run.secret())
 
-    def report_of(submission: Submission, result: SubmissionRun | None) -> Report:
-        by_hand = overrides.get(submission.id)
-        return report_for(context, submission, result, by_hand, no_notebook_is_zero=info.no_notebook_is_zero)
+    def __init__(self, run: RunDirectory, formats: frozenset[str] = frozenset()) -> None:
+        """Read what all submissions share. Raises StoreError or UsageError when the run cannot be read."""
+        self.run, self.formats, self.info, self.overrides = run, formats, run.info(), run.overrides()
+        self.context = load_context(self.info, run.secret())
 
-    def judged(submission: Submission) -> Report:
+    def __call__(self, submission: Submission) -> Report:
+        """The report; of one whose pages were written the brief. Raises StoreError when the disk refuses."""
         try:
-            report = report_of(submission, _stored_run(run, context, submission))
-            pages = _pages(run, formats, report)
-        except GraderError as error:  # of what was read; the disk's refusal comes below
-            raise GuardError(f"raised {type(error).__name__}: {error}") from error
-        return _written(run, report, pages, formats)
-
-    def one(submission: Submission) -> Report:
-        try:
-            return guarded(lambda: judged(submission), Report)
+            return guarded(lambda: self._judged(submission), Report)
         except GuardError as error:
             why = f"Judging what {submission.display_name} ({submission.id}) brought ended badly: it {error}. A person has to look."
-            report = report_of(submission, replace(context.unseen(submission, why), fault=""))
+            report = self._report(submission, replace(self.context.unseen(submission, why), fault=""))
             report = replace(report, execution=None, notices=(*report.notices, Notice(_UNJUDGED, why)))
-            pages = _pages(run, formats - {"csv"}, report) | {ANNOTATED: None}
-            return _written(run, report, pages if formats else {}, formats)
+            pages = _pages(self.run, self.formats - {"csv"}, report) | {ANNOTATED: None}
+            return _written(self.run, report, pages if self.formats else {}, self.formats)
 
-    with ThreadPoolExecutor(cores(), "judge") as side_by_side:
-        yield from side_by_side.map(one, run.submissions())
+    def _judged(self, submission: Submission) -> Report:
+        try:
+            report = self._report(submission, _stored_run(self.run, self.context, submission))
+            pages = _pages(self.run, self.formats, report)
+        except GraderError as error:  # of what was read; the disk's refusal comes below
+            raise GuardError(f"raised {type(error).__name__}: {error}") from error
+        return _written(self.run, report, pages, self.formats)
+
+    def _report(self, submission: Submission, result: SubmissionRun | None) -> Report:
+        by_hand, zero = self.overrides.get(submission.id), self.info.no_notebook_is_zero
+        return report_for(self.context, submission, result, by_hand, no_notebook_is_zero=zero)
 
 
 def _stored_run(run: RunDirectory, context: RunContext, submission: Submission) -> SubmissionRun | None:
@@ -127,10 +134,8 @@ def publish(run: RunDirectory, assignment: Assignment, formats: Iterable[str] = 
     alike: dict[CriterionResult, CriterionResult] = {}
     with run.lock():
         reports = [_sharing(report, alike) for report in judge_run(run, wanted)]
-        intake = run.read("intake.json", IntakeRecord)
         if "html" in wanted:
-            title = run.info().title or assignment.title
-            write_derived(run.root / "class.html", class_html(reports, intake.missing, title, intake.notices))
+            write_class_page(run, reports)
         if "junit" in wanted:
             write_derived(run.root / "junit.xml", junit_xml(reports))
         messages = [n.text for report in reports for n in report.notices if n.kind == _UNJUDGED][:_NAMED]
@@ -139,6 +144,14 @@ def publish(run: RunDirectory, assignment: Assignment, formats: Iterable[str] = 
         if "moodle" in wanted:
             _write_moodle(run, reports)
     return Published(tuple(reports), tuple(messages), complete)
+
+
+def write_class_page(run: RunDirectory, reports: Sequence[Report], progress: str = "", *, reload: bool = False) -> None:
+    """Write class.html; `progress` says how far the class is, and with `reload` the page looks again by itself."""
+    intake, info = run.read("intake.json", IntakeRecord), run.info()
+    title = info.title or assignment_of(info).title
+    page = class_html(reports, intake.missing, title, intake.notices, progress=progress, reload=reload)
+    write_derived(run.root / "class.html", page)
 
 
 def stored_reports(run: RunDirectory) -> tuple[Report, ...]:

@@ -1,0 +1,98 @@
+"""The class's page while the class is graded: there from the start, growing, and quiet when grading was stopped."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grader.errors import EngineError
+from grader.notebook.reader import read_notebook
+from grader.records import Attempt, Evidence, Execution, Observation, Outcome, SubmissionRun, Usage
+from grader.runs.engines import Job, LocalEngine, Session
+from tests.pipeline.test_gradebook import NOTEBOOK, archive, export, grade, run
+
+__all__ = ["archive", "export", "run"]
+
+FILES = {f"{who}_5001_lab.ipynb": NOTEBOOK for who in ("alfaanna_1001", "bravobo_1002", "cici_1003")}
+Seen = list[str]
+
+
+@pytest.fixture
+def pages(run: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Seen]:
+    """One submission at a time; gives the pages that were there when each began. The engine breaks before submission `breaks`."""
+
+    def make(breaks: int = 99) -> Seen:
+        seen: Seen = []
+
+        def told(job: Job) -> Future[SubmissionRun]:
+            page = run / "class.html"
+            seen.append(page.read_text(encoding="utf-8") if page.is_file() else "")
+            if len(seen) > breaks:
+                raise EngineError("the workers are gone")
+            execution = Execution(Outcome.COMPLETED, (), Usage(), "none", {}, "b")
+            answers = {"shout/upper": Observation(Attempt.VALUE, "HEJ")}
+            future: Future[SubmissionRun] = Future()
+            future.set_result(SubmissionRun(read_notebook(job.data), execution, Evidence("5eed", answers)))
+            return future
+
+        @contextlib.contextmanager
+        def open_told(*_given: Any) -> Iterator[Session]:
+            yield Session(told, 1)
+
+        monkeypatch.setattr(LocalEngine, "open", open_told)
+        monkeypatch.setattr("grader.runs.live._SECONDS", 0.0)
+        return seen
+
+    return make
+
+
+def test_the_page_is_there_from_the_start_and_grows(pages, archive, export, run) -> None:
+    seen = pages()
+    assert grade(archive(FILES), export(), run) == 0
+    assert [f"{n} of 3 have been graded." in page for n, page in enumerate(seen)] == [True] * 3
+    assert all('http-equiv="refresh"' in page for page in seen)
+    assert ["Alfa, Anna" in page for page in seen] == [False, True, True]
+    last = (run / "class.html").read_text(encoding="utf-8")
+    assert "have been graded" not in last and "refresh" not in last and "Bravo, Bo" in last
+
+
+def test_a_page_of_what_ended_can_be_opened_at_once(pages, archive, export, run) -> None:
+    seen = pages(breaks=1)
+    assert grade(archive(FILES), export(), run) == 4
+    assert "submissions/1001/instructor.html" in seen[1]
+    assert (run / "submissions/1001/instructor.html").is_file()
+
+
+def test_where_grading_was_stopped_the_page_says_so(pages, archive, export, run) -> None:
+    seen = pages(breaks=2)
+    assert grade(archive(FILES), export(), run) == 4
+    left = (run / "class.html").read_text(encoding="utf-8")
+    assert "2 of 3 have been graded when grading was stopped." in left and "refresh" not in left
+    pages()
+    assert grade(archive(FILES), export(), run) == 0
+    assert len(seen) == 3
+    assert "have been graded" not in (run / "class.html").read_text(encoding="utf-8")
+
+
+def test_who_was_graded_before_is_on_the_page(pages, archive, export, run) -> None:
+    pages()
+    assert grade(archive(dict(list(FILES.items())[:2])), export(), run) == 0
+    seen = pages()
+    assert grade(archive(FILES), export(), run) == 0
+    assert len(seen) == 1 and "2 of 3 have been graded." in seen[0] and "Bravo, Bo" in seen[0]
+
+
+def test_a_page_that_cannot_be_written_stops_nobody(pages, archive, export, run, monkeypatch) -> None:
+    seen = pages()
+    monkeypatch.setattr("grader.runs.live.write_class_page", _refuse)
+    assert grade(archive(FILES), export(), run) == 0
+    assert seen == ["", "", ""] and (run / "class.html").is_file()
+
+
+def _refuse(*_args: object, **_more: object) -> None:
+    raise OSError("no room")
