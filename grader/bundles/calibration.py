@@ -76,8 +76,10 @@ def calibrate(bundle: Bundle, *, seeds: int = SEEDS, workers: int = 1, progress:
     """
     wanted = [(setting, range(seeds)) for setting in grid()]
     wanted += [(setting, range(count)) for setting, count in broken()]
+    asked = {(setting, seed) for setting, own in wanted for seed in own}
     notes = Notes.of(bundle)
-    done = {(result.setting, result.seed) for result in notes.read()}
+    results = [result for result in notes.begin() if (result.setting, result.seed) in asked]
+    done = {(result.setting, result.seed) for result in results}
     jobs = [
         (place, setting, seeds)
         for setting, own in wanted
@@ -85,28 +87,30 @@ def calibrate(bundle: Bundle, *, seeds: int = SEEDS, workers: int = 1, progress:
         if seeds
     ]
     jobs.sort(key=lambda job: (job[0] > 0, cost(job[1], bundle.train_reviews)))
-    total, ready = sum(len(own) for _, own in wanted), len(done)
-    progress(ready, total)
-    stopped = threading.Event()
+    progress(len(results), len(asked))
+    stopped, lock = threading.Event(), threading.Lock()
 
     def work(number: int) -> None:
-        nonlocal ready
-        share = [{"setting": setting.changes, "seeds": seeds} for _, setting, seeds in jobs[number::workers]]
-        for line in run_module("grader.bundles.training", [str(bundle.path), json.dumps(share)]):
+        share = Path(folder) / f"{number}.json"
+        share.write_text(
+            json.dumps([{"setting": setting.changes, "seeds": seeds} for _, setting, seeds in jobs[number::workers]])
+        )
+        for line in run_module("grader.bundles.training", [str(bundle.path), str(share)]):
             if stopped.is_set():
                 return
             if line.startswith("{"):
-                notes.add(line)
-                ready += 1
-                progress(ready, total)
+                with lock:
+                    notes.add(line)
+                    results.append(Result.from_json(json.loads(line)))
+                    progress(len(results), len(asked))
 
-    with ThreadPoolExecutor(workers) as pool:
+    with tempfile.TemporaryDirectory(prefix="calibration-") as folder, ThreadPoolExecutor(workers) as pool:
         try:
             list(pool.map(work, range(min(workers, len(jobs)))))
         except BaseException:
             stopped.set()
             raise
-    calibrated = write_calibration(bundle, notes.read())
+    calibrated = write_calibration(bundle, results)
     notes.path.unlink()
     return calibrated
 
@@ -131,20 +135,16 @@ class Notes:
         """The notes of a bundle's calibration."""
         return cls(bundle.path.with_name(f".{bundle.path.name}.calibrating.jsonl"), bundle.content)
 
-    def read(self) -> list[Result]:
-        """What is done; trainings of another model or other reviews do not count, nor half a line."""
-        if not self.path.is_file():
-            return []
-        first, *lines = self.path.read_text(encoding="utf-8").split("\n")[:-1] or [""]
-        return [Result.from_json(json.loads(line)) for line in lines] if first == self.key else []
+    def begin(self) -> list[Result]:
+        """What is done; trainings of another model or other reviews are thrown away, and half a line of a write that was cut off."""
+        text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
+        first, *lines = text.split("\n")[:-1] or [""]
+        lines = lines if first == self.key else []
+        self.path.write_text("".join(f"{line}\n" for line in (self.key, *lines)), encoding="utf-8")
+        return [Result.from_json(json.loads(line)) for line in lines]
 
     def add(self, line: str) -> None:
         """Notes one training."""
-        text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
-        if text.partition("\n")[0] != self.key:
-            self.path.write_text(f"{self.key}\n", encoding="utf-8")
-        elif not text.endswith("\n"):  # a write that was cut off
-            self.path.write_text(text[: text.rindex("\n") + 1], encoding="utf-8")
         with self.path.open("a", encoding="utf-8") as notes:
             notes.write(f"{line}\n")
 

@@ -1,7 +1,7 @@
 """Trains a bundle's model as students do, several seeds at once, and prints what came of it. Trusted; imports torch.
 
-Runs as its own process: `python -m grader.bundles.training BUNDLE JOBS`. JOBS is a JSON list of objects with a `setting` (the fields of
-`grader.bundles.grid.Setting` that differ from its defaults) and its `seeds`.
+Runs as its own process: `python -m grader.bundles.training BUNDLE JOBS`. JOBS is a file with a JSON list of objects with a `setting` (the
+fields of `grader.bundles.grid.Setting` that differ from its defaults) and its `seeds`.
 
 The loop does what the `Trainer` does, number by number: its draw of the head, its order of the reviews, its dropout, clipping, schedule
 and optimizer (`tests/bundles/test_training.py` compares the two). It is cheaper in three ways that change no result: models of
@@ -375,7 +375,7 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     bench = Workbench(load_bundle(Path(sys.argv[1])))
-    for job in json.loads(sys.argv[2]):
+    for job in json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")):
         setting = Setting(**job["setting"])
         for seed, found in zip(job["seeds"], bench.run(setting, job["seeds"]), strict=True):
             print(json.dumps({**job["setting"], "seed": seed, **found}), flush=True)

@@ -207,7 +207,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
     def run(module: str, arguments: list[str]) -> Iterator[str]:
         assert module == "grader.bundles.training"
-        jobs: list[dict[str, Any]] = json.loads(arguments[1])
+        jobs: list[dict[str, Any]] = json.loads(Path(arguments[1]).read_text())
         started.append(sum(len(job["seeds"]) for job in jobs))
         yield "a warning of a library"
         for job in jobs:
@@ -247,34 +247,38 @@ def test_a_calibration_that_was_killed_goes_on(copy: Path, quick: list[int]) -> 
     bundle = load_bundle(stopped)
     with pytest.raises(InfrastructureError):
         calibrate(bundle)
-    notes = Notes.of(bundle)
-    assert len(notes.read()) == 2
-    with notes.path.open("a") as file:
-        file.write('{"method": "fu')  # killed while it wrote
-    assert len(notes.read()) == 2
     load_bundle(stopped).verify()
+    notes = Notes.of(bundle)
+    foreign = Result(Setting("head", 0.5), 0, 0.5, 0.5)
+    with notes.path.open("a") as file:
+        file.write(json.dumps(foreign.as_json()) + "\n")  # of an earlier grid
+        file.write('{"method": "fu')  # killed while it wrote
     ready = stopped.rename(stopped.with_name("ready"))
     notes.path.rename(Notes.of(load_bundle(ready)).path)
-    new = calibrate(load_bundle(ready))
+    heard: list[int] = []
+    new = calibrate(load_bundle(ready), progress=lambda done, _: heard.append(done))
+    assert heard[0] == 2
     assert quick[1] == 6 * 5 + 7 - 2
     assert len(shipped(new)) == 6 * 5 + 7
 
 
 def test_notes_of_another_model_do_not_count(copy: Path) -> None:
     notes = Notes.of(load_bundle(copy))
+    assert notes.begin() == []
     notes.add(json.dumps(RIGHT[0].as_json()))
-    assert notes.read() == RIGHT[:1]
+    assert notes.begin() == RIGHT[:1]
     (copy / "train.csv").write_text("review,label\nGood.,1\n", encoding="utf-8")
     other = Notes.of(load_bundle(copy))
-    assert other.read() == []
+    assert other.begin() == []
     other.add(json.dumps(RIGHT[1].as_json()))
-    assert other.read() == RIGHT[1:2]
+    assert other.begin() == RIGHT[1:2]
 
 
-def test_real_trainings_in_a_process_of_their_own(standin: Bundle) -> None:
+def test_real_trainings_in_a_process_of_their_own(standin: Bundle, tmp_path: Path) -> None:
     right, wrong = Setting("head", epochs=1), Setting("head", epochs=1, broken="shuffled")
     jobs = [{"setting": setting.changes, "seeds": [977, 978]} for setting in (right, wrong)]
-    lines = list(run_module("grader.bundles.training", [str(standin.path), json.dumps(jobs)]))
+    (tmp_path / "jobs.json").write_text(json.dumps(jobs))
+    lines = list(run_module("grader.bundles.training", [str(standin.path), str(tmp_path / "jobs.json")]))
     found = [Result.from_json(json.loads(line)) for line in lines if line.startswith("{")]
     assert [(result.setting, result.seed) for result in found] == [
         (s, seed) for s in (right, wrong) for seed in (977, 978)
