@@ -35,6 +35,7 @@ LIMITS = Limits(
     cpu_seconds=2, wall_seconds=60, memory_bytes=700 * MIB, processes=48, disk_bytes=32 * MIB, files=500,
     output_bytes=MIB, output_messages=1000, message_bytes=2 * MIB,
 )  # fmt: skip
+SLEEPY = replace(LIMITS, idle_seconds=2)
 SETTLE_SECONDS = 5.0
 """What has just ended may be accounted as gone a moment later."""
 GROWTH_MIB = 32
@@ -47,6 +48,7 @@ HONEST = (
     "import matplotlib.pyplot as plt\nplt.plot([1, 2]); plt.show()",
     "import subprocess\nsubprocess.run(['true'], check=True)",
     "open('/tmp/notes', 'w').write('x' * 1000)\n1 / 0",
+    "import time\nend = time.thread_time() + 0.5\nwhile time.thread_time() < end: pass",
 )
 
 
@@ -67,7 +69,18 @@ HOSTILE = (
         "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
         Outcome.TIMED_OUT,
     ),
-    Hostile("sleeps forever", "import time\ntime.sleep(3600)", Outcome.TIMED_OUT, replace(LIMITS, wall_seconds=4)),
+    Hostile("sleeps forever", "import time\ntime.sleep(3600)", Outcome.IDLE, SLEEPY),
+    Hostile("polls forever", "import time\nwhile True: time.sleep(0.01)", Outcome.IDLE, SLEEPY),
+    Hostile("waits for a lock", "import threading\nlock = threading.Lock()\nlock.acquire(); lock.acquire()", Outcome.IDLE, SLEEPY),
+    Hostile("waits for a program", "import subprocess\nsubprocess.run(['sleep', '3600'])", Outcome.IDLE, SLEEPY),
+    Hostile(
+        "sleeps on when interrupted", "import time\nwhile True:\n    try: time.sleep(3600)\n    except BaseException: pass",
+        Outcome.IDLE, SLEEPY,
+    ),
+    Hostile(
+        "does little until the net", "import time\nwhile True:\n    time.sleep(0.1)\n    sum(range(10**6))",
+        Outcome.TIMED_OUT, replace(LIMITS, wall_seconds=4),
+    ),
     Hostile("exit", "import os\nos._exit(1)", Outcome.KERNEL_DIED),
     Hostile("segmentation fault", "import ctypes\nctypes.string_at(0)", Outcome.KERNEL_DIED),
     Hostile("kills all it sees", "import os\nos.kill(-1, 9)\nos.kill(os.getpid(), 9)\nos.abort()", Outcome.KERNEL_DIED),
@@ -169,7 +182,7 @@ async def one(pool: KernelPool, number: int, tally: Tally) -> None:
     expected = hostile.expected if hostile else Outcome.COMPLETED
     pids: list[int] = []
     try:
-        async with KernelSession(pool, None, hostile.limits if hostile else LIMITS) as session:
+        async with KernelSession(pool, None, hostile.limits if hostile else SLEEPY) as session:
             runs = [await session.run_cell(source, index) for index, source in enumerate((BEFORE, middle, AFTER))]
             pids = host_processes(session) if session.alive else []
     except SandboxError as error:
@@ -188,8 +201,8 @@ async def one(pool: KernelPool, number: int, tally: Tally) -> None:
     tally.done += 1
 
 
-async def soak(pool: KernelPool, submissions: int, tally: Tally) -> None:
-    gate, began = asyncio.Semaphore(2), time.monotonic()
+async def soak(pool: KernelPool, submissions: int, tally: Tally, beside: int = 2) -> None:
+    gate, began = asyncio.Semaphore(beside), time.monotonic()
 
     async def gated(number: int) -> None:
         async with gate:
@@ -208,6 +221,9 @@ def main() -> int:
     parser.add_argument("--submissions", type=int, default=300)
     parser.add_argument("--mode", choices=("warm", "cold"), default="warm")
     parser.add_argument("--no-control-groups", action="store_true", help="as an ordinary user: the watchdog alone")
+    parser.add_argument(
+        "--beside", type=int, default=2, help="so many at a time: more than cores make an oversubscribed machine"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         tempfile.tempdir = folder  # all that is made from here on lies in a folder that is ours alone
@@ -222,10 +238,10 @@ def main() -> int:
 
             before = counts_at_rest(count, dict.fromkeys(count(), 0))
             tally, began = Tally(), time.monotonic()
-            asyncio.run(soak(pool, options.submissions, tally))
+            asyncio.run(soak(pool, options.submissions, tally, options.beside))
             seconds, after = time.monotonic() - began, counts_at_rest(count, before)
     enforced = "the watchdog alone" if options.no_control_groups else "control groups where they can be made"
-    print(f"\n{tally.done} submissions, two at a time, {options.mode}, {enforced}: {seconds:.0f} s\n")
+    print(f"\n{tally.done} submissions, {options.beside} at a time, {options.mode}, {enforced}: {seconds:.0f} s\n")
     print("| submission | outcome | times |\n|---|---|---|")
     for (name, outcome), number in sorted(tally.outcomes.items()):
         print(f"| {name} | {outcome} | {number} |")

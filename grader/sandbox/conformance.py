@@ -23,6 +23,7 @@ import psutil
 
 from grader.errors import GraderError, SandboxError, UsageError
 from grader.records import Outcome
+from grader.sandbox.cgroup import cores
 from grader.sandbox.contract import BoxSpec, EvidenceTooLarge, KernelGone, Limits
 from grader.sandbox.host import choose
 from grader.sandbox.pool import KernelPool
@@ -281,10 +282,22 @@ async def _stubborn_loop(pool: KernelPool) -> None:
 
 @box_check("sleep")
 async def _sleep(pool: KernelPool) -> None:
-    """A program that only sleeps ends by the wall clock."""
-    await expect(
-        pool, "import time\ntime.sleep(3600)", Outcome.TIMED_OUT, replace(LIMITS, cpu_seconds=1, wall_seconds=3)
+    """A program that only sleeps is interrupted, and ended where it sleeps on."""
+    for code in ("time.sleep(3600)", "while True:\n    try: time.sleep(3600)\n    except BaseException: pass"):
+        await expect(pool, f"import time\n{code}", Outcome.IDLE, replace(LIMITS, idle_seconds=2))
+
+
+@box_check("busy-machine")
+async def _busy_machine(pool: KernelPool) -> None:
+    """Who computes beside many others that want the same processors is not taken for a sleeper."""
+    burn = "import time\nend = time.thread_time() + {}\nwhile time.thread_time() < end: pass"
+    many = f"import os\nfor _ in range({min(48, 6 * cores())}):\n    if os.fork() == 0: break\n{burn.format(0.5)}"
+    work = outcome_of(pool, burn.format(0.3), replace(LIMITS, idle_seconds=1))
+    _crowd, (outcome, _alive, status) = await asyncio.gather(
+        outcome_of(pool, many, replace(LIMITS, cpu_seconds=60)), work
     )
+    if (outcome, status) != (Outcome.COMPLETED, "ok"):
+        raise Breach(f"ended as {outcome}, its cell {status}")
 
 
 @box_check("memory")

@@ -18,7 +18,7 @@ from .conftest import box_missing
 
 pytestmark = [pytest.mark.box, pytest.mark.attack]
 
-NAMES = ["count_trainable_parameters", "extract_qv_layers", "replace_layers", "LoRALayer"]
+NAMES = ["count_trainable_parameters", "extract_qv_layers", "replace_layers", "LoRA"]
 EVIL = """
 class Gone(BaseException): pass
 def gone(*a, **k): raise Gone
@@ -69,7 +69,7 @@ class Bad(torch.nn.Module):
         self.A = torch.nn.Parameter(torch.eye(8).to_sparse(), requires_grad=True)
         self.B = torch.nn.Parameter(torch.zeros(2, device='meta'))
     def forward(self, x): return x.to_sparse()
-LoRALayer = Bad
+LoRA = Bad
 def extract_qv_layers(model): return {"a": Bad()}
 def replace_layers(model, layers):
     model.broken = Bad(); del model._modules; return model
