@@ -22,8 +22,8 @@ from grader.errors import EvidenceError, GuardError, SandboxError
 from grader.grading import wire
 from grader.grading.fingerprint import versions
 from grader.guard import guarded
+from grader.notebook.adaptations import read_adaptations
 from grader.records import (
-    Adaptation,
     Attempt,
     CellRun,
     Evidence,
@@ -55,7 +55,6 @@ __all__ = ["Progress", "Shims", "observed", "run_notebook", "sum_usage"]
 
 _SECOND_RUNS = 2
 _SETUP_SECONDS = 60.0
-_MOST_ADAPTATIONS, _LONGEST_TEXT = 500, 300
 _OF_ALL = {"renamed": Text(80), "cpu_seconds": float}
 _REPLY = OneOf(
     {"status": "ok", "value": ANYTHING, **_OF_ALL},
@@ -228,23 +227,23 @@ async def _first_half(
     async with KernelSession(pool, spec, limits) as session:
         await _order(session, "install", {"modules": list(shims[0]), "config": dict(shims[1])})
         cells, changes = await _run_cells(session, notebook, reduced, on_progress)
-        changes = await _order(session, "adaptations", {}) or changes  # or the kernel has ended after its last reply
         observations = dict.fromkeys(questions, Observation(Attempt.NOT_ASKED, error=_why(session.outcome)))
         if session.alive:
             for cell in notebook.cells:  # what the notebook did not reach may still define functions and classes
                 if any(run.index == cell.index and run.status in ("killed", "not_run") for run in cells):
                     await _define(session, cell.index, cell.source)
+        changes = await _order(session, "adaptations", {}) or changes  # or the kernel has ended after its last reply
+        if session.alive:  # what is said from now on may hold what was asked
             on_progress("asking questions")
             known = _words(notebook, spec)
             for name, question in sorted(questions.items(), key=lambda item: not item[1].public):
                 observations[name], asked = await _ask(session, question, known)
                 if asked.then is not None and observations[name].attempt is Attempt.VALUE:
                     second[name] = (asked.then, files.enter_context(session.handed_out()))
-            changes = await _order(session, "adaptations", {}) or changes  # or all questions' time is used up
         if session.fault:
             raise MachineFault(session.fault)
         notebook = replace(
-            notebook, adaptations=_adaptations(changes, {None, *(cell.index for cell in notebook.cells)})
+            notebook, adaptations=read_adaptations(changes, {None, *(cell.index for cell in notebook.cells)})
         )
         notices: tuple[Notice, ...] = ()
         if session.mode == "cold" and pool.cold_for_good:
@@ -400,12 +399,3 @@ def observed(
             return Observation(Attempt.MISSING, None, error, renamed, cpu)
     why = f"The question could not be asked ({said['error']}); a person has to look."
     return Observation(Attempt.FAULT, None, why, renamed, cpu)
-
-
-def _adaptations(rows: Any, known: set[int | None]) -> tuple[Adaptation, ...]:
-    """What the shims say they changed in `known` cells; as much as they ever say, since a report shows it all."""
-    return tuple(
-        Adaptation(row[0], *(str(part)[:_LONGEST_TEXT] for part in row[1:]))
-        for row in (rows[:_MOST_ADAPTATIONS] if isinstance(rows, list) else [])
-        if isinstance(row, list) and len(row) == 5 and (row[0] is None or type(row[0]) is int) and row[0] in known
-    )

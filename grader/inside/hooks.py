@@ -17,7 +17,7 @@ from typing import Any
 __all__ = ["Record", "provide", "replacing", "when_imported"]
 
 Record = Callable[[str, str, str, str], None]
-"""Takes rule, before, after and reason of one adaptation."""
+"""Takes rule, before, after and reason of one adaptation; rules and reasons are ids (`grader/notebook/adaptations.py`)."""
 
 
 class _Watcher(importlib.abc.MetaPathFinder):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from grader.notebook.adaptations import REASONS, read_adaptations
 from grader.sandbox.contract import BoxSpec, Limits
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.session import KernelSession
@@ -95,7 +96,9 @@ def notebook(pools):
         for cell in ran.cells:
             assert "grader/inside" not in cell.output, cell.output
             assert fails or cell.status == "ok", f"{cell.error}\n{cell.output}"
-        assert all(reason.endswith(".") for *_, reason in ran.changes)
+        told = read_adaptations(ran.changes, {None, *range(len(cells))})
+        assert [change.rule for change in told] == ran.rules  # none is unknown outside of the box
+        assert [change.reason for change in told] == [REASONS[change[4]] for change in ran.changes]
         return ran
 
     return run

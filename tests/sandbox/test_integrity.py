@@ -13,7 +13,7 @@ import pytest
 
 from grader.bundles import load_bundle
 from grader.grading.pipeline import Grader, RunContext, report_for
-from grader.reports import for_student
+from grader.reports import for_student, report_html
 from grader.sandbox.contract import Limits, Outcome
 from grader.serialization import dumps
 from tests.pipeline.conftest import notebook_bytes, submission_of
@@ -384,7 +384,56 @@ def test_claimed_adaptations_do_not_swell_a_report(report_of):
     assert earned(report) == EVERYTHING
     assert {item.cell for item in report.adaptations} == {None, 1}
     assert len(report.adaptations) <= 500
+    assert {item.rule for item in report.adaptations} == {"other"}
+    assert {item.reason for item in report.adaptations} == {"It was changed so that the notebook runs here."}
     assert len(dumps(report)) < 1_000_000
+
+
+SMUGGLED = """
+import sys
+def add(*numbers):
+    agent = sys.modules["grader.inside.agent"]
+    agent._state["adapted"] = {(1, "path", f"xyzzy {numbers}", str(numbers), f"xyzzy {numbers}"): None}
+    agent._state["witness"].current_cell = 1
+    add.__name__ = add.__qualname__ = "xyzzy_" + "_".join(map(str, numbers))
+    return sum(numbers)
+"""
+RENAMED = """
+def plus(*numbers):
+    plus.__name__ = "xyzzy_" + "_".join(map(str, numbers))
+    return sum(numbers)
+names = importlib.import_module("grader.inside.agent")
+names.Context.find = lambda self, names, *rest: setattr(self, "renamed", "told") or plus
+def handle(kernel, content, buffers, true=names.handle):
+    reply, out = true(kernel, content, buffers)
+    if content["op"] == "call": reply["renamed"] = plus.__name__
+    return reply, out
+names.handle = handle
+"""
+TOLD = {
+    "an exception": "def add(*numbers): raise ValueError(f'xyzzy {numbers}')",
+    "an exception's own name": "def add(*numbers): raise type(f'xyzzy_{numbers}', (Exception,), {})",
+    "an adaptation": SMUGGLED,
+    "the name of a function": "import importlib" + RENAMED,
+    "what is printed while it is asked": "def add(*numbers):\n    print(f'xyzzy {numbers}', flush=True)\n    return sum(numbers)",
+    "a thread that prints": """
+import threading, time
+seen = []
+def late():
+    while True:
+        time.sleep(0.05)
+        print(seen, flush=True)
+threading.Thread(target=late, daemon=True).start()
+def add(*numbers):
+    seen.append(f'xyzzy {numbers}')
+    return sum(numbers)""",
+}
+
+
+@pytest.mark.parametrize("way", TOLD)
+def test_what_was_asked_is_told_by_no_way_beside_the_answer(report_of, way):
+    report = report_of(SHOUT, TOLD[way])
+    assert "xyzzy" not in dumps(report) + report_html(report, "instructor")
 
 
 ANSWERS = {

@@ -18,9 +18,9 @@ from grader.inside.shims import services, stub_modules
 
 __all__ = ["install"]
 
-_COLAB = "Colab's own functions do not exist while grading; stubs take their place."
-_LOGIN = "There is no network and no account while grading."
-_PROMPT = "Nobody answers while grading; the answer is empty."
+_COLAB = "no-colab"
+_LOGIN = "no-account"
+_PROMPT = "nobody-answers"
 _PROMPTS = 20
 
 
@@ -42,7 +42,7 @@ def _colab(record: Record, config: Mapping[str, Any]) -> dict[str, dict[str, Any
 
     def mount(mountpoint: str = "", *_args: Any, **_kwargs: Any) -> None:
         record("colab", f"drive.mount({str(mountpoint)!r})", "", _COLAB)
-        print("Google Drive is not there while grading; the data files lie beside the notebook.")
+        print("no-drive")
 
     def upload(*_args: Any, **_kwargs: Any) -> dict[str, bytes]:
         record("colab", "files.upload()", "the data files", _COLAB)
@@ -56,7 +56,7 @@ def _colab(record: Record, config: Mapping[str, Any]) -> dict[str, dict[str, Any
         record("colab", f"files.download({str(name)!r})", "", _COLAB)
 
     def secret(key: str = "", *_args: Any, **_kwargs: Any) -> str:
-        record("colab", f"userdata.get({str(key)!r})", "''", "Nobody's secrets are there while grading.")
+        record("colab", f"userdata.get({str(key)!r})", "''", "no-secrets")
         return ""
 
     return {

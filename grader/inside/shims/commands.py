@@ -35,14 +35,14 @@ _NETWORK = frozenset(
 )
 _HARDWARE = frozenset({"nvidia-smi", "nvcc", "rocm-smi", "nvidia-detector"})
 _RULES = {
-    **dict.fromkeys(_INSTALL, ("install", "The libraries are installed already; nothing is installed while grading.")),
-    **dict.fromkeys(_NETWORK, ("network", "There is no network while grading.")),
-    **dict.fromkeys(_HARDWARE, ("hardware", "The grading machine has no GPU to ask for.")),
+    **dict.fromkeys(_INSTALL, ("install", "installed-already")),
+    **dict.fromkeys(_NETWORK, ("network", "no-network")),
+    **dict.fromkeys(_HARDWARE, ("hardware", "no-gpu-to-ask-for")),
 }
-_LINE_REASON = "This command is for the notebook's window or machine; there is neither while grading."
-_CELL_REASON = "The cell runs directly, so that its errors and line numbers are the cell's own."
-_FILE_REASON = "The file is written beside the notebook, where an import finds it."
-_RESTART_REASON = "The notebook runs in one go; no restart."
+_LINE_REASON = "no-window"
+_CELL_REASON = "runs-directly"
+_FILE_REASON = "written-beside"
+_RESTART_REASON = "no-restart"
 
 _SKIPPED_MAGICS = (
     "reload_ext", "tensorboard", "wandb", "tensorflow_version", "bigquery", "gui", "pylab", "debug", "pdb", "connect_info",

@@ -15,9 +15,9 @@ from grader.inside.hooks import Record, provide, replacing, when_imported
 
 __all__ = ["clean_arguments", "install"]
 
-_OLD = "The running version of the library calls this differently or no longer has it."
-_OFFLINE = "There is no network and no account while grading."
-_DEVICE = "The grading machine has no GPU; the same code runs on the CPU, in full precision."
+_OLD = "other-version"
+_OFFLINE = "no-account"
+_DEVICE = "no-half-precision"
 
 _RENAMED = {
     "evaluation_strategy": "eval_strategy",
@@ -254,7 +254,7 @@ def _patch_backend(module: Any, record: Record) -> None:
         try:
             real(backend, *args, **kwargs)
         except ImportError:
-            record("plot", f"matplotlib.use({backend!r})", "", "There is no screen while grading.")
+            record("plot", f"matplotlib.use({backend!r})", "", "no-screen")
 
 
 def _patch_style(module: Any, record: Record) -> None:

@@ -16,7 +16,7 @@ from grader.inside.hooks import Record, replacing, when_imported
 
 __all__ = ["install"]
 
-_REASON = "The grading machine has no GPU; the same code runs on the CPU."
+_REASON = "no-gpu"
 _GPU = re.compile(r"(cuda|mps|xpu)(:\d+)?")
 
 # What `torch.cuda` functions that raise without a GPU answer instead.
@@ -94,7 +94,7 @@ def _patch_torch(torch: Any, record: Record) -> None:
     def compile_nothing(_real: Any, model: Any = None, **_kwargs: Any) -> Any:
         if model is None:
             return lambda function: function
-        record("device", "torch.compile", "", "Compiling needs a compiler that the grading machine lacks.")
+        record("device", "torch.compile", "", "no-compiler")
         return model
 
     for name, answer in _ANSWERS.items():
@@ -152,7 +152,7 @@ def _patch_loading(module: Any, record: Record) -> None:
             record("device", "from_pretrained(device_map=...)", "", _REASON)
         for name in ("use_auth_token", "load_in_8bit", "load_in_4bit"):
             if name in kwargs:
-                record("argument", f"from_pretrained({name}={kwargs.pop(name)!r})", "", "Not there while grading.")
+                record("argument", f"from_pretrained({name}={kwargs.pop(name)!r})", "", "not-there")
         return real(cls, *args, **kwargs)
 
     owner.from_pretrained = classmethod(from_pretrained)

@@ -13,7 +13,7 @@ from grader.inside.hooks import Record, replacing, when_imported
 
 __all__ = ["install"]
 
-_REASON = "The model used for grading is smaller than the real one; a new layer is drawn so that it learns as one of the real width."
+_REASON = "drawn-narrow"
 _REAL = "768"
 
 

@@ -17,9 +17,9 @@ from grader.inside.hooks import Record, replacing, when_imported
 
 __all__ = ["fitting", "install"]
 
-_CACHE = "Models and metrics lie in one cache while grading; there is no network to fill another one."
-_ROWS = "The data has fewer rows while grading."
-_WORKERS = "A loader's own processes cost more than they bring on the grading machine."
+_CACHE = "one-cache"
+_ROWS = "fewer-rows"
+_WORKERS = "no-loader-processes"
 _KEPT = frozenset(
     {
         "HF_HOME",

@@ -21,9 +21,9 @@ from grader.inside.hooks import Record
 
 __all__ = ["Literals", "install"]
 
-_SIZE_REASON = "The model used for grading is smaller than the real one; this number is true of the real one only."
-_PATH_REASON = "This folder exists on the student's machine only; the notebook runs in one folder that holds the data."
-_DEVICE_REASON = "The grading machine has no GPU; the same code runs on the CPU."
+_SIZE_REASON = "smaller-model"
+_PATH_REASON = "one-folder"
+_DEVICE_REASON = "no-gpu"
 
 # In these places a small number is a seed, an amount of data or a duration, not a size of the model.
 _NOT_SIZES = re.compile(

@@ -25,8 +25,8 @@ from grader.inside.hooks import Record, replacing, when_imported
 
 __all__ = ["Resolver", "install"]
 
-_REASON = "The file lies elsewhere while grading, and was found by its name."
-_FOLDER = "This folder exists on the student's machine only."
+_REASON = "found-by-name"
+_FOLDER = "no-such-folder"
 _HUB_NAMES = re.compile(r"((stanfordnlp|huggingface|datasets)/)?imdb", re.IGNORECASE)
 _UNLABELLED = "unsupervised"
 _REAL_EXISTS = os.path.exists
@@ -187,7 +187,7 @@ def _patch_datasets(module: Any, resolve: Resolver, data_files: Mapping[str, str
     @replacing(module, "load_dataset")
     def load_dataset(real: Any, path: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(path, str) and splits and _HUB_NAMES.fullmatch(path) and not _REAL_EXISTS(path):
-            resolve.record("hub-dataset", f"load_dataset({path!r})", "the course's csv files", "There is no network.")
+            resolve.record("hub-dataset", f"load_dataset({path!r})", "the course's csv files", "no-network")
             asked = kwargs.get("split", args[4] if len(args) > 4 else None)
             return _as_on_the_hub(real("csv", data_files=splits, split=None if asked == _UNLABELLED else asked), asked)
         folder = kwargs.get("data_dir")

@@ -83,9 +83,9 @@ _COMPUTING = frozenset(
 )
 """Large packages that are left out; a notebook that only imports them, or sets their seed, does without."""
 
-_MISSING = "This package is not part of what is graded; a stand-in that does nothing takes its place."
-_TOOK_PART = "What it computes is missing while grading; a person looks where that costs points."
-_COLAB = "Colab's own functions do not exist while grading; stubs take their place."
+_MISSING = "stand-in-for-package"
+_TOOK_PART = "stand-in-took-part"
+_COLAB = "no-colab"
 _LIBRARIES = tuple({sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
@@ -315,4 +315,4 @@ def _plain_progress(module: Any, record: Record) -> None:
     plain = sys.modules["tqdm.std"]
     module.tqdm = module.tqdm_notebook = plain.__dict__["tqdm"]
     module.trange = module.tnrange = plain.__dict__["trange"]
-    record("stub-module", "tqdm.notebook", "tqdm", "There is no notebook window while grading; a plain bar is used.")
+    record("stub-module", "tqdm.notebook", "tqdm", "plain-bar")
