@@ -22,7 +22,7 @@ from grader.errors import EvidenceError, GuardError, SandboxError
 from grader.grading import wire
 from grader.grading.fingerprint import versions
 from grader.guard import guarded
-from grader.notebook.adaptations import read_adaptations
+from grader.notebook.adaptations import MOST_ADAPTATIONS, read_adaptations
 from grader.records import (
     Attempt,
     CellRun,
@@ -249,6 +249,8 @@ async def _first_half(
         if session.mode == "cold" and pool.cold_for_good:
             why = f"It was started cold, which changes nothing but the time it takes: {pool.cold_for_good}."
             notices = (Notice("cold-start", why),)
+        if isinstance(changes, list) and len(changes) > MOST_ADAPTATIONS:
+            notices += (Notice("many-adaptations", f"Only the first {MOST_ADAPTATIONS} adaptations are listed."),)
         if pool.no_groups:
             notices += (Notice("no-control-groups", _UNCAPPED.format(pool.no_groups)),)
         execution = Execution(
@@ -276,7 +278,7 @@ async def _run_cells(
                 continue
             cells += [CellRun(later.index, "not_run", 0.0, 0.0) for later in notebook.cells[number + 1 :]]
             break  # without having run this cell: it was not the one
-        changes = await _order(session, "begin_cell", {"index": cell.index})
+        changes = await _order(session, "begin_cell", {"index": cell.index}) or changes
         run = await session.run_cell(cell.source, cell.index)
         cells.append(run)
         if run.status == "error":
@@ -344,6 +346,8 @@ async def _ask_clean(
     """Ask the second half of a question in a box of its own, with what was handed out. Raises SandboxError."""
     async with KernelSession(pool, spec, limits, handed) as session:
         seen, _ = await _ask(session, question, (), {"handed": first.value}, clean=True)
+        if session.fault:
+            raise MachineFault(session.fault)
     return replace(seen, cpu_seconds=first.cpu_seconds + seen.cpu_seconds)
 
 

@@ -22,6 +22,8 @@ from grader.inside.witness import Witness
 
 _state: dict[str, Any] = {}
 _NAMED = 5
+_MOST_ADAPTED = 501
+"""One more than a report shows, so that it can say that there were more."""
 _FUNCTION_OR_CLASS = (types.FunctionType, type)
 _name_of = type.__dict__["__name__"].__get__
 """The name of a class, whatever its metaclass says."""
@@ -227,9 +229,10 @@ def _call(context: Context, params: dict[str, Any]) -> Any:
 
 
 def _begin_cell(context: Context, params: dict[str, Any]) -> list[list[Any]]:
-    """Tell the witness which cell comes next; returns what the shims changed before, should the cell end the kernel."""
+    """Tell the witness which cell comes next; returns what the shims changed before, where that is new, should it end the kernel."""
     context.witness.current_cell = params.get("index")
-    return _adaptations(context, {})
+    told, _state["told"] = _state.get("told", 0), len(_state["adapted"])
+    return _adaptations(context, {}) if _state["told"] > told else []
 
 
 def _define(context: Context, params: dict[str, Any]) -> list[str]:
@@ -260,7 +263,9 @@ def _install(_context: Context, params: dict[str, Any]) -> None:
 
     def record(rule: str, before: str, after: str, reason: str) -> None:
         cell = _state["witness"].current_cell
-        if cell is not None and len(_state["adapted"]) < 500:  # before the first cell it was no code of the student's
+        if (
+            cell is not None and len(_state["adapted"]) < _MOST_ADAPTED
+        ):  # before the first cell it was no code of the student's
             _state["adapted"][cell, str(rule), str(before)[:300], str(after)[:300], str(reason)[:300]] = None
 
     for module in params["modules"]:

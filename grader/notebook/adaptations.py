@@ -11,9 +11,12 @@ from typing import Any
 
 from grader.records import Adaptation
 
-__all__ = ["REASONS", "RULES", "read_adaptations"]
+__all__ = ["MOST_ADAPTATIONS", "REASONS", "RULES", "read_adaptations"]
 
-_MOST, _LONGEST = 500, 300
+MOST_ADAPTATIONS = 500
+"""So many of one submission are listed."""
+
+_LONGEST = 300
 RULES = frozenset(
     ("argument", "cell-magic", "colab", "device", "folder", "hardware", "hub-dataset", "install", "line-magic", "login", "metric",
      "network", "path", "plot", "prompt", "renamed", "restart", "rows", "size", "stand-in", "stub-module")
@@ -69,7 +72,7 @@ def read_adaptations(rows: Any, cells: Collection[int | None]) -> tuple[Adaptati
             row[3][:_LONGEST],
             REASONS.get(row[4], _UNKNOWN),
         )
-        for row in (rows[:_MOST] if isinstance(rows, list) else [])
+        for row in (rows[:MOST_ADAPTATIONS] if isinstance(rows, list) else [])
         if isinstance(row, list)
         and len(row) == 5
         and (row[0] is None or type(row[0]) is int)

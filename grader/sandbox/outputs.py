@@ -22,6 +22,8 @@ from grader.sandbox.contract import Outcome
 __all__ = ["CellClient", "completed", "error_of", "plain", "printed", "symptom"]
 
 _TEXT, _TRACEBACK, _SHORT = 20_000, 8_000, 1_000
+_MOST_PLACES = 20
+"""Outputs of a cell that a message updates, should it have displayed them all under one id."""
 _REPLY_SECONDS = 10.0
 """How long after a kernel's word that it is idle its reply may take; it was sent before, on another socket. Wall time."""
 _NO_REPLY = {
@@ -106,7 +108,9 @@ class CellClient(NotebookClient):
             self.clear_display_id_mapping(cell_index)
             self.clear_before_next_output = False
         if display_id:
-            self._display_id_map.setdefault(display_id, {}).setdefault(cell_index, []).append(len(outs))
+            places = self._display_id_map.setdefault(display_id, {}).setdefault(cell_index, [])
+            if len(places) < _MOST_PLACES:  # each message with this id changes all of them
+                places.append(len(outs))
         fields = {name: value for name, value in msg["content"].items() if name != "transient"}
         outs.append(NotebookNode(output_type=msg["msg_type"], **fields))
         return outs[-1]
