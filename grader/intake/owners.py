@@ -134,6 +134,7 @@ def _layout(entries: Sequence[ArchiveEntry], roster: Roster, *, single: bool) ->
 
     More than half of what can be a hand-in has to bear a platform's name, or all of it where it lies in several folders.
     """
+    wrapper = "", 0  # a single folder that may be a student's, or the class's (`dat450_2024_2_lab`)
     for depth in range(_MOST_WRAPPERS):
         writers: list[str] = []
         unnamed: list[_Item] = []
@@ -146,11 +147,31 @@ def _layout(entries: Sequence[ArchiveEntry], roster: Roster, *, single: bool) ->
         rest = [item for item in unnamed if item.folder or _may_be_hand_in(item.entries[0], roster)]
         together = len({item.path[:-1] for item in items if len(item.path) > depth}) == 1
         if writers and (len(writers) > len(rest) if together else not unnamed):
-            return max(("canvas", "moodle"), key=writers.count), depth
+            platform = max(("canvas", "moodle"), key=writers.count)
+            first = [(item.readings(platform, anonymous=True) or item.readings(platform))[:1] for item in items]
+            names = [name for found in first for name in found]
+            listed = any(r.user_id in roster.by_id for item in items for r in item.readings(platform))
+            if platform == "canvas" and not listed and _shares_numbers(names):
+                break
+            if wrapper[0] and len({(name.user_id, name.anonymous_id) for name in names}) < 2:
+                break
+            if listed or not (len(items) == 1 and items[0].folder):
+                return platform, depth
+            wrapper = platform, depth
         # A folder that bears a student's name is that student's, and what is in it is the student's text.
-        if not rest or not all(item.folder for item in rest) or any(roster.named(item.name) for item in rest):
+        elif not rest or not all(item.folder for item in rest) or any(roster.named(item.name) for item in rest):
             break
-    return "", 0
+    return wrapper
+
+
+def _shares_numbers(names: Iterable[EntryName]) -> bool:
+    """Whether files have the same numbers, as in `anna_2024_11_lab.ipynb` and `ben_2024_11_lab.ipynb`: Canvas gives each its own."""
+    some: dict[str, list[EntryName]] = {}
+    for name in names:
+        if name.attachment_id and len(some.setdefault(name.owner, [])) < 3:  # one owner's files do not decide for all
+            some[name.owner].append(name)
+    counted = [(n.user_id, n.anonymous_id, n.attachment_id) for found in some.values() for n in found]
+    return len(counted) > 3 - len(some) and 3 * len(set(counted)) < 2 * len(counted)
 
 
 def _is_certain(name: str, roster: Roster) -> bool:

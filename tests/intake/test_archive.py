@@ -302,7 +302,9 @@ def packed(entries: dict[str, object]) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for name, content in entries.items():
-            archive.writestr(zipfile.ZipInfo(name), packed(content) if isinstance(content, dict) else content)  # type: ignore[arg-type]
+            info = zipfile.ZipInfo(name)  # which ends at a NUL
+            if info.filename not in archive.NameToInfo:
+                archive.writestr(info, packed(content) if isinstance(content, dict) else content)  # type: ignore[arg-type]
     return out.getvalue()
 
 

@@ -267,6 +267,28 @@ def test_a_group_called_anon_is_not_anonymous(make_zip: Make, into: Path) -> Non
     assert {s.id for s in take_in([mixed], into).submissions} == {"12345", "12346"}
 
 
+@pytest.mark.parametrize("sign", ["_lab.ipynb", "/lab.ipynb", "_26_x/lab.ipynb", "_26_lab.ipynb"])
+def test_dates_in_plain_names_make_nobody_one_user(sign: str, make_folder: Make, into: Path) -> None:
+    source = make_folder({f"{name}_2024_11{sign}": nb(name) for name in ("anna", "ben", "cy")})
+    intake = take_in([source], into)
+    assert len(intake.submissions) == 3 and all(s.student_ids == () for s in intake.submissions)
+
+
+def test_a_folder_around_a_class_is_no_student(make_folder: Make, into: Path) -> None:
+    source = make_folder({f"dat450_2024_2_lab/{name}": data for name, data in (ASAS | EVAS).items()})
+    for roster in (CLASS, None):
+        assert set(graded(take_in([source], into, roster), into)) == {"12345", "12347"}
+    inside = {f"dat450_2024_2_lab/anon_acJ{n}Q_{n}_lab.ipynb": nb(str(n)) for n in range(3)}
+    assert len(take_in([make_folder(inside, "hidden")], into).submissions) == 3
+    inside = {f"dat450_2024_2_lab/Bo B{n}_{n}{MOODLE}/lab.ipynb": nb(str(n)) for n in range(3)}
+    assert {s.id for s in take_in([make_folder(inside, "moodle")], into).submissions} == {"0", "1", "2"}
+    mine = make_folder(
+        {"svenssonåsa_12345_500_all/x_9_900_a.ipynb": MINE, "svenssonåsa_12345_500_all/b.py": b""}, "mine"
+    )
+    for roster in (CLASS, None):
+        assert graded(take_in([mine], into, roster), into) == {"12345": MINE}
+
+
 def test_a_plain_notebook_with_numbers_is_plain(make_folder: Make, into: Path) -> None:
     source = make_folder({"lab_4_2_final.ipynb": MINE, "svenssonåsa_12345_9876_lab.ipynb": EVIL})
     (plain,) = take_in([source / "lab_4_2_final.ipynb"], into).submissions
@@ -301,9 +323,9 @@ def classes(draw: st.DrawFn, owners: st.SearchStrategy[str] | None) -> tuple[lis
     )
     called = {user: draw(owners) if owners is not None else compact(PEOPLE[user]) for user in users}
     files = []
-    for user in draw(st.lists(st.sampled_from(users), min_size=len(users), max_size=8)):
+    for n, user in enumerate(draw(st.lists(st.sampled_from(users), min_size=len(users), max_size=8))):
         late, original = draw(st.sampled_from(["", "LATE_"])), draw(originals)
-        rest = draw(st.sampled_from([f"{draw(attachments)}_{original}"] * 5 + ["text.html"]))
+        rest = draw(st.sampled_from([f"{draw(attachments)}{n}_{original}"] * 5 + ["text.html"]))
         files.append((f"{called[user]}_{late}{user}_{rest}", user, original))
     roster = Roster(tuple(RosterEntry(user, PEOPLE[user]) for user in listed))
     return files, draw(st.sampled_from([roster, roster, None]))
