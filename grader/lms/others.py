@@ -27,7 +27,7 @@ def gradescope_results(report: Report) -> str:
     The points of the tests add up to the rubric's, as Gradescope wants. A criterion that needs review shows 0 points there,
     and the text at the top says that a person has to look at it.
     """
-    output = [report.submission.problem or "", *(f"Needs review: {reason}" for reason in report.score.review)]
+    output = [report.submission.problem or "", *(f"Not final yet: {reason}" for reason in report.score.review)]
     output += [notice.text for notice in report.notices]
     results: dict[str, Any] = {
         "score": report.score.earned,
@@ -45,7 +45,7 @@ def gradescope_results(report: Report) -> str:
 def _test(result: CriterionResult) -> dict[str, Any]:
     lines = [result.verdict.message, result.verdict.hint and f"Hint: {result.verdict.hint}"]
     if result.earned is None:
-        lines.insert(0, "Needs review by a teacher.")
+        lines.insert(0, "Not decided yet: your teacher will look at it.")
     test: dict[str, Any] = {
         "name": printable(result.title),
         "number": result.id,
@@ -67,7 +67,7 @@ def prairielearn_results(report: Report) -> str:
     What needs review is `gradable: false`, which costs no attempt there and is no zero.
     """
     final = report.score.total is not None
-    why = [report.submission.problem or "", *(f"Needs review: {reason}" for reason in report.score.review)]
+    why = [report.submission.problem or "", *(f"Not final yet: {reason}" for reason in report.score.review)]
     results: dict[str, Any] = {
         "gradable": final,
         "score": report.score.earned / report.score.possible if final and report.score.possible else 0,

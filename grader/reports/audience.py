@@ -44,7 +44,7 @@ def for_student(report: Report) -> Report:
     score, execution = report.score, report.execution
     if execution is not None:
         failed = execution.outcome is Outcome.SANDBOX_FAILED
-        execution = replace(execution, notices=() if failed else _notices(execution.notices))
+        execution = replace(execution, notices=() if failed else _notices(execution.notices), bundle="")
     shown = replace(
         report,
         submission=_submission(report.submission),

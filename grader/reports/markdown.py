@@ -51,7 +51,7 @@ def _lines(report: Report) -> Iterator[str]:
             yield from _folded(_html(title), _fenced(cell.error.traceback or cell.error.message))
     if report.adaptations:
         title = f"{len(report.adaptations)} adaptation(s) made so that it runs here, none of them graded"
-        adapted = (f"{view.place(item.cell)}: {item.rule}: {item.reason}" for item in report.adaptations)
+        adapted = (f"{view.place(item.cell)}: {item.reason}" for item in report.adaptations)
         yield from _folded(title, [f"- {_text(item)}" for item in adapted])
     notices = view.all_notices(report)
     if notices:
@@ -59,7 +59,8 @@ def _lines(report: Report) -> Iterator[str]:
     if report.execution:
         version = f" · grader {_text(report.grader_version)}" if report.grader_version else ""
         how = _text(view.isolation(report.execution.sandbox))
-        yield from ("", f"<sub>Run {how} · bundle {_text(report.execution.bundle)}{version}</sub>")
+        bundle = f" · bundle {_text(report.execution.bundle)}" if report.execution.bundle else ""
+        yield from ("", f"<sub>Run {how}{bundle}{version}</sub>")
 
 
 def criterion_markdown(result: CriterionResult) -> str:

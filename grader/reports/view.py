@@ -47,7 +47,7 @@ WORDS = {
     Status.PASSED: "passed",
     Status.FAILED: "not passed",
     Status.SKIPPED: "not judged",
-    Status.ERROR: "needs review",
+    Status.ERROR: "not decided yet",
 }
 """The same in words, for people and for screen readers."""
 
@@ -135,7 +135,7 @@ def needs_review(report: Report) -> bool:
 
 def total(report: Report) -> str:
     """The final number and the possible one; `needs review` when there is no final one."""
-    return "needs review" if needs_review(report) else f"{report.score.total} / {report.score.possible}"
+    return "not final yet" if needs_review(report) else f"{report.score.total} / {report.score.possible}"
 
 
 def review_reasons(report: Report) -> tuple[Reason, ...]:
@@ -206,7 +206,7 @@ def headline(report: Report) -> str:
     """The result in a sentence."""
     found, score = counts(report), report.score
     if needs_review(report):
-        return f"Needs review: {score.earned} of {score.possible} points are certain so far."
+        return f"Not final yet: {score.earned} of {score.possible} points are certain so far."
     if report.submission.problem:
         return "There was nothing to run, so no criterion could be judged."
     if found[Status.PASSED] == len(score.criteria):

@@ -54,8 +54,8 @@ def test_gradescope() -> None:
     assert sum(test["score"] for test in results["tests"]) == results["score"] == 8
     assert [test.get("status") for test in results["tests"]] == ["passed", "failed", "failed", None]
     assert results["tests"][1]["output"] == "7 seen\nHint: Try it."
-    assert results["tests"][3]["output"].startswith("Needs review")
-    assert "Needs review: b/two" in results["output"] and "late" in results["output"]
+    assert results["tests"][3]["output"].startswith("Not decided yet")
+    assert "Not final yet: b/two" in results["output"] and "late" in results["output"]
     assert results["execution_time"] == 136
     formats = {
         results["output_format"],
@@ -105,7 +105,7 @@ def test_prairielearn() -> None:
     results = json.loads(prairielearn_results(unsettled))
     jsonschema.validate(results, PRAIRIELEARN)
     assert results["gradable"] is False and results["score"] == 0
-    assert results["format_errors"] == ["Needs review: b/two: the check broke"]
+    assert results["format_errors"] == ["Not final yet: b/two: the check broke"]
     settled = replace(unsettled, score=replace(unsettled.score, total=8, review=()))
     results = json.loads(prairielearn_results(settled))
     jsonschema.validate(results, PRAIRIELEARN)

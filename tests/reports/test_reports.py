@@ -242,7 +242,7 @@ def test_page_is_well_formed_self_contained_complete(name: str) -> None:
         for result in report.score.criteria:
             assert result.id in shape.ids
             assert f"{'?' if result.earned is None else result.earned} / {result.points}" in shape.text
-        assert ("Needs review" in shape.text) == (report.score.total is None)
+        assert ("Not final yet" in shape.text) == (report.score.total is None)
 
 
 def test_page_shows_seen_try_and_root_cause() -> None:
@@ -392,7 +392,7 @@ def test_total_is_the_last_thing_to_go(name: str, width: int) -> None:
     report = samples.SAMPLES[name]()
     open_ = report.score.total is None
     panel = printed(submission_panel(report), width).split("\n")[0]
-    assert ("needs review" if open_ else f"{report.score.total} / 100") in panel
+    assert ("not final yet" if open_ else f"{report.score.total} / 100") in panel
     row = printed(class_table([report, samples.perfect()]), width)
     assert re.search(r" review " if open_ else rf" {report.score.total} ", row)
 

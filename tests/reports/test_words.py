@@ -178,3 +178,10 @@ def test_class_table_is_cut_at_500_rows() -> None:
     assert "505 submissions" in shown
     assert shown.index("… and 5") - shown.index("Submission") > 500 * 20
     assert "more: all" not in printed(class_table(samples.a_class(500)))
+
+
+@pytest.mark.parametrize("name", samples.SAMPLES)
+def test_students_read_no_word_of_the_graders_inside(name: str) -> None:
+    report = for_student(samples.SAMPLES[name]())
+    for kind, text in in_every_format(report).items():
+        assert not re.findall(r"bundle|stand-?in|needs review|window", text, re.IGNORECASE), kind

@@ -44,8 +44,12 @@ LEARNED = 0.5
 """Part of the way from guessing to the minimum from which on a model has learned something: where the wrong tensors were trained,
 that they reach less is no second mistake."""
 RETRAIN = (
-    "The training looks right but ends short of the minimum accuracy. About three epochs with the library's learning rate"
-    " (5e-5) and batch size (8) settle it without a person."
+    "Your code looks right. The training was too short for the small test model; your teacher will look at it. About three epochs with"
+    " the library's learning rate (5e-5) and batch size (8) settle it without that."
+)
+SLOWER = (
+    "Your code looks right. The learning rate is too high for the small test model; your teacher will look at it. About three epochs"
+    " with the library's (5e-5) settle it without that."
 )
 UNSEEN_LR_SUM = 1.25e-3
 """Sum of the learning rates of all steps below which a model's direction cannot be told from its random start, where that is unknown."""
@@ -235,7 +239,8 @@ def _judge_accuracy(
     if all(earlier[id_].status is Status.PASSED for id_ in STRUCTURE[method]) and is_real_training(run):
         outside = outside_calibrated_range(run, calibration)
         if outside:
-            return Verdict(Status.ERROR, f"{measured}. {outside}", RETRAIN)
+            too_fast = run.rated and calibration.max_lr is not None and _scaled(run, run.peak_rate) > calibration.max_lr
+            return Verdict(Status.ERROR, f"{measured}. {outside}", SLOWER if too_fast else RETRAIN)
         if is_close(run, calibration):
             others = other_seeds(method, asked, seen)
             if not others:
