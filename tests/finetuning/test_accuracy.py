@@ -9,7 +9,7 @@ import pytest
 from grader.assignments.finetuning import ASSIGNMENT
 from grader.assignments.finetuning.accuracy import OWN, SAMPLE, SAMPLE_Z, judge_accuracy
 from grader.assignments.finetuning.facts import JudgeFacts
-from grader.assignments.finetuning.runs import MAX_RUNS, read_runs
+from grader.assignments.finetuning.runs import MAX_RUNS, read_runs, summarise
 from grader.bundles import Calibration
 from grader.grading.fingerprint import question_digest
 from grader.inside import witness
@@ -125,6 +125,15 @@ def test_a_short_training_passes_by_its_direction():
         "where the start is known, few steps are enough"
     )
     assert "with the labels to 0.30" in verdict(0.55, **learnt(0.30)).message
+
+
+def test_a_short_training_is_shown_without_a_minimum_that_it_need_not_reach():
+    question = Question("training", secret={"facts": FACTS})
+    shown = [
+        summarise(question, observation(0.55, **seen))["methods"]["head"]["threshold"]
+        for seen in (learnt(0.65), learnt(0.30), {"logits": logits(0.9)})
+    ]
+    assert shown == [None, 0.76, 0.76]
 
 
 def test_without_the_start_a_head_counts_as_one_without_opinion():

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from grader.assignments.finetuning.facts import METHODS, QV_LAYERS, JudgeFacts
+from grader.bundles import Calibration
 from grader.bundles.measures import accuracy_of, label_correlation
 from grader.records import Attempt, Observation
 from grader.rubric.questions import Question
@@ -310,7 +311,7 @@ def summarise(question: Question, seen: Observation) -> dict[str, Any]:
         method: {
             "accuracy": run.accuracy,
             "reviews": run.reviews,
-            "threshold": facts.calibrations[method].accuracy if method in facts.calibrations else None,
+            "threshold": _shown_minimum(run, facts.calibrations.get(method)),
             "trainable": run.trainable,
             "steps": run.steps,
             "seconds": round(run.seconds, 1),
@@ -319,3 +320,13 @@ def summarise(question: Question, seen: Observation) -> dict[str, Any]:
         for method, run in found.items()
     }
     return {"methods": methods, "runs_seen": len(runs)}
+
+
+def _shown_minimum(run: TrainingRun, calibration: Calibration | None) -> float | None:
+    """The minimum accuracy to show beside a run's; None where there is none, or where the run points right and need not reach it."""
+    if calibration is None:
+        return None
+    least, found = calibration.correlation, run.correlation
+    reached = run.accuracy is not None and run.accuracy >= calibration.accuracy
+    short = not reached and least is not None and found is not None and found >= least
+    return None if short else calibration.accuracy
