@@ -108,6 +108,21 @@ def test_a_submission_that_takes_its_workers_along_needs_review(processes, tmp_p
     assert 4 <= len(killed) <= 6
 
 
+def test_evidence_that_crashes_its_judge_ends_no_worker(processes, tmp_path) -> None:
+    worker = worker_of(processes.worker("one"))
+    odd = [(f"def odd(): return {value!r}",) for value in ("crash", 3, "leave", "killed")]
+    faults: list[str] = []
+
+    def on_event(event) -> None:
+        if event.kind == "fault":
+            faults.append(event.detail)
+
+    reports = grade_on(engine_for(processes), tmp_path / "run", odd, on_event, "tests.pipeline.fragile:FRAGILE")
+    assert totals(reports) == [None, 4, None, None]
+    assert faults == []
+    assert worker.is_running()
+
+
 def test_ctrl_c_once_and_twice_and_the_workers_are_free_again(processes, tmp_path) -> None:
     """Once: what is with the workers is finished. Twice: it is dropped, its box ends. The same command then comes to the end."""
     nanny = processes.worker("one")

@@ -25,10 +25,12 @@ LIMITS = Limits(cpu_seconds=20, wall_seconds=300)
 CLASS = ((ADD, SHOUT), (WRONG, SHOUT), ("1 / 0", ADD), (ADD, "print('hej')", "def shout(text):\n    return text"))
 
 
-def toy_class(root: Path, sources: Sequence[Sequence[str]]) -> tuple[RunDirectory, RunContext, tuple[Job, ...]]:
+def toy_class(
+    root: Path, sources: Sequence[Sequence[str]], assignment: str = "tests.toy:TOY"
+) -> tuple[RunDirectory, RunContext, tuple[Job, ...]]:
     """A run directory that holds one submission per list of cells, with a secret that is always the same."""
     run = RunDirectory(root)
-    info = RunInfo("tests.toy:TOY", "standin", "", "", "auto", "test")
+    info = RunInfo(assignment, "standin", "", "", "auto", "test")
     run.start(info, b"a secret for engines")
     submissions = []
     for number, cells in enumerate(sources):
@@ -47,9 +49,10 @@ def grade_on(
     root: Path,
     sources: Sequence[Sequence[str]],
     on_event: Callable[[Event], None] = lambda _event: None,
+    assignment: str = "tests.toy:TOY",
 ) -> dict[str, Any]:
     """Grade a toy class on an engine; returns what reports say, without what every run measures anew."""
-    run, context, jobs = toy_class(root, sources)
+    run, context, jobs = toy_class(root, sources, assignment)
     run_batch(run, context, LIMITS, jobs, engine, on_event)
     return reports_of(run)
 
@@ -58,10 +61,11 @@ def reports_of(run: RunDirectory) -> dict[str, Any]:
     """What the reports of a run say of each submission: score and verdicts, statuses and outputs of cells."""
     reports = {}
     for report in judge_run(run):
-        assert report.execution is not None
-        cells = [(cell.status, cell.output) for cell in report.execution.cells]
+        execution = report.execution  # None where judging ended badly
+        cells = [(cell.status, cell.output) for cell in execution.cells] if execution else []
         scored = json.loads(dumps(replace(report.score)))
-        reports[report.submission.id] = {"score": scored, "outcome": report.execution.outcome.value, "cells": cells}
+        outcome = execution.outcome.value if execution else ""
+        reports[report.submission.id] = {"score": scored, "outcome": outcome, "cells": cells}
     return reports
 
 
