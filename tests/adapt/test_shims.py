@@ -225,6 +225,28 @@ def test_it_is_recorded_where_a_stand_in_took_part(notebook, cell, named):
     assert [before for rule, before, _ in ran.records if rule == "stand-in"] == ([named] if named else [])
 
 
+def test_nltk_does_without_its_data(notebook):
+    ran = notebook(
+        """
+import nltk
+nltk.download('punkt'); nltk.download(['stopwords', 'wordnet'], quiet=True)
+from nltk.corpus import stopwords
+from nltk.stem import PorterStemmer, WordNetLemmatizer
+from nltk.tokenize import sent_tokenize, word_tokenize
+assert 'the' in set(stopwords.words('english')) and stopwords.fileids() == ['english']
+assert word_tokenize("It's good. Really!") == ['It', "'s", 'good', '.', 'Really', '!']
+assert sent_tokenize('Good film. Bad plot.') == ['Good film.', 'Bad plot.']
+assert WordNetLemmatizer().lemmatize('films') == 'films' and PorterStemmer().stem('films') == 'film'
+""",
+        "from nltk.corpus import brown\nbrown.words()",
+        fails=True,
+    )
+    assert [cell.status for cell in ran.cells] == ["ok", "error"], ran.cells[0]
+    assert {before for rule, before, _ in ran.records if rule == "stand-in"} == {
+        "nltk's punkt", "nltk's stopwords", "nltk's wordnet"
+    }  # fmt: skip
+
+
 def test_missing_packages_stay_missing(notebook):
     code = """
 import seaborn
