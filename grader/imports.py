@@ -22,17 +22,24 @@ def place() -> str:
     return os.path.dirname(os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120 - pathlib would be imported
 
 
+def _real(path: "str | os.PathLike[str]") -> str:
+    try:
+        return os.path.realpath(path)
+    except OSError:  # the current folder was removed
+        return ""
+
+
 def leave_out(*folders: "str | os.PathLike[str]") -> None:
     """Take the current folder and `folders` out of this process's import path, and out of what its children look in.
 
     A checkout in the current folder goes to the end instead, where it hides nothing; one that holds submissions goes for good, since
     modules of this package are found without it.
     """
-    own, here = place(), os.path.realpath(os.curdir)
-    foreign = {here, *map(os.path.realpath, folders)}
-    gone = {os.path.realpath(entry) for entry in sys.path} & foreign
-    sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) not in foreign]
-    if own in gone and own not in map(os.path.realpath, folders):
+    own = place()
+    foreign = {_real(os.curdir), *map(_real, folders)}
+    gone = {_real(entry) for entry in sys.path} & foreign
+    sys.path[:] = [entry for entry in sys.path if _real(entry) not in foreign]
+    if own in gone and own not in map(_real, folders):
         sys.path.append(own)
         gone.remove(own)
     _left_out.extend(sorted(gone.difference(_left_out)))
@@ -40,7 +47,7 @@ def leave_out(*folders: "str | os.PathLike[str]") -> None:
     for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH"):
         entries = os.environ.get(name, "").split(os.pathsep)
         # an empty entry is the current folder, too
-        kept = [entry for entry in entries if os.path.isabs(entry) and os.path.realpath(entry) not in foreign]  # noqa: PTH117
+        kept = [entry for entry in entries if os.path.isabs(entry) and _real(entry) not in foreign]  # noqa: PTH117
         if name in os.environ and kept != entries:
             os.environ[name] = os.pathsep.join(kept)
 

@@ -39,7 +39,7 @@ class Shown:
     """The host's part of a box."""
 
     links: tuple[tuple[Path, str], ...]
-    """Symbolic links of the system and what they point to."""
+    """Symbolic links and what they point to: the system's, and the interpreter's."""
     paths: tuple[Path, ...]
     """Folders and files that are shown read-only under their own names."""
     hidden: tuple[Path, ...]
@@ -111,6 +111,8 @@ def shown() -> Shown:
     sites = [Path(text) for text in (*site.getsitepackages(), *_user_site()) if Path(text).is_dir()]
     folders += [path for path in (*_interpreter(), *sites) if path.exists()]
     paths = _outermost(folders)
+    names = {program for program in _programs() if not any(program.is_relative_to(folder) for folder in paths)}
+    links |= {program: str(program.resolve()) for program in names}
     # of an interpreter that a virtual environment was made of, the packages are not seen
     others = [found for folder in _standard_library() for found in folder.glob("*-packages")]
     ours = [found for folder in paths for found in _ours(folder)]
@@ -152,17 +154,17 @@ def _standard_library() -> list[Path]:
     return [Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("platstdlib", vars=base))]
 
 
+def _programs() -> set[Path]:
+    """The interpreter by the names that it is started with; as a link it finds its library from where that leads."""
+    return {Path(name) for name in (sys.executable, getattr(sys, "_base_executable", sys.executable))}
+
+
 def _interpreter() -> Iterator[Path]:
-    """The interpreter's files: programs with all links on the way to them, standard library, headers, shared libraries."""
+    """The interpreter's files: the program itself, standard library, headers, shared libraries."""
     yield from _standard_library()
     yield Path(sysconfig.get_path("include"))
     yield Path(sys.prefix, "pyvenv.cfg")
-    for name in {sys.executable, getattr(sys, "_base_executable", sys.executable)}:
-        program = Path(name)
-        while program.is_symlink():
-            yield program
-            program = program.parent / program.readlink()
-        yield program
+    yield from (program.resolve() for program in _programs())
     for folder in {Path(sys.base_prefix, "lib"), Path(sys.base_prefix, sys.platlibdir)}:
         libraries = list(folder.glob("*.so*"))
         # file by file where they are few (each one takes time); conda has a thousand, and little else there

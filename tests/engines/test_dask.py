@@ -58,6 +58,19 @@ def test_a_worker_killed_midway_costs_nobody_anything_and_nothing_is_left(proces
         distributed.Client(processes.address.replace("tls://", "tcp://"), timeout=5)
 
 
+@pytest.mark.attack
+def test_a_worker_started_beside_what_was_handed_in(processes, local, tmp_path, monkeypatch) -> None:
+    """As docs/clusters.md starts it; without the variable its nanny's first import would be this one."""
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    for name in ("multiprocessing", "runpy", "uvloop", "cupy"):
+        (processes.folder / f"{name}.py").write_text(
+            f"open({str(tmp_path / 'ran')!r}, 'a').write(__name__ + chr(10))\n"
+        )
+    processes.worker("one", slots=2)
+    assert grade_on(engine_for(processes), tmp_path / "run", CLASS) == local
+    assert not (tmp_path / "ran").exists()
+
+
 def test_stages_come_over_the_wire(processes, tmp_path) -> None:
     processes.worker("one", slots=2)
     stages: dict[str, list[str]] = {}

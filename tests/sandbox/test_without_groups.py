@@ -134,7 +134,7 @@ print(sum(len(batch) for batch in DataLoader(list(range(512)), batch_size=8, num
     assert asyncio.run(run_in(watched_pool, [code], SMALL)).text == "(400, 400)\nTrue\n512\n"
 
 
-@pytest.mark.parametrize("mode", ["warm", "cold"])
+@pytest.mark.parametrize("mode", ["warm", pytest.param("cold", marks=pytest.mark.slow)])
 def test_kernels_are_the_first_to_be_killed(watched_pool, monkeypatch, mode) -> None:
     """Also those that a cell has started, and one that has taken it back."""
     monkeypatch.setattr(watched_pool, "mode", mode)

@@ -88,9 +88,17 @@ def test_a_profile_that_slurm_does_not_take_is_said(cluster, tmp_path) -> None:
 
 
 @pytest.mark.usefixtures("walltime_run")
-def test_four_jobs_a_scancel_and_fewer_towards_the_end(cluster, tmp_path) -> None:
-    """Up to four jobs, one cancelled midway and replaced, fewer as the work ends, none afterwards; equal to the local run."""
+def test_four_jobs_a_scancel_and_fewer_towards_the_end(cluster, tmp_path, monkeypatch) -> None:
+    """Up to four jobs, one cancelled midway and replaced, fewer as the work ends, none afterwards; equal to the local run.
+
+    All of it from a folder of submissions with modules that Dask's workers import: they ran as the one who grades.
+    """
     finished, cancelled = 0, list[str]()
+    submissions = tmp_path / "submissions"
+    submissions.mkdir()
+    for name in ("multiprocessing", "distributed", "asyncio", "tornado", "grader"):
+        (submissions / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write(__name__ + chr(10))\n")
+    monkeypatch.chdir(submissions)
 
     def step(event) -> None:  # while the coordinator waits here, nothing new is handed out: no race to lose
         nonlocal finished
@@ -113,6 +121,7 @@ def test_four_jobs_a_scancel_and_fewer_towards_the_end(cluster, tmp_path) -> Non
     assert cancelled
     assert no_jobs_of("four")
     assert not list((cluster / "four").iterdir())  # neither keys nor logs are left
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.usefixtures("walltime_run")
