@@ -132,7 +132,7 @@ uploads = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(uploads, st.data())
 def test_any_order_and_split_of_archives_gives_the_same_class(
     found: list[tuple[str, int, str]], data: st.DataObject
