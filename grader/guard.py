@@ -119,8 +119,8 @@ def _be_guard(work: Callable[[], Any], writing: int, limits: GuardLimits) -> Non
     import resource  # not there on Windows
 
     gc.freeze()  # looking for cycles among the caller's objects would copy their memory
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a first Ctrl-C lets finish what runs; who really stops ends us
     null = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
         os.dup2(null, stream)

@@ -30,7 +30,7 @@ DOES = {
     "crash": lambda: os.kill(os.getpid(), signal.SIGSEGV),
     "leave": lambda: os._exit(0),
     "base exception": _raise_base,
-    "interrupt": lambda: os.kill(os.getpid(), signal.SIGINT),
+    "terminate": lambda: os.kill(os.getpid(), signal.SIGTERM),
     "spin": lambda: any(iter(int, 1)),
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "stand still": _stop,

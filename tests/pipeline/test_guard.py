@@ -69,7 +69,7 @@ def told(published) -> list[str]:
 
 
 WHY = {
-    "crash": "SIGSEGV", "leave": "without a result",  "base exception": "no ordinary one", "interrupt": "SIGINT",
+    "crash": "SIGSEGV", "leave": "without a result",  "base exception": "no ordinary one", "terminate": "SIGTERM",
     "spin": "CPU time", "killed": "was killed", "stand still": "did not end", "odd metrics": "StoreError",
     "metrics of gigabytes": "256 MiB",
 }  # fmt: skip
@@ -189,6 +189,14 @@ def test_what_the_machine_killed_is_tried_once_more(tmp_path: Path) -> None:
     with pytest.raises(GuardError, match="was killed"):
         guarded(functools.partial(work, 9), str)
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_first_ctrl_c_ends_no_judging() -> None:
+    def work() -> str:
+        os.kill(os.getpid(), signal.SIGINT)  # as the terminal sends it to all
+        return "done"
+
+    assert guarded(work, str) == "done"
 
 
 def test_ctrl_c_leaves_no_process_behind(monkeypatch, tmp_path) -> None:
