@@ -236,7 +236,7 @@ def derive(method: str, results: Sequence[Result], reviews: int) -> dict[str, An
             "by_accuracy": sum((result.accuracy or 0.0) >= accuracy for result in right),
             "reviewed": len(missed) - lost,
             "lost": lost,
-            "lost_bound": round(upper_bound(lost, len(inside)), 4),
+            "lost_bound": round(upper_bound(lost, len(right)), 4),
         },
         "broken_bound": round(upper_bound(0, len(wrong)), 4),
     }
