@@ -241,7 +241,7 @@ async def _first_half(
                 if asked.then is not None and observations[name].attempt is Attempt.VALUE:
                     second[name] = (asked.then, files.enter_context(session.handed_out()))
         if session.fault:
-            raise MachineFault(session.fault)
+            raise session.fault
         notebook = replace(
             notebook, adaptations=read_adaptations(changes, {None, *(cell.index for cell in notebook.cells)})
         )
@@ -347,7 +347,7 @@ async def _ask_clean(
     async with KernelSession(pool, spec, limits, handed) as session:
         seen, _ = await _ask(session, question, (), {"handed": first.value}, clean=True)
         if session.fault:
-            raise MachineFault(session.fault)
+            raise session.fault
     return replace(seen, cpu_seconds=first.cpu_seconds + seen.cpu_seconds)
 
 

@@ -6,7 +6,7 @@ is a far higher net that only catches programs which sleep, so that a loaded mac
 Errors a caller of a session meets:
 ```
 SandboxError               the box could not be built or broke: ours, never the student's   (outcome SANDBOX_FAILED)
-└── MachineFault           the machine had too little memory or time for a submission, which may be run again
+└── MachineFault           the machine had too little memory for a submission, which may be run again
 KernelGone                 the submission's kernel has ended; `.outcome` says why            (the student's)
 EvidenceError
 ├── EvidenceTooLarge       one answer was larger than `Limits.message_bytes`; the kernel may still be asked other things
@@ -115,7 +115,7 @@ class BoxSpec:
 
 
 class MachineFault(SandboxError):  # noqa: N818 - news of the machine
-    """The machine had too little memory or time for a submission."""
+    """The machine had too little memory for a submission."""
 
 
 class KernelGone(GraderError):  # noqa: N818 - it is news, not an error of ours

@@ -27,6 +27,7 @@ from grader.sandbox.contract import (
     EvidenceTooLarge,
     KernelGone,
     Limits,
+    MachineFault,
     Outcome,
     QuestionCpuStarved,
     QuestionIdle,
@@ -72,8 +73,8 @@ class KernelSession:
         self.outcome = Outcome.COMPLETED
         self.detail = ""
         """What the kernel's process said last on its own standard error, for the log of a failure; untrusted text."""
-        self.fault = ""
-        """What the machine did to the submission, with the outcome SANDBOX_FAILED: nobody's points hang on it. Else empty."""
+        self.fault: SandboxError | None = None
+        """What the machine did to the submission, with the outcome SANDBOX_FAILED: nobody's points hang on it. Else None."""
         self._provisioner = Provisioner(self.pool, self.spec, self.limits, handed)
         self._client: BoundedClient
         self._notebook: CellClient
@@ -202,7 +203,7 @@ class KernelSession:
         self._sample()
         self._provisioner.end()
 
-    def _kill_for_machine(self, fault: str) -> None:
+    def _kill_for_machine(self, fault: SandboxError) -> None:
         """End the submission because the machine could not run it; whatever limits it met before tell nothing."""
         self.outcome, self.fault = Outcome.SANDBOX_FAILED, fault
         self._provisioner.end()
@@ -223,7 +224,7 @@ class KernelSession:
     def _judge(self, now: Sample) -> None:
         limits, clock = self.limits, time.monotonic()
         if now.killed_from_outside:
-            self._kill_for_machine(_SHORT)
+            self._kill_for_machine(MachineFault(_SHORT))
             return
         if now.killed_for_memory:
             self._note(Outcome.OUT_OF_MEMORY)
@@ -237,7 +238,7 @@ class KernelSession:
             self._kill(Outcome.DISK_LIMIT)
         elif (wall := clock - self._started) > limits.wall_seconds:
             if was_held_up(now.waited_seconds - self._start.waited_seconds, wall):
-                self._kill_for_machine(_BUSY.format(wall))
+                self._kill_for_machine(SandboxError(_BUSY.format(wall)))
             else:
                 self._kill(Outcome.TIMED_OUT)
         elif self._clock.expired(now.cpu_seconds, clock, now.waited_seconds) or now.cpu_seconds > self._deadline:
@@ -250,7 +251,7 @@ class KernelSession:
         self._judge(self._sample())  # a limit met a moment ago may be why
         self.detail = plain(self._provisioner.last_words(), 1_000)
         if self.outcome is Outcome.COMPLETED and self._provisioner.uncounted and machine_kills() > self._kills:
-            self._kill_for_machine(_SHORT)
+            self._kill_for_machine(MachineFault(_SHORT))
         self._note(Outcome.KERNEL_DIED)
         self._provisioner.end()  # what it has left behind ends with it
 

@@ -89,7 +89,7 @@ async def run_throttled(pool: KernelPool, code: str, limits: Limits) -> Ran:
     async with KernelSession(pool, limits=limits) as session:
         with throttled(session, 0.02):
             cells = [await session.run_cell(code, 0)]
-    return Ran(cells, session.outcome, detail=session.fault)
+    return Ran(cells, session.outcome, detail=str(session.fault))
 
 
 def test_who_gets_no_processor_is_no_sleeper(pool):

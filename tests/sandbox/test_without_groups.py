@@ -181,7 +181,7 @@ def test_a_machine_without_memory_ends_the_largest_box(watched_pool, monkeypatch
     one, other, lives = asyncio.run(both())
     assert lives
     assert one.outcome is Outcome.SANDBOX_FAILED
-    assert "memory" in one.fault
+    assert "memory" in str(one.fault)
     assert other.outcome is Outcome.COMPLETED
 
 
