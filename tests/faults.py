@@ -95,6 +95,22 @@ FAULTS: tuple[Fault, ...] = (
         ),
     ),
     Fault(
+        "decoys-count",
+        "the body is compared where the model uses it",
+        "grader/inside/rebuild.py",
+        "        elif layer is not None and layer.gap <= tolerance:\n",
+        "        elif False:\n",
+        ("tests/sandbox/test_trained_models.py::test_a_changed_body_is_seen_where_the_model_uses_it[decoy-buffers]",),
+    ),
+    Fault(
+        "students-read-held-out-reviews",
+        "held-out reviews meet no code of a student's",
+        "grader/assignments/finetuning/accuracy.py",
+        'handed = Question(\n        "grader.inside.probes.training:training", both,',
+        'handed = Question(\n        "grader.inside.probes.training:training", judged.params,',
+        ("tests/finetuning/test_accuracy.py",),
+    ),
+    Fault(
         "close-misses-cost-points",
         "misses within the noise are run again",
         "grader/assignments/finetuning/accuracy.py",

@@ -76,7 +76,11 @@ class Checkpoint:
     @functools.cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every tensor of the classifier."""
-        return {name: tuple(tensor.shape) for name, tensor in self.stock.state_dict().items()}
+        found = {name: tuple(tensor.shape) for name, tensor in self.body.items()}
+        (dim,) = found["distilbert.embeddings.LayerNorm.weight"]
+        for name, out in zip(HEAD, (dim, 2), strict=True):
+            found[f"{name}.weight"], found[f"{name}.bias"] = (out, dim), (out,)
+        return found
 
 
 @dataclass(frozen=True)
@@ -423,7 +427,8 @@ class Readers:
         model = self._checkpoint.stock.distilbert
         own = {name.removeprefix("distilbert."): tensor.to(self._device) for name, tensor in body.items()}
         longest = self._checkpoint.stock.config.max_position_embeddings
-        own["embeddings.position_ids"] = torch.arange(longest, device=self._device)[None]
+        model.load_state_dict(own, strict=False, assign=True)
+        model.embeddings.position_ids = torch.arange(longest, device=self._device)[None]
         order = sorted(range(len(self._encoded)), key=lambda i: len(self._encoded[i]))
         pooled = torch.zeros(len(order), self._checkpoint.shapes["classifier.weight"][1], device=self._device)
         with torch.no_grad():
@@ -431,7 +436,7 @@ class Readers:
                 chosen = order[start : start + self._batch]
                 ids, mask = padded([self._encoded[i] for i in chosen])
                 inputs = {"input_ids": ids.to(self._device), "attention_mask": mask.to(self._device)}
-                pooled[torch.tensor(chosen)] = torch.func.functional_call(model, own, (), inputs)[0][:, 0]
+                pooled[torch.tensor(chosen)] = model(**inputs)[0][:, 0]
         return pooled
 
 

@@ -169,7 +169,7 @@ for module in list(model.distilbert.modules()):
     for name, p in list(module._parameters.items()):
         if p is not None: module.register_buffer("kept_" + name, p.detach().clone())
 step(model)
-""" + NOISE.format(of="model.distilbert")
+""" + NOISE.format(of="model.distilbert.transformer.layer[3].ffn.lin1")
 DISTANCES = """
 training = importlib.import_module("grader.inside.probes.training")
 training.distances = lambda model, body, *a: ({name: 0.0 for name in body}, {})

@@ -6,6 +6,7 @@ and cannot be put together again from their tensors: these are asked themselves 
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -94,12 +95,12 @@ def _is_stock(root: Any) -> bool:
 def _probe(model: Any, drawn: int) -> dict[str, Any]:
     """What each layer that is no plain nn.Linear computes in eval mode for some inputs and for zero."""
     torch = sys.modules["torch"]
-    _switch(model, training=False)
     _, root = find_root(model)
     found: dict[str, Any] = {}
-    for position, seen in layout(model)["at"].items():
-        if seen["plain"]:
-            continue
+    wrapped = [position for position, seen in layout(model)["at"].items() if not seen["plain"]]
+    if wrapped:
+        _switch(model, training=False)
+    for position in wrapped:
         module = torch.nn.Module.get_submodule(root, position)
         try:
             width = _width(position, root)
@@ -156,22 +157,22 @@ def training(context: Context, params: dict[str, Any]) -> dict[str, Any]:
             except Exception as error:
                 entry["raised"] = describe_error(error)[:300]
     tensors = {**read_tensors(str(Path(context.home) / HANDED), writer.shapes), **checkpoint.by_digest}
-    tokenizer = AutoTokenizer.from_pretrained(context.checkpoint)
 
-    encoded = {
-        name: tokenizer(params[name], truncation=True, max_length=512)["input_ids"]
-        for name in ("public", "texts")
-        if name in params
-    }
+    @functools.cache
+    def encoded(name: str) -> list[list[int]]:
+        tokenizer = AutoTokenizer.from_pretrained(context.checkpoint)
+        found: list[list[int]] = tokenizer(params[name], truncation=True, max_length=512)["input_ids"]
+        return found
+
     for model, entry in models:
         try:
             entry["probed"] = _probe(model, int(params["drawn"]))
             rebuilt = rebuild(checkpoint, entry, tensors, int(params["drawn"]))
             if rebuilt.tensors and (rebuilt.why or not entry["stock"]):  # of what is no DistilBERT nothing is asked
-                entry["public"] = logits_for(model, encoded["public"], int(params["batch"]))
-                entry["own"] = not seen_alike(checkpoint, rebuilt, entry["public"], encoded["public"])
-                if entry["own"] and "texts" in encoded:
-                    entry["logits"] = logits_for(model, encoded["texts"], int(params["batch"]))
+                entry["public"] = logits_for(model, encoded("public"), int(params["batch"]))
+                entry["own"] = not seen_alike(checkpoint, rebuilt, entry["public"], encoded("public"))
+                if entry["own"] and "texts" in params:
+                    entry["logits"] = logits_for(model, encoded("texts"), int(params["batch"]))
         except Exception as error:
             entry["raised"] = describe_error(error)[:300]
     return {"runs": entries, "shapes": writer.shapes}
