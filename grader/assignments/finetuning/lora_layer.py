@@ -191,7 +191,8 @@ def _usable(asked: Question, seen: Observation) -> list[tuple[Case, Any, float |
 def computes_forward(asked: Question, seen: Observation, earlier: dict[str, Verdict]) -> Verdict:
     """The layer computes `W x + b + c B(A x)` for any layer and input shape."""
     hint = (
-        "Sizes come from `pretrained.in_features` and `out_features`; `x @ A.T @ B.T` works for any leading dimensions."
+        "Sizes come from `pretrained.in_features` and `out_features`; `x @ A.T @ B.T` works for any leading dimensions; a layer may have"
+        " no bias, which is told by `is not None`."
     )
     answers, effects = list(_pairs(asked, seen)), []
     nothing = all(

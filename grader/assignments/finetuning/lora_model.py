@@ -42,9 +42,10 @@ def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, V
     if missing or extra:
         message = f"{len(QV_LAYERS) - len(missing)} of the 12 query and value layers carry adapters, and {len(extra)} other layers do."
         root = _root(earlier, "layers/extract", "layers/replace")
-        return (
-            skipped(root, message) if root else failed(message, "Only `q_lin` and `v_lin` of every block are replaced.")
-        )
+        hint = "Only `q_lin` and `v_lin` of every block are replaced."
+        if not wrapped:
+            hint = "Make the LoRA layers, put them in place with `replace_layers`, and train then."
+        return skipped(root, message) if root else failed(message, hint)
     dead = [name for name in QV_LAYERS if not any(t.trainable and t.name in run.adapters for t in run.wrapped[name])]
     if dead:
         message = f"{len(dead)} layers have no trainable adapter, e.g. `{dead[0]}`."
