@@ -41,6 +41,38 @@ class Fault:
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
+        "signals-from-the-box-end-the-kernel",
+        "a restart is adapted, whoever sends it",
+        "grader/inside/confine.py",
+        "for code in filter(None, (spare(os.getpid()), seccomp)):",
+        "for code in filter(None, (seccomp,)):",
+        ("tests/adapt/test_commands.py",),
+    ),
+    Fault(
+        "state-reaches-questions",
+        "questions meet no state that cells leave",
+        "grader/inside/state.py",
+        "stack.enter_context(torch.inference_mode(False))",
+        "pass",
+        ("tests/adapt/test_state.py",),
+    ),
+    Fault(
+        "stand-ins-cost-points",
+        "points lost with a stand-in need review",
+        "grader/grading/report.py",
+        'if change.rule == "stand-in"]',
+        'if change.rule == "nothing"]',
+        ("tests/pipeline/test_pipeline.py",),
+    ),
+    Fault(
+        "root-is-read-only",
+        "notebooks write to any folder",
+        "grader/sandbox/bubblewrap.py",
+        'words += ["--chdir", BOX]',
+        'words += ["--remount-ro", "/", "--chdir", BOX]',
+        ("tests/adapt/test_shims.py",),
+    ),
+    Fault(
         "partial-points-rounded-up",
         "partial points",
         "grader/rubric/judge.py",

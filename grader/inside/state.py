@@ -92,8 +92,7 @@ def _libraries() -> Iterator[None]:
         if numpy := sys.modules.get("numpy"):
             stack.enter_context(numpy.errstate(all="ignore"))
         if torch := sys.modules.get("torch"):
-            stack.enter_context(torch.inference_mode(False))
-            stack.enter_context(torch.enable_grad())
+            stack.enter_context(torch.inference_mode(False))  # gradients are on by it, too
             stack.enter_context(torch.autocast("cpu", enabled=False))
             if torch.get_default_device().type != "cpu":
                 stack.enter_context(torch.device("cpu"))
