@@ -27,7 +27,7 @@ def plot(results: Sequence[Result], methods: Mapping[str, Mapping[str, Any]]) ->
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {_HEIGHT + _TOP + 46}" role="img" aria-label="Accuracy and label'
         f' correlation of every training">\n<style>{_STYLE}</style>\n<rect width="100%" height="100%" fill="#fff"/>\n'
         + "\n".join(parts)
-        + f'\n<text x="{_LEFT}" y="14">Green: right solutions (ochre: misses both minimums). Red: broken ones.'
+        + f'\n<text x="{_LEFT}" y="14">Upwards: label correlation. Green: right solutions (ochre: misses both minimums). Red: broken ones.'
         " A model passes to the right of the upright line, or above the level one.</text>\n</svg>\n"
     )
 
