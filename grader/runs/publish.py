@@ -36,6 +36,7 @@ __all__ = ["FORMATS", "Judge", "Published", "judge_run", "publish", "rejudge", "
 
 _NAMED = 5
 _UNJUDGED = "staff-unjudged"
+_BLANK = b'{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}'
 ANNOTATED = "annotated.ipynb"
 _PAGES = (
     "feedback.zip holds web pages: Canvas shows each under the name of the student's own upload (lab.ipynb), which then does not"
@@ -78,6 +79,11 @@ class Judge:
         """Read what all submissions share. Raises StoreError or UsageError when the run cannot be read."""
         self.run, self.formats, self.info, self.overrides = run, formats, run.info(), run.overrides()
         self.context = load_context(self.info, run.secret())
+        nobody = Submission("", (), "", "", "", "")
+        report = self._report(nobody, self.context.unseen(nobody, ""))
+        _pages(run, formats, report)  # else each guard would import and compile anew, for a tenth of a second and more
+        if "csv" in formats:
+            annotated_notebook(_BLANK, for_student(report))
 
     def __call__(self, submission: Submission) -> Report:
         """The report; of one whose pages were written the brief. Raises StoreError when the disk refuses."""
