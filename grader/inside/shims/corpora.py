@@ -13,7 +13,7 @@ from grader.inside.hooks import Record, replacing, when_imported
 
 __all__ = ["install"]
 
-_DATA = "nltk's data has to be fetched from the network; something simpler takes its place while grading."
+_DATA = "data-on-the-network"
 
 
 def install(record: Record, _config: Mapping[str, Any]) -> None:
@@ -27,7 +27,7 @@ def install(record: Record, _config: Mapping[str, Any]) -> None:
 def _patch_download(module: Any, record: Record) -> None:
     @replacing(module.Downloader, "download")
     def download(_real: Any, _self: Any, info_or_id: Any = None, *_args: Any, **_kwargs: Any) -> bool:
-        record("network", f"nltk.download({info_or_id!r})", "", "There is no network while grading.")
+        record("network", f"nltk.download({info_or_id!r})", "", "no-network")
         return True
 
     module.download = module._downloader.download
