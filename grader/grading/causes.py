@@ -16,7 +16,7 @@ from grader.rubric.assignment import Assignment
 from grader.rubric.compare import NO_RUN
 from grader.rubric.questions import Question
 
-__all__ = ["explained", "follow_ons"]
+__all__ = ["explained", "follow_ons", "with_originals"]
 
 _NAME = re.compile(r"^\s*(?:(?:async\s+)?def|class)\s+(\w+)|^(\w+)\s*=(?!=)", re.MULTILINE)
 _MISSING_NAME = re.compile(r"name '(\w+)' is not defined")
@@ -98,6 +98,23 @@ def follow_ons(run: SubmissionRun) -> tuple[Notice, ...]:
         Notice("follow-on", f"Cell {', '.join(map(str, cells))} failed only because cell {root} had failed before.")
         for root, cells in after.items()
     )
+
+
+def with_originals(run: SubmissionRun) -> SubmissionRun:
+    """The same run with the student's own number beside each adapted one that an error speaks of: `142034 (for your 66955010)`."""
+    sizes = {change.after: change.before for change in run.notebook.adaptations if change.rule == "size"}
+    if not sizes:
+        return run
+    adapted = re.compile(rf"(?<![\w.])(?:{'|'.join(map(re.escape, sizes))})(?![\w.]*\w)")
+
+    def told(text: str) -> str:
+        return adapted.sub(lambda found: f"{found[0]} (for your {sizes[found[0]]})", text)
+
+    cells = tuple(
+        replace(cell, error=replace(cell.error, message=told(cell.error.message))) if cell.error is not None else cell
+        for cell in run.execution.cells
+    )
+    return replace(run, execution=replace(run.execution, cells=cells))
 
 
 def explained(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import grader
-from grader.grading.causes import explained, follow_ons
+from grader.grading.causes import explained, follow_ons, with_originals
 from grader.grading.context import RunContext
 from grader.grading.fingerprint import question_digest
 from grader.records import (
@@ -54,6 +54,7 @@ def report_for(
         verdicts = {name: Verdict(status, problem) for name in assignment.checks}
         review += [] if decided else [f"No notebook: decide. {problem}"]
     else:
+        run = with_originals(run)
         questions = context.questions(run.evidence.seed)
         evidence = _still_asked(run.evidence, questions)
         verdicts = judge(assignment, evidence, questions, overrides)

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from grader.grading.causes import explained, follow_ons
+from grader.grading.causes import explained, follow_ons, with_originals
 from grader.records import (
+    Adaptation,
     Attempt,
     Cell,
     CellError,
@@ -168,3 +169,12 @@ def test_what_passes_is_left_alone():
     verdicts = judge(ASSIGNMENT, run.evidence, QUESTIONS)
     assert explained(ASSIGNMENT, run, verdicts, QUESTIONS) == verdicts
     assert explained(ASSIGNMENT, replace(run, notebook=Notebook((), 0)), verdicts, QUESTIONS) == verdicts
+
+
+def test_an_adapted_number_has_the_students_own_beside_it():
+    run = notebook_run(("assert n == N", "AssertionError", "142034 is not 1420345, nor 142034."))
+    change = Adaptation(0, "size", "66955010", "142034", "")
+    told = with_originals(replace(run, notebook=replace(run.notebook, adaptations=(change,))))
+    text = "142034 (for your 66955010) is not 1420345, nor 142034 (for your 66955010)."
+    assert told.execution.cells[0].error.message == text
+    assert with_originals(run) is run
