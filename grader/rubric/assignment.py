@@ -208,7 +208,8 @@ class Assignment:
         """
         drawn = {name: probe(Draw(generator(seed, name), facts)) for name, probe in self.questions.items()}
         for name, question in drawn.items():
-            if any(asked.op != "call" and asked.answer is ANYTHING for asked in (question, question.whole)):
+            halves = (question, question.whole, question.then, question.whole.then)
+            if any(asked and asked.op != "call" and asked.answer is ANYTHING for asked in halves):
                 where = _where(self.questions[name])
                 raise DeclarationError(f"{where}: question {name!r} does not declare its `answer` (docs/new-check.md)")
         return drawn

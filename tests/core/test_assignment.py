@@ -103,6 +103,7 @@ def test_an_operation_without_a_declared_answer_is_refused() -> None:
     for question in (
         Question("some.module:probe"),
         replace(call("add"), followup=Followup(Question("some.module:probe"), bool)),
+        replace(call("add"), then=Question("some.module:probe")),
     ):
         place = Assignment("place", "A place")
         place.question("odd")(lambda _draw, asked=question: asked)
