@@ -15,6 +15,7 @@ from grader.bundles.calibration import Notes, Result, derive, upper_bound, write
 from grader.bundles.grid import METHODS, Setting, broken, cost, grid
 from grader.bundles.measures import accuracy_of, label_correlation
 from grader.bundles.process import run_module
+from grader.cli.main import main
 from grader.errors import BundleError, InfrastructureError
 from tests.calibration_tables import PAGE, shipped, tables, written
 
@@ -240,6 +241,14 @@ def test_a_calibration_trains_all_and_tells_how_far_it_is(copy: Path, quick: lis
     assert heard[0] == (0, total)
     assert heard[-1] == (total, total)
     assert not list(copy.parent.glob(".*calibrat*")), "nothing is left beside it"
+
+
+def test_the_command_says_what_it_measured(copy: Path, quick: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bundle", "calibrate", str(copy), "--seeds", "2", "--workers", "1"]) == 0
+    assert sum(quick) == 6 * 2 + 7
+    said = capsys.readouterr().out
+    for method, found in load_bundle(copy).calibrations.items():
+        assert f"{method}: minimum accuracy {found.accuracy:.2f}, or" in said
 
 
 def test_a_calibration_that_was_killed_goes_on(copy: Path, quick: list[int]) -> None:
