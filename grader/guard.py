@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from grader import errors, serialization
 from grader.errors import GraderError, GuardError
 
-__all__ = ["GuardLimits", "guarded"]
+__all__ = ["GuardKilledError", "GuardLimits", "guarded"]
 
 T = TypeVar("T")
 _forking = threading.Lock()
@@ -50,20 +50,20 @@ def guarded(work: Callable[[], T], cls: type[T], limits: GuardLimits = GuardLimi
     """Do `work` in a process of its own and return what it returns, a record of type `cls`.
 
     A GraderError that it raises is raised here, too. Raises GuardError, to be read after "it", for all else: another exception, the end
-    of the process, a limit. What may have been the machine's doing is tried once more.
+    of the process, a limit. What may have been the machine's doing is tried once more; GuardKilledError when it happens again.
     """
     if sys.platform != "linux":
         return work()
     try:
         tag, value = _tried(work, limits)
-    except _PerhapsTheMachineError:
+    except GuardKilledError:
         tag, value = _tried(work, limits)
     if tag == _OK:
         return serialization.from_plain(value, cls)
     raise _ERRORS.get(tag, GuardError)(value)
 
 
-class _PerhapsTheMachineError(GuardError):
+class GuardKilledError(GuardError):
     """The process was killed from outside, or stood still."""
 
 
@@ -85,14 +85,14 @@ def _tried(work: Callable[[], Any], limits: GuardLimits) -> tuple[str, Any]:
             os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
     if data is None:
-        raise _PerhapsTheMachineError(f"did not end within {limits.wall_seconds:g} s")
+        raise GuardKilledError(f"did not end within {limits.wall_seconds:g} s")
     if len(data) > limits.answer_bytes:
         raise GuardError("gave back more than can be read")
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGXCPU:
         raise GuardError(f"took more than {limits.cpu_seconds} s of CPU time")
     if code == -signal.SIGKILL:
-        raise _PerhapsTheMachineError("was killed")
+        raise GuardKilledError("was killed")
     if code != 0 or not data:
         raise GuardError(f"ended by {signal.Signals(-code).name}" if code < 0 else "ended without a result")
     return serialization.loads(data, tuple[str, Any])
