@@ -92,16 +92,16 @@ FAULTS: tuple[Fault, ...] = (
         "total-beside-a-review",
         "no total where a person has to look",
         "grader/rubric/judge.py",
-        "total = None if reasons else sum(",
-        "total = sum(",
+        "total = None if reasons else whole(",
+        "total = whole(",
         ("tests/core/test_judging.py",),
     ),
     Fault(
         "wire-takes-any-shape",
         "hostile answers are refused",
         "grader/grading/wire.py",
-        "if count * np.dtype(dtype).itemsize != len(self.buffers[index]):",
-        "if count * np.dtype(dtype).itemsize > len(self.buffers[index]):",
+        "if math.prod(shape) * np.dtype(dtype).itemsize != len(data):",
+        "if math.prod(shape) * np.dtype(dtype).itemsize > len(data):",
         ("tests/core/test_wire.py",),
     ),
     Fault(
@@ -466,6 +466,10 @@ def caught(folder: Path, fault: Fault) -> str:
 
 def main(names: list[str]) -> int:
     """Print which tier catches each fault."""
+    known = {fault.name for fault in FAULTS}
+    if unknown := [name for name in names if name not in known]:
+        print(f"no fault {', '.join(unknown)}; there are {', '.join(sorted(known))}", file=sys.stderr)
+        return 2
     chosen = [fault for fault in FAULTS if not names or fault.name in names]
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         folder = scratch(Path(name))
