@@ -186,7 +186,10 @@ def test_no_right_model_is_lost_and_no_broken_one_passes(standin: Bundle) -> Non
         found = stored["methods"][method]
         assert needed.correlation is not None
         assert not [run for run in wrong if run.passes(needed.accuracy, needed.correlation)]
+        assert found["right"]["settings"] >= 60
         assert found["right"]["lost"] == 0
+        assert found["right"]["lost_bound"] <= 0.01
+        assert found["right"]["reviewed"] <= 0.04 * found["right"]["runs"]
         assert found["broken_bound"] <= 0.01
 
 
