@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from grader.bundles.calibration import Result
 
-_WIDTH, _HEIGHT, _GAP, _LEFT, _TOP = 300, 300, 30, 46, 34
+_WIDTH, _HEIGHT, _GAP, _LEFT, _TOP = 300, 300, 40, 46, 58
 _STYLE: Final = (
     "text{font:12px system-ui,sans-serif;fill:#444}line{stroke:#888}.least{stroke:#0969da;stroke-dasharray:4 3}"
     "path{stroke-width:4;stroke-linecap:round;stroke-opacity:.45}.right{stroke:#1a7f37}.broken{stroke:#cf222e}"
@@ -28,7 +28,7 @@ def plot(results: Sequence[Result], methods: Mapping[str, Mapping[str, Any]]) ->
         f' correlation of every training">\n<style>{_STYLE}</style>\n<rect width="100%" height="100%" fill="#fff"/>\n'
         + "\n".join(parts)
         + f'\n<text x="{_LEFT}" y="14">Upwards: label correlation. Green: right solutions (ochre: misses both minimums). Red: broken ones.'
-        " A model passes to the right of the upright line, or above the level one.</text>\n</svg>\n"
+        f'</text>\n<text x="{_LEFT}" y="30">A model passes to the right of the upright line, or above the level one.</text>\n</svg>\n'
     )
 
 
