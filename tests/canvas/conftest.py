@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from grader.cli.main import main
-from grader.notebook.reader import read_notebook
-from grader.records import Attempt, Evidence, Execution, Observation, Outcome, SubmissionRun, Usage
-from grader.runs.engines import Job, LocalEngine, Session
 from tests.canvas.fake import ASSIGNMENT, COURSE, TOKEN, Canvas, Student, Upload, serving
-from tests.pipeline.conftest import notebook_bytes
+from tests.pipeline.conftest import notebook_bytes, told_without_a_kernel
 
 NOTEBOOK = notebook_bytes("def shout(text):\n    return text.upper()")
 
@@ -40,19 +34,7 @@ def canvas(monkeypatch: pytest.MonkeyPatch) -> Iterator[Canvas]:
 @pytest.fixture(autouse=True)
 def nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Evidence of 3 of 9 points for every notebook, without a kernel."""
-
-    def told(job: Job) -> Future[SubmissionRun]:
-        execution = Execution(Outcome.COMPLETED, (), Usage(), "none", {}, "b")
-        seen = {"shout/upper": Observation(Attempt.VALUE, "HEJ")}
-        future: Future[SubmissionRun] = Future()
-        future.set_result(SubmissionRun(read_notebook(job.data), execution, Evidence("5eed", seen)))
-        return future
-
-    @contextlib.contextmanager
-    def open_told(*_given: Any) -> Iterator[Session]:
-        yield Session(told, 2)
-
-    monkeypatch.setattr(LocalEngine, "open", open_told)
+    told_without_a_kernel(monkeypatch, 2, lambda _job: None)
 
 
 @pytest.fixture

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
 
 import pytest
 
 from grader.bundles import load_bundle
 from grader.grading.pipeline import Grader, RunContext, report_for
-from grader.records import Report, Submission
+from grader.notebook.reader import read_notebook
+from grader.records import Attempt, Evidence, Execution, Observation, Outcome, Report, Submission, SubmissionRun, Usage
+from grader.runs.engines import Job, LocalEngine, Session
 from grader.sandbox.contract import Limits
 from tests.toy import TOY
 
@@ -26,6 +31,24 @@ def notebook_bytes(*sources: str) -> bytes:
 def submission_of(data: bytes, name: str = "anna") -> Submission:
     digest = hashlib.sha256(data).hexdigest()
     return Submission(name, ("1",), name, f"{name}.ipynb", f"intake/{name}/{name}.ipynb", digest)
+
+
+def told_without_a_kernel(monkeypatch: pytest.MonkeyPatch, window: int, before: Callable[[Job], None]) -> None:
+    """Let the local engine bring evidence of 3 of the toy's 9 points for every notebook; `before` is called for each job."""
+
+    def told(job: Job) -> Future[SubmissionRun]:
+        before(job)
+        execution = Execution(Outcome.COMPLETED, (), Usage(), "none", {}, "b")
+        seen = {"shout/upper": Observation(Attempt.VALUE, "HEJ")}
+        future: Future[SubmissionRun] = Future()
+        future.set_result(SubmissionRun(read_notebook(job.data), execution, Evidence("5eed", seen)))
+        return future
+
+    @contextlib.contextmanager
+    def open_told(*_given: Any) -> Iterator[Session]:
+        yield Session(told, window)
+
+    monkeypatch.setattr(LocalEngine, "open", open_told)
 
 
 @pytest.fixture(scope="session")

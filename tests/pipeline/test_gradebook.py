@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import zipfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import pytest
 
 from grader.cli.main import main
-from grader.notebook.reader import read_notebook
-from grader.records import Attempt, Evidence, Execution, Observation, Outcome, SubmissionRun, Usage
-from grader.runs.engines import Job, LocalEngine, Session
-from tests.pipeline.conftest import notebook_bytes
+from tests.pipeline.conftest import notebook_bytes, told_without_a_kernel
 
 EXPORT = (
     "Student,ID,SIS User ID,SIS Login ID,Section,Lab (98765),Final Score\n    Points Possible,,,,,{points},(read only)\n"
@@ -32,20 +26,7 @@ ran: list[str] = []
 def nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Evidence of 3 points for every notebook, without a kernel."""
     ran.clear()
-
-    def told(job: Job) -> Future[SubmissionRun]:
-        ran.append(job.submission.id)
-        execution = Execution(Outcome.COMPLETED, (), Usage(), "none", {}, "b")
-        seen = {"shout/upper": Observation(Attempt.VALUE, "HEJ")}
-        future: Future[SubmissionRun] = Future()
-        future.set_result(SubmissionRun(read_notebook(job.data), execution, Evidence("5eed", seen)))
-        return future
-
-    @contextlib.contextmanager
-    def open_told(*_given: Any) -> Iterator[Session]:
-        yield Session(told, 2)
-
-    monkeypatch.setattr(LocalEngine, "open", open_told)
+    told_without_a_kernel(monkeypatch, 2, lambda job: ran.append(job.submission.id))
 
 
 @pytest.fixture
@@ -105,7 +86,7 @@ def test_pdfs_have_no_score_until_somebody_decides(archive, export, run, capsys)
     page = (run / "class.html").read_text(encoding="utf-8")
     assert "No notebook: decide." in page and "No submission has a final score yet." in page
     student = (run / "submissions" / "1001" / "report.html").read_text(encoding="utf-8")
-    assert "is a PDF file" in student and "decide" not in student
+    assert "is a PDF file" in student and "No notebook: decide" not in student
     # one by hand, then all, which is remembered and can be taken back
     assert main(["override", str(run), "1001", "add/sum", "3", "--reason", "it was on paper"]) == 3
     assert scores(run) == {"1001": "3"}

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from grader.errors import EngineError
-from grader.notebook.reader import read_notebook
-from grader.records import Attempt, Evidence, Execution, Observation, Outcome, SubmissionRun, Usage
-from grader.runs.engines import Job, LocalEngine, Session
+from grader.runs.engines import Job
+from tests.pipeline.conftest import told_without_a_kernel
 from tests.pipeline.test_gradebook import NOTEBOOK, archive, export, grade, run
 
 __all__ = ["archive", "export", "run"]
@@ -29,22 +25,13 @@ def pages(run: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Seen]:
     def make(breaks: int = 99) -> Seen:
         seen: Seen = []
 
-        def told(job: Job) -> Future[SubmissionRun]:
+        def look(_job: Job) -> None:
             page = run / "class.html"
             seen.append(page.read_text(encoding="utf-8") if page.is_file() else "")
             if len(seen) > breaks:
                 raise EngineError("the workers are gone")
-            execution = Execution(Outcome.COMPLETED, (), Usage(), "none", {}, "b")
-            answers = {"shout/upper": Observation(Attempt.VALUE, "HEJ")}
-            future: Future[SubmissionRun] = Future()
-            future.set_result(SubmissionRun(read_notebook(job.data), execution, Evidence("5eed", answers)))
-            return future
 
-        @contextlib.contextmanager
-        def open_told(*_given: Any) -> Iterator[Session]:
-            yield Session(told, 1)
-
-        monkeypatch.setattr(LocalEngine, "open", open_told)
+        told_without_a_kernel(monkeypatch, 1, look)
         monkeypatch.setattr("grader.runs.live._SECONDS", 0.0)
         return seen
 
