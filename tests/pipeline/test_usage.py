@@ -300,9 +300,9 @@ def every_command() -> dict[str, click.Command]:
 OF_OTHER_PROGRAMS = {
     "runs/engines/certificates.py": "--tls-ca-file --tls-cert --tls-key --protocol --no-dashboard --nthreads --nworkers",
     "runs/engines/slurm.py": "--me",
-    "sandbox/host.py": "--bind",
+    "sandbox/host.py": "--bind --security-opt --set-version",
 }
-"""Options of dask, squeue and mount that a sentence names: file -> options."""
+"""Options of dask, squeue, mount, docker and wsl that a sentence names: file -> options."""
 
 
 def test_options_that_messages_name_exist() -> None:

@@ -32,7 +32,9 @@ SLEEPERS = {
 }
 DEAF = {
     "a sleep that swallows interrupts": "import time\nwhile True:\n    try: time.sleep(600)\n    except BaseException: pass",
-    "a stopped process": "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)",
+    "a sleep that interrupts do not reach": (
+        "import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\ntime.sleep(600)"
+    ),
 }
 BUSY = {
     "computing": "import time\nend = time.thread_time() + 3\nwhile time.thread_time() < end: pass",
