@@ -99,7 +99,7 @@ def test_a_full_disk_leaves_nothing_half_written(calm, small_disk) -> None:
     (calm.folder / "full").symlink_to(small_disk / "run")
     batch = Batch(calm.folder, 4, 1, "full")
     done = []
-    for size in (12, 80, 160):
+    for size in (12, 80, 280):
         subprocess.run(["mount", "-o", f"remount,size={size}k", str(small_disk)], check=True)
         assert batch.finish() == 4
         assert "make room" in batch.output()
