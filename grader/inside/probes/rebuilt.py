@@ -61,6 +61,11 @@ def _trainable(run: Mapping[str, Any]) -> set[str]:
     return {name for name, _, trainable, _ in run["start"] if trainable}
 
 
+def _claimed(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run says of its course."""
+    return {name: entry[name] for name in _CLAIMS if name in entry}
+
+
 def _judged(
     checkpoint: Checkpoint,
     entry: Mapping[str, Any],
@@ -69,7 +74,7 @@ def _judged(
     readers: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What is known of one run."""
-    answer = {name: entry[name] for name in _CLAIMS if name in entry}
+    answer = _claimed(entry)
     root = f"{entry['root']}." if entry["root"] else ""
     members = members_of(checkpoint, entry, "end", pool)
     lost = [name for name, *_ in entry["end"] if name.startswith(root) and name.removeprefix(root) not in members]
@@ -132,12 +137,11 @@ def _one(
 ) -> dict[str, Any]:
     """Judge a run; whatever is odd about it is no fault of ours and concerns no other run."""
     raised = entry.get("raised")
+    unread = {**_claimed(entry), "start": entry["start"], "end": []}
     if raised and "probed" not in entry:
-        claims = {name: entry[name] for name in _CLAIMS if name in entry}
-        return {**claims, "start": entry["start"], "end": [], "raised": str(raised)[:300]}
+        return {**unread, "raised": str(raised)[:300]}
     try:
         answer = _judged(checkpoint, entry, pool, params, readers)
     except Exception as error:
-        claims = {name: entry[name] for name in _CLAIMS if name in entry}
-        return {**claims, "start": entry["start"], "end": [], "raised": describe_error(error)[:300]}
+        return {**unread, "raised": describe_error(error)[:300]}
     return {**answer, "raised": str(raised)[:300]} if raised and answer.get("own") else answer
