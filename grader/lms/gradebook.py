@@ -29,6 +29,7 @@ __all__ = [
     "gradebook_csv",
     "gradebook_rows",
     "number_cell",
+    "points_factor",
     "preview_csv",
 ]
 
@@ -146,7 +147,8 @@ def gradebook_column(
     """
     if roster.identity_header:
         chosen = choose_column(roster, column, title)
-        _refuse_other_points(chosen, possible, scale)
+        remedy = "convert them with --scale, change the points in Canvas and export again, or name another column with --column"
+        points_factor(f"“{chosen.header}”", chosen.points, possible, scale=scale, remedy=remedy)
         return chosen
     match = COLUMN.fullmatch((column or "").strip())
     if match is None:
@@ -200,15 +202,19 @@ def formula_safe(cell: str) -> str:
     return '="' + text.replace('"', '""') + '"' if text[:1] in ("=", "+", "-", "@") else text
 
 
-def _refuse_other_points(column: AssignmentColumn, possible: float | None, scale: bool) -> None:
-    if possible is None or column.points is None or math.isclose(column.points, possible):
-        return
-    if not scale or column.points <= 0 or possible <= 0:
+def points_factor(what: str, points: float | None, possible: float | None, *, scale: bool, remedy: str) -> float:
+    """By how much scores out of `possible` are multiplied where Canvas's `points` differ; 1 where either is not known.
+
+    Raises UsageError, which names `what` and ends in its `remedy`, where they differ and may not be converted.
+    """
+    if possible is None or points is None or math.isclose(points, possible):
+        return 1.0
+    if not scale or points <= 0 or possible <= 0:
         raise UsageError(
-            f"“{column.header}” is worth {number_cell(column.points)} points in Canvas, but these scores are out of "
-            f"{number_cell(possible)}: convert them with --scale, change the points in Canvas and export again, or name another"
-            " column with --column"
+            f"{what} is worth {number_cell(points)} points in Canvas, but these scores are out of {number_cell(possible)}:"
+            f" {remedy}"
         )
+    return points / possible
 
 
 def _words(title: str) -> set[str]:

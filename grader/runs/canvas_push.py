@@ -8,9 +8,7 @@ lateness by itself.
 
 from __future__ import annotations
 
-import datetime
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +19,11 @@ from canvasapi.exceptions import CanvasException
 from canvasapi.upload import Uploader
 
 from grader import serialization
-from grader.errors import LmsError, StoreError, UsageError
+from grader.errors import LmsError, StoreError
 from grader.lms.canvas_api import course_and_assignment, speaking
-from grader.lms.gradebook import number_cell
+from grader.lms.gradebook import number_cell, points_factor
 from grader.records import Report
-from grader.runs.directory import RunDirectory
+from grader.runs.directory import RunDirectory, now
 from grader.runs.publish import ANNOTATED, stored_reports
 
 __all__ = ["Push", "Step", "plan_push", "send"]
@@ -127,14 +125,8 @@ def plan_push(canvas: Any, run: RunDirectory, course_id: str, assignment_id: str
 
 def _factor(run: RunDirectory, reports: Sequence[Report], possible: float | None) -> float:
     own = reports[0].score.possible if reports else 0
-    if possible is None or not own or math.isclose(possible, own):
-        return 1.0
-    if not run.info().scale:
-        raise UsageError(
-            f"the assignment is worth {number_cell(possible)} points in Canvas, but these scores are out of {own}: grade with"
-            " --scale, or change the points in Canvas"
-        )
-    return possible / own
+    remedy = "grade with --scale, or change the points in Canvas"
+    return points_factor("the assignment", possible, own or None, scale=run.info().scale, remedy=remedy)
 
 
 def _step(
@@ -285,10 +277,9 @@ def _rubric_points(assignment: Any, report: Report, factor: float) -> dict[str, 
 
 
 def _note(run: RunDirectory, step: Step, stage: str, score: float | None) -> None:
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     with (run.root / LEDGER).open("ab") as file:
         for student in step.students:
-            line = _Line(student, stage, score, step.new, step.mark, now)
+            line = _Line(student, stage, score, step.new, step.mark, now())
             file.write(serialization.dumps(line, compact=True).encode())
 
 

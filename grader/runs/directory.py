@@ -22,6 +22,7 @@ A submission counts as run when its `done.json` is there and names exactly what 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import secrets
 import socket
@@ -49,12 +50,14 @@ __all__ = [
     "RunInfo",
     "assignment_of",
     "load_context",
+    "now",
     "write_atomically",
     "write_derived",
 ]
 
 T = TypeVar("T")
 FORMAT = 1
+_OVERRIDES = "overrides.jsonl"
 _BEFORE_A_RUN = ("secret", ".lock", ".writer")
 """Files that a start which was killed may have left where no run is."""
 
@@ -150,6 +153,11 @@ def load_context(info: RunInfo, secret: bytes) -> RunContext:
 def assignment_of(info: RunInfo) -> Assignment:
     """The assignment of a run with the points that the course has set."""
     return load_assignment(info.assignment).with_points(info.settings.points)
+
+
+def now() -> str:
+    """The time in UTC (ISO 8601, seconds), as ledgers keep it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def write_derived(path: Path, data: bytes | str) -> None:
@@ -373,7 +381,7 @@ class RunDirectory:
     def overrides(self) -> dict[str, dict[str, tuple[int | float, str]]]:
         """Points settled by hand: submission id -> criterion -> (points, reason); the last line for a criterion wins."""
         found: dict[str, dict[str, tuple[int | float, str]]] = {}
-        for entry in self._ledger():
+        for entry in self.ledger(_OVERRIDES, Override):
             settled = found.setdefault(entry.submission, {})
             settled.pop(entry.criterion, None)
             if entry.points is not None:
@@ -383,16 +391,20 @@ class RunDirectory:
     def override(self, entries: Iterable[Override]) -> None:
         """Settle points by hand, all of them or none. The ledger only grows. Raises UsageError while another process writes."""
         with self.lock():
-            text = "".join(serialization.dumps(entry, compact=True) for entry in (*self._ledger(), *entries))
-            write_atomically(self.root / "overrides.jsonl", text)
+            self.write_ledger(_OVERRIDES, [*self.ledger(_OVERRIDES, Override), *entries])
 
-    def _ledger(self) -> list[Override]:
-        path = self.root / "overrides.jsonl"
+    def ledger(self, name: str, cls: type[T]) -> list[T]:
+        """Read a file of one record per line; empty when it is not there. Raises StoreError, which names the line that is damaged."""
+        path = self.root / name
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        entries: list[Override] = []
+        entries: list[T] = []
         for number, line in enumerate(lines, 1):
             try:
-                entries.append(serialization.loads(line, Override))
+                entries.append(serialization.loads(line, cls))
             except StoreError as error:
-                raise StoreError(f"overrides.jsonl of {self.root}, line {number}: {error}") from error
+                raise StoreError(f"{name} of {self.root}, line {number}: {error}") from error
         return entries
+
+    def write_ledger(self, name: str, entries: Iterable[Any]) -> None:
+        """Write a file of one record per line, whole or not at all."""
+        write_atomically(self.root / name, "".join(serialization.dumps(entry, compact=True) for entry in entries))

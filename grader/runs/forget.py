@@ -6,7 +6,6 @@ leaves the person out again. What lies outside of the run, the download and the 
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import hmac
 import json
@@ -21,7 +20,7 @@ from grader.intake import Intake, Roster, leave_out_of_copies, read_roster
 from grader.intake.roster import csv_rows
 from grader.lms.gradebook import csv_text
 from grader.records import Notice
-from grader.runs.directory import IntakeRecord, RunDirectory, write_atomically
+from grader.runs.directory import IntakeRecord, RunDirectory, now, write_atomically
 
 __all__ = ["forget", "list_without_forgotten", "without_forgotten"]
 
@@ -120,16 +119,11 @@ def _digest(run: RunDirectory, identity: str) -> str:
 
 
 def _traces(run: RunDirectory) -> list[_Trace]:
-    path = run.root / _TRACE
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [serialization.loads(line, _Trace) for line in lines]
+    return run.ledger(_TRACE, _Trace)
 
 
 def _leave_trace(run: RunDirectory, identities: Sequence[str]) -> None:
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    added = [_Trace(_digest(run, identity), now) for identity in identities]
-    text = "".join(serialization.dumps(trace, compact=True) for trace in (*_traces(run), *added))
-    write_atomically(run.root / _TRACE, text)
+    run.write_ledger(_TRACE, [*_traces(run), *(_Trace(_digest(run, identity), now()) for identity in identities)])
 
 
 def _rewrite_tables(run: RunDirectory, gone: set[str]) -> None:
