@@ -18,6 +18,10 @@ fi
 if [ "$*" != --all ]; then
   exec "${pytest[@]}" "$@"
 fi
+if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then  # for the tests in JupyterLab
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 \
+    || echo "test.sh: chromium could not be installed; the tests in JupyterLab are skipped" >&2
+fi
 status=0
 "${pytest[@]}" "${beside[@]}" -m "not serial" || status=$?
 "${pytest[@]}" -m serial || status=$?
