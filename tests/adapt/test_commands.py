@@ -226,6 +226,19 @@ def test_lines_that_are_left_out(notebook, line, rule):
     assert ran.cells[1].output.replace("/box\n", "") == "0\n1\n"
 
 
+def test_the_self_check_does_nothing(notebook):
+    def check(*lines):
+        ran = notebook("from grader import check\n" + "\n".join(lines), "print(6)")
+        assert set(ran.rules) <= {"line-magic"}
+        assert [cell.output for cell in ran.cells] == ["", "6\n"]
+
+    check()
+    check("def f(): ...", "assert check(f) is None", "check('head', object(), accuracy=1)", "check()")
+    check("%load_ext grader", "%reload_ext grader", "%check", "%check lora", "for i in range(2):\n    %check $i")
+    check("import grader", "grader.check(lambda: 1)", "grader.load_ipython_extension(get_ipython())")
+    assert notebook("%%check lora\n1 / 0", preloaded=False).rules == ["line-magic"]
+
+
 def test_lines_that_run(notebook):
     ran = notebook(
         "!ls > listed\n!cp listed copy 2>&1\n%env A=1\n%matplotlib inline\n%load_ext autoreload\n%autoreload 2\n%who",

@@ -276,6 +276,7 @@ def _patch_magics(shell: Any, record: Record) -> None:
         shell.register_magic_function(skip(name, "line-magic", _LINE_REASON), "line", name)
     for name in ("%time", "%capture"):  # below the first line of a cell
         shell.register_magic_function(skip(name, "cell-magic", _CELL_REASON), "line", name)
+    _patch_check(shell, record)
     load, plot = shell.find_line_magic("load_ext"), shell.find_line_magic("matplotlib")
     write, script = shell.find_cell_magic("writefile"), shell.find_cell_magic("bash")
 
@@ -300,3 +301,14 @@ def _patch_magics(shell: Any, record: Record) -> None:
     for name in ("writefile", "file"):
         shell.register_magic_function(writefile, "cell", name)
     shell.register_magic_function(script, "cell", "shell")  # Colab's name
+
+
+def _patch_check(shell: Any, record: Record) -> None:
+    """Let the self-check, `from grader import check` and `%check`, do nothing: the notebook is being judged already."""
+
+    def check(*_args: Any, **_options: Any) -> None:
+        record("line-magic", "check", "", _LINE_REASON)
+
+    ours = sys.modules[__name__.partition(".")[0]]
+    vars(ours).update(check=check, load_ipython_extension=lambda _shell: None)
+    shell.register_magic_function(check, "line_cell", "check")
