@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum
 from typing import Annotated, Any, Literal
 
-import msgspec
+try:
+    from msgspec import Meta
+except ImportError:  # where nothing is stored, as in a student's kernel, what it says is not read
+    Meta = dict  # type: ignore[assignment, misc]
 
 __all__ = [
+    "ARRAY",
     "Adaptation",
     "Attempt",
     "Cell",
@@ -37,11 +41,13 @@ __all__ = [
 ]
 
 
-Count = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0})]
+ARRAY = "__ndarray__"
+"""Key of an object that stands for an array where records are stored."""
+Count = Annotated[int, Meta(extra_json_schema={"minimum": 0})]
 """A number of things. What is measured is described for readers of reports, and never refused when it is read back."""
-Points = Annotated[int | float, msgspec.Meta(extra_json_schema={"minimum": 0})]
+Points = Annotated[int | float, Meta(extra_json_schema={"minimum": 0})]
 """Points earned: whole ones as integers, half ones, which only a person gives, as fractions."""
-Seconds = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0})]
+Seconds = Annotated[float, Meta(extra_json_schema={"minimum": 0})]
 """Seconds of wall or CPU time."""
 
 
@@ -50,7 +56,13 @@ def whole(points: int | float) -> int | float:
     return int(points) if points == int(points) else points
 
 
-class Status(StrEnum):
+class _Word(str, Enum):  # noqa: UP042 - Python 3.10, in students' kernels, has no StrEnum
+    """A word from a closed set, which is written as it is."""
+
+    __str__ = str.__str__
+
+
+class Status(_Word):
     """What a check found. Only FAILED and SKIPPED cost points; ERROR is never the student's fault."""
 
     PASSED = "passed"
@@ -59,7 +71,7 @@ class Status(StrEnum):
     ERROR = "error"
 
 
-class Attempt(StrEnum):
+class Attempt(_Word):
     """What became of one attempt to obtain an observation inside the box."""
 
     VALUE = "value"
@@ -70,7 +82,7 @@ class Attempt(StrEnum):
     FAULT = "fault"
 
 
-class Outcome(StrEnum):
+class Outcome(_Word):
     """How a run ended. SANDBOX_FAILED is ours; all others are the submission's."""
 
     COMPLETED = "completed"
@@ -126,7 +138,7 @@ class Submission:
     """Name of the judged file as the student called it."""
     path: str
     """Where the judged file lies, relative to the run directory; empty when nothing could be taken in."""
-    sha256: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^([0-9a-f]{64})?$"})]
+    sha256: Annotated[str, Meta(extra_json_schema={"pattern": "^([0-9a-f]{64})?$"})]
     """Digest of the judged file's bytes, in hex; empty when there is no file."""
     late: bool = False
     """True when the source marks it late."""
@@ -202,7 +214,7 @@ class CellRun:
 
     index: int
     """Index of the cell in the submitted notebook."""
-    status: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["ok", "error", "killed", "not_run"]})]
+    status: Annotated[str, Meta(extra_json_schema={"enum": ["ok", "error", "killed", "not_run"]})]
     """`ok`, `error` (an exception), `killed` (the kernel died or was stopped in it) or `not_run`."""
     seconds: Seconds
     """Wall time of the cell."""
@@ -309,7 +321,7 @@ class Verdict:
     """Id of the criterion that already cost points for the same root cause, when skipped."""
     notices: tuple[Notice, ...] = ()
     """Things worth telling that cost nothing, e.g. that a renamed function was found."""
-    share: Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": 1})] = 0.0
+    share: Annotated[float, Meta(extra_json_schema={"minimum": 0, "maximum": 1})] = 0.0
     """Part of the points that a failed criterion still earns, 0 to 1; rounded down to whole points."""
     again: bool = False
     """True when evidence of a further run with other random seeds would decide it."""

@@ -20,14 +20,11 @@ import msgspec
 import numpy as np
 
 from grader.errors import StoreError
+from grader.records import ARRAY
 
-__all__ = ["ARRAY", "SCALARS", "dumps", "from_plain", "loads", "schema_of", "to_plain"]
+__all__ = ["dumps", "from_plain", "loads", "schema_of", "to_plain"]
 
 T = TypeVar("T")
-ARRAY = "__ndarray__"
-"""Key of an object that stands for an array."""
-SCALARS = frozenset({type(None), bool, int, float, str})
-"""Types that are JSON as they are."""
 
 
 def to_plain(value: Any) -> Any:

@@ -17,42 +17,18 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from grader.bundles.heldout import HeldOut, generate_heldout, read_heldout
+from grader.bundles.thresholds import MANIFEST, Calibration, read_object, read_thresholds, shipped
 from grader.errors import BundleError
 
 FORMAT: Final = 1
-MANIFEST: Final = "bundle.json"
 RUNS_FILE: Final = "calibration.jsonl"
-THRESHOLDS_FILE: Final = "thresholds.json"
 PLOT_FILE: Final = "calibration.svg"
 MODEL_NAMES: Final = ("distilbert-base-uncased", "distilbert/distilbert-base-uncased")
 REQUIRED: Final = ("model/config.json", "train.csv", "eval.csv")
 _METRIC: Final = Path("metric/accuracy.py")
-_MEASURED: Final = ("correlation", "seed_std", "correlation_std", "max_lr")
 _REAL_DIM: Final = 768
 _REAL_DEVIATION: Final = 0.02
 """Of the weights of a new head, in the real model's config.json."""
-_SHIPPED: Final = (
-    Path(__file__).parents[1] / "_data" / "standin",
-    Path(__file__).parents[2] / "data" / "standin",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What a method's trained model must reach on the held-out reviews, and where right solutions were seen to reach it."""
-
-    accuracy: float
-    """Lowest accuracy that passes, 0 to 1."""
-    correlation: float | None = None
-    """Lowest correlation of the labels with what the training added to the log-odds that passes instead; None: accuracy alone decides."""
-    seed_std: float = 0.0
-    """Standard deviation of the accuracy over seeds at the library's defaults; 0 where nobody measured."""
-    correlation_std: float = 0.0
-    """Standard deviation of the correlation over seeds, at the noisiest setting."""
-    max_lr: float | None = None
-    """Highest learning rate up to which right solutions passed; None where none was calibrated."""
-    min_steps: int = 0
-    """Fewest steps from which on right solutions passed."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +70,7 @@ class Bundle:
     def metric(self) -> Path:
         """The offline accuracy metric: the bundle's own, or that of the shipped stand-in where it brings none."""
         own = self.path / _METRIC
-        return own if own.is_file() else _shipped() / _METRIC
+        return own if own.is_file() else shipped() / _METRIC
 
     @property
     def model_names(self) -> tuple[str, ...]:
@@ -112,7 +88,7 @@ class Bundle:
 
         1 for the real model: the width's part is that of PyTorch's own rule, the rest is what the model's own head has.
         """
-        config = _read_object(self.model_dir / "config.json")
+        config = read_object(self.model_dir / "config.json")
         width, deviation = int(config.get("dim", _REAL_DIM)), float(config.get("initializer_range", _REAL_DEVIATION))
         return math.sqrt(width / _REAL_DIM) * deviation / _REAL_DEVIATION
 
@@ -192,20 +168,13 @@ def load_bundle(path: Path | None = None) -> Bundle:
 
     Reads the manifest and the thresholds only; `verify` reads the rest. Raises BundleError where the folder is not a bundle.
     """
-    path = (path or _shipped()).resolve()
-    manifest = _complete(_read_object(path / MANIFEST), path)
+    path = (path or shipped()).resolve()
+    manifest = _complete(read_object(path / MANIFEST), path)
     for name in REQUIRED:
         if not (path / name).is_file():
             raise BundleError(f"{path} is not a complete bundle: {name} is missing (see docs/bundles.md).")
-    calibrations = MappingProxyType(_read_calibrations(path))
+    calibrations = MappingProxyType(read_thresholds(path))
     return Bundle(path, manifest["name"], MappingProxyType(manifest), calibrations, float(manifest["linear_range"]))
-
-
-def _shipped() -> Path:
-    for folder in _SHIPPED:
-        if (folder / MANIFEST).is_file():
-            return folder
-    raise BundleError("the stand-in bundle is not installed: install the grader again, or pass --bundle.")
 
 
 def seal(folder: Path, manifest: dict[str, Any]) -> None:
@@ -252,32 +221,3 @@ def _complete(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
         case "file" | "generator":
             return filled
     raise BundleError(f'{path / MANIFEST}: heldout.source must be "file" or "generator", not {source!r}.')
-
-
-def _read_calibrations(path: Path) -> dict[str, Calibration]:
-    """The thresholds of thresholds.json by method; empty without the file. Raises BundleError where it is malformed."""
-    file = path / THRESHOLDS_FILE
-    if not file.is_file():
-        return {}
-    content = _read_object(file)
-    try:
-        return {method: _read_threshold(entry) for method, entry in content["methods"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BundleError(f'{file}: every method needs a number "accuracy" (see docs/bundles.md); {error!r}') from error
-
-
-def _read_threshold(entry: dict[str, Any]) -> Calibration:
-    numbers = {name: float(entry[name]) for name in _MEASURED if entry.get(name) is not None}
-    return Calibration(float(entry["accuracy"]), min_steps=int(entry.get("min_steps", 0)), **numbers)
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BundleError(f"{path} does not exist: the folder is not a bundle (see docs/bundles.md).") from None
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise BundleError(f"{path} must hold a JSON object.")
-    return content

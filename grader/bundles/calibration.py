@@ -19,10 +19,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from grader.bundles.bundle import MANIFEST, PLOT_FILE, RUNS_FILE, THRESHOLDS_FILE, Bundle, load_bundle, seal
+from grader.bundles.bundle import PLOT_FILE, RUNS_FILE, Bundle, load_bundle, seal
 from grader.bundles.grid import METHODS, SEEDS, Setting, broken, cost, grid
 from grader.bundles.plot import plot
 from grader.bundles.process import run_module
+from grader.bundles.thresholds import MANIFEST, THRESHOLDS_FILE
 from grader.errors import BundleError
 
 FIRST: Final = 2

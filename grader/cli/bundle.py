@@ -9,9 +9,9 @@ import click
 
 from grader.bundles import calibrate as calibrate_bundle
 from grader.bundles import load_bundle
-from grader.bundles.bundle import MANIFEST
 from grader.bundles.bundle import seal as seal_bundle
 from grader.bundles.grid import SEEDS
+from grader.bundles.thresholds import MANIFEST
 from grader.cli.common import bar, machine, say
 from grader.cli.options import input_path
 

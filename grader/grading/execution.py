@@ -21,6 +21,7 @@ from typing import Any
 from grader.errors import EvidenceError, GuardError, SandboxError
 from grader.grading import wire
 from grader.grading.fingerprint import versions
+from grader.grading.replies import TOO_LARGE, observed
 from grader.guard import guarded
 from grader.notebook.adaptations import MOST_ADAPTATIONS, read_adaptations
 from grader.records import (
@@ -35,7 +36,6 @@ from grader.records import (
     SubmissionRun,
     Usage,
 )
-from grader.rubric.answers import ANYTHING, Many, OneOf, Text
 from grader.rubric.questions import Question
 from grader.sandbox.contract import (
     BoxSpec,
@@ -51,26 +51,15 @@ from grader.sandbox.handed import HandedOut
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.session import KernelSession
 
-__all__ = ["Progress", "Shims", "observed", "run_notebook", "sum_usage"]
+__all__ = ["Progress", "Shims", "run_notebook", "sum_usage"]
 
 _SECOND_RUNS = 2
 _SETUP_SECONDS = 60.0
-_OF_ALL = {"renamed": Text(80), "cpu_seconds": float}
-_REPLY = OneOf(
-    {"status": "ok", "value": ANYTHING, **_OF_ALL},
-    {"status": "raised", "error": Text(500), **_OF_ALL},
-    {"status": "missing", "names": Many(Text(80), 5), **_OF_ALL},
-    {"status": "large", **_OF_ALL},
-    {"status": "fault", "error": Text(500), **_OF_ALL},
-    {"status": "error", "error": {"name": str, "message": str}},  # not the agent but the kernel around it
-)
-"""What is replied to a question."""
 _WORD = re.compile(r"[^\W\d]\w*")
 _UNCAPPED = (
     "There were no control groups ({}): memory and processes of submissions were watched ten times a second instead of being capped, and"
     " a hostile one may take more for a moment. docs/sandbox.md, Without control groups, says how to get them."
 )
-_TOO_LARGE = "nothing, but gave back more data than can be read"
 
 Progress = Callable[[str], None]
 """Is called with a few words whenever a submission gets further."""
@@ -366,40 +355,8 @@ async def _ask_once(session: KernelSession, question: Question, known: Collectio
     except QuestionCpuStarved as error:
         return Observation(Attempt.FAULT, error=str(error))
     except EvidenceTooLarge:
-        return Observation(theirs, error=_TOO_LARGE)
+        return Observation(theirs, error=TOO_LARGE)
     try:
         return observed(question, reply, found, known)
     except EvidenceError as error:
         return Observation(Attempt.FAULT if clean else Attempt.FORGED, error=str(error))
-
-
-def observed(
-    question: Question, reply: Mapping[str, Any], buffers: Sequence[bytes], known: Collection[str] | None = None
-) -> Observation:
-    """Read what was replied; of names only those are told that are `known`, words of the notebook, since the others were made up later.
-
-    Raises EvidenceError for what is never replied: something else has spoken then.
-    """
-    said = wire.fit(_REPLY, wire.decode({**reply}, buffers), None, "the reply")
-    tell = None if question.public else wire.name_of
-
-    def named(name: str) -> str:
-        return name if known is None or name in known else "another name"
-
-    cpu, renamed = said.get("cpu_seconds", 0.0), said.get("renamed", "") and named(said["renamed"])
-    match said["status"]:
-        case "ok":
-            return Observation(Attempt.VALUE, wire.fit(question.answer, said["value"], tell), "", renamed, cpu)
-        case "raised":
-            error = said["error"] if tell is None else tell(said["error"])
-            return Observation(Attempt.RAISED, None, error, renamed, cpu)
-        case "large":
-            return Observation(Attempt.RAISED, None, _TOO_LARGE, renamed, cpu)
-        case "missing":
-            several = ", ".join(f"`{named(name)}`" for name in said["names"])
-            more = f" Several names could stand for it: {several}." if several else ""
-            wanted = next(iter(question.params.get("names", ())), "?")
-            error = f"`{wanted}` is not defined in the notebook.{more}"
-            return Observation(Attempt.MISSING, None, error, renamed, cpu)
-    why = f"The question could not be asked ({said['error']}); a person has to look."
-    return Observation(Attempt.FAULT, None, why, renamed, cpu)

@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from grader import serialization
 from grader.errors import EvidenceError
+from grader.records import ARRAY as STORED_ARRAY
 from grader.rubric.answers import Answer, Anything, Array, Count, Float, Kind, Many, Named, OneOf, Raised, Text
 
 __all__ = ["WireLimits", "decode", "encode", "fit", "name_of"]
 
 _ARRAY = "__nd__"
+_SCALARS = frozenset({type(None), bool, int, float, str})
 _DTYPES = frozenset({"|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8"})
 
 
@@ -104,7 +105,7 @@ class _Decoder:
             if tree["__float__"] not in ("nan", "inf", "-inf"):
                 raise EvidenceError("a malformed float in an answer")
             return float(tree["__float__"])
-        if serialization.ARRAY in tree:
+        if STORED_ARRAY in tree:
             raise EvidenceError("a reserved key in an answer")  # it would be read from the store as something else
         if not all(type(key) is str for key in tree):
             raise EvidenceError("a key that is not text in an answer")
@@ -230,7 +231,7 @@ def encode(value: Any) -> tuple[Any, list[bytes]]:
     def walk(item: Any) -> Any:
         if type(item) is float and not math.isfinite(item):
             return {"__float__": str(item)}
-        if type(item) in serialization.SCALARS:
+        if type(item) in _SCALARS:
             return item
         if isinstance(item, np.ndarray):
             data = item.astype(item.dtype.newbyteorder("<"), order="C")

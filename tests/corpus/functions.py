@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 
 from grader.assignments import load_assignment
-from grader.grading.execution import observed
+from grader.grading.replies import observed
 from grader.grading.wire import encode
 from grader.inside import agent
 from grader.records import Evidence, Observation, Verdict

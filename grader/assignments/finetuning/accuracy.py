@@ -24,7 +24,7 @@ import numpy as np
 from grader.assignments.finetuning.facts import JudgeFacts
 from grader.assignments.finetuning.rubric import ASSIGNMENT
 from grader.assignments.finetuning.runs import DIVERGED, MAX_RUNS, TrainingRun, assign, read_runs, runs_by_method
-from grader.bundles import Calibration
+from grader.bundles.thresholds import Calibration
 from grader.records import Notice, Observation, Status, Verdict
 from grader.rubric.answers import Array, Count, Float, Many, Named, OneOf, Raised, Text
 from grader.rubric.compare import NO_RUN, failed, passed, skipped

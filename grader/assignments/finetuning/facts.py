@@ -7,14 +7,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from grader.bundles import Bundle, Calibration
+from grader.bundles.thresholds import Calibration
 from grader.errors import BundleError
+
+if TYPE_CHECKING:
+    from grader.bundles import Bundle
 
 __all__ = ["BLOCKS", "METHODS", "QV_LAYERS", "JudgeFacts", "digest", "read_checkpoint", "read_facts"]
 

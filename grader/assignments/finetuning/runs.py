@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from grader.assignments.finetuning.facts import METHODS, QV_LAYERS, JudgeFacts
-from grader.bundles import Calibration
 from grader.bundles.measures import accuracy_of, label_correlation
+from grader.bundles.thresholds import Calibration
 from grader.records import Attempt, Observation
 from grader.rubric.questions import Question
 
