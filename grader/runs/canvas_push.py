@@ -19,7 +19,7 @@ from canvasapi.exceptions import CanvasException
 from canvasapi.upload import Uploader
 
 from grader import serialization
-from grader.errors import LmsError, StoreError
+from grader.errors import LmsError
 from grader.lms.canvas_api import course_and_assignment, speaking
 from grader.lms.gradebook import number_cell, points_factor
 from grader.records import Report
@@ -164,6 +164,8 @@ def send(canvas: Any, run: RunDirectory, push: Push, on_step: Callable[[Step], N
 
     Raises LmsError when it breaks off; the same command then goes on where it stopped.
     """
+    if push.to_send:  # a line that a kill cut off goes, so that the next one is not written behind it
+        run.write_ledger(LEDGER, run.ledger(LEDGER, _Line, log=True))
     for step in push.to_send:
         _note(run, step, "before", step.old)
         _carry_out(canvas, run, push, step)
@@ -284,14 +286,5 @@ def _note(run: RunDirectory, step: Step, stage: str, score: float | None) -> Non
 
 
 def _last_posted(run: RunDirectory) -> dict[int, float]:
-    """Our last score by student, whether it arrived or not. A line that a crash cut off is passed over: Canvas is asked anyway."""
-    found: dict[int, float] = {}
-    path = run.root / LEDGER
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
-        try:
-            line = serialization.loads(text, _Line)
-        except StoreError:
-            continue
-        if line.sent is not None:
-            found[line.student] = line.sent
-    return found
+    """Our last score by student, whether it arrived or not."""
+    return {one.student: one.sent for one in run.ledger(LEDGER, _Line, log=True) if one.sent is not None}

@@ -393,16 +393,20 @@ class RunDirectory:
         with self.lock():
             self.write_ledger(_OVERRIDES, [*self.ledger(_OVERRIDES, Override), *entries])
 
-    def ledger(self, name: str, cls: type[T]) -> list[T]:
-        """Read a file of one record per line; empty when it is not there. Raises StoreError, which names the line that is damaged."""
+    def ledger(self, name: str, cls: type[T], *, log: bool = False) -> list[T]:
+        """Read a file of one record per line; empty when it is not there. A last line that a kill cut off was never written.
+
+        Raises StoreError, which names the line that is damaged; in a `log`, on which nothing depends, such lines are passed over.
+        """
         path = self.root / name
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        *whole, cut = path.read_bytes().split(b"\n") if path.is_file() else [b""]
         entries: list[T] = []
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate([*whole, cut], 1):
             try:
-                entries.append(serialization.loads(line, cls))
+                entries += [serialization.loads(line, cls)] if line.strip() else []
             except StoreError as error:
-                raise StoreError(f"{name} of {self.root}, line {number}: {error}") from error
+                if not log and number <= len(whole):
+                    raise StoreError(f"{name} of {self.root}, line {number}: {error}") from error
         return entries
 
     def write_ledger(self, name: str, entries: Iterable[Any]) -> None:

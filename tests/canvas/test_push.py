@@ -167,6 +167,22 @@ def test_broken_off_anywhere_and_gone_on(number, kind, canvas, pulled, capsys) -
     assert TOKEN not in (run / "canvas.jsonl").read_text()
 
 
+@pytest.mark.parametrize("left", [0.3, 0.97])
+def test_a_ledger_cut_by_a_kill_stops_nothing(left, canvas, pulled) -> None:
+    run = pulled()
+    assert push(run, "--send") == 0
+    path = run / "canvas.jsonl"
+    *whole, last = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(whole) + last[: int(len(last) * left)])
+    assert main(["override", str(run), "1002", "add/sum", "1", "--reason", "nearly"]) == 0
+    assert push(run, "--send") == 0
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [line["student"] for line in lines[-3:]] == [1003, 1002, 1002]
+    path.write_bytes(path.read_bytes()[:-9])
+    assert main(["forget", str(run), "1002", "--yes"]) == 0
+    assert "1002" not in path.read_text(encoding="utf-8") and "1001" in path.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("status", [429, 403])
 def test_a_storm_of_limits_is_waited_for(status, canvas, pulled) -> None:
     run = pulled()

@@ -94,7 +94,7 @@ def test_overrides_only_grow_and_the_last_wins(tmp_path) -> None:
     assert len((tmp_path / "overrides.jsonl").read_text().splitlines()) == 3
     run.override([Override("7", "add/sum", None, "")])
     assert run.overrides() == {"7": {}, "8": {"add/sum": (2, "other")}}
-    (tmp_path / "overrides.jsonl").write_text("{")
+    (tmp_path / "overrides.jsonl").write_text("{\n")
     with pytest.raises(StoreError, match="line 1"):
         run.overrides()
 
@@ -107,6 +107,25 @@ for number in range(25):
     with run.lock(wait_seconds=60):
         run.override([Override(sys.argv[2], f"criterion{number}", 1, "why")])
 """
+
+
+def test_a_line_that_a_kill_cut_off_was_never_written(tmp_path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.start(INFO)
+    first, last = Override("1", "a/b", 2, "nära"), Override("2", "a/b", 0.5, "åäö")
+    run.override([first, last])
+    path = tmp_path / "run" / "overrides.jsonl"
+    whole = path.read_bytes()
+    begins = whole.index(b"\n") + 1
+    for end in range(begins, len(whole)):
+        path.write_bytes(whole[:end])
+        assert run.ledger(path.name, Override) == ([first] if end < len(whole) - 1 else [first, last])
+    path.write_bytes(whole[: begins + 9])
+    run.override([last])
+    assert path.read_bytes() == whole, "the next one is not written behind it"
+    path.write_bytes(whole[: begins - 5] + b"\n" + whole[begins:])
+    with pytest.raises(StoreError, match=r"overrides\.jsonl .* line 1"):
+        run.overrides()
 
 
 def test_overrides_of_two_processes_are_all_kept(tmp_path) -> None:
