@@ -51,7 +51,9 @@ def limits_of(
     memory = int((memory_gib or settings.limits.get("memory_gib", 6.0)) * (1 << 30))
     wall = wall_seconds or settings.limits.get("wall_seconds", 8 * cpu_seconds + 600)
     if wall < cpu_seconds:
-        raise UsageError(f"--wall-seconds is a net above --cpu-seconds ({cpu_seconds:g}) and cannot be smaller")
+        raise UsageError(
+            f"--wall-seconds ({wall:g}) is a net above --cpu-seconds ({cpu_seconds:g}) and cannot be smaller: give both"
+        )
     return Limits(cpu_seconds=cpu_seconds, wall_seconds=wall, memory_bytes=memory)
 
 

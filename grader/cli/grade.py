@@ -173,9 +173,11 @@ def grade(
         "column": column,
         "scale": scale,
         "feedback": feedback,
-        "settings": read_settings(config) if config else None,
         "no_notebook_is_zero": None if no_notebook is None else no_notebook == "0",
     }
+    course = read_settings(config) if config else None
+    wanted = {"cpu_seconds": cpu_seconds, "wall_seconds": wall_seconds, "memory_gib": memory_gib}
+    limited = {name: value for name, value in wanted.items() if value is not None}
     given = read_roster(roster) if roster else None  # before the lock: a pipe may take its time
     if info.sandbox != "none":
         refuse_exposed("what was handed in", *sources)
@@ -190,10 +192,12 @@ def grade(
         if directory.exists():  # what it was told before holds until it is told something else
             directory.refuse_another(info, secret)
             before = directory.info()
-            info = replace(info, **{name: getattr(before, name) for name in told})
-        info = replace(info, **{name: value for name, value in told.items() if value is not None})
-        declared, _ = info.settings.apply(loaded, against)
-        limits = limits_of(cpu_seconds, memory_gib, info.settings, wall_seconds)
+            info = replace(info, settings=before.settings, **{name: getattr(before, name) for name in told})
+        settings = course.after(info.settings) if course else info.settings
+        settings = replace(settings, limits={**settings.limits, **limited})
+        info = replace(info, settings=settings, **{name: value for name, value in told.items() if value is not None})
+        declared, _ = settings.apply(loaded, against)
+        limits = limits_of(cpu_seconds, memory_gib, settings, wall_seconds)
         kept, members = directory.root / "roster.csv", directory.root / "groups.csv"
         students = given or (read_roster(kept) if info.roster and kept.is_file() else None)
         if students is not None and (groups is not None or members.is_file()):

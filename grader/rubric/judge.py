@@ -31,7 +31,8 @@ def judge(
 ) -> dict[str, Verdict]:
     """Judge every check in the order of the rubric; returns one verdict per check id and never raises.
 
-    What builds on a criterion that a person has given all its points is judged as if that had passed.
+    What builds on a criterion that a person has given all its points is judged as if that had passed; on one that needed review and
+    got fewer, as if it had not.
     """
     verdicts: dict[str, Verdict] = {}
     settled: dict[str, Verdict] = {}
@@ -48,8 +49,10 @@ def judge(
             verdict = replace(verdict, notices=(*verdict.notices, note))
         verdicts[check.id] = verdict
         by_hand = (overrides or {}).get(check.id)
-        given = by_hand is not None and by_hand[0] >= check.points
-        settled[check.id] = Verdict(Status.PASSED, "Settled by hand.") if given else verdict
+        settled[check.id] = verdict
+        if by_hand is not None and (by_hand[0] >= check.points or verdict.status is Status.ERROR):
+            status = Status.PASSED if by_hand[0] >= check.points else Status.FAILED
+            settled[check.id] = Verdict(status, "Settled by hand.")
     return verdicts
 
 

@@ -287,6 +287,7 @@ class RunDirectory:
         with self.lock():
             info = self.info()
             bundle = load_bundle(Path(info.bundle_path) if info.bundle_path else None)
+            settings = settings.after(info.settings)
             settings.apply(load_assignment(info.assignment), bundle)
             write_derived(self.root / "run.json", serialization.dumps(replace(info, settings=settings)))
 

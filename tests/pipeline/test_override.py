@@ -58,6 +58,26 @@ def test_what_builds_on_a_settled_criterion_is_judged_again(run) -> None:
     assert points(run, "1001")["add/negative"] == "2"
 
 
+def test_what_builds_on_a_review_is_settled_with_it(run) -> None:
+    directory = RunDirectory(run)
+    name = "submissions/1002/evidence.json"
+    evidence = directory.read(name, Evidence)
+    unread = Observation(Attempt.FAULT, error="It could not be read.")
+    directory.write(name, replace(evidence, observations={**evidence.observations, "add/sum": unread}))
+    assert by_hand(run, "1002", "shout/upper", "3", "--reason", "looked at") == 3
+    assert points(run, "1002")["add/negative"] == "", "what it builds on needs review"
+    assert by_hand(run, "1002", "add/sum", "1", "--reason", "wrong, but tried") == 3
+    assert points(run, "1002") == {
+        "total": "4",
+        "certain": "4",
+        "add/sum": "1",
+        "add/negative": "0",
+        "shout/upper": "3",
+    }
+    assert by_hand(run, "1002", "add/sum", "4", "--reason", "right") == 3
+    assert points(run, "1002")["total"] == "9"
+
+
 @pytest.mark.parametrize("who", ["1001", "Svensson, Åsa", "åsa svensson"])
 def test_half_points_by_id_or_name_and_back(who, run, capsys) -> None:
     assert by_hand(run, who, "shout/upper", "2,5", "--reason", "in a comment") == 3

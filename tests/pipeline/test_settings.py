@@ -15,6 +15,7 @@ from grader.cli.main import main
 from grader.errors import UsageError
 from grader.grading.context import RunContext
 from grader.grading.settings import Settings, read_settings
+from grader.runs.directory import RunDirectory
 from tests.pipeline.test_gradebook import NOTEBOOK, archive, export, grade, nothing_is_run, run, said, scores
 
 __all__ = ["archive", "export", "nothing_is_run", "run"]
@@ -116,6 +117,28 @@ def test_limits_of_the_command_line_win() -> None:
     assert limits_of(None, None, settings).cpu_seconds == 50 and limits_of(None, None, settings).memory_bytes == 2 << 30
     assert limits_of(70.0, 1.0, settings).cpu_seconds == 70 and limits_of(70.0, 1.0, settings).memory_bytes == 1 << 30
     assert limits_of(None, None, Settings()).cpu_seconds == 900
+
+
+def test_limits_are_remembered_until_others_are_told(archive, export, run, config, capsys) -> None:
+    source, roster = archive({"alfaanna_1001_5001_lab.ipynb": NOTEBOOK}), export()
+
+    def limits(*more: str) -> dict[str, float]:
+        assert grade(source, roster, run, *more) == 0
+        assert f"cpu_seconds {limits_told()['cpu_seconds']}" in page(run, "instructor.html")
+        return limits_told()
+
+    def limits_told() -> dict[str, float]:
+        return dict(RunDirectory(run).info().settings.limits)
+
+    assert limits("--cpu-seconds", "50", "--memory-gib", "2") == {"cpu_seconds": 50.0, "memory_gib": 2.0}
+    assert limits() == {"cpu_seconds": 50.0, "memory_gib": 2.0}
+    assert limits("--config", config('note = "Ask."')) == {"cpu_seconds": 50.0, "memory_gib": 2.0}
+    assert limits("--config", config("[limits]\ncpu_seconds = 70")) == {"cpu_seconds": 70.0, "memory_gib": 2.0}
+    assert limits("--cpu-seconds", "60", "--wall-seconds", "99")["wall_seconds"] == 99
+    capsys.readouterr()
+    assert grade(source, roster, run, "--cpu-seconds", "200") == 2
+    assert "--wall-seconds (99) is a net above --cpu-seconds (200)" in said(capsys.readouterr().err)
+    assert limits_told()["cpu_seconds"] == 60, "what was refused is not remembered"
 
 
 def test_the_documented_file_is_valid(config) -> None:

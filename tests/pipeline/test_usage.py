@@ -61,7 +61,7 @@ def refused(capsys, arguments: list[str], message: str) -> None:
 def test_the_wall_net_can_be_set() -> None:
     assert limits_of(100, 1, Settings()).wall_seconds == 1400
     assert limits_of(100, 1, Settings(), 250).wall_seconds == 250
-    with pytest.raises(UsageError, match="net above --cpu-seconds"):
+    with pytest.raises(UsageError, match=r"net above --cpu-seconds .*: give both"):
         limits_of(100, 1, Settings(), 99)
 
 
