@@ -16,7 +16,19 @@ from typing import Any
 from grader.errors import SubmissionError
 from grader.records import Cell, Notebook, Notice
 
-__all__ = ["CELL_LIMIT", "FILE_LIMIT", "MAGIC", "SOURCE_LIMIT", "VALUE_LIMIT", "read_notebook"]
+__all__ = [
+    "CELL_LIMIT",
+    "FILE_LIMIT",
+    "MAGIC",
+    "SOURCE_LIMIT",
+    "VALUE_LIMIT",
+    "cell_kind",
+    "cell_source",
+    "is_old",
+    "raw_cells",
+    "read_document",
+    "read_notebook",
+]
 
 FILE_LIMIT = 256 * 1024 * 1024
 """Largest file that is read, in bytes; saved outputs can make an honest notebook large."""
@@ -131,6 +143,17 @@ def read_notebook(data: bytes, *, limit: int = FILE_LIMIT) -> Notebook:
     Raises `SubmissionError`, with a sentence for the student, when the bytes are no Python notebook, or more than
     `limit` of them.
     """
+    notices = _Notices()
+    document = read_document(data, limit=limit, notices=notices)
+    _refuse_other_languages(document)
+    return _collect(document, notices)
+
+
+def read_document(data: bytes, *, limit: int = FILE_LIMIT, notices: list[Notice] | None = None) -> dict[str, Any]:
+    """The notebook's own JSON object in `data`, in whatever encoding and envelope; `notices` gets what was odd about the file.
+
+    Numbers that JSON does not have (NaN) are text. Raises `SubmissionError` as `read_notebook` does; its language is not looked at.
+    """
     if not data.strip(b"\x00 \t\r\n"):
         raise SubmissionError(f"The file is empty ({len(data)} bytes). {_HOW}")
     if len(data) > limit:
@@ -146,14 +169,11 @@ def read_notebook(data: bytes, *, limit: int = FILE_LIMIT) -> Notebook:
             f"The file holds more than {VALUE_LIMIT / 1e6:.0f} million single values, as no notebook needs. "
             'Clear the outputs ("Edit > Clear all outputs"), load large data from a file, and submit again.'
         )
-    notices = _Notices()
-    text = _decode(data, notices)
-    document = _document(_parse(text, notices))
-    _refuse_other_languages(document)
-    return _collect(document, notices)
+    notices = [] if notices is None else notices
+    return _document(_parse(_decode(data, notices), notices))
 
 
-def _decode(data: bytes, notices: _Notices) -> str:
+def _decode(data: bytes, notices: list[Notice]) -> str:
     """The text of the file; whatever is not UTF-8 is reported."""
     encoding = json.detect_encoding(data[:64])
     if encoding == "utf-8-sig":
@@ -167,10 +187,10 @@ def _decode(data: bytes, notices: _Notices) -> str:
         return data.decode("cp1252", errors="replace")
 
 
-def _parse(text: str, notices: _Notices) -> Any:
+def _parse(text: str, notices: list[Notice]) -> Any:
     """The JSON value in `text`."""
     stripped = text.strip("\x00 \t\r\n\ufeff")
-    decoder = json.JSONDecoder(strict=False)  # raw control characters inside strings do no harm
+    decoder = json.JSONDecoder(strict=False, parse_constant=str)  # raw control characters inside strings do no harm
     try:
         value, end = decoder.raw_decode(stripped)
         if isinstance(value, str):  # a notebook that was stored as a string, JSON within JSON
@@ -265,7 +285,7 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _raw_cells(document: dict[str, Any]) -> Iterator[Any]:
+def raw_cells(document: dict[str, Any]) -> Iterator[Any]:
     """All cells in order, from format 4 (`cells`) or from the sheets of formats 2 and 3."""
     if isinstance(document.get("cells"), list):
         yield from document["cells"]
@@ -275,23 +295,27 @@ def _raw_cells(document: dict[str, Any]) -> Iterator[Any]:
             yield from cells
 
 
+def is_old(document: dict[str, Any]) -> bool:
+    """Whether the notebook is stored in a format before 4."""
+    return "worksheets" in document or document.get("nbformat") in (1, 2, 3)
+
+
 def _collect(document: dict[str, Any], notices: _Notices) -> Notebook:
     """The code cells of `document` with a notice for each repair."""
-    version = document.get("nbformat")
-    old = "worksheets" in document or version in (1, 2, 3)
+    old, version = is_old(document), document.get("nbformat")
     if "worksheets" in document:
         kind = f"format {version}" if isinstance(version, int) else "an old format"
         notices.append(Notice("old-format", f"The notebook is stored in {kind} and was read as format 4."))
     cells: list[Cell] = []
     count = total = left_out = 0
-    for index, raw in enumerate(_raw_cells(document)):
+    for index, raw in enumerate(raw_cells(document)):
         count += 1
         if count > 100 * CELL_LIMIT:
             raise SubmissionError(f"The file has more than {100 * CELL_LIMIT:,} cells, which is no notebook. {_HOW}")
         if not isinstance(raw, dict):
             notices.append(Notice("bad-cell", f"Cell {index} is no cell but {type(raw).__name__}, and was left out."))
             continue
-        kind = _kind(raw)
+        kind = cell_kind(raw)
         if kind != "code":
             if kind not in _TEXT_CELLS:
                 text = f"Cell {index} has the unknown type {kind[:30]!r}, and was left out."
@@ -300,7 +324,7 @@ def _collect(document: dict[str, Any], notices: _Notices) -> Notebook:
         if len(cells) == CELL_LIMIT:
             left_out += 1
             continue
-        source = _source(raw, index, notices, old=old)
+        source = cell_source(raw, index, notices, old=old)
         total += len(source)
         if total > SOURCE_LIMIT:
             raise SubmissionError(
@@ -316,7 +340,7 @@ def _collect(document: dict[str, Any], notices: _Notices) -> Notebook:
     return Notebook(tuple(cells), count, (), notices.all())
 
 
-def _kind(raw: dict[str, Any]) -> str:
+def cell_kind(raw: dict[str, Any]) -> str:
     """The cell's type in lower case; guessed from its other fields where it is missing."""
     kind = raw.get("cell_type")
     if isinstance(kind, str) and kind.strip():
@@ -324,7 +348,7 @@ def _kind(raw: dict[str, Any]) -> str:
     return "code" if {"outputs", "execution_count", "input", "prompt_number", "code"} & raw.keys() else "markdown"
 
 
-def _source(raw: dict[str, Any], index: int, notices: _Notices, *, old: bool) -> str:
+def cell_source(raw: dict[str, Any], index: int, notices: list[Notice], *, old: bool) -> str:
     """The cell's text with plain line ends and without characters that Python cannot read.
 
     In an `old` format the lines of a list may have been stored without their ends (format 2 and early format 3).

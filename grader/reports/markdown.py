@@ -6,13 +6,13 @@ Trusted code over hostile text: whatever a student wrote is escaped, fenced, or 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from grader.records import CriterionResult, Report, Status
+from grader.records import CellRun, CriterionResult, Report, Status
 from grader.reports import view
 from grader.reports.sanitize import clean, line
 
-__all__ = ["criterion_markdown", "report_markdown"]
+__all__ = ["criterion_markdown", "failed_cell_markdown", "report_markdown"]
 
 _ICONS = {Status.PASSED: "✅", Status.FAILED: "❌", Status.SKIPPED: "➖", Status.ERROR: "🔎"}
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;", "|": "&#124;", "$": "&#36;"}
@@ -21,12 +21,12 @@ _LIST = re.compile(r"^(\d*)([-+=.)])")
 _CODE = re.compile(r"(`[\w .,:;/()=+*·'\"\[\]-]+`)")
 
 
-def report_markdown(report: Report) -> str:
-    """Write a report as one Markdown document; the tables are readable as plain text too."""
-    return "\n".join(_lines(report)) + "\n"
+def report_markdown(report: Report, *, icons: Mapping[Status, str] = _ICONS) -> str:
+    """Write a report as one Markdown document; the tables are readable as plain text too. `icons` has one sign per status."""
+    return "\n".join(_lines(report, icons)) + "\n"
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _lines(report: Report, icons: Mapping[Status, str]) -> Iterator[str]:
     who = report.submission
     yield f"## {_text(report.assignment_title)}: {view.total(report)}"
     yield from ("", f"**{_text(who.display_name)}** · {_text(who.file_name)}", "", _text(view.headline(report)))
@@ -39,7 +39,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield from ("", "|   | Criterion | Points |", "|:-:|:--|--:|")
     for part in view.parts(report):
         yield f"|   | **{_text(part.title)}** | **{part.points}** |"
-        yield from map(_row, part.criteria)
+        yield from (_row(result, icons) for result in part.criteria)
     found = view.methods(report)
     if found:
         yield from ("", f"| Method | {' | '.join(found[0].columns)} |", "|:--|" + "--:|" * len(found[0].columns))
@@ -64,9 +64,16 @@ def _lines(report: Report) -> Iterator[str]:
 
 
 def criterion_markdown(result: CriterionResult) -> str:
-    """Write one criterion as a quotation: points, what it asks, what was seen and what to try."""
-    head = f"**{_ICONS[view.status_of(result)]} {view.earned(result)} / {result.points}** {_text(result.title)}"
-    return "\n>\n".join(f"> {part}" for part in (head, *_remarks(result)))
+    """Write one criterion as a paragraph: points, what it asks, what was seen and what to try. Its sign is in every font."""
+    sign = view.SYMBOLS[view.status_of(result)]
+    head = f"{sign} **{view.earned(result)} / {result.points}** · {_text(result.title)}"
+    return "<br>".join((head, *_remarks(result)))
+
+
+def failed_cell_markdown(cell: CellRun) -> str:
+    """Write as a paragraph that a cell failed, and with what."""
+    what = f"{cell.error.name}: {line(cell.error.message, 300)}" if cell.error else "the kernel ended in it."
+    return f"**{view.place(cell.index).capitalize()} failed** when your notebook was run for grading: {_text(what)}"
 
 
 def _remarks(result: CriterionResult) -> list[str]:
@@ -74,9 +81,9 @@ def _remarks(result: CriterionResult) -> list[str]:
     return [f"*{remark.label}:* {_text(remark.text)}" if remark.label else _text(remark.text) for remark in remarks]
 
 
-def _row(result: CriterionResult) -> str:
+def _row(result: CriterionResult, icons: Mapping[Status, str]) -> str:
     cell = "<br>".join((_text(result.title), *_remarks(result)))
-    return f"| {_ICONS[view.status_of(result)]} | {cell} | {view.earned(result)} / {result.points} |"
+    return f"| {icons[view.status_of(result)]} | {cell} | {view.earned(result)} / {result.points} |"
 
 
 def _folded(title: str, lines: list[str]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +12,11 @@ import nbformat
 import pytest
 from markdown_it import MarkdownIt
 
+from grader.notebook.reader import raw_cells, read_document, read_notebook
 from grader.records import Report
 from grader.reports import annotated_notebook, for_student
 from tests.reports import samples
+from tests.reports.odd_notebooks import ODD, PNG
 
 PLOT = {"output_type": "display_data", "data": {"image/png": "aGVq", "text/plain": ["<Figure>"]}, "metadata": {"x": 1}}
 CELLS: list[dict[str, Any]] = [
@@ -61,7 +64,7 @@ def test_a_summary_on_top_and_verdicts_below_their_cell() -> None:
     assert [cell.metadata.get("grader", "") for cell in cells] == ["summary", "", "", "below-1", ""]
     assert cells[0].source.startswith(f"## Comparing fine-tuning methods: {made.score.total} / 100")
     lora = [result for result in made.score.criteria if result.id.startswith("lora/")]
-    assert cells[3].source.count("> **") == len(lora)
+    assert cells[3].source.count(" · ") == len(lora)
     missed = next(result for result in lora if result.earned == 0)
     assert missed.verdict.message.split()[0] in cells[3].source
 
@@ -76,20 +79,83 @@ def test_the_same_bytes_every_time() -> None:
     assert annotated_notebook(notebook(), report()) == annotated_notebook(notebook(), report())
 
 
+def said(outputs: list[Any]) -> list[Any]:
+    """What outputs show, with their lines joined: the format has both."""
+    shown = [one.get("text") or one.get("data") or one.get("traceback") for one in outputs if isinstance(one, dict)]
+    return ["".join(one) if isinstance(one, list) else one for one in shown if one]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_notebook_is_made_one_that_opens(name: str) -> None:
+    read = read_notebook(ODD[name])
+    made = report(read.cells[0].index if read.cells else None)
+    with warnings.catch_warnings(action="error"):
+        cells = opened(ODD[name], made).cells
+    own = [cell for cell in cells if "grader" not in cell.metadata]
+    assert [cell.source.replace("\r\n", "\n").replace("\x00", "") for cell in own if cell.cell_type == "code"] == [
+        cell.source for cell in read.cells
+    ]
+    assert cells[0].metadata.grader == "summary"
+    if read.cells:
+        after = cells.index(next(cell for cell in own if cell.cell_type == "code")) + 1
+        assert cells[after].metadata.grader == f"below-{read.cells[0].index}"
+    if "format-3" not in name:
+        raw = raw_cells(read_document(ODD[name]))
+        before = [one for cell in raw if isinstance(cell, dict) for one in cell.get("outputs") or ()]
+        assert said(before) == said([one for cell in own for one in cell.get("outputs", ())])
+    assert annotated_notebook(ODD[name], made) == annotated_notebook(ODD[name], made)
+
+
+def test_an_annotated_notebook_handed_in_again_has_the_new_verdicts_only() -> None:
+    first = annotated_notebook(notebook(), report())
+    assert first is not None
+    cells = opened(first.encode(), report(3)).cells
+    assert [cell.metadata.get("grader", "") for cell in cells] == ["summary", "", "", "below-3", ""]
+
+
+def test_a_cell_that_failed_says_so_below_it() -> None:
+    made = for_student(samples.mistakes())
+    (failed,) = [cell for cell in made.execution.cells if cell.status == "error"]
+    many = json.dumps({"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": [CELLS[2]] * 60}).encode()
+    cells = {cell.metadata.get("grader"): cell.source for cell in opened(many, made).cells}
+    assert (
+        f"**Cell {failed.index + 1} failed** when your notebook was run for grading: NameError: name 'trainer"
+        in cells[f"below-{failed.index}"]
+    )
+
+
+def test_boxes_have_the_colour_of_the_outcome() -> None:
+    (text,) = [cell.source for cell in opened(notebook(), report()).cells if cell.metadata.get("grader") == "below-1"]
+    colours = re.findall(r'<div class="alert alert-(\w+)">', text)
+    assert set(colours) == {"success", "danger"} and text.count("</div>") == len(colours)
+    partly = report()
+    one = replace(partly.score.criteria[-1], earned=1, cell=0)
+    partly = replace(partly, score=replace(partly.score, criteria=(one,)))
+    assert "alert-warning" in "".join(cell.source for cell in opened(notebook(), partly).cells)
+
+
 def test_an_old_format_is_brought_to_format_4() -> None:
     sheet = {"cells": [{"cell_type": "code", "input": ["x = 1\n", "y"], "outputs": [], "language": "python"}]}
     old = json.dumps({"nbformat": 3, "nbformat_minor": 0, "metadata": {"name": ""}, "worksheets": [sheet]}).encode()
     cells = opened(old, report(0)).cells
     assert [cell.cell_type for cell in cells] == ["markdown", "code", "markdown"]
     assert cells[1].source == "x = 1\ny"
+    cells = opened(ODD["format-3"], report(2)).cells
+    assert [cell.metadata.get("grader", cell.source) for cell in cells] == [
+        "summary",
+        "## Title",
+        "x = 1\nx",
+        "x = 1\nx",
+        "below-2",
+    ]
+    assert said(cells[2].outputs) == said(cells[3].outputs) == [{"text/plain": "1"}, "tb", {"image/png": PNG}]
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"{", b"%PDF", b"\xff\xfe\x00", b"[1]", b"{}", b'{"nbformat": 4}', b'{"nbformat": 99, "cells": []}',
-        b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": 3}', b"[" * 100_000,
-        b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [3]}',
+        b"", b"{", b"%PDF", b"\xff\xfe\x00", b"[1]", b"{}", b'{"nbformat": 4}', b"[" * 100_000,
+        b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": 3}',
     ],
 )  # fmt: skip
 def test_what_is_no_notebook_has_no_annotated_one(data: bytes) -> None:
@@ -99,7 +165,7 @@ def test_what_is_no_notebook_has_no_annotated_one(data: bytes) -> None:
 def test_hostile_words_stay_words() -> None:
     made = for_student(samples.hostile())
     placed = replace(made, score=replace(made.score, criteria=tuple(replace(r, cell=0) for r in made.score.criteria)))
-    allowed = re.compile(r"</?(details|summary|sub)>|<br>")
+    allowed = re.compile(r"</?(details|summary|sub)>|<br>|<div class=\"alert alert-\w+\">|</div>")
     for cell in opened(notebook(), placed).cells:
         if "grader" in cell.metadata:
             tokens = MarkdownIt().enable("table").parse(cell.source)
