@@ -46,6 +46,8 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
   say "installing packages (torch first, so that no other build of it is chosen)"
   .venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
   .venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+  # JupyterLab brings it; jsonschema, and so nbformat, would compile its grammars at every start of the grader, for a second
+  .venv/bin/python -m pip uninstall -q -y rfc3987-syntax
   if ! compgen -G '.venv/lib/*/site-packages/torch/__pycache__/*.pyc' >/dev/null; then  # pip was told not to
     say "compiling packages, so that every kernel starts fast"
     .venv/bin/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true
