@@ -176,8 +176,6 @@ def grade(
         "no_notebook_is_zero": None if no_notebook is None else no_notebook == "0",
     }
     course = read_settings(config) if config else None
-    wanted = {"cpu_seconds": cpu_seconds, "wall_seconds": wall_seconds, "memory_gib": memory_gib}
-    limited = {name: value for name, value in wanted.items() if value is not None}
     given = read_roster(roster) if roster else None  # before the lock: a pipe may take its time
     if info.sandbox != "none":
         refuse_exposed("what was handed in", *sources)
@@ -194,7 +192,7 @@ def grade(
             before = directory.info()
             info = replace(info, settings=before.settings, **{name: getattr(before, name) for name in told})
         settings = course.after(info.settings) if course else info.settings
-        settings = replace(settings, limits={**settings.limits, **limited})
+        settings = settings.limited(cpu_seconds=cpu_seconds, wall_seconds=wall_seconds, memory_gib=memory_gib)
         info = replace(info, settings=settings, **{name: value for name, value in told.items() if value is not None})
         declared, _ = settings.apply(loaded, against)
         limits = limits_of(cpu_seconds, memory_gib, settings, wall_seconds)

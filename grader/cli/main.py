@@ -27,6 +27,7 @@ COMMANDS = {
     "check": ("check", "Check your own notebook."),
     "grade": ("grade", "Grade a class."),
     "override": ("override", "Set points by hand."),
+    "regrade": ("regrade", "Run one submission again, with other limits or another seed."),
     "rejudge": ("runs", "Judge a run again without running any notebook."),
     "report": ("runs", "Write the reports of a run in other formats."),
     "canvas": ("canvas", "Fetch submissions from Canvas, and send scores and feedback back."),

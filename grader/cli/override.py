@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from grader.intake.names import compact
 from grader.intake.roster import csv_rows, number
 from grader.records import Submission, whole
 from grader.rubric.assignment import Assignment
-from grader.runs.directory import Override, RunDirectory, assignment_of, now
+from grader.runs.directory import Override, RunDirectory, account, assignment_of, now
 
 __all__ = ["find_submission", "override"]
 
@@ -131,8 +130,4 @@ def _points(criterion: str, text: str | None, assignment: Assignment) -> float |
 
 
 def _entry(submission: str, criterion: str, points: float | None, reason: str) -> Override:
-    try:
-        who = getpass.getuser()
-    except (KeyError, OSError):  # an account without a name, as in some containers
-        who = ""
-    return Override(submission, criterion, points, reason.strip(), who, now())
+    return Override(submission, criterion, points, reason.strip(), account(), now())

@@ -70,12 +70,13 @@ class RunContext:
         drawn = (("a", self.questions("a")), ("b", self.questions("b")))
         return digest_of({f"{seed} {name}": question_digest(q) for seed, found in drawn for name, q in found.items()})
 
-    def seed(self, submission: Submission, companions: Mapping[str, bytes] | None = None) -> str:
+    def seed(self, submission: Submission, companions: Mapping[str, bytes] | None = None, draw: int = 0) -> str:
         """Seed of a submission's questions: all that was handed in decides, `companions` by base name included.
 
-        Else what one submission learns of its draws could be handed in beside the same notebook.
+        Else what one submission learns of its draws could be handed in beside the same notebook. Another `draw` is another seed.
         """
         parts = {name: hashlib.sha256(data).hexdigest() for name, data in (companions or {}).items()}
+        parts |= {"draw/": str(draw)} if draw else {}  # no file is called so
         return seed_for(self.secret, digest_of({"": submission.sha256, **parts}) if parts else submission.sha256)
 
     def unseen(

@@ -116,13 +116,17 @@ class Grader:
         on_progress: Progress = lambda _stage: None,
         *,
         definitions: bool = False,
+        limits: Limits | None = None,
+        draw: int = 0,
     ) -> SubmissionRun:
         """Run one submission, or take its definitions only; `companions` are further files by base name.
+
+        `limits` and `draw` (of questions and random numbers) are for one that a person has run again.
 
         Never raises for what a student handed in; faults of ours are in the result.
         """
         helpers = dict(companions or {})
-        seed = self.context.seed(submission, helpers)
+        seed = self.context.seed(submission, helpers, draw)
         # in threads: the clocks of submissions beside it go on meanwhile
         questions = await asyncio.to_thread(self.context.questions, seed)
         try:
@@ -136,7 +140,12 @@ class Grader:
         shims = (self.context.assignment.shims, self.shim_config(helpers))
         try:
             run_again = functools.partial(
-                run_notebook, self.pool, self.spec(helpers, seed), self.limits, notebook, clean=self.clean_spec()
+                run_notebook,
+                self.pool,
+                self.spec(helpers, seed),
+                limits or self.limits,
+                notebook,
+                clean=self.clean_spec(),
             )
             run = await run_again(questions, shims, on_progress, definitions=definitions)
             run = await rerun_close_results(self.context.assignment, run, run_again, questions, shims, on_progress)

@@ -66,6 +66,11 @@ class Settings:
         """These, with the limits that were told earlier where they name none: what a class was run with is not lowered in silence."""
         return replace(self, limits={**before.limits, **self.limits})
 
+    def limited(self, **limits: float | None) -> Settings:
+        """These with other limits, where they are given."""
+        given: Any = {name: value for name, value in limits.items() if value is not None}
+        return replace(self, limits={**self.limits, **given})
+
     def shown(self, criterion: str) -> Shown:
         """What students see of a criterion."""
         part = criterion.partition("/")[0]

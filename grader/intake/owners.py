@@ -17,7 +17,7 @@ from grader.intake.roster import Roster, RosterEntry
 from grader.intake.selection import Owner, UploadedFile, file_kind
 from grader.records import Notice
 
-__all__ = ["Assigned", "assign_owners", "match_by_name"]
+__all__ = ["Assigned", "assign_owners", "is_one_hand_in", "match_by_name"]
 
 _MOST_WRAPPERS = 10
 _WRITERS = {"canvas": "Canvas", "moodle": "Moodle"}
@@ -99,6 +99,17 @@ def assign_owners(entries: Sequence[ArchiveEntry], source: str, roster: Roster, 
         )
         notices.append(Notice("two-platforms", text))
     return Assigned((*files, *rest.files), rest.nobodys, tuple(notices), platform)
+
+
+def is_one_hand_in(name: str, entries: Sequence[ArchiveEntry], roster: Roster) -> bool:
+    """Whether a folder or archive that a person named is one hand-in, called as Canvas calls files: `svenssonåsa_12345_67890_lab`.
+
+    The class list has its user, or it holds one notebook only: `dat450_2024_1101_lab` with many is the class.
+    """
+    readings = canvas_readings(name)
+    listed = any(reading.user_id in roster.by_id for reading in readings)
+    alone = sum(is_notebook_name(entry.parts[-1]) for entry in entries if not entry.noise) == 1
+    return bool(readings) and (listed or (alone and not roster.entries and _is_certain(name, roster)))
 
 
 def match_by_name(claims: Mapping[tuple[str, ...], tuple[str, str]], roster: Roster) -> dict[tuple[str, ...], Owner]:

@@ -22,9 +22,9 @@ from grader.intake.archive import (
     read_zip,
 )
 from grader.intake.names import compact, is_notebook_name, printable, repaired, shown, without_resubmission_suffix
-from grader.intake.owners import assign_owners
+from grader.intake.owners import assign_owners, is_one_hand_in
 from grader.intake.roster import Roster, RosterEntry, alike
-from grader.intake.selection import UploadedFile, code_of
+from grader.intake.selection import UploadedFile, code_of, file_kind
 from grader.intake.sources import Source, keep, kept_in
 from grader.intake.storage import StoragePaths, identifier
 from grader.intake.student_upload import StudentUpload
@@ -169,6 +169,9 @@ class _Intake:
         """Stage one source."""
         try:
             staged, single = self._staged(source, stage)
+            name = repaired(source.resolve().name if source.is_dir() else source.stem)
+            if not single and is_one_hand_in(name, staged, self.roster):
+                staged = [replace(entry, parts=(name, *entry.parts)) for entry in staged]
         except SubmissionError as error:
             raise UsageError(
                 f"cannot take in {source}: {error}. Download it again, or unpack it and give the folder."
@@ -216,6 +219,10 @@ class _Intake:
             total = self.limits.total_bytes + 20 * source.stat().st_size
             return read_zip(source, stage, self.limits, self.limits.entries, total), False
         entries = [read_file(source.resolve(), (repaired(source.name),), stage, self.limits)]
+        kind = file_kind(entries[0].staged, source.name).what if entries[0].staged else ""
+        if kind.endswith(" archive") or source.suffix.casefold() in (".tar", ".bz2", ".xz", ".zst"):
+            what = kind if kind.endswith(" archive") else f"a {source.suffix[1:]} archive"
+            raise UsageError(f"{source} is {what}, and only zip is read: unpack it and give the folder")
         # The modules beside it that it imports come along, as Jupyter would find them.
         staged = entries[0].staged
         names = sorted(imported_helpers(source, staged.read_bytes())) if staged else []

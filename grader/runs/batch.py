@@ -189,7 +189,7 @@ class _BatchRun:
             self._record_fault(job, f"the worker was lost {_LOSSES} times while it ran this submission{why}")
 
     def _record(self, job: Job, result: SubmissionRun, seconds: float) -> None:
-        execution, limits = result.execution, self.limits
+        execution, limits = result.execution, job.again.limits if job.again else self.limits
         done = Done(
             seconds=round(seconds, 3),
             cpu_seconds=round(execution.usage.cpu_seconds, 3),
@@ -197,11 +197,12 @@ class _BatchRun:
             parts=job.parts,
             outcome=execution.outcome.value,
             limits={name: getattr(limits, name) for name in ("cpu_seconds", "wall_seconds", "memory_bytes")},
+            again=job.again,
         )
         self.run.save_result(job.submission.id, result, done)
         self.on_event(Event("fault" if result.fault else "finished", job.submission, seconds, result.fault))
 
     def _record_fault(self, job: Job, fault: str) -> None:
         self.run.forget(job.submission.id)
-        self.run.write(f"submissions/{job.submission.id}/done.json", Done(job.parts, 0.0, 0.0, fault))
+        self.run.write(f"submissions/{job.submission.id}/done.json", Done(job.parts, 0.0, 0.0, fault, again=job.again))
         self.on_event(Event("fault", job.submission, 0.0, fault))

@@ -9,6 +9,7 @@ RUN/
   roster.csv groups.csv  the class list and the list of groups
   intake.json            what intake found
   submissions/ID/        notebook.json execution.json evidence.json done.json report.json report.html annotated.ipynb instructor.html
+    results/N/           the same of each result of a submission that `grader regrade` ran again
   overrides.jsonl        points settled by hand; survives `rejudge` and always wins
   class.html scores.csv needs_review.csv feedback.zip feedback-manifest.csv
   gradebook.csv gradebook-preview.csv gradebook.json   to import into Canvas, what that changes, what cells held before
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import getpass
 import os
 import secrets
 import socket
@@ -41,13 +43,16 @@ from grader.grading.context import RunContext
 from grader.grading.settings import Settings
 from grader.records import Notice, Submission, SubmissionRun
 from grader.rubric.assignment import Assignment
+from grader.sandbox.contract import Limits
 
 __all__ = [
+    "Again",
     "Done",
     "IntakeRecord",
     "Override",
     "RunDirectory",
     "RunInfo",
+    "account",
     "assignment_of",
     "load_context",
     "now",
@@ -127,6 +132,22 @@ class Override:
 
 
 @dataclass(frozen=True, slots=True)
+class Again:
+    """That a person had one submission run again, with limits or a seed of its own (see `grader.runs.results`)."""
+
+    limits: Limits
+    """What it might use."""
+    draw: int = 0
+    """Which draw of questions and random numbers: 0 is that of the class."""
+    reason: str = ""
+    """Why; the student reads it."""
+    by: str = ""
+    """Whose account asked for it."""
+    at: str = ""
+    """When, in UTC (ISO 8601)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The mark that a submission's evidence is complete."""
 
@@ -142,6 +163,8 @@ class Done:
     """How the run ended (see `grader.records.Outcome`)."""
     limits: dict[str, float] = field(default_factory=dict)
     """The CPU seconds and bytes of memory it might use: when a run that met its limit is asked for with more, it is run again."""
+    again: Again | None = None
+    """Set when a person had it run again; while the files are the same, later runs are made like this one."""
 
 
 def load_context(info: RunInfo, secret: bytes) -> RunContext:
@@ -153,6 +176,14 @@ def load_context(info: RunInfo, secret: bytes) -> RunContext:
 def assignment_of(info: RunInfo) -> Assignment:
     """The assignment of a run with the points that the course has set."""
     return load_assignment(info.assignment).with_points(info.settings.points)
+
+
+def account() -> str:
+    """The account of the person at the keyboard, as ledgers keep it; empty for one without a name, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
 
 
 def now() -> str:

@@ -16,7 +16,7 @@ from grader.errors import StoreError, UsageError
 from grader.grading.context import RunContext
 from grader.grading.fingerprint import code_digest, digest_of, versions
 from grader.records import Outcome, Submission
-from grader.runs.directory import Done, RunDirectory
+from grader.runs.directory import Again, Done, RunDirectory
 from grader.runs.engines.contract import Job
 from grader.sandbox.contract import Limits
 
@@ -34,6 +34,7 @@ _AGAIN = {
 }
 
 
+_HANDED_IN = {"submission", "companions"}
 _LIMITED: Mapping[str, tuple[str, ...]] = {
     Outcome.TIMED_OUT: ("cpu_seconds", "wall_seconds"),
     Outcome.OUT_OF_MEMORY: ("memory_bytes",),
@@ -122,7 +123,7 @@ def make_plan(
         if why in _LEFT:
             left.append(submission)
         else:
-            jobs.append(Job(submission, parts=parts))
+            jobs.append(Job(submission, parts=parts, again=_again(done, parts, limits)))
         reasons[submission.id] = why
     return Plan(tuple(jobs), tuple(cached), reasons, tuple(left))
 
@@ -166,7 +167,7 @@ def _why(
     if selection.force:
         return "run again: asked for by --force"
     changed = {name for name, digest in parts.items() if done.parts.get(name) != digest}
-    if selection.changed and not changed & {"submission", "companions"}:
+    if selection.changed and not changed & _HANDED_IN:
         return _LEFT_BY_CHANGED if changed or done.fault or _has_more(done, limits) else ""
     if changed:
         # A changed bundle or grader changes the questions, too: the root cause is named.
@@ -174,6 +175,17 @@ def _why(
     if done.fault:
         return "run again: the grader or its machine failed"
     return "run again: it met a limit that is higher now" if _has_more(done, limits) else ""
+
+
+def _again(done: Done | None, parts: Mapping[str, str], limits: Limits) -> Again | None:
+    """What a person asked for when the same files were run last, with at least the limits of the class."""
+    if done is None or done.again is None or any(done.parts.get(name) != parts[name] for name in _HANDED_IN):
+        return None
+    own = done.again.limits
+    more = {
+        name: max(getattr(own, name), getattr(limits, name)) for name in ("cpu_seconds", "wall_seconds", "memory_bytes")
+    }
+    return replace(done.again, limits=replace(own, **more))
 
 
 def _has_more(done: Done, limits: Limits) -> bool:

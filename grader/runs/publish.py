@@ -30,6 +30,7 @@ from grader.reports import (
 from grader.rubric.assignment import Assignment
 from grader.runs.directory import IntakeRecord, RunDirectory, assignment_of, load_context, write_derived
 from grader.runs.gradebook import scores_by_student, write_gradebook
+from grader.runs.results import notices_of_results
 from grader.sandbox.cgroup import cores
 
 __all__ = ["FORMATS", "Judge", "Published", "judge_run", "publish", "rejudge", "stored_reports"]
@@ -106,7 +107,8 @@ class Judge:
 
     def _report(self, submission: Submission, result: SubmissionRun | None) -> Report:
         by_hand, zero = self.overrides.get(submission.id), self.info.no_notebook_is_zero
-        return report_for(self.context, submission, result, by_hand, no_notebook_is_zero=zero)
+        report = report_for(self.context, submission, result, by_hand, no_notebook_is_zero=zero)
+        return replace(report, notices=(*report.notices, *notices_of_results(self.run, submission)))
 
 
 def _stored_run(run: RunDirectory, context: RunContext, submission: Submission) -> SubmissionRun | None:

@@ -45,6 +45,40 @@ def zipped(entries: dict[str, bytes]) -> bytes:
 # Layouts
 
 
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_source_named_as_canvas_names_files(packed, listed, make_zip: Make, make_folder: Make, into: Path) -> None:
+    files = {"lab.ipynb": nb("import lora"), "lora.py": b"x = 1", "deep/plot.png": b"\x89PNG"}
+    name = "svenssonåsa_LATE_12345_67890_lab"
+    source = make_zip(files, f"{name}.zip") if packed else make_folder(files, name)
+    intake = take_in([source], into, Roster((ASA, BO)) if listed else None)
+    (asa,) = intake.submissions
+    assert (asa.id, asa.student_ids, asa.late) == ("12345", ("12345",), True)
+    assert (asa.file_name, len(asa.companions)) == ("lab.ipynb", 2)
+
+
+@pytest.mark.parametrize("name", ["dat450_2024_2_lab", "lab_2024_1101_late"])
+def test_a_class_in_a_folder_that_looks_like_one(name, make_folder: Make, into: Path) -> None:
+    source = make_folder({"Anna.ipynb": nb("1"), "Bo.ipynb": nb("2")}, name)
+    assert set(by_id(take_in([source], into))) == {"anna", "bo"}
+    assert set(by_id(take_in([source], into, Roster((RosterEntry("1", "Anna"), RosterEntry("2", "Bo")))))) == {"1", "2"}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "what"),
+    [
+        ("class.rar", b"Rar!\x1a\x07", "a RAR archive"),
+        ("class.7z", b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+        ("class.tar.gz", b"\x1f\x8b\x08", "a gzip archive"),
+        ("class.tar", b"lab.ipynb" + bytes(600), "a tar archive"),
+    ],
+)
+def test_an_archive_of_another_kind_is_refused(name, data, what, tmp_path: Path, into: Path) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UsageError, match=f"{what}, and only zip is read: unpack it"):
+        take_in([tmp_path / name], into, Roster((ASA,)))
+
+
 def test_canvas_zip(make_zip: Make, into: Path) -> None:
     book = nb("x = 1")
     source = make_zip(

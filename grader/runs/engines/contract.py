@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from grader.grading.context import RunContext
 from grader.records import Submission, SubmissionRun
-from grader.runs.directory import RunInfo
+from grader.runs.directory import Again, RunInfo
 from grader.sandbox.contract import Limits
 
 __all__ = ["Batch", "Engine", "Job", "OnStage", "Session", "WorkerLostError"]
@@ -43,6 +43,13 @@ class Job:
     """Further files by base name."""
     parts: dict[str, str] = field(default_factory=dict)
     """Digests of what its evidence depends on, by name (see `grader.runs.plan.content_parts`)."""
+    again: Again | None = None
+    """Limits and seed of its own, where a person asked for it."""
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The same as `Grader.run` takes it."""
+        return {} if self.again is None else {"limits": self.again.limits, "draw": self.again.draw}
 
 
 @dataclass(frozen=True, slots=True)

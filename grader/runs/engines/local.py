@@ -35,7 +35,7 @@ class LocalEngine:
 
             def submit(job: Job) -> cf.Future[SubmissionRun]:
                 progress = functools.partial(on_stage, job.submission.id)
-                run = grader.run(job.submission, job.data, job.companions, progress)
+                run = grader.run(job.submission, job.data, job.companions, progress, **job.own)
                 return asyncio.run_coroutine_threadsafe(run, loop)
 
             yield Session(submit, self.slots)

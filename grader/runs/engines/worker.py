@@ -157,7 +157,7 @@ def serve(order: Order, job: Job, on_stage: OnStage) -> str:
     progress("starting")
     host = begin(order)
     serving = _serving[order.token]
-    run = serving.grader.run(job.submission, job.data, job.companions, progress)
+    run = serving.grader.run(job.submission, job.data, job.companions, progress, **job.own)
     result = asyncio.run_coroutine_threadsafe(run, serving.loop).result()
     if result.execution.outcome is Outcome.KERNEL_DIED:
         time.sleep(_DOUBT_SECONDS)  # if the kernel was ended together with us, our signal has come by then
