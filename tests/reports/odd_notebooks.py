@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 WIDGETS = "application/vnd.jupyter.widget-state+json"
@@ -36,6 +37,18 @@ def shown(data: Any = None, **more: Any) -> dict[str, Any]:
 
 def without(value: dict[str, Any], *keys: str) -> dict[str, Any]:
     return {key: one for key, one in value.items() if key not in keys}
+
+
+def joined(lines: Any) -> Any:
+    """Lines as one text: the format has both."""
+    return "".join(lines) if isinstance(lines, list) else lines
+
+
+def said(cells: Iterable[Any]) -> list[Any]:
+    """What the outputs of cells show."""
+    outputs = [one for cell in cells if isinstance(cell, dict) for one in cell.get("outputs") or ()]
+    shown = [one.get("text") or one.get("data") or one.get("traceback") for one in outputs if isinstance(one, dict)]
+    return [joined(one) for one in shown if one]
 
 
 _OLD = [
@@ -110,4 +123,4 @@ ODD: dict[str, bytes] = {
     "envelope": json.dumps({"type": "notebook", "content": notebook(text(), code())}).encode(),
     **{name: json.dumps(document).encode() for name, document in _DOCUMENTS.items()},
 }
-"""File by name. In all but those named so, code cells and their outputs can be kept as they are."""
+"""File by name."""
