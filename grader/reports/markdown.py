@@ -15,6 +15,7 @@ from grader.reports.sanitize import clean, line
 __all__ = ["criterion_markdown", "failed_cell_markdown", "report_markdown"]
 
 _ICONS = {Status.PASSED: "✅", Status.FAILED: "❌", Status.SKIPPED: "➖", Status.ERROR: "🔎"}
+_TIED = "\u00a0"  # a blank at which no line is broken
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;", "|": "&#124;", "$": "&#36;"}
 _SPECIAL = re.compile(r"[\\`*_{}\[\]#~!]|(?<=\w):(?=//)")
 _LIST = re.compile(r"^(\d*)([-+=.)])")
@@ -38,7 +39,7 @@ def _lines(report: Report, icons: Mapping[Status, str]) -> Iterator[str]:
         yield from ("", f"> 🔎 {_text(reason)}")
     yield from ("", "|   | Criterion | Points |", "|:-:|:--|--:|")
     for part in view.parts(report):
-        yield f"|   | **{_text(part.title)}** | **{part.points}** |"
+        yield f"|   | **{_text(part.title)}** | **{part.points.replace(' ', _TIED)}** |"
         yield from (_row(result, icons) for result in part.criteria)
     found = view.methods(report)
     if found:
