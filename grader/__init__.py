@@ -1,7 +1,8 @@
 """DAT450 autograder: evidence leaves the box, verdicts are made outside of it.
 
 Declare an assignment (`Assignment`, `Question`, `Draw`, `call`), judge what was seen (`Observation`, `passed`, `expect_equal`, ...),
-grade a notebook (`grade`, `agrade`) and judge a stored run again (`rejudge`); `docs/api.md` shows each. Importing this package
+grade a notebook (`grade`, `agrade`) and judge a stored run again (`rejudge`); `docs/api.md` shows each. In a student's own notebook
+`check` says how far it is (docs/students.md). Importing this package
 costs nothing: a name is loaded when it is first used. Nothing at all is imported here: see `grader.imports`.
 """
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from grader.rubric.questions import Draw, Question, call
     from grader.runs.publish import rejudge
     from grader.sandbox.contract import Limits
+    from grader.selfcheck import check, load_ipython_extension
 
 __version__ = "0.1.0"
 
@@ -35,11 +37,13 @@ __all__ = [
     "__version__",
     "agrade",
     "call",
+    "check",
     "expect_close",
     "expect_equal",
     "failed",
     "grade",
     "load_assignment",
+    "load_ipython_extension",
     "passed",
     "rejudge",
     "skipped",
@@ -55,6 +59,7 @@ _HOMES = {
     "grader.rubric.questions": ("Draw", "Question", "call"),
     "grader.runs.publish": ("rejudge",),
     "grader.sandbox.contract": ("Limits",),
+    "grader.selfcheck": ("check", "load_ipython_extension"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

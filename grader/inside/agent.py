@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib
+import os
 import sys
 import time
 import traceback
@@ -101,7 +102,7 @@ class Context:
         for module in list(sys.modules.values()):
             names = _names_of(module) if issubclass(type(module), types.ModuleType) else {}
             file = names.get("__file__")
-            if type(file) is str and home and file.startswith(home + "/"):
+            if type(file) is str and home and file.startswith(home + os.sep):
                 found.append(names)
         return found
 
@@ -121,9 +122,8 @@ class Context:
         return found
 
 
-def setup(kernel: Any, watch: str = "") -> None:
+def setup(kernel: Any, watch: str = "") -> Witness:
     """Begin to watch trainings, where `watch` names a `module:function` that gives the witness; called once by the kernel."""
-    import os
     from pathlib import Path
 
     witness: Witness = _named(watch)() if watch else Witness()
@@ -132,6 +132,7 @@ def setup(kernel: Any, watch: str = "") -> None:
     _state.update(kernel=kernel, witness=witness, once={}, adapted={}, home=str(Path.cwd()), checkpoint=checkpoint)
     _state["left"] = State(kernel.shell.user_ns)
     kernel.shell.events.register("post_run_cell", _after_cell)
+    return witness
 
 
 def _after_cell(*_args: Any) -> None:
@@ -147,15 +148,19 @@ def _after_cell(*_args: Any) -> None:
         traceback.print_exc(file=sys.__stderr__)
 
 
-def handle(kernel: Any, content: dict[str, Any], buffers: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+def handle(
+    kernel: Any, content: dict[str, Any], buffers: list[bytes], context: Context | None = None
+) -> tuple[dict[str, Any], list[bytes]]:
     """Answer one request; never raises. The reply's status is ok, raised, missing, large or fault.
+
+    `context`: what the operation sees, where it is not the whole notebook (a self-check asks about one function).
 
     A fault is ours: it was raised before the student's objects were touched. All else that is raised is the student's, be it by a
     metaclass, an `__eq__`, a `__len__` or a property of theirs, or by a library that was handed what they made.
     """
     started = time.process_time()
     witness = _state.get("witness") or Witness()
-    context = Context(kernel, witness)
+    context = context or Context(kernel, witness)
     witness.asking = True
     reply: dict[str, Any]
     out: list[bytes] = []

@@ -324,9 +324,11 @@ class Witness:
             if run.stepped_since_snapshot and run.model is not None:
                 run.stepped_since_snapshot = 0
                 run.seconds = time.monotonic() - run.started
-                self._copy(run)
+                self.copy(run)
 
-    def _copy(self, run: Run) -> None:
+    @staticmethod
+    def copy(run: Run) -> None:
+        """Copy the model of a run as it is now, or its values where it cannot be copied."""
         torch = sys.modules["torch"]
         grads = [(p, p.grad) for p in torch.nn.Module.parameters(run.model)]
         try:

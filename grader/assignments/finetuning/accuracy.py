@@ -232,7 +232,7 @@ def _judge_accuracy(
             f"Accuracy {run.accuracy:.3f} on {run.reviews} of {len(facts.labels)} held-out reviews, with {calibration.accuracy:.2f} as"
             " the minimum: that is too close for so few, so the submission has to be run again.",
         )
-    measured = _measured(run, calibration)
+    measured = _measured(run, calibration, facts.reviews)
     if reaches(run, calibration):
         return passed(f"{measured}.")
     reached = run.accuracy or 0.0
@@ -261,14 +261,14 @@ def _judge_accuracy(
     return in_linear_range(failed(f"{measured}.", hint), reached, calibration.accuracy, facts.linear_range)
 
 
-def _measured(run: TrainingRun, calibration: Calibration) -> str:
-    """Say what was measured, in a sentence without its full stop."""
+def _measured(run: TrainingRun, calibration: Calibration, reviews: str) -> str:
+    """Say what was measured on such reviews, in a sentence without its full stop."""
     if run.problem == DIVERGED:
         rate = f"; the learning rate went up to {run.peak_rate:g}" if run.rated else ""
         return (
             f"The training diverged: after {run.steps} steps the model answers with numbers that are not finite{rate}"
         )
-    text = f"Accuracy {run.accuracy:.3f} on {run.reviews} held-out reviews after {run.steps} steps"
+    text = f"Accuracy {run.accuracy:.3f} on {run.reviews} {reviews} after {run.steps} steps"
     return f"{text}; at least {calibration.accuracy:.2f} is needed{_direction(run, calibration)}"
 
 

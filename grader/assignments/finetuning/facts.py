@@ -46,6 +46,8 @@ class JudgeFacts:
     """Reviews that students have (eval.csv): a model that cannot be rebuilt is compared on some of them."""
     linear_range: float = 0.0
     """How far below the minimum accuracy points fall linearly to none; 0 for a hard threshold."""
+    reviews: str = "held-out reviews"
+    """What the texts are called; a self-check measures on reviews that students have."""
 
 
 def read_checkpoint(path: Path) -> dict[str, np.ndarray[Any, Any]]:

@@ -298,7 +298,8 @@ def runs_by_method(asked: Question, seen: Observation) -> tuple[list[TrainingRun
         if question is asked and observation is seen:
             return runs, found
     runs = read_runs(asked, seen)
-    found = assign(runs)
+    step = asked.secret.get("step")  # in a self-check the student says which step a training is
+    found = {step: runs[-1]} if step and runs else assign(runs)
     _latest[:] = [(asked, seen, runs, found)]
     return runs, found
 

@@ -119,7 +119,8 @@ def _width(position: str, root: Any) -> int:
     return int(getattr(config, "hidden_dim" if position.endswith("lin2") else "dim", 0))
 
 
-def _claims(run: Run) -> dict[str, Any]:
+def claims(run: Run) -> dict[str, Any]:
+    """What is known of a run's course and of its model's start."""
     return {
         "order": run.order,
         "cell": run.cell,
@@ -147,7 +148,7 @@ def training(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     context.witness.snapshot_models()
     checkpoint = Checkpoint(context.checkpoint)
     runs = [run for run in context.witness.runs if run.model is not None]
-    entries, models = [_claims(run) for run in runs], []
+    entries, models = [claims(run) for run in runs], []
     with TensorWriter(Path(context.home) / HANDED) as writer:
         for run, entry in reversed(list(zip(runs, entries, strict=True))):  # what was trained last goes first
             try:

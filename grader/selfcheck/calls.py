@@ -1,0 +1,253 @@
+"""`check` and `%check`: which criteria are meant, what they are judged by, and the card that says how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from grader.assignments import load_assignment
+from grader.assignments.finetuning.facts import METHODS
+from grader.bundles.thresholds import Calibration, read_thresholds, shipped
+from grader.errors import GraderError
+from grader.inside.witness import Run
+from grader.records import Attempt, Observation, Status, Verdict
+from grader.rubric.assignment import Check
+from grader.rubric.questions import Question
+from grader.selfcheck.asking import Alone, ask_all, draw, names_of, set_up, shell, verdicts
+from grader.selfcheck.card import Card, Row
+from grader.selfcheck.trained import Trained, describe, find_reviews, glimpse, judged, model_in
+
+__all__ = ["check", "load_ipython_extension"]
+
+_ASSIGNMENT = load_assignment()
+_KINDS = {"full": "full fine-tuning", "head": "head only", "lora": "LoRA"}
+"""Step -> what a training is that counts as it."""
+_ELSEWHERE = (
+    "Judged with freshly drawn questions. The grading asks others, and measures accuracy on reviews that nobody has."
+)
+_NOT_SEEN = (
+    "No training of this model was seen: it has not been trained, or it was before `from grader import check`. What can be said of"
+    " it as it is now is said here."
+)
+_NOT_COMPARED = "The pretrained model is not in the cache of this machine, so its body could not be compared with it; the grading will."
+_remembered: dict[str, Trained] = {}
+"""Step -> the training that was checked last as that."""
+
+
+def check(*what: Any, data: Any = None, settings: Any = None) -> Card:
+    """Check what the notebook has so far, as the grading will, and show a card.
+
+    - `check(count_trainable_parameters)`, `check(LoRA)`: a function or the class.
+    - `check("head", trainer)`, `check("full", model)`: a training, by its `Trainer` or its model.
+    - `check("layers")`: a part of the assignment. `check()`: all that is there.
+
+    `data`: reviews to measure on, a CSV file, a data set or a table (default: `eval.csv` beside the notebook, else the trainer's).
+    `settings`: the course's settings file (default: `grader.toml` beside the notebook, where there is one).
+    """
+    try:
+        return _check(what, data, settings).show()
+    except (GraderError, ValueError, TypeError, OSError) as error:
+        return Card("This could not be checked", (), (str(error),)).show()
+
+
+def _check(what: tuple[Any, ...], data: Any, settings: Any) -> Card:
+    set_up()
+    course = _Course(settings)
+    parts = _ASSIGNMENT.groups
+    first = what[0] if what else None
+    if isinstance(first, str) and first not in parts:
+        if first not in shell().user_ns:
+            raise ValueError(
+                f"`{first}` is no part of the assignment and no name in this notebook; the parts are {', '.join(parts)}."
+            )
+        first = shell().user_ns[first]
+    if not what:
+        return _everything(course)
+    if isinstance(first, str):
+        if len(what) > 1:
+            if first not in METHODS:
+                raise ValueError(f"`{first}` is no training; the trainings are {', '.join(METHODS)}.")
+            return _training(first, what[1], data, course)
+        return _everything(course, first)
+    if model_in(first) is not None:
+        return _training("", first, data, course)
+    return _definition(first, course)
+
+
+class _Course:
+    """What the course asks and shows."""
+
+    def __init__(self, given: Any) -> None:
+        """`given`: a settings file, or None for the one beside the notebook. Raises UsageError where it cannot be read."""
+        self.settings: Any = None
+        if given is not None or Path("grader.toml").is_file():
+            from grader.grading.settings import read_settings
+
+            self.settings = read_settings(Path(given or "grader.toml"))
+        accuracy = dict(self.settings.accuracy) if self.settings is not None else {}
+        self.assignment = _ASSIGNMENT.with_points(self.settings.points if self.settings is not None else {})
+        try:
+            known = read_thresholds(shipped())
+        except GraderError:
+            known = {}
+        methods = {**known, **{method: known.get(method, Calibration(0.0)) for method in accuracy if method in METHODS}}
+        self.calibrations: Mapping[str, Calibration] = MappingProxyType(
+            {name: replace(found, accuracy=accuracy.get(name, found.accuracy)) for name, found in methods.items()}
+        )
+        self.linear_range = float(accuracy.get("linear_range", 0.0))
+
+    def row(self, check: Check, verdict: Verdict) -> Row:
+        """A criterion as students of this course may see it."""
+        row = Row.of(check.title, check.points, verdict)
+        show = self.settings.shown(check.id) if self.settings is not None else "all"
+        if show == "all":
+            return row
+        return replace(row, title=check.title if show == "titles" else "A further criterion.", message="", hint="")
+
+
+def _definition(thing: Any, course: _Course) -> Card:
+    """A card on a function or a class: on what it is called after, else on what it does."""
+    name = str(getattr(thing, "__name__", type(thing).__name__))
+    questions = draw(course.assignment, _asked_by_names())
+    named = {asks: question for asks, question in questions.items() if name in names_of(question)}
+    seen = ask_all(named or questions, Alone({name: thing}))
+    seen = {asks: found for asks, found in seen.items() if found.attempt is not Attempt.MISSING}
+    if not seen:
+        known = ", ".join(f"`{names_of(question)[0]}`" for question in questions.values())
+        raise ValueError(f"`{name}` is none of {known}, nor does it do what one of them does.")
+    found = verdicts(course.assignment, questions, seen)
+    rows = [course.row(course.assignment.checks[id_], verdict) for id_, verdict in found.items()]
+    return Card(f"`{name}`", rows, _renamed(found))
+
+
+def _asked_by_names() -> list[str]:
+    """Questions that functions and classes answer."""
+    return [name for name in _ASSIGNMENT.questions if name not in _ASSIGNMENT.needs_run]
+
+
+def _renamed(found: Mapping[str, Verdict]) -> list[str]:
+    return list(dict.fromkeys(notice.text for verdict in found.values() for notice in verdict.notices))
+
+
+def _training(step: str, thing: Any, data: Any, course: _Course) -> Card:
+    """A card on a training: what it was, what is right about it, and how far its accuracy is from what is asked."""
+    model = model_in(thing)
+    if model is None:
+        raise ValueError(f'A {type(thing).__name__} is no model and no Trainer: `check("{step}", trainer)`.')
+    trainer = thing if thing is not model else None
+    steps = int(getattr(getattr(trainer, "state", None), "global_step", 0) or 0)
+    reviews = find_reviews(data, trainer)
+    trained = judged(course.assignment, model, steps, reviews, course.calibrations, course.linear_range)
+    step = step or trained.run.kind
+    _remembered[step] = trained
+    questions = draw(course.assignment, _asked_by_names())
+    rows = list(_rows_of_training(step, trained, questions, ask_all(questions), course).values())
+    counts = "This counts" if trained.seen else "This would count"
+    fact = f"{counts} as {_KINDS[trained.run.kind]}: {describe(trained.run)}."
+    notes = [*([] if trained.seen else [_NOT_SEEN]), *([] if trained.compared else [_NOT_COMPARED]), _ELSEWHERE]
+    return Card(
+        course.assignment.groups[step],
+        rows,
+        [fact, *(f"A{text[1:]}" for text in _accuracy(trained, step, course))],
+        notes,
+    )
+
+
+def _rows_of_training(
+    step: str, trained: Trained, questions: Mapping[str, Question], seen: Mapping[str, Observation], course: _Course
+) -> dict[str, Row]:
+    """The criteria on a training, which may follow from those on functions and the class."""
+    question = replace(trained.question, secret={**trained.question.secret, "step": step})
+    found = verdicts(course.assignment, {**questions, "training": question}, {**seen, "training": trained.observation})
+    checks = [check for check in _checks(step, course) if check.asks == "training"]
+    return {check.id: _row(check, found[check.id], trained, course) for check in checks}
+
+
+def _checks(part: str, course: _Course) -> list[Check]:
+    return [check for check in course.assignment.checks.values() if part in ("", check.id.partition("/")[0])]
+
+
+def _row(check: Check, verdict: Verdict, trained: Trained, course: _Course) -> Row:
+    """A criterion on a training; what has not been seen has not passed."""
+    row, message = course.row(check, verdict), ""
+    accuracy = check.id.endswith("/accuracy")
+    if accuracy and not trained.measured:
+        message = 'There were no reviews to measure on: `check(..., data="eval.csv")`.' if trained.seen else ""
+    elif verdict.status is Status.ERROR:
+        message = "Too close to tell here: the grading repeats such a training with other seeds, or a person looks."
+        return replace(row, message=message if row.message else "")
+    elif row.mark == "passed" and not trained.seen and not accuracy:
+        message = "Right as far as can be seen without the training."
+    elif trained.compared:  # an accuracy stands above all rows
+        return replace(row, message="") if accuracy and row.mark == "passed" else row
+    return replace(row, mark="open", message=message if row.message else "", hint="", earned=0)
+
+
+def _accuracy(trained: Trained, step: str, course: _Course) -> list[str]:
+    """How far the accuracy is from what is asked."""
+    run, asked = trained.run, course.calibrations.get(step)
+    if run.accuracy is None or not trained.measured:
+        return []
+    text = f"accuracy {run.accuracy:.3f} on {run.reviews} {trained.question.secret['facts'].reviews}"
+    if asked is None:
+        return [f"{text}; the course says what is asked."]
+    gap = run.accuracy - asked.accuracy
+    return [f"{text}; {asked.accuracy:.2f} is asked, which is {abs(gap):.3f} {'less' if gap >= 0 else 'more'}."]
+
+
+def _everything(course: _Course, part: str = "") -> Card:
+    """A card on all that is there, or on one part of it; what is not there yet costs nothing yet."""
+    questions = draw(course.assignment, _asked_by_names())
+    seen = ask_all(questions)
+    found = verdicts(course.assignment, questions, seen)
+    if part in ("", *METHODS):
+        _look_at_trainings(course)
+    rows, facts = dict[str, Row](), _renamed(found)
+    for check in _checks(part, course):
+        there = check.asks != "training" and seen[check.asks].attempt is not Attempt.MISSING
+        row = course.row(check, found[check.id] if there else Verdict(Status.SKIPPED, "Not there yet."))
+        rows[check.id] = row if there else replace(row, mark="open")
+    for step, trained in _remembered.items():
+        if part in ("", step):
+            rows.update(_rows_of_training(step, trained, questions, seen, course))
+            facts += [f"{course.assignment.groups[step]}: {fact}" for fact in _accuracy(trained, step, course)]
+    shown = [replace(row, message="") if row.mark == "passed" else row for row in rows.values()]
+    return Card(course.assignment.groups.get(part, course.assignment.title), shown, facts, [_ELSEWHERE])
+
+
+def _look_at_trainings(course: _Course) -> None:
+    """Judge the trainings that were seen and not checked since, where the notebook still has their models."""
+    known = {(trained.run.order, trained.run.steps) for trained in _remembered.values() if trained.seen}
+    for run in set_up().runs:
+        if run.model is not None and run.steps and (run.order, run.steps) not in known:
+            try:
+                trained = judged(
+                    course.assignment, run.model, 0, find_reviews(None, None), course.calibrations, course.linear_range
+                )
+            except ValueError:  # some other model
+                continue
+            _remembered[trained.run.kind] = trained
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """Add `%check`, and say after each training what it was; `%load_ext grader` calls this."""
+    set_up().on_end = _announce
+    ipython.register_magic_function(_magic, "line", "check")
+
+
+def _announce(run: Run) -> None:
+    found = glimpse(run)
+    if found is not None:
+        Card(f"Seen: {_KINDS[found.kind]}, {found.steps:,} steps", (), [f"{describe(found)}."]).show()
+
+
+def _magic(line: str) -> Card:
+    """Check what is named: `%check LoRA`, `%check head trainer`, `%check layers`, `%check`."""
+    first, *others = [*line.split(), ""][:2]
+    names = shell().user_ns
+    if unknown := [name for name in others if name and name not in names]:
+        return Card("This could not be checked", (), [f"There is no `{unknown[0]}` in this notebook yet."]).show()
+    return check(*([first] if first else []), *(names[name] for name in others if name))

@@ -1,0 +1,160 @@
+"""What a self-check shows: a small card, in HTML with inline styles only, and as plain text. Colours are told on dark and on light."""
+
+from __future__ import annotations
+
+import re
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from grader.records import Status, Verdict
+
+__all__ = ["Card", "Row"]
+
+_GREEN, _RED, _GREY, _AMBER = "#2e9e5b", "#e0524d", "#8a8f98", "#c88a10"
+_MARKS = {"passed": ("✓", _GREEN), "failed": ("✗", _RED), "open": ("○", _GREY), "undecided": ("?", _AMBER)}
+_CODE = re.compile(r"`([^`\n]+)`")
+_ADDRESS = re.compile(r"(https://[^\s<>\"']*[^\s<>\"'.,;:)])")
+_FONT = "font-family:system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;font-size:13px;line-height:1.45"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One criterion on a card."""
+
+    mark: str
+    """`passed`, `failed`, `open` (nothing to judge yet) or `undecided`."""
+    title: str
+    """What is asked."""
+    message: str = ""
+    """What was seen."""
+    hint: str = ""
+    """What to try."""
+    points: int = 0
+    """Points possible."""
+    earned: int = 0
+    """Points earned as far as can be seen."""
+
+    @classmethod
+    def of(cls, title: str, points: int, verdict: Verdict) -> Row:
+        """A row of what the grading's own check said."""
+        mark = {Status.PASSED: "passed", Status.ERROR: "undecided"}.get(verdict.status, "failed")
+        earned = points if mark == "passed" else int(points * verdict.share + 1e-9)
+        return cls(mark, title, verdict.message, verdict.hint, points, earned)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a self-check found; notebooks show it as HTML, terminals as text."""
+
+    heading: str
+    """What was checked."""
+    rows: Sequence[Row] = ()
+    """The criteria."""
+    facts: Sequence[str] = ()
+    """What was seen beside them, a sentence each."""
+    notes: Sequence[str] = ()
+    """What to know about this check."""
+    _shown_at: list[int] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every criterion passed."""
+        return bool(self.rows) and all(row.mark == "passed" for row in self.rows)
+
+    @property
+    def summary(self) -> str:
+        """How many criteria passed, and their points."""
+        if not self.rows:
+            return ""
+        right = sum(row.mark == "passed" for row in self.rows)
+        earned, possible = sum(row.earned for row in self.rows), sum(row.points for row in self.rows)
+        return f"{right} of {len(self.rows)} right, {earned} of {possible} points"
+
+    def __str__(self) -> str:
+        """The card as plain text."""
+        lines = [f"{self.heading}: {self.summary}" if self.rows else self.heading]
+        lines += [_wrapped(fact, "  ") for fact in self.facts]
+        for row in self.rows:
+            lines.append(_wrapped(f"{_MARKS[row.mark][0]} {row.title} ({row.earned} of {row.points})", "  ", "    "))
+            lines += [_wrapped(row.message, "    ")] if row.message else []
+            lines += [_wrapped(f"Try: {row.hint}", "    ")] if row.hint and row.mark != "passed" else []
+        return "\n".join([*lines, *(_wrapped(note, "  ") for note in self.notes)])
+
+    def __repr__(self) -> str:
+        """One line."""
+        return f"<{self.heading}: {self.summary}>" if self.rows else f"<{self.heading}>"
+
+    def _repr_html_(self) -> str:
+        edge = _GREEN if self.passed else _RED if any(row.mark == "failed" for row in self.rows) else _GREY
+        parts = [
+            f'<div style="{_FONT};border:1px solid rgba(128,128,128,.35);border-left:4px solid {edge};border-radius:4px;'
+            'padding:8px 12px;margin:4px 0;max-width:52em">',
+            f'<div><b>{_rich(self.heading)}</b><span style="opacity:.75;margin-left:.8em">{escape(self.summary)}</span></div>',
+        ]
+        parts += [f'<div style="margin-top:4px">{_rich(fact)}</div>' for fact in self.facts]
+        parts += [_row(row) for row in self.rows]
+        parts += [f'<div style="margin-top:6px;opacity:.75;font-size:12px">{_rich(note)}</div>' for note in self.notes]
+        return "".join([*parts, "</div>"])
+
+    def _repr_mimebundle_(self, **_options: Any) -> Mapping[str, str]:
+        return {"text/html": self._repr_html_(), "text/plain": str(self)}
+
+    def show(self) -> Card:
+        """Show the card now, wherever in a cell or program that is; the end of the same cell does not show it again."""
+        shell = _shell()
+        if shell is None:
+            print(self)
+        else:
+            from IPython.display import publish_display_data
+
+            self._shown_at[:] = [shell.execution_count]
+            publish_display_data(dict(self._repr_mimebundle_()))
+        return self
+
+    def _ipython_display_(self) -> None:
+        shell = _shell()
+        if shell is None or self._shown_at != [shell.execution_count]:
+            self.show()
+
+
+def _shell() -> Any:
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython is not None else None
+
+
+def _row(row: Row) -> str:
+    mark, colour = _MARKS[row.mark]
+    said = [f'<div style="opacity:.85">{_rich(row.message)}</div>'] if row.message else []
+    if row.hint and row.mark != "passed":
+        said.append(
+            f'<div style="margin-top:2px"><span style="color:{_AMBER};font-weight:600">Try</span> {_rich(row.hint)}</div>'
+        )
+    points = f"{row.earned}&#8239;/&#8239;{row.points}"
+    return (
+        '<div style="display:flex;gap:8px;margin-top:6px">'
+        f'<span style="color:{colour};font-weight:700;width:1em;flex:none" role="img" aria-label="{row.mark}">{mark}</span>'
+        f'<div style="flex:1;min-width:0"><div>{_rich(row.title)}</div>{"".join(said)}</div>'
+        f'<span style="opacity:.75;white-space:nowrap;flex:none">{points}</span></div>'
+    )
+
+
+def _rich(text: str) -> str:
+    """A sentence as HTML: what stands between backticks as code, addresses as links."""
+    pieces = _CODE.split(" ".join(text.split()))
+    code = '<code style="background:rgba(128,128,128,.18);color:inherit;padding:0 3px;border-radius:3px">{}</code>'
+    return "".join(
+        code.format(escape(piece))
+        if number % 2
+        else _ADDRESS.sub(r'<a href="\1" target="_blank" rel="noopener">\1</a>', escape(piece))
+        for number, piece in enumerate(pieces)
+    )
+
+
+def _wrapped(text: str, first: str, further: str = "") -> str:
+    return textwrap.fill(
+        " ".join(text.split()), 100, initial_indent=first, subsequent_indent=further or first, break_long_words=False
+    )

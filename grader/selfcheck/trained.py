@@ -1,0 +1,259 @@
+"""A model of the running kernel and its training, judged as the grading does: by its tensors, and by what was seen of the training.
+
+A copy is judged, so that the student's model stays as it is. The pretrained body is that of the cache on this machine; the accuracy is
+measured on reviews that students have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import math
+import random
+import sys
+import tempfile
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from grader.assignments.finetuning.facts import QV_LAYERS, JudgeFacts
+from grader.assignments.finetuning.runs import TrainingRun, read_runs
+from grader.bundles.thresholds import Calibration
+from grader.inside.agent import Context
+from grader.inside.distilbert import layout
+from grader.inside.probes.training import claims
+from grader.inside.rebuild import Checkpoint
+from grader.inside.tensors import HANDED
+from grader.inside.witness import Run, Witness, states
+from grader.records import Attempt, Observation
+from grader.rubric.assignment import Assignment
+from grader.rubric.questions import Question
+from grader.selfcheck.asking import ask, draw, set_up, undisturbed
+
+__all__ = ["NO_REVIEWS", "Reviews", "Trained", "describe", "find_reviews", "glimpse", "judged", "model_in"]
+
+_NAMES = ("distilbert-base-uncased", "distilbert/distilbert-base-uncased")
+_FEW = 100
+"""Reviews that a large model is asked about where there is no GPU: a second or less each."""
+_LARGE = 10_000_000
+_UNSEEN = "unseen"
+NO_REVIEWS = "reviews"
+"""What the reviews are called where there are none."""
+_TEXT, _LABEL = ("review", "text", "sentence"), ("label", "labels")
+
+
+@dataclass(frozen=True)
+class Reviews:
+    """Reviews with labels that a student has."""
+
+    texts: Sequence[str]
+    """The reviews."""
+    labels: Sequence[int]
+    """0 or 1 for each."""
+    name: str
+    """What they are called."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is known of a model and its training."""
+
+    observation: Observation
+    """The answer to the question about trainings, of this one alone; no value where it could not be asked."""
+    question: Question
+    """What was asked."""
+    run: TrainingRun
+    """The same, as it is judged."""
+    seen: bool
+    """Whether the training itself was seen; else only what the model is now."""
+    compared: bool
+    """Whether the pretrained model was at hand to compare the body with."""
+
+    @property
+    def measured(self) -> bool:
+        """Whether there were reviews to measure the accuracy on."""
+        return bool(self.question.secret["facts"].reviews != NO_REVIEWS)
+
+
+def model_in(thing: Any) -> Any:
+    """The model in a `Trainer`, a compiled or a parallel model; None where there is none."""
+    module = sys.modules["torch"].nn.Module
+    for name in ("model", "_orig_mod", "module"):
+        inner = getattr(thing, name, None)
+        if isinstance(inner, module) and (name != "model" or not isinstance(thing, module)):
+            return model_in(inner)
+    return thing if isinstance(thing, module) else None
+
+
+def find_reviews(data: Any, trainer: Any) -> Reviews | None:
+    """The reviews to measure on: those given, `eval.csv` beside the notebook, or the trainer's; None without any.
+
+    Raises ValueError where they have no texts or no labels of 0 and 1.
+    """
+    if data is None:
+        places = (Path("eval.csv"), *sorted(Path().glob("*/eval.csv")))
+        data = next((place for place in places if place.is_file()), getattr(trainer, "eval_dataset", None))
+    if data is None:
+        return None
+    if isinstance(data, str | Path):
+        with Path(data).open(encoding="utf-8-sig", newline="") as lines:
+            return _reviews(list(csv.DictReader(lines)), Path(data).name)
+    if hasattr(data, "to_dict") and hasattr(data, "iloc"):
+        data = data.to_dict("records")
+    if isinstance(data, Mapping):
+        data = next(iter(data.values()))
+    return _reviews([data[i] for i in range(len(data))], "the evaluation set")
+
+
+def _reviews(rows: Sequence[Mapping[str, Any]], name: str) -> Reviews:
+    first = rows[0] if rows else {}
+    text, label = (next((key for key in keys if key in first), None) for keys in (_TEXT, _LABEL))
+    if text is None or label is None:
+        raise ValueError(f"{name} has no columns `review` and `label`, but {', '.join(map(str, first)) or 'nothing'}.")
+    return Reviews([str(row[text]) for row in rows], [int(row[label]) for row in rows], f"reviews of {name}")
+
+
+def checkpoint_of(model: Any) -> str | None:
+    """Folder of the pretrained model in the cache of this machine, which is not asked over the network; None without."""
+    from huggingface_hub import try_to_load_from_cache
+
+    own = str(getattr(getattr(model, "config", None), "_name_or_path", ""))
+    for name in (*([own] if own.rstrip("/").endswith(_NAMES[0]) else []), *_NAMES):
+        file = Path(name, "model.safetensors")
+        if file.is_file():
+            return str(file.parent)
+        with contextlib.suppress(ValueError):  # a path is no name in the cache
+            if isinstance(found := try_to_load_from_cache(name, "model.safetensors"), str):
+                return str(Path(found).parent)
+    return None
+
+
+class _OfOne(Context):
+    """What a question about trainings sees: one run, and a copy of its model."""
+
+    def __init__(self, run: Run, copied: Any, checkpoint: str, folder: str) -> None:
+        super().__init__(None, types.SimpleNamespace(runs=[run], snapshot_models=int, model_of=lambda _: copied))  # type: ignore[arg-type]
+        self._checkpoint, self._folder = checkpoint, folder
+
+    @property
+    def checkpoint(self) -> str:
+        return self._checkpoint
+
+    @property
+    def home(self) -> str:
+        return self._folder
+
+    @property
+    def handed(self) -> str:
+        return str(Path(self._folder, HANDED))
+
+
+def judged(
+    assignment: Assignment,
+    model: Any,
+    steps: int,
+    reviews: Reviews | None,
+    calibrations: Mapping[str, Calibration],
+    linear_range: float,
+) -> Trained:
+    """Look at a model as the grading looks at a trained one.
+
+    `steps`: optimizer steps that its trainer has counted, which may have begun unseen. Raises ValueError for a model that is no
+    DistilBERT or cannot be copied.
+    """
+    witness = set_up()
+    run = witness.run_of(model)
+    seen = run is not None and run.steps > 0
+    with undisturbed():
+        if not seen:
+            run = Run(0, model, "", states(model), layout(model), None, steps=max(1, steps))
+        assert run is not None
+        folder = checkpoint_of(model)
+        digests = frozenset(Checkpoint(folder).by_digest) if folder else frozenset[str]()
+        facts = _facts(model, digests, reviews if seen or steps else None, calibrations, linear_range)
+        question = draw(assignment, ["training"], facts)["training"].whole
+        answer = _answer(question, run, model, folder)
+    if not seen:  # what is trainable and not as it was pretrained may have been trained, for all that can be seen
+        answer["start"] = [[n, shape, t, _UNSEEN if t else digest] for n, shape, t, digest in answer["start"]]
+    observation = Observation(Attempt.VALUE, {"runs": [answer]})
+    runs = read_runs(question, observation)
+    if not runs:
+        raise ValueError(
+            "It has no DistilBERT body (`distilbert`), so it is none of the three models of this assignment."
+        )
+    return Trained(observation, question, runs[-1], seen, folder is not None)
+
+
+def _facts(
+    model: Any,
+    digests: frozenset[str],
+    reviews: Reviews | None,
+    calibrations: Mapping[str, Calibration],
+    linear_range: float,
+) -> JudgeFacts:
+    parameters = list(sys.modules["torch"].nn.Module.parameters(model))
+    dim = int(getattr(getattr(model, "config", None), "dim", 768))
+    texts, labels = (tuple(reviews.texts), tuple(reviews.labels)) if reviews else ((), ())
+    if parameters and parameters[0].device.type == "cpu" and sum(p.numel() for p in parameters) > _LARGE:
+        chosen = sorted(random.sample(range(len(texts)), min(_FEW, len(texts))))
+        texts, labels = tuple(texts[i] for i in chosen), tuple(labels[i] for i in chosen)
+    name = reviews.name if reviews else NO_REVIEWS
+    # models are compared on some review, also where none has a label
+    public = texts[:16] or ("a film like any other",)
+    return JudgeFacts(dim, digests, texts or public, labels or (0,), calibrations, public, linear_range, name)
+
+
+def _answer(question: Question, run: Run, model: Any, folder: str | None) -> dict[str, Any]:
+    """The evidence of a run, as both halves of the question give it; what is there to be seen where there is no pretrained model."""
+    if folder is None:
+        rows = [[s.name, list(s.shape), s.trainable, s.digest] for s in states(model)]
+        return {**claims(replace(run, model=model)), "end": rows}
+    copied = _copy(model)
+    device = next((p.device.type for p in sys.modules["torch"].nn.Module.parameters(model)), "cpu")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
+        seen = ask(question, _OfOne(run, copied, folder, home), device=device)
+    if seen.attempt is not Attempt.VALUE:
+        raise ValueError(f"It could not be looked at: {seen.error}.")
+    answer: dict[str, Any] = seen.value["runs"][0]
+    if question.secret["facts"].reviews == NO_REVIEWS:
+        answer["raised"] = "there are none"
+    return answer
+
+
+def _copy(model: Any) -> Any:
+    run = Run(0, model, "", [], {}, None)
+    Witness.copy(run)
+    if run.snapshot is None:
+        raise ValueError("It cannot be copied, and so not be looked at without being changed.")
+    return run.snapshot
+
+
+def glimpse(run: Run) -> TrainingRun | None:
+    """A training by what was seen of it, without a look at its model; None for one of another model."""
+    answer = {**claims(run), "end": [], "raised": "not asked"}
+    dim = int(getattr(getattr(run.model, "config", None), "dim", 768))
+    question = Question("", secret={"facts": JudgeFacts(dim, frozenset(), (), (), {})})
+    return next(iter(read_runs(question, Observation(Attempt.VALUE, {"runs": [answer]}))), None)
+
+
+def describe(run: TrainingRun) -> str:
+    """What is frozen and what is not, in words and numbers."""
+    adapted = len(set(run.wrapped) & set(QV_LAYERS))
+    others = len(set(run.wrapped) - set(QV_LAYERS))
+    layers = f"{adapted} LoRA layers of {len(QV_LAYERS)}" if run.wrapped else "no LoRA layers"
+    more = f" and {others} in other places" if others else ""
+    open_head = {t.name.partition(".")[0] for t in run.head if t.trainable}
+    shut_head = {t.name.partition(".")[0] for t in run.head if not t.trainable}
+    if open_head and shut_head:
+        head = f"of the head only {', '.join(f'`{n}`' for n in sorted(open_head))} is trainable"
+    else:
+        head = "the head is trainable" if open_head else "the head is frozen"
+    learnt = [t for t in run.body if not t.name.endswith("position_ids")]  # a table of older versions of the library
+    body, opened = _numbers(learnt), _numbers(t for t in learnt if t.trainable)
+    return f"{layers}{more}, {head}, {opened:,} of {body:,} numbers of the body are trainable; {run.trainable:,} in all"
+
+
+def _numbers(tensors: Iterable[Any]) -> int:
+    return sum(math.prod(t.shape) for t in tensors)
