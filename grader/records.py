@@ -30,6 +30,7 @@ __all__ = [
     "Notice",
     "Observation",
     "Outcome",
+    "Reading",
     "Report",
     "Score",
     "Status",
@@ -328,6 +329,16 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """Where to read on: a page of a library's documentation, or a paper."""
+
+    title: str
+    """What is read there, in a few words."""
+    url: str
+    """Its address, `https://...`."""
+
+
+@dataclass(frozen=True, slots=True)
 class CriterionResult:
     """One line of the rubric for one submission."""
 
@@ -347,6 +358,8 @@ class CriterionResult:
     """What a student sees of it: all, no more than title and points, or the points only."""
     cell: Count | None = None
     """Index of the cell whose work it is, counted from 0 with text cells; None where that cannot be told."""
+    read: Reading | None = None
+    """Where a student reads on who has not passed it; None where nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,8 @@ def gradescope_results(report: Report) -> str:
 
 def _test(result: CriterionResult) -> dict[str, Any]:
     lines = [result.verdict.message, result.verdict.hint and f"Hint: {result.verdict.hint}"]
+    if result.read is not None and result.verdict.hint and result.verdict.status is Status.FAILED:
+        lines.append(f"Read on: {result.read.title}, {result.read.url}")
     if result.earned is None:
         lines.insert(0, "Not decided yet: your teacher will look at it.")
     test: dict[str, Any] = {

@@ -87,7 +87,7 @@ def _criterion(result: CriterionResult) -> CriterionResult:
     verdict = result.verdict
     if result.show != "all":
         title = result.title if result.show == "titles" else "A further criterion."
-        return replace(result, title=title, verdict=Verdict(verdict.status), cell=None)
+        return replace(result, title=title, verdict=Verdict(verdict.status), cell=None, read=None)
     if verdict.status is Status.ERROR:
         message = "The grader could not judge this by itself; a person will look at it."
         # the message may speak of the grader's inside; a hint is always written for students

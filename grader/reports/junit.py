@@ -67,10 +67,10 @@ def _case(suite: Element, assignment: str, result: CriterionResult) -> None:
         time="0",
     )
     status = view.status_of(result)
-    texts = {remark.kind: remark.text for remark in view.remarks(result)}
+    texts = {remark.kind: f"{remark.text} {remark.url}".strip() for remark in view.remarks(result)}
     if status in _TAGS:
         seen = SubElement(case, _TAGS[status], message=line(result.verdict.message), type=_TYPES[status])
-        seen.text = clean("\n".join(text for kind, text in texts.items() if kind in ("seen", "try")))
+        seen.text = clean("\n".join(text for kind, text in texts.items() if kind in ("seen", "try", "read")))
     if result.override:
         hand = f"{result.earned} of {result.points} points, set by hand: {result.override}"
         SubElement(case, "system-out").text = clean(hand)

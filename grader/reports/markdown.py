@@ -79,7 +79,11 @@ def failed_cell_markdown(cell: CellRun) -> str:
 
 def _remarks(result: CriterionResult) -> list[str]:
     remarks = [remark for remark in view.remarks(result) if remark.kind != "measured"]
-    return [f"*{remark.label}:* {_text(remark.text)}" if remark.label else _text(remark.text) for remark in remarks]
+    return [(f"*{remark.label}:* " if remark.label else "") + _linked(remark) for remark in remarks]
+
+
+def _linked(remark: view.Remark) -> str:
+    return f"[{_text(remark.text)}]({remark.url})" if remark.url else _text(remark.text)
 
 
 def _row(result: CriterionResult, icons: Mapping[Status, str]) -> str:

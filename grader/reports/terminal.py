@@ -156,6 +156,8 @@ def _criterion(result: CriterionResult) -> Iterator[RenderableType]:
         if remark.kind != "measured":
             label = (f"{remark.label}: ", "bold") if remark.label else ""
             yield _indented(Text.assemble(label, _sentence(remark.text), style=_REMARK_STYLES.get(remark.kind, "")))
+        if remark.url:
+            yield _indented(Text(remark.url, f"dim link {remark.url}", overflow="fold"))
 
 
 def _accuracy(method: view.Method) -> str:

@@ -91,11 +91,13 @@ class Remark:
     """A sentence that stands below a criterion."""
 
     kind: str
-    """`measured` (of a passed one), `seen`, `skipped`, `try`, `note` or `by-hand`."""
+    """`measured` (of a passed one), `seen`, `skipped`, `try`, `read`, `note` or `by-hand`."""
     label: str
     """Word to put before it, without a colon; may be empty."""
     text: str
     """The sentence."""
+    url: str = ""
+    """Where it leads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +173,18 @@ def earned(result: CriterionResult) -> str:
 
 
 def remarks(result: CriterionResult) -> tuple[Remark, ...]:
-    """What stands below a criterion: what was seen, what to try, notes, and the reason for points set by hand."""
+    """What stands below a criterion: what was seen, what to try, where to read on, notes, and the reason for points set by hand."""
     verdict = result.verdict
     open_ = verdict.status in (Status.FAILED, Status.ERROR)
     kind = {Status.PASSED: "measured", Status.SKIPPED: "skipped"}.get(verdict.status, "seen")
     found = (
         Remark(kind, "Seen" if verdict.status is Status.FAILED else "", verdict.message),
         Remark("try", "Try", verdict.hint if open_ else ""),
+        *(
+            Remark("read", "Read on", page.title, page.url)
+            for page in [result.read]
+            if page and verdict.hint and status_of(result) is Status.FAILED
+        ),
         *(Remark("note", "Note", notice.text) for notice in verdict.notices),
         Remark("by-hand", "Points set by hand", result.override),
     )

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from grader.errors import DeclarationError, UsageError
-from grader.records import Attempt, Observation, Verdict
+from grader.records import Attempt, Observation, Reading, Verdict
 from grader.rubric.answers import ANYTHING
 from grader.rubric.questions import Draw, Question, generator
 
@@ -29,6 +29,7 @@ __all__ = ["Assignment", "Check"]
 
 Probe = Callable[[Draw], Question]
 Judge = Callable[..., Verdict]
+_ADDRESS = re.compile(r"https://[\w./#%-]+")
 _ID = re.compile(r"^[a-z0-9]+(?:-[a-z0-9]+)*(?:/[a-z0-9]+(?:-[a-z0-9]+)*)?$")
 
 
@@ -52,6 +53,8 @@ class Check:
     """Whether the function takes `earlier`: to name the one root cause instead of charging it again."""
     takes: frozenset[Attempt]
     """Attempts the function wants to see itself; others are judged by the core."""
+    read: Reading | None = None
+    """Where to read on."""
 
 
 class Assignment:
@@ -126,22 +129,31 @@ class Assignment:
         asks: str | None = None,
         after: Sequence[str] = (),
         takes: Sequence[Attempt] = (Attempt.VALUE,),
+        read: Reading | None = None,
     ) -> Callable[[Judge], Judge]:
-        """Declare a criterion. Give either `probe` (its own question) or `asks` (a declared one)."""
+        """Declare a criterion. Give either `probe` (its own question) or `asks` (a declared one), and where to `read` on."""
 
         def declare(judge: Judge) -> Judge:
-            self._admit(id, points, probe, asks, after, judge)
+            self._admit(id, points, probe, asks, after, judge, read)
             if probe is not None:
                 self.questions[id] = probe
             title = " ".join((inspect.getdoc(judge) or "").split())
             sees_earlier = len(inspect.signature(judge).parameters) == 3
-            self.checks[id] = Check(id, points, title, asks or id, tuple(after), judge, sees_earlier, frozenset(takes))
+            found = Check(id, points, title, asks or id, tuple(after), judge, sees_earlier, frozenset(takes), read)
+            self.checks[id] = found
             return judge
 
         return declare
 
     def _admit(
-        self, check_id: str, points: int, probe: Probe | None, asks: str | None, after: Sequence[str], judge: Judge
+        self,
+        check_id: str,
+        points: int,
+        probe: Probe | None,
+        asks: str | None,
+        after: Sequence[str],
+        judge: Judge,
+        read: Reading | None,
     ) -> None:
         """Raise DeclarationError where a check is declared wrongly, with the first fault and its place."""
         unknown = next((other for other in after if other not in self.checks), None)
@@ -154,6 +166,8 @@ class Assignment:
             f" asks {asks!r}, which is not declared above it": asks is not None and asks not in self.questions,
             f": a question of that id exists; use asks={check_id!r}": probe is not None and check_id in self.questions,
             f" comes after {unknown!r}, which is not declared above it": unknown is not None,
+            ": where to read on is no plain address (https://...)": read is not None
+            and not _ADDRESS.fullmatch(read.url),
         }
         for fault, found in faults.items():
             if found:

@@ -52,7 +52,8 @@ def score(
             earned, override = overrides[id_]
         elif verdict.status is Status.ERROR:
             reasons.append(f"{id_}: {verdict.message}")
-        results.append(CriterionResult(id_, title, points, earned, verdict, override))
+        read = ASSIGNMENT.checks[id_].read
+        results.append(CriterionResult(id_, title, points, earned, verdict, override, read=read))
     total = None if reasons else sum(result.earned or 0 for result in results)
     return Score(tuple(results), 100, total, tuple(reasons))
 

@@ -34,7 +34,7 @@ from grader.reports import (
     summarize,
 )
 from grader.reports.sanitize import _TABLE, clean, csv_text, line, without_paths
-from grader.reports.view import methods
+from grader.reports.view import methods, status_of
 from tests.reports import samples
 from tests.reports.helpers import Shape, printed
 
@@ -234,10 +234,13 @@ def test_page_is_well_formed_self_contained_complete(name: str) -> None:
         assert not {"script", "img", "iframe", "link", "object", "form"} & {tag for tag, _ in shape.tags}
         inside = [link for link in shape.links if link.startswith("#")]
         assert inside and all(link[1:] in shape.ids for link in inside)
-        # The one way out of the file leads an instructor back to the class; a student's page has none.
-        assert [link for link in shape.links if link not in inside] == (
-            ["../../class.html"] if audience == "instructor" else []
-        )
+        # Ways out of the file: an instructor's back to the class, and to the pages where a lost criterion says to read on.
+        out = [link for link in shape.links if link not in inside]
+        assert out[: audience == "instructor"] == (["../../class.html"] if audience == "instructor" else [])
+        lost = [
+            result for result in report.score.criteria if status_of(result) is Status.FAILED and result.verdict.hint
+        ]
+        assert out[audience == "instructor" :] == [result.read.url for result in lost]
         assert "url(" not in page.split("</style>")[0] and "@import" not in page
         for result in report.score.criteria:
             assert result.id in shape.ids
@@ -477,6 +480,8 @@ def test_no_text_breaks_out_of_any_format(text: str) -> None:
         assert row.count("|") in (4, 7), row
     # Lines that begin with <details> are HTML blocks, in which Markdown does not look for links.
     prose = "\n".join(row for row in outside.split("\n") if not row.startswith("<details>"))
+    for page in (result.read for result in report.score.criteria if result.read):
+        prose = prose.replace(f"[{page.title}]({page.url})", "")
     assert not re.search(r"(?<!\\)\[", re.sub(r"(?<!\\)`[^`\n]+`", "", prose))
 
     for shown in (printed(submission_panel(report)), printed(class_table([report]))):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from grader.assignments.finetuning.rubric import ASSIGNMENT
+from grader.assignments.finetuning.rubric import ASSIGNMENT, ON_FREEZING, ON_MODULES, ON_TENSORS
 from grader.records import Observation, Verdict
 from grader.rubric.answers import ODD, Float, Kind, OneOf, Raised
 from grader.rubric.compare import failed, passed, skipped
@@ -14,7 +14,9 @@ from grader.rubric.questions import Draw, Question
 
 FULL, HEAD = 66_955_010, 592_130
 _TENSORS = 104
-_LINE = "`sum(p.numel() for p in model.parameters() if p.requires_grad)` is all it takes."
+_HOW = "A module gives its parameters one by one, each once: add up how many numbers they hold."
+_SIZE = "A weight matrix of 3 x 5 holds 15 numbers: ask each parameter how many it holds."
+_ANY = "Count what every PyTorch module gives of itself, whatever its layers are called and of whatever kind they are."
 
 Spec = dict[str, Any]
 ENTRY = {"kind": Kind(), "number": OneOf(None, int, Float(), bool, ODD), "raised?": Raised()}
@@ -115,7 +117,7 @@ def _counts_tensors(asked: Question, seen: Any) -> bool:
     return found == list(asked.secret["tensors"]) and _number(seen["distilbert"]) == _TENSORS
 
 
-@ASSIGNMENT.check("count/distilbert", points=8, asks="count")
+@ASSIGNMENT.check("count/distilbert", points=8, asks="count", read=ON_MODULES)
 def counts_distilbert(asked: Question, seen: Observation) -> Verdict:
     """`count_trainable_parameters` gives 66955010 for DistilBERT with a two-label head."""
     entry = seen.value["distilbert"]
@@ -125,18 +127,18 @@ def counts_distilbert(asked: Question, seen: Observation) -> Verdict:
         return skipped(
             "count/any-module", f"For DistilBERT {_answer_text(entry)}: the number of tensors, see `count/any-module`."
         )
-    hint = "A function that prints the number must also return it." if entry["kind"] == "None" else _LINE
+    hint = "A function that prints the number must also return it." if entry["kind"] == "None" else _HOW
     return failed(f"For DistilBERT with a two-label head {_answer_text(entry)}; {FULL} is right.", hint)
 
 
-@ASSIGNMENT.check("count/frozen", points=6, asks="count")
+@ASSIGNMENT.check("count/frozen", points=6, asks="count", read=ON_FREEZING)
 def leaves_out_frozen(asked: Question, seen: Observation, earlier: dict[str, Verdict]) -> Verdict:
     """Frozen parameters are not counted: 592130 when the body is frozen."""
     if _never_a_number(seen.value):
         return skipped("count/distilbert", "It gave no number for any model.")
     entry = seen.value["frozen"]
     pairs = [(_number(whole), _number(part)) for whole, part in seen.value["pairs"]]
-    hint = "Count only parameters `p` with `p.requires_grad`."
+    hint = "A parameter says of itself whether it is trained: count only those that are."
     if earlier["count/distilbert"].status == "passed":
         if _number(entry) != HEAD:
             return failed(f"With the body frozen {_answer_text(entry)}; {HEAD} is right.", hint)
@@ -162,13 +164,13 @@ def leaves_out_frozen(asked: Question, seen: Observation, earlier: dict[str, Ver
     return passed("Frozen layers added to a module do not change the count.")
 
 
-@ASSIGNMENT.check("count/any-module", points=6, asks="count")
+@ASSIGNMENT.check("count/any-module", points=6, asks="count", read=ON_TENSORS)
 def counts_any_module(asked: Question, seen: Observation) -> Verdict:
     """It works for any module, and counts numbers, not tensors."""
     if _never_a_number(seen.value):
         return skipped("count/distilbert", "It gave no number for any model.")
     if _counts_tensors(asked, seen.value):
-        return failed("It counts tensors: a weight matrix counts as one, not as its number of entries.", _LINE)
+        return failed("It counts tensors: a weight matrix counts as one, not as its number of entries.", _SIZE)
     kinds = (
         "linear layers and a norm",
         "an embedding, a convolution and buffers",
@@ -179,6 +181,6 @@ def counts_any_module(asked: Question, seen: Observation) -> Verdict:
         if _number(entry) != right:
             return failed(
                 f"For a module with {kind} {_answer_text(entry)}; {right} is right.",
-                f"{_LINE} Any module has `parameters()`.",
+                f"{_HOW} {_ANY}",
             )
     return passed("Right for modules of several kinds.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grader.assignments.finetuning.accuracy import judge_accuracy, run_for
 from grader.assignments.finetuning.facts import BLOCKS
-from grader.assignments.finetuning.rubric import ASSIGNMENT
+from grader.assignments.finetuning.rubric import ASSIGNMENT, ON_FINE_TUNING, ON_TRAINER
 from grader.records import Observation, Verdict
 from grader.rubric.compare import NO_RUN, failed, passed
 from grader.rubric.questions import Question
@@ -13,7 +13,7 @@ MIN_KINSHIP = 0.5
 """Cosine of the matrices of the body with the pretrained ones: 0.9 and more after a fine-tuning, 0 for random numbers."""
 
 
-@ASSIGNMENT.check("full/trained", points=5, asks="training")
+@ASSIGNMENT.check("full/trained", points=5, asks="training", read=ON_FINE_TUNING)
 def full_run_moved_everything(asked: Question, seen: Observation) -> Verdict:
     """A full fine-tuning run trained all parameters: body and head moved."""
     run = run_for("full", asked, seen)
@@ -59,7 +59,7 @@ def _never_trained(name: str) -> bool:
     return name.endswith(("position_ids", "token_type_ids"))  # buffers of older versions
 
 
-@ASSIGNMENT.check("full/accuracy", points=10, asks="training")
+@ASSIGNMENT.check("full/accuracy", points=10, asks="training", read=ON_TRAINER)
 def full_run_is_accurate(asked: Question, seen: Observation, earlier: dict[str, Verdict]) -> Verdict:
     """Full fine-tuning reaches the minimum accuracy on reviews it has never seen."""
     return judge_accuracy("full", "full/trained", asked, seen, earlier)

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from grader.assignments.finetuning.accuracy import judge_accuracy, run_for
-from grader.assignments.finetuning.rubric import ASSIGNMENT
+from grader.assignments.finetuning.rubric import ASSIGNMENT, ON_DISTILBERT, ON_FREEZING, ON_TRAINER
 from grader.assignments.finetuning.runs import HEAD_TENSORS
 from grader.records import Observation, Verdict
 from grader.rubric.compare import NO_RUN, failed, passed, skipped
 from grader.rubric.questions import Question
 
 
-@ASSIGNMENT.check("head/frozen", points=10, asks="training")
+@ASSIGNMENT.check("head/frozen", points=10, asks="training", read=ON_FREEZING)
 def head_run_left_body_alone(asked: Question, seen: Observation) -> Verdict:
     """Only the head is trainable in the second run, and the body keeps its pretrained values."""
     run = run_for("head", asked, seen)
     if run is None:
         return failed(
-            f"{NO_RUN} A head-only run has the body frozen.", "Load a new model, freeze `model.distilbert`, train."
+            f"{NO_RUN} A head-only run has the body frozen.",
+            "Load a new model, freeze everything but its head, and train it.",
         )
     open_body = [t.name for t in run.tensors if t.trainable and not t.name.startswith(("pre_classifier", "classifier"))]
     if open_body:
         return failed(
             f"{len(open_body)} tensors outside of the head were trainable when training started, e.g. `{open_body[0]}`.",
-            "`requires_grad` belongs to parameters: `for p in model.distilbert.parameters(): p.requires_grad = False`.",
+            "It is each parameter that is frozen: an attribute set on a module changes none of them. Count before you train.",
         )
     if run.changed:
         return failed(
@@ -32,7 +33,7 @@ def head_run_left_body_alone(asked: Question, seen: Observation) -> Verdict:
     return passed(f"Only the head was trainable ({run.trainable} parameters), and the body kept its pretrained values.")
 
 
-@ASSIGNMENT.check("head/trained", points=5, asks="training")
+@ASSIGNMENT.check("head/trained", points=5, asks="training", read=ON_DISTILBERT)
 def head_run_moved_head(asked: Question, seen: Observation) -> Verdict:
     """Both layers of the head (`pre_classifier`, `classifier`) are trainable in the second run, and moved."""
     run = run_for("head", asked, seen)
@@ -51,7 +52,7 @@ def head_run_moved_head(asked: Question, seen: Observation) -> Verdict:
     return passed(f"{run.steps} steps moved both layers of the head.")
 
 
-@ASSIGNMENT.check("head/accuracy", points=8, asks="training")
+@ASSIGNMENT.check("head/accuracy", points=8, asks="training", read=ON_TRAINER)
 def head_run_is_accurate(asked: Question, seen: Observation, earlier: dict[str, Verdict]) -> Verdict:
     """Tuning the head only reaches the minimum accuracy on reviews it has never seen."""
     return judge_accuracy("head", "head/frozen", asked, seen, earlier)

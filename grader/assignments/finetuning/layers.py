@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grader.assignments.finetuning.facts import QV_LAYERS
-from grader.assignments.finetuning.rubric import ASSIGNMENT
+from grader.assignments.finetuning.rubric import ASSIGNMENT, ON_LAYERS, ON_SUBMODULES
 from grader.records import Observation, Verdict
 from grader.rubric.answers import Count, Kind, Many, Raised, Text
 from grader.rubric.compare import failed, passed
@@ -17,7 +17,7 @@ def _extract(_draw: Draw) -> Question:
     return Question("grader.inside.probes.functions:extract", {"names": names}, answer=answer, public=True)
 
 
-@ASSIGNMENT.check("layers/extract", points=6, asks="extract")
+@ASSIGNMENT.check("layers/extract", points=6, asks="extract", read=ON_LAYERS)
 def extracts_query_and_value(asked: Question, seen: Observation) -> Verdict:
     """`extract_qv_layers` returns the 12 query and value layers by their dotted names."""
     if seen.value["type"] != "dict":
@@ -25,7 +25,10 @@ def extracts_query_and_value(asked: Question, seen: Observation) -> Verdict:
     entries = seen.value["entries"]
     true = [name for _, name, _, _ in entries]
     if not entries:
-        return failed("It returned an empty dict.", "Print `model.named_modules()` and look for `q_lin` and `v_lin`.")
+        return failed(
+            "It returned an empty dict.",
+            "Print the model: `q_lin` and `v_lin` are in each of its blocks. PyTorch can also list all layers with their names.",
+        )
     others = [(key, kind) for key, name, kind, _ in entries if name not in QV_LAYERS]
     if others:
         key, kind = others[0]
@@ -64,11 +67,12 @@ def _replace(draw: Draw) -> Question:
     return Question("grader.inside.probes.functions:replace", params, answer=(answer,) * len(cases))
 
 
-@ASSIGNMENT.check("layers/replace", points=6, asks="replace")
+@ASSIGNMENT.check("layers/replace", points=6, asks="replace", read=ON_SUBMODULES)
 def replaces_layers(asked: Question, seen: Observation) -> Verdict:
     """`replace_layers` puts layers in place by dotted name and touches nothing else."""
     hint = (
-        "Split the name at its last dot; `model.get_submodule(parent)` and `setattr(parent, name, layer)` do the rest."
+        "A layer is an attribute of the module that holds it: what stands before the name's last dot leads to that module, what stands"
+        " behind it is the attribute. A name without a dot belongs to the model itself."
     )
     for case, answer in zip(asked.params["cases"], seen.value, strict=True):
         kind = "DistilBERT" if case["kind"] == "distilbert" else "a model with Sequential, ModuleList and ModuleDict"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from grader.assignments.finetuning.lora_case import Case, ask_lora
-from grader.assignments.finetuning.rubric import ASSIGNMENT
+from grader.assignments.finetuning.rubric import ASSIGNMENT, ON_LINEAR, ON_LORA, ON_PARAMETERS
 from grader.records import Observation, Status, Verdict
 from grader.rubric.compare import close, failed, passed, skipped
 from grader.rubric.questions import Draw, Question
@@ -132,7 +132,7 @@ def _follows(case: Case, factorization: Any, prefix: str = "") -> float | None:
     return 0.0 if abs(c) < _NO_EFFECT else c
 
 
-@ASSIGNMENT.check("lora/identity", points=4, asks="lora")
+@ASSIGNMENT.check("lora/identity", points=4, asks="lora", read=ON_LORA)
 def starts_as_identity(asked: Question, seen: Observation) -> Verdict:
     """A fresh LoRA layer equals the layer it wraps, and keeps its weights."""
     worked = 0
@@ -145,7 +145,10 @@ def starts_as_identity(asked: Question, seen: Observation) -> Verdict:
                 if y is None:
                     continue
                 if y.shape != wanted.shape:
-                    return failed(f"For {case} and input {x.shape} the output has shape {y.shape}, not {wanted.shape}.")
+                    return failed(
+                        f"For {case} and input {x.shape} the output has shape {y.shape}, not {wanted.shape}.",
+                        "A LoRA layer gives what the wrapped layer gives, in the same shape.",
+                    )
                 if not close(y, wanted, rtol=1e-5, atol=1e-6):
                     gap = float(np.abs(y - wanted).max())
                     return failed(
@@ -187,12 +190,12 @@ def _usable(asked: Question, seen: Observation) -> list[tuple[Case, Any, float |
     ]
 
 
-@ASSIGNMENT.check("lora/forward", points=6, asks="lora")
+@ASSIGNMENT.check("lora/forward", points=6, asks="lora", read=ON_LINEAR)
 def computes_forward(asked: Question, seen: Observation, earlier: dict[str, Verdict]) -> Verdict:
     """The layer computes `W x + b + c B(A x)` for any layer and input shape."""
     hint = (
-        "Sizes come from `pretrained.in_features` and `out_features`; `x @ A.T @ B.T` works for any leading dimensions; a layer may have"
-        " no bias, which is told by `is not None`."
+        "The layer that is wrapped tells both its sizes, which may differ; an input has any number of dimensions before the last one;"
+        " and a layer may come without a bias."
     )
     answers, effects = list(_pairs(asked, seen)), []
     nothing = all(
@@ -231,7 +234,7 @@ def computes_forward(asked: Question, seen: Observation, earlier: dict[str, Verd
     return passed("Right for square and other layers, with and without bias, and for 2-D and 3-D inputs.")
 
 
-@ASSIGNMENT.check("lora/rank-scaling", points=4, asks="lora")
+@ASSIGNMENT.check("lora/rank-scaling", points=4, asks="lora", read=ON_LORA)
 def uses_rank_and_scaling(asked: Question, seen: Observation, earlier: dict[str, Verdict]) -> Verdict:
     """The rank is the inner size of A and B, and `c = alpha / rank`."""
     usable = _usable(asked, seen)
@@ -263,14 +266,14 @@ def uses_rank_and_scaling(asked: Question, seen: Observation, earlier: dict[str,
             )
         return failed(
             f"For rank {case.rank} and alpha {case.alpha} the adapter is scaled by {tries[0]:.4g}, not by {right:.4g}.",
-            "The scaling is alpha / rank; mind `//`, which rounds down.",
+            "It is the fraction of the formula, which need not be a whole number.",
         )
     if not measured:
         return _follows_from("lora/forward", earlier, "The outputs do not allow the scaling to be measured.")
     return passed("The inner size is the rank, and the scaling alpha / rank, for several pairs.")
 
 
-@ASSIGNMENT.check("lora/gradients", points=2, asks="lora")
+@ASSIGNMENT.check("lora/gradients", points=2, asks="lora", read=ON_PARAMETERS)
 def passes_gradients(asked: Question, seen: Observation, earlier: dict[str, Verdict]) -> Verdict:
     """A, B and the input get gradients."""
     usable = _usable(asked, seen)

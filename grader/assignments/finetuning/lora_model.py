@@ -9,7 +9,7 @@ import numpy as np
 
 from grader.assignments.finetuning.accuracy import judge_accuracy, run_for
 from grader.assignments.finetuning.facts import QV_LAYERS, digest
-from grader.assignments.finetuning.rubric import ASSIGNMENT
+from grader.assignments.finetuning.rubric import ASSIGNMENT, ON_LORA_MODEL, ON_TRAINER
 from grader.assignments.finetuning.runs import Tensor, TrainingRun
 from grader.records import Observation, Status, Verdict
 from grader.rubric.compare import NO_RUN, failed, passed, skipped
@@ -24,7 +24,7 @@ def _root(earlier: dict[str, Verdict], *candidates: str) -> str:
     return next((name for name in candidates if earlier[name].status is Status.FAILED), "")
 
 
-@ASSIGNMENT.check("lora/model", points=8, asks="training")
+@ASSIGNMENT.check("lora/model", points=8, asks="training", read=ON_LORA_MODEL)
 def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, Verdict]) -> Verdict:
     """The 12 query and value layers are replaced, nothing else; adapters and head are trained, the rest is frozen and unchanged."""
     run = run_for("lora", asked, seen)
@@ -65,7 +65,7 @@ def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, V
     if opened:
         return failed(
             f"{len(opened)} tensors of the body were trainable when training started, e.g. `{opened[0]}`.",
-            "Freeze all of `model.distilbert` but the adapters (and mind that `module.requires_grad = False` does nothing).",
+            "Of the body only the adapters are trained. It is each parameter that is frozen: an attribute set on a module changes none.",
         )
     closed = [t.name for t in run.head if not t.trainable]
     if closed or len(run.head) < 4:
@@ -150,7 +150,7 @@ def _in_wrapped(tensor: str) -> bool:
     return tensor.rpartition(".")[0] in QV_LAYERS
 
 
-@ASSIGNMENT.check("lora/accuracy", points=6, asks="training")
+@ASSIGNMENT.check("lora/accuracy", points=6, asks="training", read=ON_TRAINER)
 def lora_run_is_accurate(asked: Question, seen: Observation, earlier: dict[str, Verdict]) -> Verdict:
     """LoRA reaches the minimum accuracy on reviews it has never seen."""
     root = earlier["lora/model"].because or "lora/model"
