@@ -414,6 +414,14 @@ FAULTS: tuple[Fault, ...] = (
         "        lines += part.lines\n        if not part.solution:\n            continue",
         ("tests/authoring/test_template.py",),
     ),
+    Fault(
+        "hints-that-solve",
+        "hints teach and never solve",
+        "grader/assignments/finetuning/counting.py",
+        '"A parameter says of itself whether it is trained: count only those that are."',
+        '"Count only `p.numel() for p in model.parameters() if p.requires_grad`."',
+        ("tests/finetuning/test_hints.py",),
+    ),
 )
 
 

@@ -141,6 +141,17 @@ def rows() -> Iterator[str]:
             yield _row(name, of_training(TRAININGS[name], Path(folder), facts))
 
 
+def pages() -> Iterator[str]:
+    """Where each criterion that is lost leads."""
+    yield "\nA hint names the concept and never holds what solves the step (`tests/finetuning/test_hints.py`). Who lost a criterion reads on at:\n"
+    yield from ("| criterion | page |", "|---|---|")
+    yield from (
+        f"| `{name}` | [{check.read.title}]({check.read.url}) |"
+        for name, check in ASSIGNMENT.checks.items()
+        if check.read
+    )
+
+
 def page() -> str:
     """The whole page."""
     before = torch.get_num_threads()
@@ -148,7 +159,7 @@ def page() -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of code that is wrong on purpose
-            return HEAD + "\n".join(rows()) + "\n"
+            return HEAD + "\n".join([*rows(), *pages()]) + "\n"
     finally:
         torch.set_num_threads(before)
 
