@@ -61,7 +61,7 @@ def test_a_wrong_answer_is_told_with_the_check_s_own_hint(graded):
     document, _, report = graded[-1]
     (verdict,) = (result.verdict for result in report.score.criteria if result.id == "median/even")
     assert verdict.status is Status.FAILED, document
-    assert "average two" in verdict.hint
+    assert "in the middle" in verdict.hint
 
 
 def test_a_check_takes_less_than_15_lines():
