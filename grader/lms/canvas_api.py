@@ -23,7 +23,7 @@ from canvasapi.exceptions import CanvasException, Forbidden, InvalidAccessToken,
 
 from grader.errors import LmsError, UsageError
 
-__all__ = ["TOKEN", "URL", "connect", "course_and_assignment", "get", "read_token", "speaking"]
+__all__ = ["TOKEN", "URL", "connect", "course_and_assignment", "get", "pause", "read_token", "speaking"]
 
 URL, TOKEN = "CANVAS_API_URL", "CANVAS_API_TOKEN"
 """Environment variables with the address of Canvas (`https://canvas.example.edu`) and an access token (Account → Settings)."""
@@ -37,7 +37,10 @@ class PatientSession(requests.Session):  # type: ignore[misc]  # requests has no
     """A session with time-outs that waits when it is told to slow down, and asks again what only reads."""
 
     def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> requests.Response:
-        """Send a request; waits up to six times. Raises what `requests` raises when the last try fails, too."""
+        """Send a request; waits up to six times. Raises what `requests` raises when the last try fails, too.
+
+        An answer of the server's own failure is a `requests.HTTPError`, since what it did before is not known.
+        """
         kwargs.setdefault("timeout", _TIMEOUT)
         reads = str(method).upper() == "GET"
         if kwargs.get("files"):  # an open file is at its end when it is sent again
@@ -49,18 +52,21 @@ class PatientSession(requests.Session):  # type: ignore[misc]  # requests has no
             except (requests.ConnectionError, requests.Timeout):
                 if last or not reads:
                     raise
-                time.sleep(_pause(number, ""))
+                time.sleep(pause(number))
                 continue
             slow_down = response.status_code == 429 or (
                 response.status_code == 403 and "rate limit exceeded" in response.text.lower()
             )
-            if last or not (slow_down or (reads and response.status_code >= 500)):
+            failed = response.status_code >= 500
+            if failed and (last or not reads):
+                raise requests.HTTPError(f"Canvas answered with {response.status_code}", response=response)
+            if last or not (slow_down or failed):
                 return response
-            time.sleep(_pause(number, response.headers.get("Retry-After", "")))
+            time.sleep(pause(number, response.headers.get("Retry-After", "")))
         raise AssertionError("the last try returns or raises")
 
 
-def _pause(number: int, told: str) -> float:
+def pause(number: int, told: str = "") -> float:
     """Seconds to wait before the next try: what the server says, else one, two, four ... with some luck in it."""
     wanted = float(told) if told.strip().isdecimal() else 2.0**number * random.uniform(0.7, 1.3)
     return min(wanted, _LONGEST_PAUSE)
@@ -130,5 +136,7 @@ def speaking(what: str) -> Iterator[None]:
         raise LmsError(f"Canvas forbids it for {what}: {str(error)[:200]}") from error
     except CanvasException as error:
         raise LmsError(f"Canvas refused for {what}: {str(error)[:200]}") from error
+    except requests.HTTPError as error:
+        raise LmsError(f"{error} for {what}: its servers have failed; try again later") from error
     except requests.RequestException as error:
         raise LmsError(f"Canvas could not be reached for {what} ({type(error).__name__})") from error

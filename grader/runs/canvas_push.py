@@ -3,12 +3,13 @@
 What a push has to do is read from Canvas, so that one that broke off is gone on with by the same command: a comment carries a mark of
 the report that it brings, and is never posted where that mark is. Every student has two lines in `canvas.jsonl`, before and
 after; a score in Canvas that is neither empty nor our last one was set by hand, and stays. Raw scores are posted: Canvas deducts for
-lateness by itself.
+lateness by itself. In an anonymous assignment students have anonymous ids, for which Canvas takes scores and comments, but no files.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,16 @@ from typing import Any
 
 import requests
 from canvasapi.exceptions import CanvasException
+from canvasapi.submission import Submission
 from canvasapi.upload import Uploader
 
 from grader import serialization
 from grader.errors import LmsError
-from grader.lms.canvas_api import course_and_assignment, speaking
+from grader.lms.canvas_api import course_and_assignment, pause, speaking
 from grader.lms.gradebook import number_cell, points_factor
 from grader.records import Report
+from grader.reports import for_student
+from grader.reports.view import earned, remarks
 from grader.runs.directory import RunDirectory, now
 from grader.runs.publish import ANNOTATED, stored_reports
 
@@ -37,8 +41,8 @@ _COMMENTS = ["submission_comments"]
 class _Line:
     """A line of the ledger."""
 
-    student: int
-    """Canvas user id."""
+    student: int | str
+    """Canvas user id; the anonymous id where there is no other."""
     stage: str
     """`before` or `after` the request."""
     score: float | None
@@ -57,8 +61,8 @@ class Step:
 
     report: Report
     """What is sent."""
-    students: tuple[int, ...]
-    """Canvas user ids whose score it is; a request for the first serves a group."""
+    students: tuple[int | str, ...]
+    """Canvas user ids (or the anonymous id, a text) whose score it is; a request for the first serves a group."""
     old: float | None
     """The first one's score in Canvas."""
     new: float | None
@@ -100,7 +104,7 @@ def plan_push(canvas: Any, run: RunDirectory, course_id: str, assignment_id: str
     """
     _course, assignment = course_and_assignment(canvas, course_id, assignment_id)
     with speaking("the submissions"):
-        known = {s.user_id: s for s in assignment.get_submissions(include=_COMMENTS) if getattr(s, "user_id", None)}
+        known = {_student(one): one for one in assignment.get_submissions(include=_COMMENTS)}
     reports = stored_reports(run)
     possible = getattr(assignment, "points_possible", None)
     factor = _factor(run, reports, possible)
@@ -109,12 +113,18 @@ def plan_push(canvas: Any, run: RunDirectory, course_id: str, assignment_id: str
     steps: list[Step] = []
     notes: list[str] = []
     for report in reports:
-        users = [int(student) for student in report.submission.student_ids if student.isdecimal()]
+        users: list[int | str] = [int(student) for student in report.submission.student_ids if student.isdecimal()]
+        users = users or list(filter(None, [report.submission.anonymous_id]))
         if not users:
             steps.append(Step(report, (), None, None, "no Canvas user id is known"))
             continue
         served = [(user,) for user in users] if alone else [tuple(users)]
         steps += [_step(run, report, s, known.get(s[0]), factor, posted, overwrite=overwrite) for s in served]
+    if any(isinstance(one, str) for step in steps for one in step.students):
+        notes.append(
+            "Canvas takes no files for anonymous hand-ins: comments say what was seen. feedback.zip brings the notebooks"
+            " (Upload Submissions on the assignment's page)."
+        )
     rubric = _rubric_points(assignment, reports[0], factor) is not None if reports else False
     if getattr(assignment, "rubric", None) and not rubric:
         notes.append(
@@ -132,10 +142,10 @@ def _factor(run: RunDirectory, reports: Sequence[Report], possible: float | None
 def _step(
     run: RunDirectory,
     report: Report,
-    students: tuple[int, ...],
+    students: tuple[int | str, ...],
     there: Any,
     factor: float,
-    posted: dict[int, float],
+    posted: dict[int | str, float],
     *,
     overwrite: bool,
 ) -> Step:
@@ -159,6 +169,12 @@ def _step(
     return Step(report, students, old, new, "new" if old is None else "changed", mark, comment)
 
 
+def _student(submission: Any) -> int | str | None:
+    """Whose a submission is to Canvas: the user's id, or the anonymous one where Canvas tells no other."""
+    user: int | str | None = getattr(submission, "user_id", None) or getattr(submission, "anonymous_id", None)
+    return user
+
+
 def send(canvas: Any, run: RunDirectory, push: Push, on_step: Callable[[Step], None] = lambda _step: None) -> list[str]:
     """Carry a plan out, and read everything back; returns what is not in Canvas as it was sent.
 
@@ -172,7 +188,7 @@ def send(canvas: Any, run: RunDirectory, push: Push, on_step: Callable[[Step], N
         _note(run, step, "after", step.new)
         on_step(step)
     with speaking("reading back what was sent"):
-        known = {getattr(s, "user_id", None): s for s in push.assignment.get_submissions(include=_COMMENTS)}
+        known = {_student(one): one for one in push.assignment.get_submissions(include=_COMMENTS)}
     return [
         f"{step.report.submission.display_name}: {number_cell(step.new or 0)} was sent, Canvas has "
         + ("no such student" if user not in known else f"{_score(known[user])}")
@@ -184,18 +200,21 @@ def send(canvas: Any, run: RunDirectory, push: Push, on_step: Callable[[Step], N
 
 def _carry_out(canvas: Any, run: RunDirectory, push: Push, step: Step) -> None:
     """Post score and comment in one request; when its fate is not known, Canvas is asked before it is tried again."""
-    name = step.report.submission.display_name
+    name, place = step.report.submission.display_name, _place(push, step)
     comment = step.comment
     for number in range(_TRIES):
         try:
             _post(canvas, run, push, step, comment=comment)
         except (requests.RequestException, CanvasException) as error:
-            status_is_final = isinstance(error, CanvasException) and "status code 5" not in str(error)
-            if status_is_final or number == _TRIES - 1:
+            if isinstance(error, CanvasException) or number == _TRIES - 1:  # what Canvas refused it did not do
                 with speaking(f"{name}; run the same command again to go on from there"):
                     raise
+            time.sleep(pause(number))
             with speaking(name):
-                there = push.assignment.get_submission(step.students[0], include=_COMMENTS)
+                answer = canvas._Canvas__requester.request(
+                    "GET", place, _kwargs=[("include[]", one) for one in _COMMENTS]
+                )
+                there = Submission(None, answer.json())
             comment = step.comment and not _has_comment(there, step.mark)
             if _same(_score(there), step.new) and not comment:
                 return
@@ -204,12 +223,16 @@ def _carry_out(canvas: Any, run: RunDirectory, push: Push, step: Step) -> None:
 
 
 def _post(canvas: Any, run: RunDirectory, push: Push, step: Step, *, comment: bool) -> None:
-    requester = canvas._Canvas__requester
-    place = f"courses/{push.course}/assignments/{push.assignment.id}/submissions/{step.students[0]}"
+    requester, place = canvas._Canvas__requester, _place(push, step)
     form: list[tuple[str, Any]] = [("submission[posted_grade]", number_cell(step.new or 0))]
     if comment:
-        files = [_upload(requester, f"{place}/comments/files", path) for path in _files(run, step.report)]
-        text = f"{number_cell(step.new or 0)} points. What was seen, and what to try, is in the attached files. [{step.mark}]"
+        files = []
+        if isinstance(step.students[0], str):
+            seen = _in_words(step.report)
+        else:
+            files = [_upload(requester, f"{place}/comments/files", path) for path in _files(run, step.report)]
+            seen = "What was seen, and what to try, is in the attached files."
+        text = f"{number_cell(step.new or 0)} points. {seen} [{step.mark}]"
         form += [("comment[text_comment]", text), ("comment[group_comment]", len(step.students) > 1)]
         form += [("comment[file_ids][]", one) for one in files]
     if push.rubric:
@@ -219,14 +242,30 @@ def _post(canvas: Any, run: RunDirectory, push: Push, step: Step, *, comment: bo
     requester.request("PUT", place, _kwargs=form)
 
 
+def _place(push: Push, step: Step) -> str:
+    kind = "anonymous_submissions" if isinstance(step.students[0], str) else "submissions"
+    return f"courses/{push.course}/assignments/{push.assignment.id}/{kind}/{step.students[0]}"
+
+
+def _in_words(report: Report) -> str:
+    """What the student reads where no file can be attached: each criterion that lost points, with what was seen and what to try."""
+    lost = [result for result in for_student(report).score.criteria if result.earned != result.points]
+    lines = [
+        f"{result.title} {earned(result)} of {result.points}. " + " ".join(remark.text for remark in remarks(result))
+        for result in lost
+    ]
+    return "\n\n".join(["All criteria passed." if not lines else "What was seen, and what to try:", *lines, ""])
+
+
 def _upload(requester: Any, url: str, path: Path) -> int:
     """Upload a file for a comment: Canvas's three steps. A file that nothing refers to is harmless, so it may be tried again."""
     for number in range(_TRIES):
         try:
             done, answer = Uploader(requester, url, str(path)).start()
-        except (requests.ConnectionError, requests.Timeout):
+        except requests.RequestException:
             if number == _TRIES - 1:
                 raise
+            time.sleep(pause(number))
             continue
         if done and isinstance(answer.get("id"), int):
             return int(answer["id"])
@@ -285,6 +324,6 @@ def _note(run: RunDirectory, step: Step, stage: str, score: float | None) -> Non
             file.write(serialization.dumps(line, compact=True).encode())
 
 
-def _last_posted(run: RunDirectory) -> dict[int, float]:
+def _last_posted(run: RunDirectory) -> dict[int | str, float]:
     """Our last score by student, whether it arrived or not."""
     return {one.student: one.sent for one in run.ledger(LEDGER, _Line, log=True) if one.sent is not None}

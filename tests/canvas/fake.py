@@ -93,6 +93,7 @@ class Canvas:
         return {
             "id": ASSIGNMENT, "course_id": COURSE, "name": self.title, "points_possible": self.points, "rubric": self.rubric,
             "group_category_id": 5 if self.groups else None, "grade_group_students_individually": self.individually,
+            "anonymous_grading": any(student.anonymous_id for student in self.students),
         }  # fmt: skip
 
     def submission(self, student: Student, include: list[str]) -> dict[str, Any]:
@@ -109,7 +110,7 @@ class Canvas:
         if student.anonymous_id:
             del found["user_id"]
             found["anonymous_id"] = student.anonymous_id
-        if "user" in include:
+        if "user" in include and not student.anonymous_id:
             found["user"] = {"id": student.id, "name": student.name, "sortable_name": student.sortable}
         if "group" in include:
             found["group"] = {"id": student.group[0], "name": student.group[1]} if student.group else {"id": None}
@@ -117,9 +118,8 @@ class Canvas:
             found["submission_comments"] = [{"id": c["id"], "comment": c["comment"]} for c in student.comments]
         return found
 
-    def grade(self, user: int, form: dict[str, list[str]]) -> tuple[int, Any]:
-        """Carry out `PUT .../submissions/:user`: every request adds its comment."""
-        student = self.student(user)
+    def grade(self, student: Student, form: dict[str, list[str]]) -> tuple[int, Any]:
+        """Carry out `PUT .../submissions/:user`, or by anonymous id: every request adds its comment."""
         rubric = {key[18:-9]: float(v[0]) for key, v in form.items() if key.startswith("rubric_assessment[")}
         if rubric and not {one["id"] for one in self.rubric or ()} & set(rubric):
             return 400, {"message": "invalid rubric_assessment"}
@@ -174,12 +174,14 @@ class Canvas:
             ]  # fmt: skip
         if path == f"{place}/submissions":
             return 200, [self.submission(student, include) for student in self.students]
-        if match := re.fullmatch(rf"{place}/submissions/(\d+)", path):
-            if method == "PUT":
-                return self.grade(int(match[1]), form)
-            return 200, self.submission(self.student(int(match[1])), include)
-        if re.fullmatch(rf"{place}/submissions/\d+/comments/files", path):
-            return self.begin_upload(form)
+        for student in self.students:  # who is anonymous is found by no other id
+            kind, name = (
+                ("anonymous_submissions", student.anonymous_id) if student.anonymous_id else ("submissions", student.id)
+            )
+            if path == f"{place}/{kind}/{name}":
+                return self.grade(student, form) if method == "PUT" else (200, self.submission(student, include))
+            if path == f"{place}/submissions/{name}/comments/files":  # Canvas has none for anonymous ones
+                return self.begin_upload(form)
         if match := re.fullmatch(r"/inst-fs/(\w+)", path):
             return self.end_upload(match[1], form)
         if match := re.fullmatch(r"/files/(\d+)/download", path):

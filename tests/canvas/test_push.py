@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
 import nbformat
 import pytest
+import requests
 
 from grader.cli.main import main
 from tests.canvas.conftest import NOTEBOOK, pull, push
@@ -116,6 +119,24 @@ def test_a_group_gets_one_grading(individually, canvas, pulled) -> None:
     assert puts == (["1001", "1002", "1003"] if individually else ["1001", "1003"])
 
 
+def test_anonymous_hand_ins_get_score_and_words(canvas, pulled, capsys) -> None:
+    for student in canvas.students:
+        student.anonymous_id = f"aB{student.id}"
+    run = pulled()
+    capsys.readouterr()
+    assert push(run) == 0
+    assert "Anonymous aB1001 3 new" in (told := said(capsys)) and "Canvas takes no files for anonymous hand-ins" in told
+    assert push(run, "--send") == 0
+    assert scores(canvas) == {1001: 3.0, 1002: 3.0, 1003: 3.0, 1004: None}
+    (comment,) = canvas.student(1001).comments
+    assert comment["comment"].startswith("3 points. What was seen") and comment["files"] == []
+    assert "`add(a, b)` returns the sum. 0 of 4. Nothing was there to judge" in comment["comment"]
+    assert not any(re.search("alfa|1001_|Anna", path) for _method, path, _ in canvas.requests)
+    canvas.requests.clear()
+    assert push(run, "--send") == 0
+    assert {method for method, *_ in canvas.requests} == {"GET"}
+
+
 def test_points_are_converted_or_refused(canvas, pulled, capsys) -> None:
     canvas.points = 4.5
     run = pulled("--scale")
@@ -139,32 +160,58 @@ def test_a_rubric_of_the_same_names_is_filled_in(canvas, pulled, capsys) -> None
     assert "rubric is left empty" in said(capsys)
 
 
-def faults_at(number: int, kind: int):
-    """From the `number`-th request that writes on, all fail; -1 drops it, -2 drops the answer."""
-    writes = iter(range(10_000))
-
-    def fault(_canvas: Canvas, method: str, _path: str, _number: int) -> int | None:
-        return kind if method != "GET" and next(writes) >= number else None
-
-    return fault
+class Killed(BaseException):
+    """What ends the command at a request as a kill would: nothing of ours runs afterwards."""
 
 
-@pytest.mark.parametrize("kind", [-1, -2, 500])
-@pytest.mark.parametrize("number", range(0, 15, 2))
-def test_broken_off_anywhere_and_gone_on(number, kind, canvas, pulled, capsys) -> None:
+def broken_at(canvas: Canvas, number: int, kind: int | str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the `number`-th request on nothing gets through: -1 drops it, -2 its answer; or the command is killed before or after it."""
+    if isinstance(kind, int):
+        canvas.fault = lambda _c, _m, _p, seen: kind if seen >= number else None
+        return
+    sent, counted = requests.Session.request, itertools.count()
+
+    def request(session: requests.Session, *args, **kwargs) -> requests.Response:
+        if (at := next(counted)) == number and kind == "before":
+            raise Killed
+        answer = sent(session, *args, **kwargs)
+        if at == number:
+            raise Killed
+        return answer
+
+    monkeypatch.setattr(requests.Session, "request", request)
+
+
+@pytest.mark.parametrize("anonymous", [False, True])
+@pytest.mark.parametrize(
+    "kind", ["after", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("before", -1, -2, 500))]
+)
+def test_broken_off_at_any_request_and_gone_on(kind, anonymous, canvas, pulled, capsys, monkeypatch) -> None:
+    for student in canvas.students if anonymous else ():
+        student.anonymous_id = f"a{student.id}x"
     run = pulled()
-    canvas.fault = faults_at(number, kind)
-    assert push(run, "--send") in (0, 4)  # with answers lost, the last one may be seen to have arrived
-    told = said(capsys)
-    assert TOKEN not in told and "Traceback" not in told
-    canvas.fault = None
-    assert push(run, "--send") == 0
-    assert {user: scores(canvas)[user] for user in GRADED} == dict.fromkeys(GRADED, 3.0)
-    assert {user: comments(canvas)[user] for user in GRADED} == dict.fromkeys(GRADED, 1)
-    lines = [json.loads(line) for line in (run / "canvas.jsonl").read_text().splitlines()]
-    stages = Counter((line["student"], line["stage"]) for line in lines)
-    assert all(stages[user, "after"] >= 0 and stages[user, "before"] >= 1 for user in GRADED)
-    assert TOKEN not in (run / "canvas.jsonl").read_text()
+    for number in itertools.count():
+        for student in canvas.students:
+            student.score, student.comments = None, []
+        (run / "canvas.jsonl").unlink(missing_ok=True)
+        canvas.requests.clear()
+        with monkeypatch.context() as patch:
+            broken_at(canvas, number, kind, patch)
+            try:
+                ended = push(run, "--send")
+            except Killed:
+                ended = -1
+        told, canvas.fault = said(capsys), None
+        assert TOKEN not in told and "Traceback" not in told
+        if ended == 0 and number >= len(canvas.requests):
+            break
+        assert push(run, "--send") == 0
+        assert {user: scores(canvas)[user] for user in GRADED} == dict.fromkeys(GRADED, 3.0), number
+        assert {user: comments(canvas)[user] for user in GRADED} == dict.fromkeys(GRADED, 1), number
+        ledger = [json.loads(line) for line in (run / "canvas.jsonl").read_text().splitlines()]
+        assert {line["student"] for line in ledger} == {a.anonymous_id or a.id for a in canvas.students[:3]}
+        assert TOKEN not in (run / "canvas.jsonl").read_text()
+    assert number == len(canvas.requests) == (2 + 2 + 3 + 2 if anonymous else 2 + 2 + 3 * 5 + 2)
 
 
 @pytest.mark.parametrize("left", [0.3, 0.97])

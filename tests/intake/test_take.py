@@ -219,7 +219,9 @@ def test_anonymous(make_zip: Make, into: Path) -> None:
     source = make_zip(
         {"anon_acJ4Q_67890_lab2.ipynb": nb("1"), "LATE_anon_ACj4q_67891_lab2.ipynb": nb("2"), "anon_b_text.html": b"x"}
     )
-    submissions = take_in([source], into, Roster((ASA,))).submissions
+    intake = take_in([source], into, Roster((ASA,)))
+    submissions = intake.submissions
+    assert intake.missing == (), "nobody can tell"
     assert len({s.id.casefold() for s in submissions}) == 3
     first = next(s for s in submissions if s.anonymous_id == "acJ4Q")
     assert (first.student_ids, first.attachment_id, first.display_name) == ((), "67890", "Anonymous acJ4Q")
