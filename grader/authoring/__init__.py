@@ -1,9 +1,10 @@
-"""Writing the assignment's own notebooks: the student template from the reference.
+"""Writing the assignment's own notebooks and pages: the student template from the reference, the folder to hand out.
 
 Trusted: works on the course's own files only, imports no student code and executes nothing.
 """
 
 from grader.authoring.canonical import canonical, read_notebook
-from grader.authoring.template import make_template, template_files
+from grader.authoring.handout import filled, folder, template_files, values_of
+from grader.authoring.template import make_template
 
-__all__ = ["canonical", "make_template", "read_notebook", "template_files"]
+__all__ = ["canonical", "filled", "folder", "make_template", "read_notebook", "template_files", "values_of"]

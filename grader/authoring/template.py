@@ -20,14 +20,13 @@ import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from nbformat import NotebookNode
 
-from grader.authoring.canonical import canonical, dumps, read_notebook
+from grader.authoring.canonical import canonical
 from grader.errors import DeclarationError
 
-__all__ = ["CODE_PLACEHOLDER", "TEXT_PLACEHOLDER", "make_template", "template_files"]
+__all__ = ["CODE_PLACEHOLDER", "TEXT_PLACEHOLDER", "make_template"]
 
 CODE_PLACEHOLDER = "# YOUR CODE HERE"
 TEXT_PLACEHOLDER = "*YOUR ANSWER HERE*"
@@ -73,18 +72,6 @@ def make_template(reference: NotebookNode) -> NotebookNode:
                 line for part in parts[cell.id] for line in ((TEXT_PLACEHOLDER,) if part.solution else part.lines)
             )
     return template
-
-
-def template_files(reference_path: Path, template_path: Path) -> dict[Path, bytes]:
-    """Return what both files should hold: the reference in its canonical form, and the template made of it.
-
-    Raises:
-        UsageError: the reference cannot be read as a notebook.
-        DeclarationError: see `make_template`.
-
-    """
-    reference = canonical(read_notebook(reference_path))
-    return {reference_path: dumps(reference).encode(), template_path: dumps(make_template(reference)).encode()}
 
 
 def _split(cell: NotebookNode) -> Iterator[_Part]:

@@ -21,7 +21,29 @@ from grader.rubric.assignment import Assignment
 __all__ = ["Settings", "read_settings"]
 
 _Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+_Line = Annotated[str, msgspec.Meta(max_length=200, pattern=r"\A[^\r\n]*\Z")]
+_Address = Annotated[str, msgspec.Meta(max_length=500, pattern=r"\A(https?://[^\s\"'<>()\\]+)?\Z")]
 Shown = Literal["all", "titles", "nothing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Handout:
+    """What a course's own copy of the assignment says (docs/handout.md); what is empty is not mentioned in it."""
+
+    course: _Line = ""
+    """Name of the course and of the term."""
+    deadline: _Line = ""
+    """As students read it, with the time and the time zone."""
+    canvas: _Address = ""
+    """Address of the assignment in Canvas."""
+    contact: Annotated[str, msgspec.Meta(max_length=500)] = ""
+    """Whom to ask, in Markdown."""
+    notebook: _Address = ""
+    """Where the notebook lies on GitHub, for the button that opens it in Colab."""
+    data: _Address = ""
+    """Folder on the web that has `train.csv` and `eval.csv`, with a `/` at the end."""
+    check: _Line = ""
+    """What `pip install` takes to get the self-check: a package or the address of a wheel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +62,8 @@ class Settings:
     """CPU seconds, wall seconds and GiB of memory of one submission."""
     show: dict[str, Shown] = field(default_factory=dict)
     """Criterion, part of the rubric or `default` -> what students see of it."""
+    handout: Handout = field(default_factory=Handout)
+    """What the assignment says where it is handed out; nothing is judged by it."""
 
     def apply(self, assignment: Assignment, bundle: Bundle) -> tuple[Assignment, Bundle]:
         """The assignment and the bundle with what is set. Raises UsageError for a criterion, part or method that there is not."""
@@ -92,11 +116,12 @@ def read_settings(path: Path) -> Settings:
     """Read a settings file. Raises UsageError, which names the file and what is wrong in it."""
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
-        if unknown := set(found) - {each.name for each in fields(Settings)}:
-            raise UsageError(
-                f"{path} has {', '.join(sorted(unknown))}; there are {', '.join(each.name for each in fields(Settings))}"
-            )
-        return msgspec.convert(found, Settings)
+        settings = msgspec.convert(found, Settings)
+        for given, record, where in ((found, Settings, ""), (found.get("handout", {}), Handout, "[handout] of ")):
+            known = [each.name for each in fields(record)]
+            if unknown := set(given) - set(known):
+                raise UsageError(f"{where}{path} has {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+        return settings
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
     except msgspec.ValidationError as error:

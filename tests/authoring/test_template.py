@@ -68,9 +68,14 @@ def test_every_asked_name_is_there_to_fill_in(template):
     assert any(TEXT_PLACEHOLDER in cell.source for cell in template.cells)
 
 
-def test_last_cell_is_the_self_check_and_inert(template):
-    assert template.cells[-1].id == "self-check"
-    assert all(line.startswith("#") for line in template.cells[-1].source.split("\n"))
+def test_each_step_and_the_end_are_followed_by_a_check(template):
+    code = [cell.source for cell in template.cells if cell.cell_type == "code"]
+    calls = [line for source in code for line in source.split("\n") if line.startswith("check(")]
+    assert calls == [
+        "check(count_trainable_parameters)", 'check("full", trainers["full"])', 'check("head", trainers["head"])',
+        "check(extract_qv_layers)", "check(replace_layers)", "check(LoRA)", 'check("lora", trainers["lora"])', "check()",
+    ]  # fmt: skip
+    assert code[-1] == "check()"
 
 
 def test_it_is_deterministic_and_changes_nothing_in_the_reference(reference):

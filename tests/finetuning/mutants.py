@@ -40,9 +40,19 @@ from tests.finetuning.reasons import ACCURACY, DOMAIN, SURVIVES
 from tests.finetuning.reference import NOTEBOOK, cells
 
 REPORT = Path(__file__).parents[2] / "docs" / "mutation.md"
-FUNCTIONS = {7: "count/", 18: "layers/", 21: "lora/"}
+FUNCTIONS = {"count": "count/", "layers": "layers/", "lora": "lora/"}
 """Cell -> the criteria that may kill its mutants, judged by the grader's own questions."""
-TRAININGS = {3: "", 5: "", 10: "full/", 12: "", 13: "full/", 15: "head/", 16: "head/", 24: "lora/", 25: "lora/"}
+TRAININGS = {
+    "data-load": "",
+    "tokenize": "",
+    "model": "full/",
+    "train": "",
+    "train-full": "full/",
+    "head": "head/",
+    "train-head": "head/",
+    "lora-model": "lora/",
+    "train-lora": "lora/",
+}
 """Cell -> the criteria that may kill its mutants, judged by training; empty where all trainings depend on the cell."""
 WORKERS = 2
 
@@ -53,8 +63,8 @@ class Mutant:
 
     name: str
     """`CELL.LINE BEFORE -> AFTER`, unique."""
-    cell: int
-    """The cell's index in the notebook."""
+    cell: str
+    """The cell's id in the notebook."""
     source: str
     """The cell after the change."""
 
@@ -64,7 +74,7 @@ def digest() -> str:
     return hashlib.sha256(json.dumps(cells()).encode()).hexdigest()[:12]
 
 
-def mutants(chosen: dict[int, str]) -> Iterator[Mutant]:
+def mutants(chosen: dict[str, str]) -> Iterator[Mutant]:
     """All mutants of the chosen cells: one change each."""
     seen: dict[str, int] = {}
     for mutant in _one_by_one(chosen):
@@ -72,44 +82,44 @@ def mutants(chosen: dict[int, str]) -> Iterator[Mutant]:
         yield mutant if number == 1 else replace(mutant, name=f"{mutant.name} ({number})")
 
 
-def _one_by_one(chosen: dict[int, str]) -> Iterator[Mutant]:
-    for index in chosen:
-        source = cells()[index]
+def _one_by_one(chosen: dict[str, str]) -> Iterator[Mutant]:
+    for cell in chosen:
+        source = cells()[cell]
         module = cst.parse_module(source)
         for node in _nodes(module):
             for kind, operator in mutation_operators:
                 for changed in operator(node) if isinstance(node, kind) else ():
                     code = module.deep_replace(node, changed).code
                     if code != source and _compiles(code):
-                        yield Mutant(_name(index, source, code), index, code)
-        yield from edited(DOMAIN, index)
+                        yield Mutant(_name(cell, source, code), cell, code)
+        yield from edited(DOMAIN, cell)
 
 
-def edited(changes: dict[int, tuple[tuple[str, str], ...]], index: int) -> Iterator[Mutant]:
-    source = cells()[index]
-    for before, after in changes.get(index, ()):
-        assert source.count(before) == 1, f"cell {index} has {before!r} {source.count(before)} times"
+def edited(changes: dict[str, tuple[tuple[str, str], ...]], cell: str) -> Iterator[Mutant]:
+    source = cells()[cell]
+    for before, after in changes.get(cell, ()):
+        assert source.count(before) == 1, f"cell {cell} has {before!r} {source.count(before)} times"
         changed = source.replace(before, after)
-        yield Mutant(_name(index, source, changed), index, changed)
+        yield Mutant(_name(cell, source, changed), cell, changed)
 
 
 def _nodes(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
-    """Every node but what is only printed or read by people."""
-    if isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value == "print":
+    """Every node but what is only printed, checked or read by people."""
+    if isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value in ("print", "check"):
         return
     yield node
     for child in node.children:
         yield from _nodes(child)
 
 
-def _name(index: int, before: str, after: str) -> str:
+def _name(cell: str, before: str, after: str) -> str:
     """What differs, in whole words, with the line of the cell where it begins."""
     words = [re.findall(r"\w+|\s+|.", text) for text in (before, after)]
     changes = [step for step in SequenceMatcher(None, *words, autojunk=False).get_opcodes() if step[0] != "equal"]
     first, start, last, end = changes[0][1], changes[0][3], changes[-1][2], changes[-1][4]
     line = "".join(words[0][:first]).count("\n") + 1
     parts = (" ".join("".join(w).split()) for w in (words[0][first:last], words[1][start:end]))
-    return f"{index}.{line} " + " -> ".join(f"`{part}`" if part else "nothing" for part in parts)
+    return f"{cell}.{line} " + " -> ".join(f"`{part}`" if part else "nothing" for part in parts)
 
 
 def _compiles(source: str) -> bool:
@@ -152,7 +162,7 @@ def lost_by_trainings(grader: Grader, mutant: Mutant | None, folder: Path) -> se
     """Criteria that the notebook with this mutant loses, through the real pipeline."""
     notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
     if mutant is not None:
-        notebook["cells"][mutant.cell]["source"] = mutant.source
+        next(cell for cell in notebook["cells"] if cell["id"] == mutant.cell)["source"] = mutant.source
     path = folder / "finetuning.ipynb"
     path.write_text(json.dumps(notebook), encoding="utf-8")
     submission, data = single_submission(path)
@@ -185,7 +195,7 @@ def run_all(outcomes: Path) -> dict[Mutant, set[str]]:
     """Run what `outcomes` (one JSON line per mutant) does not hold yet; returns everything but the reference's own line."""
     known = dict(json.loads(line) for line in outcomes.read_text("utf-8").splitlines()) if outcomes.exists() else {}
     trained = list(mutants(TRAININGS))
-    badly = [mutant for index in ACCURACY for mutant in edited(ACCURACY, index)]
+    badly = [mutant for cell in ACCURACY for mutant in edited(ACCURACY, cell)]
     jobs = [(None, False), *((m, False) for m in trained), *((m, True) for m in badly)]
     jobs = [(mutant, whole) for mutant, whole in jobs if (mutant.name if mutant else "") not in known]
     with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:

@@ -3,11 +3,11 @@
 LOAD = "model = AutoModelForSequenceClassification.from_pretrained(MODEL_NAME, num_labels=2)"
 FREEZE = "model.distilbert.requires_grad_(False)"
 WRAP = "replace_layers(model, {name: LoRA(layer) for name, layer in extract_qv_layers(model).items()})"
-TRAIN = 'seconds = trainer.train().metrics["train_runtime"]'
+TRAIN = "trainer.train()"
 OPEN = "for p in model.parameters():\n    p."
 
-DOMAIN: dict[int, tuple[tuple[str, str], ...]] = {
-    7: (
+DOMAIN: dict[str, tuple[tuple[str, str], ...]] = {
+    "count": (
         (" if parameter.requires_grad", ""),
         ("if parameter.requires_grad", "if not parameter.requires_grad"),
         (".numel()", ".dim()"),
@@ -17,19 +17,19 @@ DOMAIN: dict[int, tuple[tuple[str, str], ...]] = {
         ("model.parameters()", "list(model.parameters())[1:]"),
         ("sum(", "print("),
     ),
-    10: (
+    "model": (
         (LOAD, f"{LOAD}\n{FREEZE}"),
         (LOAD, f"{LOAD}\nmodel.distilbert.embeddings.requires_grad_(False)"),
         (LOAD, f"{LOAD}\nmodel.classifier.requires_grad_(False)"),
         (LOAD, f"{LOAD}\nmodel.distilbert.transformer.layer[2].requires_grad_(False)"),
     ),
-    12: (
+    "train": (
         ("num_train_epochs=3,", "num_train_epochs=3, learning_rate=0.0,"),
-        (TRAIN, "seconds = 0.0"),
+        (TRAIN, ""),
         ("model=model,", "model=AutoModelForSequenceClassification.from_pretrained(MODEL_NAME, num_labels=2),"),
         (TRAIN, f"model.requires_grad_(True)\n    {TRAIN}"),
     ),
-    15: (
+    "head": (
         (LOAD, ""),
         (FREEZE, ""),
         (FREEZE, "model.distilbert.requires_grad = False"),
@@ -41,7 +41,7 @@ DOMAIN: dict[int, tuple[tuple[str, str], ...]] = {
         (FREEZE, "model.requires_grad_(False)"),
         (LOAD, "model = type(model)(model.config)"),
     ),
-    18: (
+    "layers": (
         ('".q_lin", ".v_lin"', '".q_lin", ".k_lin"'),
         ('".q_lin", ".v_lin"', '".q_lin", ".k_lin", ".v_lin"'),
         ('(".q_lin", ".v_lin")', '".q_lin"'),
@@ -53,7 +53,7 @@ DOMAIN: dict[int, tuple[tuple[str, str], ...]] = {
         ("setattr(model.get_submodule(parent)", "setattr(__import__('copy').deepcopy(model).get_submodule(parent)"),
         ("in named_layers.items():", "in list(named_layers.items())[:1]:"),
     ),
-    21: (
+    "lora": (
         ("pretrained.requires_grad_(False)", "pretrained"),
         ("pretrained.requires_grad_(False)", "nn.Linear(pretrained.in_features, pretrained.out_features)"),
         ("nn.init.zeros_(self.B.weight)", ""),
@@ -82,7 +82,7 @@ DOMAIN: dict[int, tuple[tuple[str, str], ...]] = {
             "self.pretrained = [pretrained.requires_grad_(False)][0].forward",
         ),
     ),
-    24: (
+    "lora-model": (
         (LOAD, ""),
         (FREEZE, ""),
         (WRAP, ""),
@@ -96,119 +96,104 @@ DOMAIN: dict[int, tuple[tuple[str, str], ...]] = {
     ),
 }
 """Cell of the reference -> (before, after): mistakes that students make and no general operator does."""
-ACCURACY: dict[int, tuple[tuple[str, str], ...]] = {
-    3: (
+ACCURACY: dict[str, tuple[tuple[str, str], ...]] = {
+    "data-load": (
         (
             'print(reviews["train"][0])',
             'reviews["train"] = reviews["train"].map(lambda r, i: {"label": i % 2}, with_indices=True)',
         ),
     ),
-    5: (("max_length=256", "max_length=4"),),
+    "tokenize": (("max_length=256", "max_length=4"),),
 }
 """As `DOMAIN`, of what is trained rightly but badly: judged on the whole stand-in, where only accuracies may be lost."""
 _REASONS: dict[str, tuple[str, ...]] = {
-    "the grader gives rank and alpha; their defaults are free": ("21.4 `12` -> `13`", "21.4 `24` -> `25`"),
+    "the grader gives rank and alpha; their defaults are free": ("lora.4 `12` -> `13`", "lora.4 `24` -> `25`"),
     "where the base is frozen is free: it is judged in the model when training starts": (
-        "21.7 `False` -> `True`",
-        "21.7 `.requires_grad_(False)` -> nothing",
+        "lora.7 `False` -> `True`",
+        "lora.7 `.requires_grad_(False)` -> nothing",
     ),
-    "None is as good as False": ("21.8 `False` -> `None`", "21.9 `False` -> `None`"),
-    "A starts at zero instead of B: an identity at first, and it learns": ("21.10 `B` -> `A`",),
-    "files are found by their names in any case": ("3.2 `train.csv` -> `TRAIN.CSV`", "3.2 `eval.csv` -> `EVAL.CSV`"),
+    "None is as good as False": ("lora.8 `False` -> `None`", "lora.9 `False` -> `None`"),
+    "A starts at zero instead of B: an identity at first, and it learns": ("lora.10 `B` -> `A`",),
+    "files are found by their names in any case": (
+        "data-load.2 `train.csv` -> `TRAIN.CSV`",
+        "data-load.2 `eval.csv` -> `EVAL.CSV`",
+    ),
     "how long reviews may become is free, and these are short": (
-        "5.7 `True` -> `None`",
-        "5.7 `True` -> `False`",
-        "5.7 `256` -> `None`",
-        "5.7 `256` -> `257`",
-        "5.7 `truncation=True,` -> nothing",
-        "5.7 `max_length=256` -> nothing",
+        "tokenize.7 `True` -> `None`",
+        "tokenize.7 `True` -> `False`",
+        "tokenize.7 `256` -> `None`",
+        "tokenize.7 `256` -> `257`",
+        "tokenize.7 `truncation=True,` -> nothing",
+        "tokenize.7 `max_length=256` -> nothing",
     ),
     "one review at a time gives the same tokens": (
-        "5.10 `True` -> `None`",
-        "5.10 `True` -> `False`",
-        "5.10 `batched=True` -> nothing",
+        "tokenize.10 `True` -> `None`",
+        "tokenize.10 `True` -> `False`",
+        "tokenize.10 `batched=True` -> nothing",
     ),
     "two labels are the library's default": (
-        "10.2 `num_labels=2` -> nothing",
-        "15.2 `num_labels=2` -> nothing",
-        "24.2 `num_labels=2` -> nothing",
+        "model.2 `num_labels=2` -> nothing",
+        "head.2 `num_labels=2` -> nothing",
+        "lora-model.2 `num_labels=2` -> nothing",
     ),
     "a third label never occurs and is never predicted; accuracy is what counts": (
-        "10.2 `2` -> `3`",
-        "15.2 `2` -> `3`",
-        "24.2 `2` -> `3`",
+        "model.2 `2` -> `3`",
+        "head.2 `2` -> `3`",
+        "lora-model.2 `2` -> `3`",
     ),
     "the student's own measurement is not judged; where it raises, training ends after an epoch, and the accuracies tell": (
-        '12.2 `evaluate.load("accuracy")` -> `None`',
-        '12.2 `"accuracy"` -> `None`',
-        "12.2 `accuracy` -> `XXaccuracyXX`",
-        "12.2 `accuracy` -> `ACCURACY`",
-        "12.7 `prediction` -> `None`",
-        "12.8 `logits.argmax(axis=-1)` -> `None`",
-        "12.8 `labels` -> `None`",
-        "12.8 `predictions=logits.argmax(axis=-1),` -> nothing",
-        "12.8 `references=labels` -> nothing",
-        "12.8 `-1` -> `None`",
-        "12.8 `-` -> `+`",
-        "12.8 `1` -> `2`",
-        "12.29 `compute_metrics` -> `None`",
-        "12.29 `compute_metrics=compute_metrics,` -> nothing",
+        'train.2 `evaluate.load("accuracy")` -> `None`',
+        'train.2 `"accuracy"` -> `None`',
+        "train.2 `accuracy` -> `XXaccuracyXX`",
+        "train.2 `accuracy` -> `ACCURACY`",
+        "train.7 `prediction` -> `None`",
+        "train.8 `logits.argmax(axis=-1)` -> `None`",
+        "train.8 `labels` -> `None`",
+        "train.8 `predictions=logits.argmax(axis=-1),` -> nothing",
+        "train.8 `references=labels` -> nothing",
+        "train.8 `-1` -> `None`",
+        "train.8 `-` -> `+`",
+        "train.8 `1` -> `2`",
+        "train.29 `compute_metrics` -> `None`",
+        "train.29 `compute_metrics=compute_metrics,` -> nothing",
     ),
     "how often is measured, saved and logged, and where to, is free": (
-        '12.16 `f"runs/{name}"` -> `None`',
-        '12.15 `output_dir=f"runs/{name}",` -> nothing',
-        '12.19 `logging_strategy="epoch",` -> nothing',
-        '12.18 `eval_strategy="epoch",` -> nothing',
-        '12.21 `report_to="none",` -> nothing',
-        '12.20 `save_strategy="no",` -> nothing',
-        "12.21 `none` -> `XXnoneXX`",
-        "12.21 `none` -> `NONE`",
+        'train.16 `f"runs/{name}"` -> `None`',
+        'train.15 `output_dir=f"runs/{name}",` -> nothing',
+        'train.19 `logging_strategy="epoch",` -> nothing',
+        'train.18 `eval_strategy="epoch",` -> nothing',
+        'train.21 `report_to="none",` -> nothing',
+        'train.20 `save_strategy="no",` -> nothing',
+        "train.21 `none` -> `XXnoneXX`",
+        "train.21 `none` -> `NONE`",
     ),
     "the library's defaults, three epochs among them, train as well": (
-        '12.15 `TrainingArguments( output_dir=f"runs/{name}", num_train_epochs=3, eval_strategy="epoch", logging_strategy="epoch", save_strategy="no", report_to="none", )` -> `None`',
-        "12.16 `, num_train_epochs=3` -> nothing",
-        "12.25 `arguments` -> `None`",
-        "12.25 `args=arguments,` -> nothing",
+        'train.15 `TrainingArguments( output_dir=f"runs/{name}", num_train_epochs=3, eval_strategy="epoch", logging_strategy="epoch", save_strategy="no", report_to="none", )` -> `None`',
+        "train.16 `, num_train_epochs=3` -> nothing",
+        "train.25 `arguments` -> `None`",
+        "train.25 `args=arguments,` -> nothing",
     ),
     "the head-only run left the body as pretrained, which is all that the rubric asks of the body; the head starts trained": (
-        "24.1 `model = AutoModelForSequenceClassification.from_pretrained(MODEL_NAME, num_labels=2)` -> nothing",
+        "lora-model.1 `model = AutoModelForSequenceClassification.from_pretrained(MODEL_NAME, num_labels=2)` -> nothing",
     ),
-    "four epochs are as good as three": ("12.17 `3` -> `4`",),
-    "what is reported after the training is not judged, nor how results are called": (
-        "12.31 `train_runtime` -> `XXtrain_runtimeXX`",
-        "12.31 `train_runtime` -> `TRAIN_RUNTIME`",
-        '12.32 `[entry["eval_accuracy"] for entry in trainer.state.log_history if "eval_accuracy" in entry]` -> `None`',
-        "12.32 `eval_accuracy` -> `XXeval_accuracyXX`",
-        "12.32 `eval_accuracy` -> `XXeval_accuracyXX` (2)",
-        "12.32 `eval_accuracy` -> `EVAL_ACCURACY`",
-        "12.32 `eval_accuracy` -> `EVAL_ACCURACY` (2)",
-        "12.32 nothing -> `not`",
-        "12.34 `accuracy` -> `XXaccuracyXX`",
-        "12.34 `accuracy` -> `ACCURACY`",
-        "12.34 `1` -> `2`",
-        "12.34 `-` -> `+`",
-        "12.35 `trainable parameters` -> `XXtrainable parametersXX`",
-        "12.35 `trainable parameters` -> `TRAINABLE PARAMETERS`",
-        "12.35 `model` -> `None`",
-        "12.36 `seconds` -> `XXsecondsXX`",
-        "12.36 `seconds` -> `SECONDS`",
-        "13.1 `{}` -> `None`",
-        "13.2 `full` -> `XXfullXX`",
-        "13.2 `full` -> `XXfullXX` (2)",
-        "13.2 `full` -> `FULL`",
-        "13.2 `full` -> `FULL` (2)",
-        '13.2 `"full"` -> `None`',
-        "16.1 `head only` -> `XXhead onlyXX`",
-        "16.1 `head only` -> `HEAD ONLY`",
-        "16.1 `head` -> `XXheadXX`",
-        "16.1 `head` -> `HEAD`",
-        '16.1 `"head"` -> `None`',
-        "25.1 `LoRA` -> `XXLoRAXX`",
-        "25.1 `LoRA` -> `lora`",
-        "25.1 `LoRA` -> `LORA`",
-        "25.1 `lora` -> `XXloraXX`",
-        "25.1 `lora` -> `LORA`",
-        '25.1 `"lora"` -> `None`',
+    "four epochs are as good as three": ("train.17 `3` -> `4`",),
+    "how runs are called is not judged": (
+        "train-full.1 `{}` -> `None`",
+        "train-full.2 `full` -> `XXfullXX`",
+        "train-full.2 `full` -> `XXfullXX` (2)",
+        "train-full.2 `full` -> `FULL`",
+        "train-full.2 `full` -> `FULL` (2)",
+        'train-full.2 `"full"` -> `None`',
+        "train-head.1 `head` -> `XXheadXX`",
+        "train-head.1 `head` -> `XXheadXX` (2)",
+        "train-head.1 `head` -> `HEAD`",
+        "train-head.1 `head` -> `HEAD` (2)",
+        'train-head.1 `"head"` -> `None`',
+        "train-lora.1 `lora` -> `XXloraXX`",
+        "train-lora.1 `lora` -> `XXloraXX` (2)",
+        "train-lora.1 `lora` -> `LORA`",
+        "train-lora.1 `lora` -> `LORA` (2)",
+        'train-lora.1 `"lora"` -> `None`',
     ),
 }
 SURVIVES = {mutant: reason for reason, mutants in _REASONS.items() for mutant in mutants}

@@ -10,10 +10,10 @@ NOTEBOOK = Path(__file__).parents[2] / "reference_solution" / "finetuning.ipynb"
 NAMES = ("count_trainable_parameters", "extract_qv_layers", "replace_layers", "LoRA")
 
 
-def cells() -> dict[int, str]:
-    """The sources of the code cells, by their index."""
+def cells() -> dict[str, str]:
+    """The sources of the code cells, by their ids."""
     found = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
-    return {i: "".join(cell["source"]) for i, cell in enumerate(found) if cell["cell_type"] == "code"}
+    return {cell["id"]: "".join(cell["source"]) for cell in found if cell["cell_type"] == "code"}
 
 
 def definitions() -> dict[str, ast.stmt]:
