@@ -38,10 +38,14 @@ __all__ = ["FORMATS", "Judge", "Published", "judge_run", "publish", "rejudge", "
 _NAMED = 5
 _UNJUDGED = "staff-unjudged"
 _BLANK = b'{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}'
-ANNOTATED = "annotated.ipynb"
+ANNOTATED, _PAGE = "annotated.ipynb", "report.html"
 _PAGES = (
     "feedback.zip holds web pages: Canvas shows each under the name of the student's own upload (lab.ipynb), which then does not"
     " open. Without --feedback html it holds the notebooks with the verdicts in them."
+)
+_NO_NOTEBOOK = (
+    "feedback.zip holds a web page for {count} who handed in no notebook that could be annotated: {names}. Canvas shows it under the"
+    " name of the upload (lab.pdf), which then does not open; `grader canvas push` sends it under its own."
 )
 FORMATS = ("html", "json", "csv", "junit", "md", "gradescope", "prairielearn", "moodle")
 
@@ -190,7 +194,7 @@ def _pages(run: RunDirectory, wanted: frozenset[str], report: Report) -> dict[st
     if "csv" in wanted:
         pages[ANNOTATED] = _annotated(run, report)
     if "html" in wanted:
-        pages["report.html"] = report_html(report, "student")
+        pages[_PAGE] = report_html(report, "student")
         pages["instructor.html"] = report_html(report, "instructor")
     if "json" in wanted:
         pages["report.json"] = report_json(report)
@@ -228,10 +232,14 @@ def _tables(run: RunDirectory, reports: Sequence[Report]) -> list[str]:
     write_derived(run.root / "scores.csv", scores_csv(reports))
     write_derived(run.root / "needs_review.csv", needs_review_csv(reports))
     pages = run.info().feedback == "html"
-    feedback = canvas_feedback_zip(filter(None, (_feedback(run, report, page=pages) for report in reports)))
+    packed = [item for report in reports if (item := _feedback(run, report, page=pages)) is not None]
+    feedback = canvas_feedback_zip(packed)
     write_derived(run.root / "feedback.zip", feedback.data)
     write_derived(run.root / "feedback-manifest.csv", feedback.manifest)
     messages = [_PAGES] if pages else []
+    if not pages and (without := [item.submission.display_name for item in packed if item.file_name == _PAGE]):
+        more = f" and {len(without) - _NAMED} more" if len(without) > _NAMED else ""
+        messages.append(_NO_NOTEBOOK.format(count=len(without), names=", ".join(without[:_NAMED]) + more))
     if texts := [notice.text for notice in feedback.left_out]:  # their reports have to be handed out in another way
         more = f" And {len(texts) - _NAMED} more." if len(texts) > _NAMED else ""
         messages.append(f"feedback.zip leaves out {len(texts)}: {' '.join(texts[:_NAMED])}{more}")
@@ -245,8 +253,8 @@ def _feedback(run: RunDirectory, report: Report, *, page: bool) -> Feedback | No
         return None
     if not page and (folder / ANNOTATED).is_file():
         return Feedback(report.submission, f"{Path(report.submission.file_name).stem}-graded.ipynb", folder / ANNOTATED)
-    if (folder / "report.html").is_file():
-        return Feedback(report.submission, "report.html", folder / "report.html")
+    if (folder / _PAGE).is_file():
+        return Feedback(report.submission, _PAGE, folder / _PAGE)
     return None
 
 

@@ -90,8 +90,11 @@ def test_pdfs_have_no_score_until_somebody_decides(archive, export, run, capsys)
     # one by hand, then all, which is remembered and can be taken back
     assert main(["override", str(run), "1001", "add/sum", "3", "--reason", "it was on paper"]) == 3
     assert scores(run) == {"1001": "3"}
+    capsys.readouterr()
     assert grade(source, roster, run, "--no-notebook", "0") == 0
     assert scores(run) == {"1001": "3", "1002": "0"}
+    told = said(capsys.readouterr().out)
+    assert "holds a web page for 2 who handed in no notebook that could be annotated: Alfa, Anna, Bravo, Bo." in told
     assert grade(source, roster, run) == 0
     assert main(["rejudge", str(run)]) == 0
     assert scores(run) == {"1001": "3", "1002": "0"}
