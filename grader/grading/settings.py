@@ -5,18 +5,24 @@ What is left out stays as the assignment and the bundle have it. A run remembers
 
 from __future__ import annotations
 
-import tomllib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from grader.bundles import Bundle
 from grader.errors import UsageError
 from grader.rubric.assignment import Assignment
+
+if sys.version_info >= (3, 11):  # noqa: UP036
+    import tomllib
+else:  # in a student's kernel
+    import tomli as tomllib
+if TYPE_CHECKING:
+    from grader.bundles import Bundle
 
 __all__ = ["Settings", "read_settings"]
 

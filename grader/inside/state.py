@@ -94,7 +94,7 @@ def _libraries() -> Iterator[None]:
         if torch := sys.modules.get("torch"):
             stack.enter_context(torch.inference_mode(False))  # gradients are on by it, too
             stack.enter_context(torch.autocast("cpu", enabled=False))
-            if torch.get_default_device().type != "cpu":
+            if torch.empty(0).device.type != "cpu":  # `get_default_device` came with 2.3
                 stack.enter_context(torch.device("cpu"))
             stack.callback(torch.set_default_dtype, torch.get_default_dtype())
             torch.set_default_dtype(torch.float32)

@@ -21,22 +21,31 @@ def trial(context: Context, seconds: float = 2.0) -> Iterator[None]:
     It ends after `seconds` of CPU time (again and again, should it catch that), and it cannot train: the first step raises. Without
     such a clock, as on a student's Windows or beside the main thread, only the latter holds.
     """
+    context.witness.forbids_training = True
+    try:
+        with _clock(seconds):
+            yield
+    finally:
+        context.witness.forbids_training = False
+
+
+@contextmanager
+def _clock(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError after so many seconds of CPU time."""
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def stop(_signum: int, _frame: Any) -> None:
         raise TimeoutError
 
-    clock = sys.platform != "win32" and threading.current_thread() is threading.main_thread()
-    if clock:
-        before = signal.signal(signal.SIGVTALRM, stop)
-        signal.setitimer(signal.ITIMER_VIRTUAL, seconds, 0.2)
-    context.witness.forbids_training = True
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, 0.2)
     try:
         yield
     finally:
-        context.witness.forbids_training = False
-        if clock:
-            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-            signal.signal(signal.SIGVTALRM, before)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def required_arguments(function: Any) -> int:
@@ -237,8 +246,9 @@ def _children(path: tuple[str, ...], module: Any, found: dict[tuple[str, ...], A
     if len(path) > 12:
         return
     for name, child in sys.modules["torch"].nn.Module.named_children(module):
-        found[(*path, name)] = child
-        _children((*path, name), child, found)
+        place = (*path, name)
+        found[place] = child
+        _children(place, child, found)
 
 
 def replace(context: Context, params: dict[str, Any]) -> list[dict[str, Any]]:
