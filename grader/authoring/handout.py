@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import csv
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -23,15 +24,17 @@ from nbformat import NotebookNode
 
 from grader.authoring.canonical import canonical, dumps, read_notebook
 from grader.authoring.template import CODE_PLACEHOLDER, TEXT_PLACEHOLDER, make_template
-from grader.bundles import Bundle
+from grader.bundles import Bundle, load_bundle
 from grader.errors import DeclarationError, UsageError
 from grader.grading.settings import Settings
 from grader.rubric.assignment import Assignment
 
-__all__ = ["DATA", "PAGE", "filled", "folder", "template_files", "values_of"]
+__all__ = ["DATA", "PAGE", "RULES", "filled", "folder", "template_files", "values_of"]
 
 DATA = ("train.csv", "eval.csv")
 """Files with reviews that students get."""
+RULES = "grader.toml"
+"""What the self-check goes by, beside the notebook."""
 PAGE = "assignment.md"
 """The assignment as a page for a course's web site."""
 _HINT = re.compile(r"\n*<details>.*?</details>", re.DOTALL)
@@ -50,6 +53,7 @@ def values_of(assignment: Assignment, bundle: Bundle, settings: Settings, data: 
         title = "A further criterion." if settings.shown(check.id) == "nothing" else check.title
         heading = assignment.groups.get(part, part)
         groups.setdefault(heading, []).append({"id": check.id, "title": title, "points": check.points})
+    rules = _rules(bundle, settings) if data else ""
     known = {assignment.groups.get(name, name): found.accuracy for name, found in bundle.calibrations.items()}
     found = {name: _reviews(data / name, bundle.manifest["columns"]) for name in DATA} if data else {}
     return {
@@ -64,7 +68,9 @@ def values_of(assignment: Assignment, bundle: Bundle, settings: Settings, data: 
         "colab": _colab(settings.handout.notebook),
         "files": DATA,
         "reviews": {name: f"{count:,}" for name, (count, _) in found.items()},
-        "sha256": {name: digest for name, (_, digest) in found.items()},
+        "rules": rules,
+        "sha256": {name: digest for name, (_, digest) in found.items()}
+        | ({RULES: hashlib.sha256(rules.encode()).hexdigest()} if rules else {}),
         "synthetic": data is not None
         and data.resolve() == bundle.path
         and bundle.manifest["heldout"]["source"] == "generator",
@@ -116,6 +122,8 @@ def folder(reference_path: Path, values: Mapping[str, Any], data: Path, wheel: P
         "README.md": _marks().from_string(readme).render(values).encode(),
         PAGE: _page(make_template(filled(reference, {**values, "page": True}))).encode(),
     }
+    if values["rules"]:
+        made[RULES] = values["rules"].encode()
     return made | {file.name: file.read_bytes() for file in (*(data / name for name in DATA), wheel) if file}
 
 
@@ -145,6 +153,19 @@ def _marks() -> Environment:
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
+
+
+def _rules(bundle: Bundle, settings: Settings) -> str:
+    """The settings that a student's self-check needs to say what the grading will; empty where it knows them."""
+    if bundle.path == load_bundle().path and not (settings.points or settings.accuracy or settings.show):
+        return ""
+    accuracy = {name: known.accuracy for name, known in bundle.calibrations.items()}
+    accuracy |= {"linear_range": bundle.linear_range} if bundle.linear_range else {}
+    lines = ["# What the self-check in the notebook goes by; the grading has a copy of its own."]
+    for table, entries in (("points", settings.points), ("accuracy", accuracy), ("show", settings.show)):
+        entry = [f"{json.dumps(name)} = {json.dumps(value)}" for name, value in entries.items()]
+        lines += ["", f"[{table}]", *entry] if entry else []
+    return "\n".join(lines) + "\n"
 
 
 def _reviews(file: Path, columns: Mapping[str, str]) -> tuple[int, str]:

@@ -47,7 +47,7 @@ class Handout:
     notebook: _Address = ""
     """Where the notebook lies on GitHub, for the button that opens it in Colab."""
     data: _Address = ""
-    """Folder on the web that has `train.csv` and `eval.csv`, with a `/` at the end."""
+    """Folder on the web that has the files which the notebook needs, with a `/` at the end."""
     check: _Line = ""
     """What `pip install` takes to get the self-check: a package or the address of a wheel."""
 

@@ -165,14 +165,14 @@ def select(files: Sequence[UploadedFile], starters: Iterable[tuple[str, ...]] = 
     A readable notebook goes before a broken one, work before an untouched or empty notebook, a proper `.ipynb` before
     another extension, then the newest attachment, then the one with most code.
     """
-    untouched = {code for code in starters if code}
+    handed_out = [code for code in starters if code]
     kinds = {f: file_kind(f.entry.staged, f.file_name) for f in files if f.kind == "file" and f.entry.staged}
 
     def rank(file: UploadedFile) -> tuple[bool, bool, bool, int, int, tuple[str, ...]]:
         kind = kinds[file]
         return (
             kind.what == "notebook",
-            bool(kind.code) and kind.code not in untouched,
+            bool(kind.code) and not _untouched(kind.code, handed_out),
             file.file_name.casefold().endswith(".ipynb"),
             file.attachment,
             sum(map(len, kind.code)),
@@ -193,9 +193,18 @@ def select(files: Sequence[UploadedFile], starters: Iterable[tuple[str, ...]] = 
         notices.append(Notice("odd-extension", f"{name} holds a notebook under another extension."))
     if kind.what == "notebook" and not kind.code:
         notices.append(Notice("empty-notebook", f"{name} has no code in it."))
-    if kind.code in untouched:
+    if _untouched(kind.code, handed_out):
         notices.append(Notice("untouched-starter", f"{name} has the same code as the notebook handed out."))
     return Selection(judged, tuple(file for file in files if file is not judged), tuple(notices))
+
+
+def _untouched(code: tuple[str, ...], starters: Iterable[tuple[str, ...]]) -> bool:
+    """Whether nothing was written that had to be; the other cells of a starter hold a course's own addresses."""
+    for starter in starters:
+        asked = [number for number, cell in enumerate(starter) if "YOUR CODE HERE" in cell] or range(len(starter))
+        if len(code) == len(starter) and all(code[number] == starter[number] for number in asked):
+            return True
+    return False
 
 
 def _why(judged: UploadedFile, others: Sequence[UploadedFile], reason: str) -> str:

@@ -75,7 +75,8 @@ def text(path: Path) -> str:
 
 def test_a_folder_with_every_field_says_them(made):
     assert {path.name for path in (made / "all").iterdir()} == {
-        "README.md", "assignment.md", "dat450_check-1.0-py3-none-any.whl", "eval.csv", "finetuning.ipynb", "train.csv",
+        "README.md", "assignment.md", "dat450_check-1.0-py3-none-any.whl", "eval.csv", "finetuning.ipynb", "grader.toml",
+        "train.csv",
     }  # fmt: skip
     for name in ("finetuning.ipynb", "assignment.md", "README.md"):
         found = text(made / "all" / name)
@@ -89,6 +90,17 @@ def test_a_folder_with_every_field_says_them(made):
         assert "*Full fine-tuning* 85.5 %" in found and "5 percentage points" in found
         assert "A, B and the input get gradients" not in found, "nothing of this criterion is shown"
     assert "pip install ./dat450_check-1.0-py3-none-any.whl" in text(made / "all" / "README.md")
+
+
+def test_the_self_check_gets_the_rules_of_the_course(made):
+    told = read_settings(made / "all" / "grader.toml")
+    course = read_settings(made / "grader.toml")
+    assert (told.points, told.show) == (course.points, course.show)
+    _, bundle = course.apply(load_assignment(), load_bundle())
+    asked = {name: known.accuracy for name, known in bundle.calibrations.items()}
+    assert told.accuracy == {**asked, "linear_range": 0.05}
+    assert told.handout == Handout() and not told.note
+    assert not (made / "none" / "grader.toml").exists(), "the shipped rules are known to it"
 
 
 def test_a_folder_without_fields_leaves_no_gap(made):
@@ -165,8 +177,8 @@ def test_data_on_the_web_is_fetched_and_compared(made, tmp_path, monkeypatch, re
     for name in ("train.csv", "eval.csv"):
         (folder / name).unlink()
     monkeypatch.chdir(folder)
-    first, second = run_cell(folder, "data-files").splitlines()
-    assert first == "train.csv is there."
+    first, second, third = run_cell(folder, "data-files").splitlines()
+    assert (first, third) == ("train.csv is there.", "grader.toml is there.")
     assert hashlib.sha256((folder / "train.csv").read_bytes()).hexdigest() in source
     assert "eval.csv is not as it was handed out" in second
     (folder / "train.csv").unlink()

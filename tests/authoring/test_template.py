@@ -153,7 +153,9 @@ def test_command_says_what_is_out_of_step_and_repairs_it(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_template_runs_from_top_to_bottom(tmp_path, template):
+@pytest.mark.parametrize("installed", [True, False])
+def test_template_runs_from_top_to_bottom(tmp_path, template, installed):
+    import json
     import os
     import subprocess
     import sys
@@ -163,10 +165,18 @@ def test_template_runs_from_top_to_bottom(tmp_path, template):
         "import sys, nbformat; from nbclient import NotebookClient\n"
         "notebook = nbformat.read(sys.argv[1], as_version=4)\n"
         "NotebookClient(notebook, kernel_name='python3', timeout=300).execute()\n"
-        "print([o.output_type for c in notebook.cells for o in c.get('outputs', [])].count('error'))\n"
+        "import json; print(json.dumps({c.id: c.outputs for c in notebook.cells if c.cell_type == 'code'}))\n"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "MPLBACKEND": "agg"}
+    if not installed:
+        (tmp_path / "grader.py").write_text("raise ImportError('not here')")
     command = [sys.executable, "-c", script, str(TEMPLATE)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip() == "0"
+    outputs = json.loads(done.stdout)
+    assert "error" not in {output["output_type"] for cell in outputs.values() for output in cell}
+    assert ("self-check is not installed" in str(outputs["setup"])) != installed
+    for cell in ("count-try", "train-full", "layers-try", "lora-try", "self-check"):
+        assert ("display_data" in {output["output_type"] for output in outputs[cell]}) == installed, cell
+    assert "GPU" in str(outputs["device"]), "it says what it found"
+    assert "train.csv is missing" in str(outputs["data-files"])

@@ -295,6 +295,16 @@ def test_the_untouched_starter_and_empty_notebooks_are_not_preferred(
     assert submission.file_name == "mine.ipynb" and "handed out" in submission.notices[0].text
     only = one({"2_template.ipynb": nb("def f(): ...", "g()")}, make_zip, into, starters=[starter])
     assert kinds(only) == ["untouched-starter"] and only.path
+    starter.write_bytes(nb("import os", "# YOUR CODE HERE", "x = 1"))
+    for cells, untouched in (
+        (("import sys", "# YOUR CODE HERE", "x = 1"), True),
+        (("import os", "f()", "x = 1"), False),
+        (("import os", "# YOUR CODE HERE", "f()", "x = 1"), False),
+    ):
+        only = one({"2_template.ipynb": nb(*cells)}, make_zip, into, starters=[starter])
+        assert ("untouched-starter" in kinds(only)) == untouched, (
+            "a course's own addresses are no work, what is asked for is"
+        )
     assert kinds(one({"3_empty.ipynb": nb("")}, make_zip, into)) == ["empty-notebook"]
 
 
