@@ -12,6 +12,7 @@ from grader.cli.override import find_submission
 from grader.intake import read_roster
 from grader.runs.directory import RunDirectory, assignment_of
 from grader.runs.forget import forget as forget_person
+from grader.runs.pseudonyms import people
 from grader.runs.publish import publish
 
 __all__ = ["forget"]
@@ -46,13 +47,14 @@ def forget(run: Path, who: str, yes: bool) -> int:
 
 def _person(directory: RunDirectory, who: str) -> tuple[str, str, str]:
     """Submission, student and words for whom is meant. Raises UsageError when it is nobody or several."""
-    submissions, roster = directory.submissions(), directory.root / "roster.csv"
+    submissions, roster = people(directory), directory.root / "roster.csv"
+    called = {one.id: one.display_name for one in directory.submissions()}
     for one in submissions:
         if who in one.student_ids and len(one.student_ids) > 1:
-            return one.id, who, f"{who} as a member of {one.display_name}"
+            return one.id, who, f"{who} as a member of {called[one.id]}"
     handed_in = {student for one in submissions for student in (one.id, *one.student_ids)}
     listed = read_roster(roster).named(who) if roster.is_file() else ()
     if len(listed) == 1 and listed[0].id not in handed_in:
-        return "", listed[0].id, f"{listed[0].name}, who handed in nothing,"
+        return "", listed[0].id, f"{who if directory.info().pseudonyms else listed[0].name}, who handed in nothing,"
     found = find_submission(who, submissions)
-    return found, "", next(one.display_name for one in submissions if one.id == found)
+    return found, "", called[found]

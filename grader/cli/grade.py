@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from grader.runs.forget import list_without_forgotten, without_forgotten
 from grader.runs.gradebook import refuse_unwritable_gradebook
 from grader.runs.live import LivePage
 from grader.runs.plan import Plan, RunSelection, make_plan
+from grader.runs.pseudonyms import hidden, pseudonym
 from grader.runs.publish import Published, publish
 from grader.runs.stamp import inputs_of, read_stamped, write_stamp
 from grader.sandbox.host import choose
@@ -74,6 +76,12 @@ _UNPROTECTED = "Running submissions unprotected (--sandbox none): they can read 
     type=click.Choice(["notebook", "html"]),
     help="What feedback.zip holds: each student's own notebook with the verdicts in it, or web pages; remembered."
     "  [default: notebook]",
+)
+@click.option(
+    "--pseudonyms",
+    is_flag=True,
+    help="Show no names: pages and tables have pseudonyms, RUN/names.json says whose they are, and what goes to Canvas"
+    " is joined by it. To be given when a run begins; remembered.",
 )
 @click.option("--title", metavar="TEXT", help="Title of the class report; remembered.")
 @click.option(
@@ -121,6 +129,7 @@ def grade(
     scale: bool | None,
     no_notebook: str | None,
     feedback: str | None,
+    pseudonyms: bool,
     title: str | None,
     workers: int | None,
     executor: str,
@@ -174,6 +183,7 @@ def grade(
         "scale": scale,
         "feedback": feedback,
         "no_notebook_is_zero": None if no_notebook is None else no_notebook == "0",
+        "pseudonyms": pseudonyms or None,
     }
     course = read_settings(config) if config else None
     given = read_roster(roster) if roster else None  # before the lock: a pipe may take its time
@@ -190,6 +200,8 @@ def grade(
         if directory.exists():  # what it was told before holds until it is told something else
             directory.refuse_another(info, secret)
             before = directory.info()
+            if pseudonyms and not before.pseudonyms:
+                raise UsageError(f"{out} was begun with names; give --pseudonyms with another folder as --out")
             info = replace(info, settings=before.settings, **{name: getattr(before, name) for name in told})
         settings = course.after(info.settings) if course else info.settings
         settings = settings.limited(cpu_seconds=cpu_seconds, wall_seconds=wall_seconds, memory_gib=memory_gib)
@@ -216,8 +228,11 @@ def grade(
             intake = take_in(
                 sources, directory.root / "intake", students, relative_to=directory.root, starters=starters,
                 kept=directory.root / "sources", replace_kept=anew,
+                naming=functools.partial(pseudonym, directory) if info.pseudonyms else None,
             )  # fmt: skip
         intake = without_forgotten(directory, intake, students)
+        if info.pseudonyms:
+            intake = hidden(directory, intake, students, sources)
         _say_sources(intake.notices)
         if students is not None:
             write_derived(directory.root / "roster.csv", list_without_forgotten(directory, students, students.data))

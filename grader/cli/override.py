@@ -15,6 +15,7 @@ from grader.intake.roster import csv_rows, number
 from grader.records import Submission, whole
 from grader.rubric.assignment import Assignment
 from grader.runs.directory import Override, RunDirectory, account, assignment_of, now
+from grader.runs.pseudonyms import people
 
 __all__ = ["find_submission", "override"]
 
@@ -57,7 +58,7 @@ def override(run: Path, what: tuple[str, ...], reason: str, for_all: bool, undo:
         given = dict(zip(words, what, strict=True))
         if not (reason.strip() or undo):
             raise UsageError("--reason is empty; the student reads it")
-        ids = [one.id for one in submissions] if for_all else [find_submission(given["WHO"], submissions)]
+        ids = [one.id for one in submissions] if for_all else [find_submission(given["WHO"], people(directory))]
         criterion = given["CRITERION"]
         points = _points(criterion, None if undo else given["POINTS"], assignment)
         entries = [_entry(submission, criterion, points, reason) for submission in ids]

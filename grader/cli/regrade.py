@@ -18,6 +18,7 @@ from grader.runs.batch import run_batch
 from grader.runs.directory import Again, RunDirectory, account, load_context, now
 from grader.runs.engines import LocalEngine
 from grader.runs.plan import RunSelection, make_plan
+from grader.runs.pseudonyms import people
 from grader.runs.results import keep_result, use_result
 from grader.sandbox.contract import Limits
 
@@ -56,7 +57,7 @@ def regrade(
     """  # noqa: D301 - click: the paragraph is not wrapped
     directory = RunDirectory(run)
     info, submissions = directory.info(), directory.submissions()
-    found = find_submission(who, submissions)
+    found = find_submission(who, people(directory))
     submission = next(one for one in submissions if one.id == found)
     limits = limits_of(cpu_seconds, memory_gib, info.settings, wall_seconds)
     with directory.lock(wait_seconds=60):

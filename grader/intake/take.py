@@ -24,7 +24,7 @@ from grader.intake.archive import (
 from grader.intake.names import compact, is_notebook_name, printable, repaired, shown, without_resubmission_suffix
 from grader.intake.owners import assign_owners, is_one_hand_in
 from grader.intake.roster import Roster, RosterEntry, alike
-from grader.intake.selection import UploadedFile, code_of, file_kind
+from grader.intake.selection import OFFICE, UploadedFile, code_of, file_kind
 from grader.intake.sources import Source, keep, kept_in
 from grader.intake.storage import StoragePaths, identifier
 from grader.intake.student_upload import StudentUpload
@@ -34,6 +34,8 @@ from grader.records import Notice, Submission
 __all__ = ["Intake", "leave_out_of_copies", "take_in"]
 
 _FOLDER = "handed-in"
+_TITLED = (".ipynb", ".pdf", ".zip", ".html", ".htm", ".doc", *OFFICE)
+"""Files whose names are titles: no notebook needs them by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ def take_in(
     limits: IntakeLimits = IntakeLimits(),  # noqa: B008 (frozen)
     kept: Path | None = None,
     replace_kept: bool = False,
+    naming: Callable[[str], str] | None = None,
 ) -> Intake:
     """Copy the submissions found in `sources` to `into/<id>/handed-in/` and say whose they are.
 
@@ -65,11 +68,13 @@ def take_in(
     Recorded paths are relative to `relative_to` (default: `into`), the run directory. `starters` are notebooks that were
     handed out: unchanged copies are never preferred. Where a student is in several sources, the newest upload that has a
     notebook counts, by Canvas's ids, else the one given last. With `kept`, a folder, sources add to those given before, of which
-    copies lie there; `replace_kept` begins anew.
+    copies lie there; `replace_kept` begins anew. `naming` gives submissions other ids in place of their own, and then no path tells what
+    a student called notebooks and papers.
     Raises UsageError when a source cannot be read as a whole, nothing in it could be taken in, or nobody in it stands in the
     roster, StoreError when `into` cannot be written; whatever else is wrong becomes a notice or the submission's `problem`.
     """
-    return _Intake(into, roster, relative_to or into, starters, limits).run(sources, kept, replace_kept=replace_kept)
+    taking = _Intake(into, roster, relative_to or into, starters, limits, naming)
+    return taking.run(sources, kept, replace_kept=replace_kept)
 
 
 def leave_out_of_copies(kept: Path, roster: Roster | None, gone: Callable[[str], bool]) -> None:
@@ -106,8 +111,15 @@ class _Intake:
     """One call of `take_in`: what its steps share."""
 
     def __init__(
-        self, into: Path, roster: Roster | None, base: Path, starters: Sequence[Path], limits: IntakeLimits
+        self,
+        into: Path,
+        roster: Roster | None,
+        base: Path,
+        starters: Sequence[Path],
+        limits: IntakeLimits,
+        naming: Callable[[str], str] | None,
     ) -> None:
+        self.naming = naming
         self.into, self.base, self.limits = into, base, limits
         self.roster = roster or Roster(())
         self.known_class = roster is not None
@@ -279,7 +291,7 @@ class _Intake:
             owner = draft.upload.owner
             id_ = identifier(owner.key, owner.label, taken if owner.key[0] == "user" else taken | reserved)
             taken.add(id_.casefold())
-            submissions.append(self._place(id_, draft))
+            submissions.append(self._place(self.naming(id_) if self.naming else id_, draft))
         maybe = {student for draft in drafts for student in draft.upload.owner.possible}
         return sorted(submissions, key=lambda s: (s.display_name.casefold(), s.display_name, s.id)), {*present, *maybe}
 
@@ -331,7 +343,8 @@ class _Intake:
         home: tuple[str, ...] = ()
         if judged is not None:
             home = judged.parts[:-1]
-            moves[folder.joinpath(*paths.give((judged.file_name,)))] = judged
+            name_there = f"hand-in{Path(judged.file_name).suffix}" if self.naming else judged.file_name
+            moves[folder.joinpath(*paths.give((name_there,)))] = judged
         modules = {file.file_name.casefold() for file in companions}
         for file in companions:
             parts = file.parts[len(home) :] if file.parts[: len(home)] == home != file.parts else file.parts
@@ -341,6 +354,8 @@ class _Intake:
                 parts = (*parts[:-1], plain)
                 text = f"{shown(file.file_name)} was put back to the name {shown(plain)}; Canvas had renamed it."
                 notices.append(Notice("module-renamed", text))
+            if self.naming and (judged is None or plain.casefold().endswith(_TITLED)):
+                parts = (f"file{Path(plain).suffix}",)
             moves[folder.joinpath(*paths.give(parts))] = file
         _move(folder, moves)
         placed = {file: target.relative_to(self.base).as_posix() for target, file in moves.items()}

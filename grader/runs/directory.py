@@ -8,6 +8,7 @@ RUN/
   sources/               copies of the sources from which something counts (`grader.intake.sources`)
   roster.csv groups.csv  the class list and the list of groups
   intake.json            what intake found
+  names.json             with --pseudonyms, and only here: whose the submissions are; mode 0600
   submissions/ID/        notebook.json execution.json evidence.json done.json report.json report.html annotated.ipynb instructor.html
     results/N/           the same of each result of a submission that `grader regrade` ran again
   overrides.jsonl        points settled by hand; survives `rejudge` and always wins
@@ -95,6 +96,8 @@ class RunInfo:
     """What goes back to students by feedback.zip: the annotated `notebook`, or the page (`html`)."""
     no_notebook_is_zero: bool = False
     """Whether a person has decided that what is no notebook gets 0 points; it has no score before."""
+    pseudonyms: bool = False
+    """Whether everything but exports shows pseudonyms (see `grader.runs.pseudonyms`)."""
     settings: Settings = field(default_factory=Settings)
     """What the course has set."""
     format: int = FORMAT

@@ -21,6 +21,7 @@ from grader.intake.roster import csv_rows
 from grader.lms.gradebook import csv_text
 from grader.records import Notice
 from grader.runs.directory import IntakeRecord, RunDirectory, now, write_atomically
+from grader.runs.pseudonyms import forget_names, people, pseudonym
 
 __all__ = ["forget", "list_without_forgotten", "without_forgotten"]
 
@@ -51,9 +52,10 @@ def forget(run: RunDirectory, submission_id: str, student: str = "") -> None:
     """
     with run.lock():
         intake = run.read("intake.json", IntakeRecord)
-        own = [one for one in intake.submissions if one.id == submission_id]
+        own = [one for one in people(run) if one.id == submission_id]
         alone = [one for one in own if not student or one.student_ids == (student,)]
         gone = {submission_id, *(i for one in own for i in one.student_ids)} - {""} if alone else {student}
+        gone |= {pseudonym(run, one) for one in gone} if run.info().pseudonyms else set()
         # First what keeps the person out: after a crash the rest is done by the same command.
         _leave_trace(run, sorted(gone))
         path = run.root / "roster.csv"
@@ -66,16 +68,17 @@ def forget(run: RunDirectory, submission_id: str, student: str = "") -> None:
                 notices=_silent(one.notices, gone | names),
             )
             for one in intake.submissions
-            if one not in alone
+            if one.id not in {left.id for left in alone}
         ]
-        missing = tuple(name for name in intake.missing if name not in names)
+        missing = tuple(name for name in intake.missing if name not in names | gone)
         notices = _silent(intake.notices, gone | names)
         run.write("intake.json", IntakeRecord(tuple(kept), notices, missing))
         roster = read_roster(path) if path.is_file() else None
-        leave_out_of_copies(run.root / "sources", roster, gone.__contains__)
+        leave_out_of_copies(run.root / "sources", roster, lambda identity: bool(_also(run, identity) & gone))
         for one in alone:
             shutil.rmtree(run.root / "intake" / one.id, ignore_errors=True)
             shutil.rmtree(run.folder(one.id), ignore_errors=True)
+        forget_names(run, gone)
         _rewrite_tables(run, gone)
         for name in _MADE_AGAIN:
             (run.root / name).unlink(missing_ok=True)
@@ -86,7 +89,9 @@ def without_forgotten(run: RunDirectory, intake: Intake, students: Roster | None
     known = {trace.digest for trace in _traces(run)}
     if not known:
         return intake
-    leave_out_of_copies(run.root / "sources", students, lambda identity: _digest(run, identity) in known)
+    leave_out_of_copies(
+        run.root / "sources", students, lambda identity: any(_digest(run, one) in known for one in _also(run, identity))
+    )
     listed = students.entries if students is not None else ()
     words = {word for entry in listed if _digest(run, entry.id) in known for word in (entry.id, entry.name)}
     kept = []
@@ -112,6 +117,11 @@ def list_without_forgotten(run: RunDirectory, students: Roster, data: bytes) -> 
 def _silent(notices: Sequence[Notice], words: set[str]) -> tuple[Notice, ...]:
     """The notices that name none of these ids and names."""
     return tuple(notice for notice in notices if not any(word and word in notice.text for word in words))
+
+
+def _also(run: RunDirectory, identity: str) -> set[str]:
+    """An id, and what stands for it in a run without names."""
+    return {identity, pseudonym(run, identity)} if run.info().pseudonyms else {identity}
 
 
 def _digest(run: RunDirectory, identity: str) -> str:

@@ -6,11 +6,11 @@ written into them since: a grade that is neither was set by hand in Canvas, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from grader.errors import UsageError
-from grader.intake import AssignmentColumn, Roster, read_roster
+from grader.intake import AssignmentColumn, Roster, RosterEntry, read_roster
 from grader.lms.gradebook import (
     BY_HAND,
     EXCUSED,
@@ -24,6 +24,7 @@ from grader.lms.gradebook import (
 from grader.records import Report
 from grader.rubric.assignment import Assignment
 from grader.runs.directory import RunDirectory, RunInfo, write_derived
+from grader.runs.pseudonyms import pseudonym
 
 __all__ = ["GRADEBOOK", "PREVIEW", "refuse_unwritable_gradebook", "scores_by_student", "write_gradebook"]
 
@@ -84,7 +85,7 @@ def write_gradebook(run: RunDirectory, assignment: Assignment, reports: Sequence
     run.write(_CELLS, _Cells({**cells.by_column, column.id: seen}))
     write_derived(run.root / PREVIEW, preview_csv(rows))
     write_derived(run.root / GRADEBOOK, gradebook_csv(students, column, rows))
-    messages += _left_out(rows)
+    messages += _left_out(rows, lambda entry: pseudonym(run, entry.id) if info.pseudonyms else entry.name)
     return True
 
 
@@ -111,12 +112,10 @@ def _reasons(reports: Sequence[Report]) -> dict[str, str]:
     }
 
 
-def _left_out(rows: Sequence[GradebookRow]) -> list[str]:
+def _left_out(rows: Sequence[GradebookRow], name: Callable[[RosterEntry], str]) -> list[str]:
     found = []
     for why, words in _LEFT.items():
-        names = [
-            f"{row.entry.name} ({row.old})" if why == BY_HAND else row.entry.name for row in rows if row.why == why
-        ]
+        names = [f"{name(row.entry)}{f' ({row.old})' * (why == BY_HAND)}" for row in rows if row.why == why]
         if names:
             found.append(f"{GRADEBOOK} leaves out {len(names)} {words}: {'; '.join(names)}.")
     return found

@@ -30,6 +30,7 @@ from grader.reports import (
 from grader.rubric.assignment import Assignment
 from grader.runs.directory import IntakeRecord, RunDirectory, assignment_of, load_context, write_derived
 from grader.runs.gradebook import scores_by_student, write_gradebook
+from grader.runs.pseudonyms import with_ids
 from grader.runs.results import notices_of_results
 from grader.sandbox.cgroup import cores
 
@@ -151,10 +152,11 @@ def publish(run: RunDirectory, assignment: Assignment, formats: Iterable[str] = 
         if "junit" in wanted:
             write_derived(run.root / "junit.xml", junit_xml(reports))
         messages = [n.text for report in reports for n in report.notices if n.kind == _UNJUDGED][:_NAMED]
-        messages += _tables(run, reports) if "csv" in wanted else []
-        complete = "csv" not in wanted or write_gradebook(run, assignment, reports, messages)
+        linked = with_ids(run, reports)
+        messages += _tables(run, reports, linked) if "csv" in wanted else []
+        complete = "csv" not in wanted or write_gradebook(run, assignment, linked, messages)
         if "moodle" in wanted:
-            _write_moodle(run, reports)
+            _write_moodle(run, linked)
     return Published(tuple(reports), tuple(messages), complete)
 
 
@@ -228,11 +230,11 @@ def _written(
     return _without_bulk(report) if wanted else report
 
 
-def _tables(run: RunDirectory, reports: Sequence[Report]) -> list[str]:
+def _tables(run: RunDirectory, reports: Sequence[Report], linked: Sequence[Report]) -> list[str]:
     write_derived(run.root / "scores.csv", scores_csv(reports))
     write_derived(run.root / "needs_review.csv", needs_review_csv(reports))
     pages = run.info().feedback == "html"
-    packed = [item for report in reports if (item := _feedback(run, report, page=pages)) is not None]
+    packed = [item for report in linked if (item := _feedback(run, report, page=pages)) is not None]
     feedback = canvas_feedback_zip(packed)
     write_derived(run.root / "feedback.zip", feedback.data)
     write_derived(run.root / "feedback-manifest.csv", feedback.manifest)
