@@ -46,6 +46,16 @@ def set_up() -> Any:
     return agent.setup(kernel, "grader.selfcheck.watching:watch")
 
 
+class Named(agent.Context):
+    """Sees the whole notebook, but finds by name only: whatever a function does on trial, it would do to the student's own work."""
+
+    def __init__(self) -> None:
+        super().__init__(types.SimpleNamespace(shell=shell()), set_up())
+
+    def candidates(self, *_tried: Any) -> list[Any]:
+        return []
+
+
 class Alone(agent.Context):
     """Sees nothing of the notebook but the names it is given."""
 
@@ -85,7 +95,7 @@ def ask(question: Question, context: agent.Context | None = None, **also: Any) -
     asked = replace(question, params={**question.params, **also})
     params, buffers = encode(asked.params)
     kernel = types.SimpleNamespace(shell=shell())
-    reply, found = agent.handle(kernel, {"op": asked.op, "params": params}, buffers, context)
+    reply, found = agent.handle(kernel, {"op": asked.op, "params": params}, buffers, context or Named())
     if str(reply.get("error")).startswith("KeyboardInterrupt"):
         raise KeyboardInterrupt
     # nothing is secret here: what the student's code raised may be told
