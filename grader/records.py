@@ -408,5 +408,7 @@ class Report:
     """Version of the grader that judged."""
     note: str = ""
     """The course's word to all students."""
+    language: str = "en"
+    """Language (ISO 639-1) whose way to write numbers and dates pages have."""
     settings: tuple[str, ...] = ()
     """What the course has set otherwise than assignment and bundle, in sentences for staff."""

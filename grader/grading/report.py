@@ -93,6 +93,7 @@ def report_for(
         groups=assignment.groups,
         grader_version=grader.__version__,
         note=context.settings.note,
+        language=context.settings.language,
         settings=context.settings.sentences(),
     )
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from grader.errors import UsageError
+from grader.reports.numbers import LANGUAGES, decimal, written_in
 from grader.rubric.assignment import Assignment
 
 if sys.version_info >= (3, 11):  # noqa: UP036
@@ -58,6 +59,8 @@ class Settings:
 
     note: Annotated[str, msgspec.Meta(max_length=500)] = ""
     """Shown on every page: the rule for late hand-ins, whom to ask."""
+    language: str = "en"
+    """Language (ISO 639-1) whose way to write numbers and dates pages have; their sentences are English."""
     points: dict[str, Annotated[int, msgspec.Meta(ge=1, le=1000)]] = field(default_factory=dict)
     """Criterion -> its points."""
     accuracy: dict[str, _Share] = field(default_factory=dict)
@@ -82,6 +85,8 @@ class Settings:
         ):
             if unknown := [name for name in given if name not in known]:
                 raise UsageError(f"[{table}] has {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+        if self.language not in LANGUAGES:
+            raise UsageError(f"language is {self.language}; there are {', '.join(LANGUAGES)}")
         width = self.accuracy.get("linear_range", bundle.linear_range)
         if width > 0.5:
             raise UsageError(f"[accuracy] linear_range is {width:g}; it is 0.5 at most")
@@ -108,14 +113,19 @@ class Settings:
 
     def sentences(self) -> tuple[str, ...]:
         """What was set, for staff."""
+        with written_in(self.language):
+            return self._sentences()
+
+    def _sentences(self) -> tuple[str, ...]:
         tables: Mapping[str, Mapping[Any, Any]] = {
             "Points": self.points, "Minimum accuracy": self.accuracy, "Limits": self.limits, "Students see": self.show
         }  # fmt: skip
-        return tuple(
-            f"{title}: {', '.join(f'{name} {value}' for name, value in table.items())}."
+        told = [
+            f"{title}: {'; '.join(f'{name} {v if isinstance(v, str) else decimal(v)}' for name, v in table.items())}."
             for title, table in tables.items()
             if table
-        )
+        ]
+        return (*told, *([f"Numbers and dates: as in the language {self.language}."] if self.language != "en" else []))
 
 
 def read_settings(path: Path) -> Settings:

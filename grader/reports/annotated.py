@@ -17,6 +17,7 @@ from grader.notebook.reader import cell_kind, cell_source, is_old, raw_cells, re
 from grader.records import CriterionResult, Report, Status
 from grader.reports import view
 from grader.reports.markdown import criterion_markdown, failed_cell_markdown, report_markdown
+from grader.reports.numbers import written_in
 
 __all__ = ["MARK", "annotated_notebook"]
 
@@ -48,7 +49,8 @@ def annotated_notebook(data: bytes, report: Report) -> str | None:
         raw = list(raw_cells(document))
     except SubmissionError:
         return None
-    boxes = _boxes(report)
+    with written_in(report.language):
+        boxes = _boxes(report)
     summary = report_markdown(report, icons=view.SYMBOLS) + (f"\n{_YOURS}" if boxes else "")
     for repair in (False, True):
         with contextlib.suppress(Exception):  # against the format's rules, in whatever way

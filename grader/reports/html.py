@@ -21,6 +21,7 @@ from markupsafe import Markup, escape
 from grader.records import Notice, Report, Status
 from grader.reports import view
 from grader.reports.audience import Audience, for_student
+from grader.reports.numbers import decimal, written_in
 from grader.reports.sanitize import clean, code_spans, line
 from grader.reports.summary import GRADER_FAULT_SHARE, summarize
 
@@ -30,7 +31,8 @@ __all__ = ["class_html", "report_html"]
 def report_html(report: Report, audience: Audience = "instructor") -> str:
     """Render one submission as a self-contained page. For the audience `student`, `for_student` is applied here."""
     shown = for_student(report) if audience == "student" else report
-    return _environment().get_template("report.html.j2").render(report=shown, audience=audience)
+    with written_in(report.language):
+        return _environment().get_template("report.html.j2").render(report=shown, audience=audience)
 
 
 def class_html(
@@ -50,26 +52,29 @@ def class_html(
     summary = summarize(reports)
     ids = [criterion.id for criterion in summary.criteria]
     script = _script()
-    return (
-        _environment()
-        .get_template("class.html.j2")
-        .render(
-            title=title or (reports[0].assignment_title if reports else "No submissions"),
-            summary=summary,
-            progress=progress,
-            reload=reload,
-            missing=sorted(roster_missing, key=str.casefold),
-            notices=(*notices, *view.about_machines(reports)),
-            ids=ids,
-            starts={id_ for before, id_ in pairwise(["", *ids]) if before.partition("/")[0] != id_.partition("/")[0]},
-            fault_share=GRADER_FAULT_SHARE,
-            results=[{result.id: result for result in report.score.criteria} for report in summary.reports],
-            versions=sorted({report.grader_version for report in reports if report.grader_version}),
-            script=script,
-            # Nothing but this very script may run, whatever a page might come to contain.
-            script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    with written_in(reports[0].language if reports else "en"):
+        return (
+            _environment()
+            .get_template("class.html.j2")
+            .render(
+                title=title or (reports[0].assignment_title if reports else "No submissions"),
+                summary=summary,
+                progress=progress,
+                reload=reload,
+                missing=sorted(roster_missing, key=str.casefold),
+                notices=(*notices, *view.about_machines(reports)),
+                ids=ids,
+                starts={
+                    id_ for before, id_ in pairwise(["", *ids]) if before.partition("/")[0] != id_.partition("/")[0]
+                },
+                fault_share=GRADER_FAULT_SHARE,
+                results=[{result.id: result for result in report.score.criteria} for report in summary.reports],
+                versions=sorted({report.grader_version for report in reports if report.grader_version}),
+                script=script,
+                # Nothing but this very script may run, whatever a page might come to contain.
+                script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            )
         )
-    )
 
 
 @cache
@@ -88,7 +93,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"code": _code, "line": line, "link": _link, "count": _count}
+    environment.filters |= {"code": _code, "line": line, "link": _link, "count": _count, "decimal": decimal}
     environment.globals |= {"view": view, "Status": Status}
     return environment
 
@@ -104,7 +109,7 @@ def _code(text: str) -> Markup:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return f"{decimal(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def _link(report: Report) -> str:

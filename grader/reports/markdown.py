@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from grader.records import CellRun, CriterionResult, Report, Status
 from grader.reports import view
+from grader.reports.numbers import decimal, written_in
 from grader.reports.sanitize import clean, line
 
 __all__ = ["criterion_markdown", "failed_cell_markdown", "report_markdown"]
@@ -24,7 +25,8 @@ _CODE = re.compile(r"(`[\w .,:;/()=+*·'\"\[\]-]+`)")
 
 def report_markdown(report: Report, *, icons: Mapping[Status, str] = _ICONS) -> str:
     """Write a report as one Markdown document; the tables are readable as plain text too. `icons` has one sign per status."""
-    return "\n".join(_lines(report, icons)) + "\n"
+    with written_in(report.language):
+        return "\n".join(_lines(report, icons)) + "\n"
 
 
 def _lines(report: Report, icons: Mapping[Status, str]) -> Iterator[str]:
@@ -67,7 +69,7 @@ def _lines(report: Report, icons: Mapping[Status, str]) -> Iterator[str]:
 def criterion_markdown(result: CriterionResult) -> str:
     """Write one criterion as a paragraph: points, what it asks, what was seen and what to try. Its sign is in every font."""
     sign = view.SYMBOLS[view.status_of(result)]
-    head = f"{sign} **{view.earned(result)} / {result.points}** · {_text(result.title)}"
+    head = f"{sign} **{view.earned(result)} / {decimal(result.points)}** · {_text(result.title)}"
     return "<br>".join((head, *_remarks(result)))
 
 
@@ -88,7 +90,7 @@ def _linked(remark: view.Remark) -> str:
 
 def _row(result: CriterionResult, icons: Mapping[Status, str]) -> str:
     cell = "<br>".join((_text(result.title), *_remarks(result)))
-    return f"| {icons[view.status_of(result)]} | {cell} | {view.earned(result)} / {result.points} |"
+    return f"| {icons[view.status_of(result)]} | {cell} | {view.earned(result)} / {decimal(result.points)} |"
 
 
 def _folded(title: str, lines: list[str]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from grader.records import CellRun, CriterionResult, Notice, Outcome, Report, Status
+from grader.reports.numbers import decimal
 
 __all__ = [
     "SYMBOLS",
@@ -81,9 +82,9 @@ class Part:
     @property
     def points(self) -> str:
         """Points certain so far and points possible, e.g. `8+? / 20`."""
-        certain = sum(result.earned or 0 for result in self.criteria)
+        certain = decimal(sum(result.earned or 0 for result in self.criteria))
         more = "+?" if any(result.earned is None for result in self.criteria) else ""
-        return f"{certain}{more} / {sum(result.points for result in self.criteria)}"
+        return f"{certain}{more} / {decimal(sum(result.points for result in self.criteria))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,11 @@ def needs_review(report: Report) -> bool:
 
 def total(report: Report) -> str:
     """The final number and the possible one; `needs review` when there is no final one."""
-    return "not final yet" if needs_review(report) else f"{report.score.total} / {report.score.possible}"
+    return (
+        "not final yet"
+        if needs_review(report)
+        else f"{decimal(report.score.total or 0)} / {decimal(report.score.possible)}"
+    )
 
 
 def review_reasons(report: Report) -> tuple[Reason, ...]:
@@ -169,7 +174,7 @@ def status_of(result: CriterionResult) -> Status:
 
 def earned(result: CriterionResult) -> str:
     """Points earned, `?` while they are open."""
-    return "?" if result.earned is None else str(result.earned)
+    return "?" if result.earned is None else decimal(result.earned)
 
 
 def remarks(result: CriterionResult) -> tuple[Remark, ...]:
@@ -213,7 +218,7 @@ def headline(report: Report) -> str:
     """The result in a sentence."""
     found, score = counts(report), report.score
     if needs_review(report):
-        return f"Not final yet: {score.earned} of {score.possible} points are certain so far."
+        return f"Not final yet: {decimal(score.earned)} of {decimal(score.possible)} points are certain so far."
     if report.submission.problem:
         return "There was nothing to run, so no criterion could be judged."
     if found[Status.PASSED] == len(score.criteria):
@@ -280,7 +285,7 @@ def duration(seconds: float | None) -> str:
     """A time for people: `7.1 s`, `15 min 09 s`; a dash for None."""
     if seconds is None:
         return "–"
-    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+    return f"{decimal(seconds, 1)} s" if seconds < 60 else f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
 
 
 def methods(report: Report) -> tuple[Method, ...]:
@@ -299,10 +304,10 @@ def _method(title: str, metrics: Mapping[str, Any]) -> Method:
         for value in (numbers.get("accuracy"), numbers.get("threshold"))
     )
     columns = {
-        "Accuracy": "–" if accuracy is None else f"{accuracy:.3f}",
-        "Minimum": "–" if threshold is None else f"{threshold:.3f}",
-        "Trainable": f"{int(numbers['trainable']):,}" if "trainable" in numbers else "–",
-        "Steps": f"{int(numbers['steps']):,}" if "steps" in numbers else "–",
+        "Accuracy": "–" if accuracy is None else decimal(accuracy, 3),
+        "Minimum": "–" if threshold is None else decimal(threshold, 3),
+        "Trainable": decimal(int(numbers["trainable"])) if "trainable" in numbers else "–",
+        "Steps": decimal(int(numbers["steps"])) if "steps" in numbers else "–",
         "CPU time": duration(numbers.get("seconds")),
     }
     return Method(title, accuracy, threshold, columns)

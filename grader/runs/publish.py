@@ -27,6 +27,7 @@ from grader.reports import (
     report_markdown,
     scores_csv,
 )
+from grader.reports.numbers import written_in
 from grader.rubric.assignment import Assignment
 from grader.runs.directory import IntakeRecord, RunDirectory, assignment_of, load_context, write_derived
 from grader.runs.gradebook import scores_by_student, write_gradebook
@@ -113,7 +114,8 @@ class Judge:
     def _report(self, submission: Submission, result: SubmissionRun | None) -> Report:
         by_hand, zero = self.overrides.get(submission.id), self.info.no_notebook_is_zero
         report = report_for(self.context, submission, result, by_hand, no_notebook_is_zero=zero)
-        return replace(report, notices=(*report.notices, *notices_of_results(self.run, submission)))
+        with written_in(self.info.settings.language):
+            return replace(report, notices=(*report.notices, *notices_of_results(self.run, submission)))
 
 
 def _stored_run(run: RunDirectory, context: RunContext, submission: Submission) -> SubmissionRun | None:

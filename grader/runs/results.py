@@ -14,6 +14,7 @@ from pathlib import Path
 
 from grader.errors import StoreError, UsageError
 from grader.records import Notice, Submission
+from grader.reports.numbers import date, decimal
 from grader.runs.directory import Done, RunDirectory, write_atomically
 
 __all__ = ["keep_result", "notices_of_results", "use_result"]
@@ -84,7 +85,7 @@ def notices_of_results(run: RunDirectory, submission: Submission) -> Iterator[No
         return
     reason = f" ({again[-1].reason})" if again[-1].reason else ""
     which = next((f"Result {one.number} of {len(results)} counts" for one in results if one.counts), "None counts now")
-    yield Notice("run-again", f"The notebook was run again on {again[-1].at[:10]}{reason}. {which}.")
+    yield Notice("run-again", f"The notebook was run again on {date(again[-1].at)}{reason}. {which}.")
     lines = (f"{one.number}: {one.points}{_how(one.done)}" for one in results)
     yield Notice(
         "staff-results",
@@ -93,15 +94,13 @@ def notices_of_results(run: RunDirectory, submission: Submission) -> Iterator[No
 
 
 def _how(done: Done) -> str:
-    limits = (
-        f"{done.limits.get('cpu_seconds', 0):g} CPU seconds, {done.limits.get('memory_bytes', 0) / (1 << 30):g} GiB"
-    )
+    seconds, memory = done.limits.get("cpu_seconds", 0), done.limits.get("memory_bytes", 0) / (1 << 30)
+    limits = f"{decimal(seconds)} CPU seconds, {decimal(round(memory, 2))} GiB"
     if done.again is None:
         return f"{limits}, with the class"
     by = f" by {done.again.by}" if done.again.by else ""
-    return (
-        f"{limits}{', other seed' if done.again.draw else ''}, run again{by} on {done.again.at[:16].replace('T', ' ')}"
-    )
+    when = f"{date(done.again.at)}, {done.again.at[11:16]} UTC"
+    return f"{limits}{', other seed' if done.again.draw else ''}, run again{by} on {when}"
 
 
 def _kept(run: RunDirectory, submission_id: str) -> list[Path]:
@@ -117,10 +116,10 @@ def _results(run: RunDirectory, submission_id: str) -> list[_Result]:
         try:
             done = run.read(str((path / "done.json").relative_to(run.root)), Done)
             score = json.loads((path / "report.json").read_text(encoding="utf-8"))["score"]
-            points = "needs review, " if score["total"] is None else f"{score['total']} of {score['possible']} points, "
+            points = f"{decimal(score['total'])} of {decimal(score['possible'])} points, "
         except StoreError:
             continue
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError):  # none, or none with a total
             points = ""
         found.append(_Result(number, done, points, done == current))
     if kept and current is not None and not any(one.counts for one in found):

@@ -85,7 +85,7 @@ def test_both_results_are_kept_and_the_newer_counts(graded, run, jobs, capsys) -
         assert "run again on 20" in page(run, name) and "(the machine was busy). Result 2 of 2 counts." in page(
             run, name
         )
-    assert "1: 0 of 9 points, 900 CPU seconds, 6 GiB, with the class; 2: 1800 CPU seconds" in page(
+    assert "1: 0 of 9 points, 900 CPU seconds, 6 GiB, with the class; 2: 1,800 CPU seconds" in page(
         run, "instructor.html"
     )
     assert "CPU seconds" not in page(run, "report.html"), "who and how is for staff"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def test_students_see_what_they_may(show, title, message, archive, export, run, 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[pionts]\nx = 1", "has pionts; there are note, points, accuracy, limits, show"),
+        ("[pionts]\nx = 1", "has pionts; there are note, language, points, accuracy, limits, show"),
         ('[points]\n"lora/speed" = 1', "[points] has lora/speed; there are add/negative, add/sum, shout/upper"),
         ('[points]\n"add/sum" = 0', "Expected `int` >= 1"),
         ('[points]\n"add/sum" = 2.5', "Expected `int`"),
@@ -90,6 +91,8 @@ def test_students_see_what_they_may(show, title, message, archive, export, run, 
         ('[show]\nadd = "some"', "Invalid enum value 'some'"),
         ('[show]\nlora = "all"', "[show] has lora; there are add,"),
         ("note = 3", "Expected `str`"),
+        ('language = "se"', "language is se; there are da, de, en, es, fi, fr, it, nb, nl, sv"),
+        ("language = 46", "Expected `str`"),
         ("[points", "cannot be read"),
         ("\xff", "cannot be read"),
     ],
@@ -119,12 +122,33 @@ def test_limits_of_the_command_line_win() -> None:
     assert limits_of(None, None, Settings()).cpu_seconds == 900
 
 
+@pytest.mark.parametrize(
+    ("language", "half", "day"), [("sv", "2,5", r"\d{4}-\d\d-\d\d"), ("fi", "2,5", r"\d\d\.\d\d\.\d{4}")]
+)
+def test_pages_write_numbers_and_dates_as_told(language, half, day, archive, export, run, config) -> None:
+    source = archive({"alfaanna_1001_5001_lab.ipynb": NOTEBOOK})
+    chosen = config(f'language = "{language}"\n[limits]\ncpu_seconds = 2000\nmemory_gib = 1.5')
+    assert grade(source, export(), run, "--config", chosen) == 0
+    assert main(["override", str(run), "1001", "shout/upper", "2.5", "--reason", "nearly"]) == 0
+    assert main(["regrade", str(run), "1001"]) == 0
+    assert main(["report", str(run), "--format", "html,json,csv,md"]) == 0
+    for name in ("report.html", "instructor.html", "annotated.ipynb", "report.md"):
+        assert half in (shown := page(run, name)) and not re.search(r"2\.5(?!r?em|px|\d)", shown)
+        assert re.search(rf"run again on {day}", shown)
+    staff = page(run, "instructor.html").replace("\u00a0", " ")
+    assert "Limits: cpu_seconds 2 000; memory_gib 1,5." in staff
+    assert f"Numbers and dates: as in the language {language}." in staff
+    shown = (run / "class.html").read_text(encoding="utf-8")
+    assert f">{half}</b><span>median" in shown and 'data-value="2.5">2,5<' in shown, "scripts sort by numbers"
+    assert scores(run) == {"1001": "2.5"} and json.loads(page(run, "report.json"))["score"]["total"] == 2.5
+
+
 def test_limits_are_remembered_until_others_are_told(archive, export, run, config, capsys) -> None:
     source, roster = archive({"alfaanna_1001_5001_lab.ipynb": NOTEBOOK}), export()
 
     def limits(*more: str) -> dict[str, float]:
         assert grade(source, roster, run, *more) == 0
-        assert f"cpu_seconds {limits_told()['cpu_seconds']}" in page(run, "instructor.html")
+        assert f"cpu_seconds {limits_told()['cpu_seconds']:g};" in page(run, "instructor.html")
         return limits_told()
 
     def limits_told() -> dict[str, float]:
