@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from grader.bundles import Bundle
@@ -54,6 +54,10 @@ class RunContext:
         settings = settings or Settings()
         assignment, bundle = settings.apply(assignment, bundle)
         return cls(assignment, bundle, secret, assignment.facts(bundle, secret), settings)
+
+    def only(self, part: str = "", *, definitions: bool = False) -> RunContext:
+        """The same with a part of the assignment. Raises UsageError when nothing is left of it."""
+        return replace(self, assignment=self.assignment.only(part, definitions=definitions))
 
     @property
     def bundle_name(self) -> str:

@@ -159,6 +159,19 @@ class Grader:
             evidence=replace(run.evidence, seed=seed, asked=asked),
         )
 
+    async def report(
+        self, path: Path, on_progress: Progress = lambda _stage: None, *, definitions: bool = False
+    ) -> Report:
+        """Run and judge one notebook file, with the modules beside it that it imports. Raises SubmissionError when it cannot be read."""
+        submission, data = single_submission(path)
+        helpers = await asyncio.to_thread(imported_helpers, path, data)
+        run = await self.run(submission, data, helpers, on_progress, definitions=definitions)
+        try:
+            return await asyncio.to_thread(guarded, lambda: report_for(self.context, submission, run), Report)
+        except GuardError as error:
+            unseen = self.context.unseen(submission, f"Judging it ended badly: it {error}.")
+            return report_for(self.context, submission, unseen)
+
 
 def single_submission(path: Path) -> tuple[Submission, bytes]:
     """Take one notebook file as a submission of its own. Raises SubmissionError when it cannot be read."""
@@ -232,18 +245,14 @@ async def agrade(
 ) -> Report:
     """Do what `grade` does without blocking the event loop; parameters and errors are the same."""
     path = Path(notebook)
-    submission, data = single_submission(path)
-    helpers = imported_helpers(path, data)
+    single_submission(path)  # a file that cannot be read is told before anything is prepared
     declared = load_assignment(assignment) if isinstance(assignment, str) else assignment
-    declared = declared.only(definitions=True) if definitions else declared
     against = bundle if isinstance(bundle, Bundle) else load_bundle(None if bundle is None else Path(bundle))
     context = await asyncio.to_thread(RunContext.create, declared, against, secret or secrets.token_bytes(32), settings)
+    context = context.only(definitions=True) if definitions else context
     with contextlib.ExitStack() as close:
         grader = Grader(context, sandbox=sandbox, limits=limits)
         await asyncio.to_thread(close.enter_context, grader)
-        run = await grader.run(submission, data, helpers, on_progress, definitions=definitions)
+        report = await grader.report(path, on_progress, definitions=definitions)
         await asyncio.to_thread(close.close)
-    try:
-        return await asyncio.to_thread(guarded, lambda: report_for(context, submission, run), Report)
-    except GuardError as error:
-        return report_for(context, submission, context.unseen(submission, f"Judging it ended badly: it {error}."))
+    return report

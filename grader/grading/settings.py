@@ -25,7 +25,10 @@ else:  # in a student's kernel
 if TYPE_CHECKING:
     from grader.bundles import Bundle
 
-__all__ = ["Settings", "read_settings"]
+__all__ = ["BESIDE", "Settings", "read_settings", "settings_for"]
+
+BESIDE = "grader.toml"
+"""What a settings file is called that lies beside a notebook."""
 
 _Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 _Line = Annotated[str, msgspec.Meta(max_length=200, pattern=r"\A[^\r\n]*\Z")]
@@ -126,6 +129,15 @@ class Settings:
             if table
         ]
         return (*told, *([f"Numbers and dates: as in the language {self.language}."] if self.language != "en" else []))
+
+
+def settings_for(notebook: Path, given: Path | None) -> Settings:
+    """What holds for a notebook that is checked: the settings given, else those of a `grader.toml` beside it, else none.
+
+    Raises UsageError where these cannot be read.
+    """
+    path = given or notebook.parent / BESIDE
+    return read_settings(path) if given is not None or path.is_file() else Settings()
 
 
 def read_settings(path: Path) -> Settings:

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from grader.records import CriterionResult, Notice, Outcome, Report, Status, Submission, Verdict
 from grader.reports.sanitize import without_paths
+from grader.rubric.shown import redacted, with_numbers
 
 __all__ = ["PRIVATE_KINDS", "REVIEW_SENTENCE", "Audience", "for_student", "is_private"]
 
@@ -52,7 +53,7 @@ def for_student(report: Report) -> Report:
         notices=_notices(report.notices),
         score=replace(
             score,
-            criteria=tuple(map(_criterion, score.criteria)),
+            criteria=tuple(map(_criterion, redacted(score.criteria))),
             review=(REVIEW_SENTENCE,) if score.review else (),
         ),
         metrics=_metrics(report),
@@ -85,10 +86,7 @@ def _notices(notices: tuple[Notice, ...]) -> tuple[Notice, ...]:
 
 def _criterion(result: CriterionResult) -> CriterionResult:
     verdict = result.verdict
-    if result.show != "all":
-        title = result.title if result.show == "titles" else "A further criterion."
-        return replace(result, title=title, verdict=Verdict(verdict.status), cell=None, read=None)
-    if verdict.status is Status.ERROR:
+    if verdict.status is Status.ERROR and result.show == "all":
         message = "The grader could not judge this by itself; a person will look at it."
         # the message may speak of the grader's inside; a hint is always written for students
         return replace(result, verdict=Verdict(Status.ERROR, message, verdict.hint))
@@ -97,13 +95,13 @@ def _criterion(result: CriterionResult) -> CriterionResult:
 
 def _metrics(report: Report) -> dict[str, Any]:
     # Named one by one: a number that is added later, about held-out reviews say, stays out until somebody decides otherwise.
-    kept: dict[str, Any] = {}
+    kept, measured = dict[str, Any](), with_numbers(report.score.criteria)
     methods = report.metrics.get("methods")
     if isinstance(methods, Mapping):
         kept["methods"] = {
             name: {key: values[key] for key in _METRICS if key in values}
             for name, values in methods.items()
-            if name in report.groups and isinstance(values, Mapping)
+            if name in report.groups and name in measured and isinstance(values, Mapping)
         }
     if isinstance(report.metrics.get("runs_seen"), int):
         kept["runs_seen"] = report.metrics["runs_seen"]

@@ -53,7 +53,7 @@ def _suite(root: Element, report: Report) -> None:
         case = SubElement(suite, "testcase", classname=line(report.assignment), name="submission", time="0")
         SubElement(case, "error", message=line(reason), type="needs-review")
     errors = (cell.error.traceback for cell in view.failing_cells(report) if cell.error)
-    texts = (view.outcome_sentence(report), who.problem, *errors)
+    texts = (report.note, view.outcome_sentence(report), who.problem, *errors)
     SubElement(suite, "system-out").text = clean("\n".join(text for text in texts if text))
 
 

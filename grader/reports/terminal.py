@@ -139,10 +139,10 @@ def _blocks(report: Report) -> Iterator[RenderableType]:
     adaptations = report.adaptations
     if adaptations:
         yield from (Text(), Text(f"Adapted so that it runs ({len(adaptations)}), none of it graded:"))
-        for item in adaptations[:8]:
-            yield _indented(_sentence(f"{view.place(item.cell)}: {item.reason}", "dim"))
-        if len(adaptations) > 8:
-            yield _indented(Text(f"… and {len(adaptations) - 8} more", "dim"))
+        for places, reason in view.adapted(report)[:8]:
+            yield _indented(_sentence(f"{places}: {reason}", "dim"))
+        if len(view.adapted(report)) > 8:
+            yield _indented(Text(f"… and {len(view.adapted(report)) - 8} more", "dim"))
     notices = view.all_notices(report)
     if notices:
         yield from (Text(), *(_sentence(f"Note: {notice.text}", "yellow") for notice in notices))

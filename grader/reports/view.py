@@ -21,6 +21,7 @@ __all__ = [
     "Reason",
     "Remark",
     "about_machines",
+    "adapted",
     "all_notices",
     "counts",
     "cpu_seconds",
@@ -264,6 +265,14 @@ def failing_cells(report: Report) -> tuple[CellRun, ...]:
     """The cells that ended with an exception or in which the kernel ended."""
     cells = report.execution.cells if report.execution else ()
     return tuple(cell for cell in cells if cell.status in ("error", "killed"))
+
+
+def adapted(report: Report) -> tuple[tuple[str, str], ...]:
+    """Each reason for an adaptation once, after the places that were adapted."""
+    places: dict[str, dict[str, None]] = {}
+    for change in report.adaptations:
+        places.setdefault(change.reason, {})[place(change.cell)] = None
+    return tuple((", ".join(found), reason) for reason, found in places.items())
 
 
 def place(cell: int | None) -> str:

@@ -47,7 +47,7 @@ def uncalled(monkeypatch) -> None:
     def grade(*_arguments, **_options):
         raise AssertionError("the notebook was run")
 
-    monkeypatch.setattr("grader.cli.check.grade", grade)
+    monkeypatch.setattr("grader.cli.check.Grader.report", grade)
 
 
 def refused(capsys, arguments: list[str], message: str) -> None:
@@ -178,10 +178,10 @@ def test_check_says_why_the_box_failed(notebook, capsys, monkeypatch) -> None:
 
 
 def test_a_fault_of_the_grader_is_not_a_score(notebook, capsys, monkeypatch) -> None:
-    def grade(*_arguments, **_options):
+    def report(*_arguments, **_options):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("grader.cli.check.grade", grade)
+    monkeypatch.setattr("grader.cli.check.Grader.report", report)
     assert main(["check", str(notebook), *TOY]) == 4, "1 would say: below full marks"
     assert "a fault of the grader itself (ZeroDivisionError)" in capsys.readouterr().err
 

@@ -266,7 +266,7 @@ def uses_rank_and_scaling(asked: Question, seen: Observation, earlier: dict[str,
             )
         return failed(
             f"For rank {case.rank} and alpha {case.alpha} the adapter is scaled by {tries[0]:.4g}, not by {right:.4g}.",
-            "It is the fraction of the formula, which need not be a whole number.",
+            "The scaling is the fraction in the formula, which need not be a whole number.",
         )
     if not measured:
         return _follows_from("lora/forward", earlier, "The outputs do not allow the scaling to be measured.")
