@@ -22,6 +22,8 @@ RIGHT = {
     "reduce": "return functools.reduce(lambda n, p: n + p.numel() * p.requires_grad, model.parameters(), 0)",
     "numpy": "return sum(p.detach().numpy().size for p in model.parameters() if p.requires_grad)",
     "id-set": "seen = set()\nn = 0\nfor m in model.modules():\n    for p in m.parameters(recurse=False):\n        if p.requires_grad and id(p) not in seen:\n            seen.add(id(p))\n            n += p.numel()\nreturn n",
+    "by-address": "return sum({p.data_ptr(): p.numel() for p in model.parameters() if p.requires_grad}.values())",
+    "by-storage": "seen = {}\nfor p in model.parameters():\n    if p.requires_grad and not p.is_meta:\n        seen[p.untyped_storage().data_ptr()] = p.untyped_storage().nbytes() // p.element_size()\nreturn sum(seen.values())",
     "multiply": "n = 0\nfor p in model.parameters():\n    if p.requires_grad:\n        k = 1\n        for s in p.shape:\n            k *= s\n        n += k\nreturn n",
 }
 WRONG = {
