@@ -109,6 +109,11 @@ class Context:
                 found.append(names)
         return found
 
+    def is_own(self, thing: Any) -> bool:
+        """Whether a class or function was defined in the notebook or in a module written by the student."""
+        module = getattr(thing, "__module__", None)
+        return module == "__main__" or any(module == names.get("__name__") for names in self._modules())
+
     def candidates(self, accept: Callable[[Any], bool], plausible: Callable[[Any], bool]) -> list[Any]:
         """Public callables of the student's own that are accepted and, on trial, do what is asked."""
         found: list[Any] = []

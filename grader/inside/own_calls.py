@@ -10,6 +10,7 @@ import contextlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from grader.inside.hooks import replacing
@@ -32,10 +33,11 @@ class Layer:
 
 
 class OwnCalls:
-    """The latest arguments of each of the student's functions that built a module."""
+    """The latest arguments of each of the student's functions that built a module, in the notebook or a helper module beside it."""
 
     def __init__(self) -> None:
         self._given: dict[Any, dict[str, Any]] = {}
+        self._home = f"{Path.cwd()}/"
 
     def install(self) -> None:
         """Watch all modules being made from now on."""
@@ -52,10 +54,14 @@ class OwnCalls:
             if frame is None:
                 return
             code = frame.f_code
-            if frame.f_globals.get("__name__") == "__main__" and code.co_argcount and len(self._given) < _MOST:
+            if code.co_argcount and len(self._given) < _MOST and self._is_own(frame.f_globals):
                 names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
                 self._given[code] = _kept({name: frame.f_locals[name] for name in names if name in frame.f_locals})
             frame = frame.f_back
+
+    def _is_own(self, names: Mapping[str, Any]) -> bool:
+        """Whether these are the names of the notebook, or of a module that lies in its folder."""
+        return names.get("__name__") == "__main__" or str(names.get("__file__", "")).startswith(self._home)
 
     def of(self, thing: Any) -> Mapping[str, Any]:
         """What a class or function was given in the student's own code, by parameter; empty where it was not called."""

@@ -2,7 +2,7 @@
 
 from tests.corpus.base import PARTS, case, lora
 from tests.corpus.runs import FREEZE, FRESH, TRAIN
-from tests.corpus.training import training
+from tests.corpus.training import STEPS, training
 from tests.corpus.unseen_class import INIT
 
 # ---- wrong: works in train mode only, so that no output in eval mode tells whether A and B had any effect
@@ -108,6 +108,17 @@ WITH = """class LoRA(nn.Module):
     def forward(self, x):
         return self.layer(x) + self.c * (self.drop(x) @ self.A.T @ self.B.T)
 """
+CONFIGS = """class Config:
+    def __init__(self, rank, alpha=16):
+        self.rank, self.scaling = rank, alpha / rank
+class Filled:
+    def __init__(self):
+        self.r, self.alpha, self.place = 4, 8, torch.device("cpu")
+class Slots:
+    __slots__ = ("r", "alpha")
+    def __init__(self, r, alpha):
+        self.r, self.alpha = r, alpha
+"""
 PUT = "replace_layers(model, {{n: {} for n, m in extract_qv_layers(model).items()}})\n"
 for name, (head, first, call) in {
     "required-dropout": ("layer, rank, alpha, dropout", "", "LoRA(m, 4, 8, 0.1)"),
@@ -137,6 +148,31 @@ for name, (head, first, call) in {
         "rank, alpha = cfg.rank, cfg.alpha",
         "LoRA(m, __import__('collections').namedtuple('Config', 'rank alpha')(4, 8))",
     ),
+    "config-in-a-config": (
+        "layer, cfg, dropout=0",
+        "rank, alpha = cfg.adapter.rank, cfg.adapter.alpha",
+        "LoRA(m, (lambda N: N(name='run', adapter=N(rank=4, alpha=8)))(__import__('types').SimpleNamespace))",
+    ),
+    "config-dict-in-a-dict": (
+        "layer, cfg, dropout=0",
+        "rank, alpha = cfg['model']['peft']['r'], cfg['model']['peft']['alpha']",
+        "LoRA(m, {'optim': {'lr': 1e-3}, 'model': {'name': MODEL, 'peft': {'r': 4, 'alpha': 8}}})",
+    ),
+    "config-with-what-follows": (
+        "layer, cfg, dropout=0",
+        "rank, alpha = cfg.rank, cfg.scaling * cfg.rank",
+        "LoRA(m, Config(4, 8))",
+    ),
+    "config-without-a-start-of-its-own": (
+        "layer, cfg, dropout=0",
+        "rank, alpha = cfg.r, cfg.alpha",
+        "LoRA(m, Filled())",
+    ),
+    "config-with-slots": (
+        "layer, cfg, dropout=0",
+        "rank, alpha = cfg.r, cfg.alpha",
+        "LoRA(m, Slots(4, 8))",
+    ),
     "odd-names-layer-last": (
         "size, strength, thing, dropout=0",
         "rank, alpha, layer = size, strength, thing",
@@ -147,7 +183,7 @@ for name, (head, first, call) in {
     source = WITH.format(head, first)
     if "thing" in head:
         source = source.replace("        i, o = layer.in", "        layer = thing\n        i, o = layer.in")
-    training(f"called-{name}", def_lora=source, lora=FRESH + FREEZE + PUT.format(call) + TRAIN)
+    training(f"called-{name}", def_lora=CONFIGS + source, lora=FRESH + FREEZE + PUT.format(call) + TRAIN)
 TWO = PARTS["lora"].replace("class LoRA(", "class Adapted(")
 for name, other in {"right": "alpha / rank", "wrong": "alpha // rank"}.items():
     training(
@@ -171,3 +207,25 @@ training(
     "function-of-the-name-makes-the-layers",
     def_lora=SIZED + MAKER.format("LinearWithLoRA"),
 )
+
+# ---- right: the class and the calls of it are in a helper module
+HELPER = """import torch
+from torch import nn
+{}
+def adapted(layers):
+    return {{name: {} for name, layer in layers.items()}}
+"""
+for name, (head, call) in {
+    "required-dropout": ("layer, rank, alpha, dropout", "LoRA(layer, 4, 8, dropout=0.1)"),
+    "config-in-a-config": ("layer, cfg, dropout=0", "LoRA(layer, {'lora': {'rank': 4, 'alpha': 8}})"),
+}.items():
+    first = "rank, alpha = cfg['lora']['rank'], cfg['lora']['alpha']" if "cfg" in head else "pass"
+    helper = HELPER.format(WITH.format(head, first), call)
+    training(
+        f"called-in-a-helper-{name}",
+        def_lora="",
+        setup=STEPS["setup"]
+        + f"import sys, pathlib\npathlib.Path(HOME, 'layers.py').write_text({helper!r})\nsys.path.insert(0, HOME)\n"
+        + "from layers import LoRA, adapted\nsys.path.remove(HOME)\n",
+        lora=FRESH + FREEZE + "replace_layers(model, adapted(extract_qv_layers(model)))\n" + TRAIN,
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -184,7 +185,8 @@ def trained(cells: Iterable[str], folder: Path) -> Iterator[dict[str, object]]:
 
     torch.manual_seed(1)
     gc.collect()
-    witness = Witness(layout)
+    with contextlib.chdir(folder):
+        witness = Witness(layout)
     witness.install()
     before = dict(agent._state)
     agent._state.update(witness=witness, once={}, checkpoint=str(folder), home=str(folder))
@@ -196,6 +198,9 @@ def trained(cells: Iterable[str], folder: Path) -> Iterator[dict[str, object]]:
         yield namespace
     finally:
         witness.uninstall()
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", "")).startswith(f"{folder}/"):
+                del sys.modules[name]  # a helper module of this case
         agent._state.clear()
         agent._state.update(before)
 

@@ -7,10 +7,12 @@ projections of a model that was trained.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import inspect
 import sys
+import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -108,7 +110,7 @@ class Made:
         """The configuration that the student's calls, the default or the annotation gives, with this rank and alpha in it."""
         for p in rest:
             config = self._given.get(p.name, p.default)
-            if config in (None, _REQUIRED) and isinstance(p.annotation, type) and p.annotation.__module__ == "__main__":
+            if config in (None, _REQUIRED) and isinstance(p.annotation, type):
                 try:
                     config = p.annotation()
                 except Exception:  # noqa: S112 - it cannot be made without knowing more
@@ -151,28 +153,56 @@ def _named(names: list[str], exact: tuple[str, ...], parts: tuple[str, ...]) -> 
     return next(iter([*known, *(name for name in names if any(part in name.lower() for part in parts))]), "")
 
 
-def _with_numbers(config: Any, rank: int, alpha: int) -> Any:
-    """A copy of a configuration with other numbers for rank and alpha; None where it has no such fields."""
+def _with_numbers(config: Any, rank: int, alpha: int, depth: int = 3) -> Any:
+    """A copy of a configuration with other numbers for rank and alpha, in it or in one that it holds; None without such fields."""
+    fields = _fields(config)
+    rank_name, alpha_name = _named(list(fields), RANK_NAMES, ("rank",)), _named(list(fields), ALPHA_NAMES, ("alpha",))
+    if rank_name and alpha_name and rank_name != alpha_name:
+        return _changed(config, fields, {rank_name: rank, alpha_name: alpha})
+    for name, inner in fields.items() if depth else ():
+        changed = _with_numbers(inner, rank, alpha, depth - 1)
+        if changed is not None:
+            return _changed(config, fields, {name: changed})
+    return None
+
+
+def _fields(config: Any) -> dict[str, Any]:
+    """What a configuration holds, by name; empty for what is none."""
+    torch = sys.modules["torch"]
     if isinstance(config, dict):
-        fields = {name: None for name in config if isinstance(name, str)}
+        found = dict(config)
+    elif inspect.isroutine(config) or isinstance(config, types.ModuleType | torch.nn.Module | torch.Tensor):
+        return {}
     else:
-        fields = {name: None for place in (type(config), config) for name in getattr(place, "__dict__", {})}
-        fields |= dict.fromkeys(getattr(config, "_fields", ()))
-    names = [name for name in fields if not name.startswith("__")]
-    rank_name, alpha_name = _named(names, RANK_NAMES, ("rank",)), _named(names, ALPHA_NAMES, ("alpha",))
-    if not rank_name or not alpha_name or rank_name == alpha_name:
-        return None
-    numbers = {rank_name: rank, alpha_name: alpha}
+        names = (*getattr(config, "_fields", ()), *getattr(type(config), "__slots__", ()))
+        found = {**getattr(type(config), "__dict__", {}), **getattr(config, "__dict__", {})}
+        found = {
+            name: value
+            for name, value in found.items()
+            if not inspect.isroutine(value) and not inspect.isdatadescriptor(value)
+        }
+        found |= {name: getattr(config, name, None) for name in names}
+        found = {**{p.name: p.default for p in _parameters(type(config))}, **found}  # it may keep only what follows
+    return {name: value for name, value in found.items() if isinstance(name, str) and not name.startswith("__")}
+
+
+def _changed(config: Any, fields: Mapping[str, Any], new: Mapping[str, Any]) -> Any:
+    """A copy of a configuration with other values for some of its fields: made anew where that is possible, as others may follow."""
     if isinstance(config, dict):
-        return {**config, **numbers}
+        return {**config, **new}
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        return dataclasses.replace(config, **numbers)
+        return dataclasses.replace(config, **new)
     if hasattr(config, "_replace"):
-        return config._replace(**numbers)  # a named tuple
+        return config._replace(**new)  # a named tuple
     if isinstance(config, type):
-        return type(config.__name__, (config,), numbers)
+        return type(config.__name__, (config,), dict(new))
+    known = {**fields, **new}
+    needed = [p for p in _parameters(type(config)) if p.name in known or p.default is _REQUIRED]
+    if {*new} <= {p.name for p in needed} and all(p.kind in _BY_NAME and p.name in known for p in needed):
+        with contextlib.suppress(Exception):
+            return type(config)(**{p.name: known[p.name] for p in needed})
     changed = copy.copy(config)
-    vars(changed).update(numbers)
+    vars(changed).update(new)
     return changed
 
 
@@ -222,7 +252,7 @@ def find_class(context: Context, names: list[str]) -> Made:
     except BaseException:  # noqa: S110 - it is not there, or whatever it raises: it is asked properly below
         pass
     others = [thing for thing in context.candidates(_makes_layers, wraps) if thing is not named]
-    own = [cls for cls in _at_query_and_value(context) if cls.__module__ == "__main__" and cls is not named]
+    own = [cls for cls in _at_query_and_value(context) if context.is_own(cls) and cls is not named]
     used = [cls for cls in own if any(cls is other for other in others)]
     found = used[0] if used else others[0] if len(others) == 1 else None
     if found is None and named is None and not others and own:
