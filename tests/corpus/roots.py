@@ -169,3 +169,45 @@ training(
     full=FRESH + LEARN["full"].format("").replace("lr=2e-3", "lr=0.0"),
     loses="full/trained full/accuracy",
 )
+
+# ---- wrong: what the LoRA model is built with has lost pretrained layers, so that nothing can be learned
+SUFFIX = """def replace_layers(model, named_layers):
+    for name, layer in named_layers.items():
+        last = name.split(".")[-1]
+        for m in model.modules():
+            if hasattr(m, last):
+                setattr(m, last, layer)
+"""
+LOST = MODEL["lora"] + LEARN["lora"].format("steps=25, lr=9e-3")
+training(
+    "learns-lora-replaced-by-suffix",
+    setup=SETUP,
+    learns="lora",
+    def_replace=SUFFIX,
+    lora=LOST,
+    loses="layers/replace lora/model",
+)
+training(
+    "lora-one-layer-for-all-queries",
+    lora=FRESH
+    + FREEZE
+    + "for w in ('q_lin', 'v_lin'):\n    layer = LoRA(getattr(model.distilbert.transformer.layer[0].attention, w), 4, 8)\n    for b in model.distilbert.transformer.layer:\n        setattr(b.attention, w, layer)\n"
+    + TRAIN,
+    loses="lora/model",
+)
+training(
+    "learns-lora-without-the-base",
+    setup=SETUP,
+    learns="lora",
+    def_lora=HEAD.format(freeze=FROZEN)
+    + "    def forward(self, x):\n        return 1e3 + self.c * (x @ self.A.T @ self.B.T)\n",
+    lora=LOST,
+    loses="lora/identity lora/accuracy",
+)
+training(
+    "learns-full-much-too-fast",
+    setup=SETUP,
+    learns="full",
+    full=FRESH + "learn(model, steps=30, lr=0.5)",
+    loses="full/accuracy",
+)

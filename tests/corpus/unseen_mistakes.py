@@ -115,3 +115,29 @@ lora(
     + "self.A.requires_grad = self.B.requires_grad = False",
     loses=GR,
 )
+
+# ---- wrong: the output of some inputs, or of all, has another shape
+lora(
+    "flattens",
+    INIT,
+    "x = x.reshape(-1, x.shape[-1])\n" + "return self.pretrained(x) + self.scaling * (x @ self.A.T @ self.B.T)",
+    loses=FW,
+)
+lora(
+    "flattens-at-the-end",
+    INIT,
+    "y = self.pretrained(x) + self.scaling * (x @ self.A.T @ self.B.T)\nreturn y.flatten(0, -2)",
+    loses=FW,
+)
+lora(
+    "adds-a-dimension",
+    INIT,
+    "y = self.pretrained(x) + self.scaling * (x @ self.A.T @ self.B.T)\nreturn y.unsqueeze(0)",
+    loses=ALL,
+)
+lora(
+    "squeezed-mean",
+    INIT,
+    "y = self.pretrained(x) + self.scaling * (x @ self.A.T @ self.B.T)\nreturn y.mean(1) if y.dim() == 3 else y",
+    loses=FW,
+)

@@ -32,6 +32,8 @@ from grader.rubric.questions import Draw, Followup, Question
 
 STRUCTURE = {"full": ("full/trained",), "head": ("head/frozen", "head/trained"), "lora": ("lora/model",)}
 """Method -> the criteria that show that the right tensors were trained; without them a miss is never reviewed."""
+BUILT = ("layers/replace", "lora/identity", "lora/forward", "lora/gradients")
+"""What a LoRA model is built with. Where that is wrong it may have lost its pretrained layers: a miss follows."""
 LR_RANGE = (1e-6, 1e-2)
 """Lowest and highest learning rate of a real fine-tuning."""
 MIN_STEPS = 20
@@ -236,7 +238,8 @@ def _judge_accuracy(
     if reaches(run, calibration):
         return passed(f"{measured}.")
     reached = run.accuracy or 0.0
-    if all(earlier[id_].status is Status.PASSED for id_ in STRUCTURE[method]) and is_real_training(run):
+    ruined = next((id_ for id_ in BUILT if method == "lora" and earlier[id_].status in _LOST), "")
+    if not ruined and all(earlier[id_].status is Status.PASSED for id_ in STRUCTURE[method]) and is_real_training(run):
         outside = outside_calibrated_range(run, calibration)
         if outside:
             too_fast = run.rated and calibration.max_lr is not None and _scaled(run, run.peak_rate) > calibration.max_lr
@@ -250,14 +253,20 @@ def _judge_accuracy(
             measured += f". With other seeds: {', '.join(f'{other.accuracy:.3f}' for other in others)}; the mean is {reached:.3f}"
             if reaches(mean, calibration):
                 return passed(f"{measured}{_direction(mean, calibration)}.")
-    root = next((earlier[id_].because or id_ for id_ in STRUCTURE[method] if earlier[id_].status in _LOST), "")
-    if root and reached >= GUESSING + LEARNED * (calibration.accuracy - GUESSING):
+    root = next((earlier[id_].because or id_ for id_ in STRUCTURE[method] if earlier[id_].status in _LOST), ruined)
+    least = calibration.correlation
+    learned = reached >= GUESSING + LEARNED * (calibration.accuracy - GUESSING)
+    if root and (learned or (least is not None and points_right(run, LEARNED * least))):
         return passed(
             f"{measured} where all is right; that this is less follows from `{root}`, which has cost its points."
         )
+    if ruined:
+        return skipped(earlier[ruined].because or ruined, f"{measured}.")
     hint = "Does the loss go down? Look at the learning rate, the number of epochs, and whether the labels reach the model."
     if run.problem == DIVERGED:
         hint = "A lower learning rate, such as 5e-5, keeps the loss finite."
+    elif not has_usual_rate(run):
+        hint = f"The learning rate went up to {run.peak_rate:g}; 5e-5 is a usual one."
     return in_linear_range(failed(f"{measured}.", hint), reached, calibration.accuracy, facts.linear_range)
 
 
@@ -346,9 +355,12 @@ def is_real_training(run: TrainingRun) -> bool:
 
     What was seen at the optimizer decides, not what the notebook says.
     """
-    return run.steps >= MIN_STEPS and (
-        not run.rated or (LR_RANGE[0] <= run.peak_rate and _scaled(run, run.peak_rate) <= LR_RANGE[1])
-    )
+    return run.steps >= MIN_STEPS and has_usual_rate(run)
+
+
+def has_usual_rate(run: TrainingRun) -> bool:
+    """Whether a run's highest learning rate is one of fine-tuning, where one was seen."""
+    return not run.rated or (LR_RANGE[0] <= run.peak_rate and _scaled(run, run.peak_rate) <= LR_RANGE[1])
 
 
 def _scaled(run: TrainingRun, rate: float) -> float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from grader.assignments.finetuning.accuracy import judge_accuracy, run_for
-from grader.assignments.finetuning.facts import BLOCKS
+from grader.assignments.finetuning.accuracy import judge_accuracy, reaches, run_for
+from grader.assignments.finetuning.facts import BLOCKS, JudgeFacts
 from grader.assignments.finetuning.rubric import ASSIGNMENT, ON_FINE_TUNING, ON_TRAINER
+from grader.assignments.finetuning.runs import DIVERGED, TrainingRun
 from grader.records import Observation, Verdict
 from grader.rubric.compare import NO_RUN, failed, passed
 from grader.rubric.questions import Question
@@ -28,7 +29,7 @@ def full_run_moved_everything(asked: Question, seen: Observation) -> Verdict:
             f"{len(frozen)} tensors were frozen when training started, e.g. `{frozen[0]}`.",
             "In this step nothing is frozen.",
         )
-    if not run.kinship >= MIN_KINSHIP:
+    if not run.kinship >= MIN_KINSHIP and not _wrecked(run, asked.secret["facts"]):
         return failed(
             f"The trained body has nothing to do with the pretrained one (cosine {run.kinship:.2f}).",
             "Fine-tuning begins from the pretrained weights: `from_pretrained`, not `from_config`.",
@@ -53,6 +54,14 @@ def full_run_moved_everything(asked: Question, seen: Observation) -> Verdict:
             "Is every parameter given to the optimizer?",
         )
     return passed(f"{run.steps} steps moved body and head ({run.trainable} trainable parameters).")
+
+
+def _wrecked(run: TrainingRun, facts: JudgeFacts) -> bool:
+    """Whether a training that began from the pretrained body has destroyed it: that is judged by its accuracy, which it has lost."""
+    began = all(t.start in facts.digests for t in run.body if not _never_trained(t.name))
+    calibration = facts.calibrations.get("full")
+    missed = run.accuracy is not None and calibration is not None and not reaches(run, calibration)
+    return began and (missed or run.problem == DIVERGED)
 
 
 def _never_trained(name: str) -> bool:

@@ -87,6 +87,10 @@ def _problem(outputs: Any) -> str:
     )
 
 
+def _other_shape(case: Case, x: Any, y: Any, wanted: Any) -> str:
+    return f"For {case} and input {x.shape} the output has shape {y.shape}, not {wanted.shape}."
+
+
 def _unwrapped(answer: Any) -> str:
     """What the class did that made no layer, to be read after "it"; empty where it made one."""
     if "made" in answer:
@@ -127,7 +131,10 @@ def _follows(case: Case, factorization: Any, prefix: str = "") -> float | None:
         full, zero = outputs[which], zeroed[which]
         if not isinstance(full, np.ndarray) or not isinstance(zero, np.ndarray):
             return None
-        if not close(full, zero.astype(np.float64) + c * case.adapter(factorization["r"], which), rtol=1e-4, atol=1e-5):
+        wanted = case.adapter(factorization["r"], which)
+        if full.shape != wanted.shape or zero.shape != wanted.shape:
+            return None
+        if not close(full, zero.astype(np.float64) + c * wanted, rtol=1e-4, atol=1e-5):
             return None
     return 0.0 if abs(c) < _NO_EFFECT else c
 
@@ -135,7 +142,7 @@ def _follows(case: Case, factorization: Any, prefix: str = "") -> float | None:
 @ASSIGNMENT.check("lora/identity", points=4, asks="lora", read=ON_LORA)
 def starts_as_identity(asked: Question, seen: Observation) -> Verdict:
     """A fresh LoRA layer equals the layer it wraps, and keeps its weights."""
-    worked = 0
+    worked, odd = 0, ""
     for case, answer in _pairs(asked, seen):
         fresh = answer["fresh"]
         if fresh is None:
@@ -145,10 +152,8 @@ def starts_as_identity(asked: Question, seen: Observation) -> Verdict:
                 if y is None:
                     continue
                 if y.shape != wanted.shape:
-                    return failed(
-                        f"For {case} and input {x.shape} the output has shape {y.shape}, not {wanted.shape}.",
-                        "A LoRA layer gives what the wrapped layer gives, in the same shape.",
-                    )
+                    odd = odd or _other_shape(case, x, y, wanted)
+                    continue  # of some inputs only: that is judged by `lora/forward`
                 if not close(y, wanted, rtol=1e-5, atol=1e-6):
                     gap = float(np.abs(y - wanted).max())
                     return failed(
@@ -161,6 +166,8 @@ def starts_as_identity(asked: Question, seen: Observation) -> Verdict:
                 f"For {case} the wrapped layer's weights are not in the LoRA layer's `state_dict()`.",
                 "Keep the given layer as an attribute of the module; do not make a new `nn.Linear`, and do not hide it in a list.",
             )
+    if odd and not worked:
+        return failed(odd)
     if not worked:
         answers = [answer for _, answer in _pairs(asked, seen)]
         why = next(filter(None, map(_unwrapped, answers)), "") or _problem(
@@ -210,6 +217,10 @@ def computes_forward(asked: Question, seen: Observation, earlier: dict[str, Verd
         problem = _problem(answer["fresh"]["eval"])
         if problem:
             return failed(f"For {case} the forward pass {problem}.", hint)
+        outputs = zip(case.x, case.base, _arrays(answer["fresh"]["eval"]), strict=True)
+        odd = next((_other_shape(case, x, y, wanted) for x, wanted, y in outputs if y.shape != wanted.shape), "")
+        if odd and earlier["lora/identity"].message != odd:
+            return failed(odd, hint)
         if not answer["factorizations"]:
             return failed(
                 f"For {case} no two factors of sizes (r x in) and (out x r) were found among the layer's parameters.",

@@ -46,6 +46,11 @@ def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, V
         if not wrapped:
             hint = "Make the LoRA layers, put them in place with `replace_layers`, and train then."
         return skipped(root, message) if root else failed(message, hint)
+    shared = [name for name in QV_LAYERS if not run.wrapped[name]]
+    if shared:
+        message = f"The LoRA layer in `{shared[0]}` is the very one of another block."
+        root = _root(earlier, "layers/replace", "layers/extract")
+        return skipped(root, message) if root else failed(message, "Make a LoRA layer of its own around each layer.")
     dead = [name for name in QV_LAYERS if not any(t.trainable and t.name in run.adapters for t in run.wrapped[name])]
     if dead:
         message = f"{len(dead)} layers have no trainable adapter, e.g. `{dead[0]}`."
@@ -61,7 +66,10 @@ def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, V
         root = _root(earlier, "lora/identity", "lora/forward", "lora/rank-scaling")
         hint = "A and B are all that a LoRA layer trains; the scaling is a plain number."
         return skipped(root, beyond) if root else failed(beyond, hint)
-    opened = [t.name for t in run.body if t.trainable]
+    lost = (
+        earlier["lora/identity"].status is Status.FAILED
+    )  # it holds another layer than the pretrained one, trained or not
+    opened = [t.name for t in run.body if t.trainable and not (lost and _in_wrapped(t.name))]
     if opened:
         return failed(
             f"{len(opened)} tensors of the body were trainable when training started, e.g. `{opened[0]}`.",
@@ -86,9 +94,7 @@ def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, V
         )
         root = _root(earlier, "lora/gradients", "lora/forward")
         return skipped(root, message) if root else failed(message, _GIVEN)
-    changed = [
-        name for name in run.changed if not (_in_wrapped(name) and earlier["lora/identity"].status is Status.FAILED)
-    ]
+    changed = [name for name in run.changed if not (lost and _in_wrapped(name))]
     if changed:
         return failed(
             f"{len(changed)} tensors of the body do not have their pretrained values after the run, e.g. `{changed[0]}`.",
@@ -147,7 +153,7 @@ def _is_fresh_bias(tensor: Tensor, sizes: set[int]) -> bool:
 
 
 def _in_wrapped(tensor: str) -> bool:
-    return tensor.rpartition(".")[0] in QV_LAYERS
+    return any(tensor.startswith(f"{name}.") for name in QV_LAYERS)
 
 
 @ASSIGNMENT.check("lora/accuracy", points=6, asks="training", read=ON_TRAINER)
