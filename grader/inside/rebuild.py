@@ -170,7 +170,7 @@ def _pairs(matrices: Mapping[str, Any], shape: tuple[int, ...]) -> list[tuple[tu
     for (name_a, a), (name_b, b) in itertools.permutations(matrices.items(), 2):
         for flip_a, flip_b in itertools.product((False, True), repeat=2):
             A, B = a.T if flip_a else a, b.T if flip_b else b
-            if A.shape[1] == shape[1] and B.shape[0] == shape[0] and A.shape[0] == B.shape[1] <= max(shape):
+            if A.shape[1] == shape[1] and B.shape[0] == shape[0] and A.shape[0] == B.shape[1]:
                 found.append(((name_a, flip_a, name_b, flip_b), A, B))
     return found
 

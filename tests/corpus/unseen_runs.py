@@ -244,6 +244,7 @@ for name, code in {
 }.items():
     source = f"class LoRA(nn.Module):\n    def __init__(self, pretrained, rank=12, alpha=24):\n        super().__init__()\n        i, o = pretrained.in_features, pretrained.out_features\n        {code}\n        self.A = nn.Parameter(torch.randn(i, rank) / rank)\n        self.B = nn.Parameter(torch.zeros(rank, o))\n        self.c = alpha / rank\n    def forward(self, x):\n        return x @ self.W + self.b + self.c * (x @ self.A @ self.B)\n"
     training(f"lora-{name}", def_lora=source)
+training("lora-rank-above-the-width", lora=STEPS["lora"].replace("4, 8", "24, 24"))
 training("lora-square-rank", lora=STEPS["lora"].replace("4, 8", "16, 16"))
 training(
     "lora-conv-factors",

@@ -87,7 +87,7 @@ def _problem(outputs: Any) -> str:
     )
 
 
-def _other_shape(case: Case, x: Any, y: Any, wanted: Any) -> str:
+def _other_shape(case: Case, x: Any, wanted: Any, y: Any) -> str:
     return f"For {case} and input {x.shape} the output has shape {y.shape}, not {wanted.shape}."
 
 
@@ -142,18 +142,17 @@ def _follows(case: Case, factorization: Any, prefix: str = "") -> float | None:
 @ASSIGNMENT.check("lora/identity", points=4, asks="lora", read=ON_LORA)
 def starts_as_identity(asked: Question, seen: Observation) -> Verdict:
     """A fresh LoRA layer equals the layer it wraps, and keeps its weights."""
-    worked, odd = 0, ""
+    worked = 0
     for case, answer in _pairs(asked, seen):
         fresh = answer["fresh"]
         if fresh is None:
             continue
         for mode in ("eval", "train"):
-            for x, wanted, y in zip(case.x, case.base, _arrays(fresh[mode]), strict=True):
-                if y is None:
-                    continue
-                if y.shape != wanted.shape:
-                    odd = odd or _other_shape(case, x, y, wanted)
-                    continue  # of some inputs only: that is judged by `lora/forward`
+            given = [y for y in zip(case.x, case.base, _arrays(fresh[mode]), strict=True) if y[2] is not None]
+            fitting = [(wanted, y) for _, wanted, y in given if y.shape == wanted.shape]
+            if given and not fitting:  # of some inputs only: that is judged by `lora/forward`
+                return failed(_other_shape(case, *given[0]))
+            for wanted, y in fitting:
                 if not close(y, wanted, rtol=1e-5, atol=1e-6):
                     gap = float(np.abs(y - wanted).max())
                     return failed(
@@ -166,8 +165,6 @@ def starts_as_identity(asked: Question, seen: Observation) -> Verdict:
                 f"For {case} the wrapped layer's weights are not in the LoRA layer's `state_dict()`.",
                 "Keep the given layer as an attribute of the module; do not make a new `nn.Linear`, and do not hide it in a list.",
             )
-    if odd and not worked:
-        return failed(odd)
     if not worked:
         answers = [answer for _, answer in _pairs(asked, seen)]
         why = next(filter(None, map(_unwrapped, answers)), "") or _problem(
@@ -218,7 +215,7 @@ def computes_forward(asked: Question, seen: Observation, earlier: dict[str, Verd
         if problem:
             return failed(f"For {case} the forward pass {problem}.", hint)
         outputs = zip(case.x, case.base, _arrays(answer["fresh"]["eval"]), strict=True)
-        odd = next((_other_shape(case, x, y, wanted) for x, wanted, y in outputs if y.shape != wanted.shape), "")
+        odd = next((_other_shape(case, *output) for output in outputs if output[2].shape != output[1].shape), "")
         if odd and earlier["lora/identity"].message != odd:
             return failed(odd, hint)
         if not answer["factorizations"]:
