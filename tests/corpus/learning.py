@@ -36,6 +36,12 @@ for method, fresh in MODEL.items():
             + "learn(model, steps=25, lr=9e-3)\nwith torch.no_grad():\n    model.classifier.weight.mul_(float('nan'))",
             f"{method}/accuracy",
         ),
+        (
+            "diverged-everywhere",
+            fresh
+            + "learn(model, steps=25, lr=9e-3)\nwith torch.no_grad():\n    for p in model.parameters():\n        p.mul_(float('nan') if p.requires_grad else 1)",
+            f"{method}/accuracy",
+        ),
         ("hardly-trained", fresh + "learn(model, steps=4, lr=1e-6)", f"{method}/accuracy"),
     ):
         training(f"learns-{method}-{name}", setup=SETUP, learns=method, loses=loses, **{method: source})

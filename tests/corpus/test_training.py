@@ -16,6 +16,8 @@ def tiny(tmp_path_factory):
         yield folder, facts
 
 
+OWN_HEAD = {"own-class-around-the-body"}
+"""What it computes from the body is its own, so that it answers itself."""
 SLOW = {"compiled", "many-trials"}
 
 
@@ -26,7 +28,9 @@ def test_training_loses_what_its_label_says(name, tiny):
     case = TRAININGS[name]
     found = differences(name, case.loses, verdicts(case, *tiny))
     assert not found, "\n".join(f"{difference.kind}: {difference.text}" for difference in found)
-    assert case.loses or not ASKED_THEMSELVES[name], "the model of a right handwriting is rebuilt from its tensors"
+    assert case.loses or name in OWN_HEAD or not ASKED_THEMSELVES[name], (
+        "the model of a right handwriting is rebuilt from its tensors"
+    )
 
 
 @pytest.mark.parametrize("method", ["full", "head", "lora"])

@@ -244,6 +244,21 @@ for name, code in {
 }.items():
     source = f"class LoRA(nn.Module):\n    def __init__(self, pretrained, rank=12, alpha=24):\n        super().__init__()\n        i, o = pretrained.in_features, pretrained.out_features\n        {code}\n        self.A = nn.Parameter(torch.randn(i, rank) / rank)\n        self.B = nn.Parameter(torch.zeros(rank, o))\n        self.c = alpha / rank\n    def forward(self, x):\n        return x @ self.W + self.b + self.c * (x @ self.A @ self.B)\n"
     training(f"lora-{name}", def_lora=source)
+NET = """from transformers import AutoModel
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.distilbert = AutoModel.from_pretrained(MODEL)
+        self.pre_classifier, self.norm, self.classifier = nn.Linear(16, 16), nn.LayerNorm(16), nn.Linear(16, 2)
+    def forward(self, input_ids, attention_mask=None, labels=None):
+        first = self.distilbert(input_ids, attention_mask=attention_mask).last_hidden_state[:, 0]
+        return self.classifier(torch.tanh(self.norm(self.pre_classifier(first))))
+model = Net()
+"""
+NET_LOOP = loop("F.cross_entropy(model(IDS), LABELS)")
+training(
+    "own-class-around-the-body", full=NET + NET_LOOP, head=NET + FREEZE + NET_LOOP, lora=NET + FREEZE + WRAP + NET_LOOP
+)
 training("lora-rank-above-the-width", lora=STEPS["lora"].replace("4, 8", "24, 24"))
 training("lora-square-rank", lora=STEPS["lora"].replace("4, 8", "16, 16"))
 training(

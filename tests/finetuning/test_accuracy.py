@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from grader.assignments.finetuning import ASSIGNMENT
-from grader.assignments.finetuning.accuracy import OWN, SAMPLE, SAMPLE_Z, judge_accuracy
+from grader.assignments.finetuning.accuracy import OWN, SAMPLE, SAMPLE_Z, judge_accuracy, outside_calibrated_range
 from grader.assignments.finetuning.facts import JudgeFacts
 from grader.assignments.finetuning.runs import MAX_RUNS, read_runs, summarise
 from grader.bundles import Calibration
@@ -94,6 +94,14 @@ def test_a_miss_outside_the_range_needs_review(seen, word):
     assert found.status is Status.ERROR
     assert word in found.message
     assert "epochs" in found.hint  # what students read in its place
+
+
+@pytest.mark.parametrize(
+    ("kinship", "rate", "excused"), [(0.9999, 1e-3, False), (0.9, 1e-3, True), (0.9999, 2e-3, True)]
+)
+def test_no_rate_excuses_adapters_that_hardly_changed(kinship, rate, excused):
+    (run,) = read_runs(Question("training", secret={"facts": FACTS}), observation(0.5, kinship=kinship, peak_rate=rate))
+    assert bool(outside_calibrated_range(run, replace(CALIBRATION, max_lr=3e-4), head=CALIBRATION)) is excused
 
 
 @pytest.mark.parametrize(

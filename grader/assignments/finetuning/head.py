@@ -19,10 +19,10 @@ def head_run_left_body_alone(asked: Question, seen: Observation) -> Verdict:
             f"{NO_RUN} A head-only run has the body frozen.",
             "Load a new model, freeze everything but its head, and train it.",
         )
-    open_body = [t.name for t in run.tensors if t.trainable and not t.name.startswith(("pre_classifier", "classifier"))]
+    open_body = [t.name for t in run.tensors if t.trainable and t.name.startswith("distilbert.")]
     if open_body:
         return failed(
-            f"{len(open_body)} tensors outside of the head were trainable when training started, e.g. `{open_body[0]}`.",
+            f"{len(open_body)} tensors of the body were trainable when training started, e.g. `{open_body[0]}`.",
             "It is each parameter that is frozen: an attribute set on a module changes none of them. Count before you train.",
         )
     if run.changed:

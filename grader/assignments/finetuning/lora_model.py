@@ -10,7 +10,7 @@ import numpy as np
 from grader.assignments.finetuning.accuracy import judge_accuracy, run_for
 from grader.assignments.finetuning.facts import QV_LAYERS, digest
 from grader.assignments.finetuning.rubric import ASSIGNMENT, ON_LORA_MODEL, ON_TRAINER
-from grader.assignments.finetuning.runs import Tensor, TrainingRun
+from grader.assignments.finetuning.runs import DIVERGED, Tensor, TrainingRun
 from grader.records import Observation, Status, Verdict
 from grader.rubric.compare import NO_RUN, failed, passed, skipped
 from grader.rubric.questions import Question
@@ -100,7 +100,8 @@ def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, V
             f"{len(changed)} tensors of the body do not have their pretrained values after the run, e.g. `{changed[0]}`.",
             "Load a new model for this step, and wrap its layers only once.",
         )
-    if run.unexplained and not _root(earlier, "lora/identity", "lora/forward", "lora/rank-scaling", "lora/gradients"):
+    wrong_class = _root(earlier, "lora/identity", "lora/forward", "lora/rank-scaling", "lora/gradients")
+    if run.unexplained and run.problem != DIVERGED and not wrong_class:
         return failed(
             f"{len(run.unexplained)} layers of the trained model do not compute `W x + b + c * B(A x)` with the tensors they hold,"
             f" e.g. `{run.unexplained[0]}`.",

@@ -143,8 +143,7 @@ def _read(entry: Any, question: Question) -> TrainingRun:
         if layer["plain"] is not True and (position.startswith("distilbert.") or _low_rank(position, layer["tensors"])):
             wrapped[position] = [t for t in tensors if t.name.startswith(position + ".")]
     adapters = _adapters(wrapped, facts)
-    head = {t.name for t in tensors if t.name.startswith(("pre_classifier", "classifier"))}
-    open_body = any(t.trainable and t.name not in adapters and t.name not in head for t in tensors)
+    open_body = any(t.trainable and t.name not in adapters and t.name.startswith("distilbert.") for t in tensors)
     adapted = any(name.startswith("distilbert.") for name in wrapped) and bool(adapters)
     kind = "lora" if adapted else "full" if open_body else "head"
     accuracy, reviews, correlation, problem = _accuracy(entry, question)

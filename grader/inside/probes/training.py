@@ -92,7 +92,7 @@ def _is_stock(root: Any) -> bool:
     return str(getattr(forward, "__module__", "")).startswith("transformers.")
 
 
-def _probe(model: Any, drawn: int) -> dict[str, Any]:
+def _probe(model: Any, drawn: int, checkpoint: Checkpoint) -> dict[str, Any]:
     """What each layer that is no plain nn.Linear computes in eval mode for some inputs and for zero."""
     torch = sys.modules["torch"]
     _, root = find_root(model)
@@ -103,7 +103,7 @@ def _probe(model: Any, drawn: int) -> dict[str, Any]:
     for position in wrapped:
         module = torch.nn.Module.get_submodule(root, position)
         try:
-            width = _width(position, root)
+            width = checkpoint.shapes[f"{position}.weight"][1]
             kind = next((p.dtype for p in torch.nn.Module.parameters(module) if p.is_floating_point()), torch.float32)
             inputs = probe_inputs(drawn, width).to(kind)
             with torch.no_grad():  # in the body a layer is given (reviews, tokens, features)
@@ -112,11 +112,6 @@ def _probe(model: Any, drawn: int) -> dict[str, Any]:
         except Exception as error:
             found[position] = describe_error(error)[:200]
     return found
-
-
-def _width(position: str, root: Any) -> int:
-    config = getattr(root, "config", None)
-    return int(getattr(config, "hidden_dim" if position.endswith("lin2") else "dim", 0))
 
 
 def claims(run: Run) -> dict[str, Any]:
@@ -167,7 +162,7 @@ def training(context: Context, params: dict[str, Any]) -> dict[str, Any]:
 
     for model, entry in models:
         try:
-            entry["probed"] = _probe(model, int(params["drawn"]))
+            entry["probed"] = _probe(model, int(params["drawn"]), checkpoint)
             rebuilt = rebuild(checkpoint, entry, tensors, int(params["drawn"]))
             if rebuilt.tensors and (rebuilt.why or not entry["stock"]):  # of what is no DistilBERT nothing is asked
                 entry["public"] = logits_for(model, encoded("public"), int(params["batch"]))
