@@ -41,7 +41,10 @@ def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, V
     missing, extra = sorted(set(QV_LAYERS) - wrapped), sorted(wrapped - set(QV_LAYERS))
     if missing or extra:
         message = f"{len(QV_LAYERS) - len(missing)} of the 12 query and value layers carry adapters, and {len(extra)} other layers do."
-        root = _root(earlier, "layers/extract", "layers/replace")
+        built = (
+            ("lora/identity", "lora/forward") if not wrapped else ()
+        )  # a class that is not there or fails leaves all as it was
+        root = _root(earlier, "layers/extract", "layers/replace", *built)
         hint = "Only `q_lin` and `v_lin` of every block are replaced."
         if not wrapped:
             hint = "Make the LoRA layers, put them in place with `replace_layers`, and train then."
