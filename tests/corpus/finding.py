@@ -104,9 +104,9 @@ WITH = """class LoRA(nn.Module):
         {}
         self.A = nn.Parameter(torch.randn(rank, i) / rank)
         self.B = nn.Parameter(torch.zeros(o, rank))
-        self.drop, self.c = nn.Dropout(float(dropout)), alpha / rank
+        self.dropout, self.c = float(dropout), alpha / rank
     def forward(self, x):
-        return self.layer(x) + self.c * (self.drop(x) @ self.A.T @ self.B.T)
+        return self.layer(x) + self.c * (F.dropout(x, self.dropout, self.training) @ self.A.T @ self.B.T)
 """
 CONFIGS = """class Config:
     def __init__(self, rank, alpha=16):
@@ -211,6 +211,7 @@ training(
 # ---- right: the class and the calls of it are in a helper module
 HELPER = """import torch
 from torch import nn
+from torch.nn import functional as F
 {}
 def adapted(layers):
     return {{name: {} for name, layer in layers.items()}}
