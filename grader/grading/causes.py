@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from grader.records import Attempt, CellRun, Notice, Observation, Outcome, Status, SubmissionRun, Verdict
+from grader.records import Attempt, CellRun, Notice, Observation, Status, SubmissionRun, Verdict
 from grader.rubric.assignment import Assignment
 from grader.rubric.compare import NO_RUN
 from grader.rubric.questions import Question
@@ -21,6 +21,7 @@ __all__ = ["explained", "follow_ons", "with_originals"]
 _NAME = re.compile(r"^\s*(?:(?:async\s+)?def|class)\s+(\w+)|^(\w+)\s*=(?!=)", re.MULTILINE)
 _MISSING_NAME = re.compile(r"name '(\w+)' is not defined")
 _TRAINS = re.compile(r"\.(?:train|fit|backward|step)\(|\btrain\w*\(|\bfine_?tune\w*\(")
+_NOTHING_TRAINABLE = re.compile(r"does not require grad|empty parameter list")
 _LINE = re.compile(r"line (\d+)")
 _PLACEHOLDER = re.compile(r"#\s*(?:YOUR CODE HERE|TODO)|^\s*\w+\s*=\s*\.\.\.\s*$|^\s*\.\.\.\s*$", re.MULTILINE)
 _MOST_TEXT = 200
@@ -35,30 +36,39 @@ class _Failure:
     """What happened to it."""
     source: str
     """The student's source."""
-    outcome: Outcome
-    """How the whole run ended."""
+    text: str
+    """What happened, as a sentence without its full stop: `cell 5 failed with KeyError: 'text'`."""
 
     @property
-    def text(self) -> str:
-        """What happened, as a sentence without its full stop: `cell 5 failed with KeyError: 'text'`."""
-        error, cell = self.run.error, f"cell {self.run.index + 1}"
-        if error is None:
-            return f"the notebook was stopped in {cell}. {self.outcome.sentence.rstrip('.')}"
-        line = _LINE.search(error.message)
-        if error.name in ("SyntaxError", "IndentationError", "TabError"):
-            return f"{cell} has a syntax error{f' in line {line[1]}' if line else ''}"
-        message = " ".join(error.message.split())[:_MOST_TEXT]
-        return f"{cell} failed with `{error.name}{f': {message}' if message else ''}`"
+    def error(self) -> tuple[str, str]:
+        """Name and text of what it raised."""
+        return (self.run.error.name, self.run.error.message) if self.run.error is not None else ("", "")
 
 
 def _failures(run: SubmissionRun) -> list[_Failure]:
     """The cells that failed or were stopped, in their order."""
     sources = {cell.index: cell.source for cell in run.notebook.cells}
     return [
-        _Failure(cell, sources.get(cell.index, ""), run.execution.outcome)
+        _Failure(cell, sources.get(cell.index, ""), _what_happened(cell, run, sources))
         for cell in run.execution.cells
         if cell.status in ("error", "killed")
     ]
+
+
+def _what_happened(cell_run: CellRun, run: SubmissionRun, sources: Mapping[int, str]) -> str:
+    error, cell = cell_run.error, f"cell {cell_run.index + 1}"
+    if error is None:
+        return f"the notebook was stopped in {cell}. {run.execution.outcome.sentence.rstrip('.')}"
+    line, missing = _LINE.search(error.message), _MISSING_NAME.search(error.message)
+    if error.name in ("SyntaxError", "IndentationError", "TabError"):
+        return f"{cell} has a syntax error{f' in line {line[1]}' if line else ''}"
+    if "ellipsis" in error.message and (empty := _placeholder(run, cell_run.index)) is not None:
+        return f"cell {empty + 1} still holds a placeholder (`...`)"
+    places = [index for index, source in sources.items() if missing and missing[1] in _defines(source)]
+    if missing and places and min(places) > cell_run.index:
+        return f"{cell} uses `{missing[1]}`, which is defined further down, in cell {min(places) + 1}"
+    message = " ".join(error.message.split())[:_MOST_TEXT]
+    return f"{cell} failed with `{error.name}{f': {message}' if message else ''}`"
 
 
 def _root(failure: _Failure, failures: Iterable[_Failure]) -> _Failure:
@@ -139,6 +149,7 @@ def explained(
             which = sum(v.message.startswith("This training was not reached") for v in found.values())
             if training:
                 cause = _root(training[min(which, len(training) - 1)], failures)
+                cause = next((other for other in failures if other.error == cause.error != ("", "")), cause)
                 said = replace(verdict, message=f"This training was not reached: {cause.text}.", hint="")
             elif stopped:
                 said = replace(
@@ -161,13 +172,16 @@ def _once(id_: str, verdict: Verdict, charged: dict[str, str]) -> Verdict:
     charged.setdefault(cause, id_)
     if cause and not verdict.hint:
         hint = "Mend that cell first; then restart the kernel and run all cells from the top."
+        if _NOTHING_TRAINABLE.search(cause):
+            hint = "Nothing that was to be trained is trainable: more is frozen than this step asks for. Count before you train."
         return replace(verdict, hint=hint)
     return verdict
 
 
-def _placeholder(run: SubmissionRun) -> int | None:
-    """Index of the first code cell that still holds a placeholder."""
-    return next((cell.index for cell in run.notebook.cells if _PLACEHOLDER.search(cell.source)), None)
+def _placeholder(run: SubmissionRun, until: int | None = None) -> int | None:
+    """Index of the first code cell that still holds a placeholder; of the last one up to cell `until` where that is given."""
+    found = [cell.index for cell in run.notebook.cells if _PLACEHOLDER.search(cell.source)]
+    return next(iter(found), None) if until is None else max((index for index in found if index <= until), default=None)
 
 
 def _definitions(run: SubmissionRun, names: Iterable[str]) -> Iterator[_Definition]:
@@ -188,6 +202,9 @@ def _of_definition(verdict: Verdict, run: SubmissionRun, seen: Observation, ques
         return verdict
     if _is_unwritten(node):
         return replace(verdict, message=f"`{node.name}` is not written yet.", hint="Replace its placeholder by code.")
+    if (step := _method(node, "forward")) is not None and _is_unwritten(step):
+        message = f"`{node.name}.forward` is not written yet."
+        return replace(verdict, message=message, hint="Replace its placeholder by code.")
     start = _method(node, "__init__")
     if start is not None and "AttributeError" in verdict.message and not _calls_super(start):
         message = (

@@ -105,6 +105,43 @@ def test_what_is_nowhere_is_asked_for_by_its_name():
     assert "name the assignment gives" in found["f/one"].hint
 
 
+def test_a_name_that_comes_too_late_is_said_so_once():
+    cells = [(f"trainer.train(fresh({i}))", "NameError", "name 'fresh' is not defined") for i in range(2)]
+    found = said(notebook_run(*cells, "def fresh(i): pass", training=0))
+    assert found["run/one"].message == (
+        "This training was not reached: cell 1 uses `fresh`, which is defined further down, in cell 3."
+    )
+    assert found["run/two"].message.endswith("see `run/one`.")
+
+
+def test_the_same_error_in_several_cells_is_one_cause():
+    cells = [
+        ("trainer.train()", "TypeError", "unexpected keyword 'epoch'"),
+        ("trainer.train()", "TypeError", "unexpected keyword 'epoch'"),
+    ]
+    run = notebook_run(*cells, training=0)
+    assert "see `run/one`" in said(run)["run/two"].message
+    assert follow_ons(run) == ()
+
+
+def test_an_ellipsis_that_fails_is_a_placeholder():
+    failing = ("trainer.train(model)", "AttributeError", "'ellipsis' object has no attribute 'to'")
+    found = said(notebook_run("first = ...", "model = ...", failing, training=0))
+    assert found["run/one"].message == "This training was not reached: cell 2 still holds a placeholder (`...`)."
+
+
+@pytest.mark.parametrize(
+    "text", ["element 0 of tensors does not require grad", "optimizer got an empty parameter list"]
+)
+def test_a_model_that_is_frozen_as_a_whole_is_said_to_be(text):
+    assert "frozen" in said(notebook_run(("trainer.train()", "RuntimeError", text), training=0))["run/one"].hint
+
+
+def test_a_method_that_is_a_placeholder_is_not_written_yet():
+    source = "class g:\n    def __init__(self, x):\n        self.x = x\n    def forward(self, x):\n        raise NotImplementedError()"
+    assert said(notebook_run(source, g="NotImplementedError"))["g/one"].message == "`g.forward` is not written yet."
+
+
 def test_a_training_that_was_not_reached_names_the_first_cause():
     run = notebook_run(
         ("data = load('x.csv')", "FileNotFoundError", "x.csv"),

@@ -63,7 +63,7 @@ def _replace(draw: Draw) -> Question:
     ]
     names = ["replace_layers", "replace_layer", "replace_modules"]
     params = {"names": names, "cases": cases, "seed": int(draw.rng.integers(2**31))}
-    answer = {"placed": Many(bool, len(order)), "others": Count(), "raised": Raised()}
+    answer = {"placed": Many(bool, len(order)), "others": Count(), "copied": bool, "raised": Raised()}
     return Question("grader.inside.probes.functions:replace", params, answer=(answer,) * len(cases))
 
 
@@ -76,9 +76,15 @@ def replaces_layers(asked: Question, seen: Observation) -> Verdict:
     )
     for case, answer in zip(asked.params["cases"], seen.value, strict=True):
         kind = "DistilBERT" if case["kind"] == "distilbert" else "a model with Sequential, ModuleList and ModuleDict"
-        what = f"{kind} and names like `{case['names'][0]}`"
+        odd = next((name for name in case["names"] if name not in QV_LAYERS), case["names"][0])
+        what = f"{kind} and names like `{odd}`"
         if answer["raised"]:
             return failed(f"For {what} it raised {answer['raised']}.", hint)
+        if answer["copied"] is True and not any(answer["placed"]):
+            return failed(
+                f"For {what} the model that was given is as it was: another one was changed and returned.",
+                "Change the very model that is given, not a copy of it.",
+            )
         if not all(placed is True for placed in answer["placed"]) or len(answer["placed"]) != len(case["names"]):
             right = sum(1 for placed in answer["placed"] if placed is True)
             return failed(f"For {what} {right} of {len(case['names'])} layers are where their names say.", hint)

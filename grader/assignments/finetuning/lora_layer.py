@@ -232,7 +232,8 @@ def computes_forward(asked: Question, seen: Observation, earlier: dict[str, Verd
                 return failed(f"For {case} the forward pass {problem}.", hint)
             return failed(
                 f"For {case} the output does not follow `W x + b + c B(A x)` for any c.",
-                "Nothing stands between A and B, neither has a bias, and both are used.",
+                "Nothing else stands on the way through A and B, no dropout that is on in eval mode either; neither has a bias, and both"
+                " are used.",
             )
         effects.append(c)
     if not any(effects):

@@ -244,7 +244,8 @@ def _children(path: tuple[str, ...], module: Any, found: dict[tuple[str, ...], A
 def replace(context: Context, params: dict[str, Any]) -> list[dict[str, Any]]:
     """Call `replace_layers` on several models with the grader's own layers.
 
-    For each case {"kind", "names"}: {"placed": [is the layer where its name says?], "others": number of other changes, "raised"}.
+    For each case {"kind", "names"}: {"placed": [is the layer where its name says?], "others": number of other changes, "copied": whether
+    another model was given back, "raised"}.
     """
     torch = sys.modules["torch"]
 
@@ -268,7 +269,7 @@ def replace(context: Context, params: dict[str, Any]) -> list[dict[str, Any]]:
         try:
             result = guarded(function, model, dict(layers))
         except StudentRaised as error:
-            answers.append({"placed": [], "others": 0, "raised": str(error)[:300]})
+            answers.append({"placed": [], "others": 0, "copied": False, "raised": str(error)[:300]})
             continue
         after = modules_by_path(model)
         wanted = {tuple(name.split(".")): layer for name, layer in layers.items()}
@@ -277,8 +278,8 @@ def replace(context: Context, params: dict[str, Any]) -> list[dict[str, Any]]:
         others = sum(1 for path, module in untouched.items() if after.get(path) is not module)
         others += sum(1 for path in after if path not in before)
         others += len(set(torch.nn.Module.state_dict(model)) ^ keys)
-        others += not (result is None or result is model or not isinstance(result, torch.nn.Module))
-        answers.append({"placed": placed, "others": others, "raised": ""})
+        copied = isinstance(result, torch.nn.Module) and result is not model
+        answers.append({"placed": placed, "others": others + copied, "copied": copied, "raised": ""})
     return answers
 
 
