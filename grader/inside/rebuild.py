@@ -22,8 +22,8 @@ from grader.inside.distilbert import HEAD, positions
 from grader.inside.tensors import digest
 
 __all__ = [
-    "PROBES", "Checkpoint", "Layer", "Readers", "Rebuilt", "kinship", "members_of", "padded", "probe_inputs", "rebuild", "seen_alike",
-    "tensors_at_start",
+    "PROBES", "Checkpoint", "Layer", "Readers", "Rebuilt", "kinship", "members_of", "padded", "probe_inputs", "read_checkpoint", "rebuild",
+    "seen_alike", "tensors_at_start",
 ]  # fmt: skip
 
 PROBES = 16
@@ -81,6 +81,12 @@ class Checkpoint:
         for name, out in zip(HEAD, (dim, 2), strict=True):
             found[f"{name}.weight"], found[f"{name}.bias"] = (out, dim), (out,)
         return found
+
+
+@functools.lru_cache(maxsize=1)
+def read_checkpoint(folder: str) -> Checkpoint:
+    """The checkpoint in a folder, read once."""
+    return Checkpoint(folder)
 
 
 @dataclass(frozen=True)

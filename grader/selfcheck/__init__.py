@@ -7,6 +7,10 @@ Windows, macOS, Colab's IPython 7.34 or Python 3.10 lack, and none of what runs 
 
 from __future__ import annotations
 
+from grader.selfcheck.asking import in_kernel, set_up
 from grader.selfcheck.calls import check, load_ipython_extension
+
+if in_kernel():
+    set_up()
 
 __all__ = ["check", "load_ipython_extension"]

@@ -23,14 +23,18 @@ from grader.rubric.assignment import Assignment
 from grader.rubric.judge import judge
 from grader.rubric.questions import Draw, Question, generator
 
-__all__ = ["Alone", "ask", "ask_all", "draw", "names_of", "set_up", "shell", "undisturbed", "verdicts"]
+__all__ = ["Alone", "ask", "ask_all", "draw", "in_kernel", "names_of", "set_up", "shell", "undisturbed", "verdicts"]
+
+
+def in_kernel() -> Any:
+    """The running IPython shell; None where there is none."""
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython is not None else None
 
 
 def shell() -> Any:
     """The running IPython shell; without one, something in its place that holds the names of `__main__`."""
-    ipython = sys.modules.get("IPython")
-    found = ipython.get_ipython() if ipython is not None else None
-    return found if found is not None else _no_shell()
+    return in_kernel() or _no_shell()
 
 
 @functools.cache
@@ -69,7 +73,7 @@ class Alone(agent.Context):
             candidates = self.candidates(accept, plausible) if plausible is not None else []
             if len(candidates) != 1:
                 raise agent.Missing
-            found = candidates[0]
+            found, self.renamed = candidates[0], next(iter(self.names))
         return found
 
     def _modules(self) -> list[dict[str, Any]]:

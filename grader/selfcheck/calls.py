@@ -33,6 +33,10 @@ _NOT_SEEN = (
     " it as it is now is said here."
 )
 _NOT_COMPARED = "The pretrained model is not in the cache of this machine, so its body could not be compared with it; the grading will."
+_NOT_MEASURED = (
+    "Not measured: there is no `eval.csv` beside the notebook, or the model is large and on no GPU, where it takes minutes."
+    ' `check(..., data="eval.csv")` measures all the same.'
+)
 _remembered: dict[str, Trained] = {}
 """Step -> the training that was checked last as that."""
 
@@ -101,11 +105,13 @@ class _Course:
 
     def row(self, check: Check, verdict: Verdict) -> Row:
         """A criterion as students of this course may see it."""
-        row = Row.of(check.title, check.points, verdict)
+        row = Row.of(check, verdict)
         show = self.settings.shown(check.id) if self.settings is not None else "all"
         if show == "all":
             return row
-        return replace(row, title=check.title if show == "titles" else "A further criterion.", message="", hint="")
+        return replace(
+            row, title=check.title if show == "titles" else "A further criterion.", message="", hint="", read=None
+        )
 
 
 def _definition(thing: Any, course: _Course) -> Card:
@@ -139,21 +145,17 @@ def _training(step: str, thing: Any, data: Any, course: _Course) -> Card:
         raise ValueError(f'A {type(thing).__name__} is no model and no Trainer: `check("{step}", trainer)`.')
     trainer = thing if thing is not model else None
     steps = int(getattr(getattr(trainer, "state", None), "global_step", 0) or 0)
-    reviews = find_reviews(data, trainer)
+    reviews = find_reviews(data, trainer, model)
     trained = judged(course.assignment, model, steps, reviews, course.calibrations, course.linear_range)
     step = step or trained.run.kind
     _remembered[step] = trained
     questions = draw(course.assignment, _asked_by_names())
     rows = list(_rows_of_training(step, trained, questions, ask_all(questions), course).values())
     counts = "This counts" if trained.seen else "This would count"
-    fact = f"{counts} as {_KINDS[trained.run.kind]}: {describe(trained.run)}."
+    facts = [f"{counts} as {_KINDS[trained.run.kind]}: {describe(trained.run)}."]
+    facts += [f"A{text[1:]}" for text in _accuracy(trained, step, course)] or _logged(trainer, step, course)
     notes = [*([] if trained.seen else [_NOT_SEEN]), *([] if trained.compared else [_NOT_COMPARED]), _ELSEWHERE]
-    return Card(
-        course.assignment.groups[step],
-        rows,
-        [fact, *(f"A{text[1:]}" for text in _accuracy(trained, step, course))],
-        notes,
-    )
+    return Card(course.assignment.groups[step], rows, facts, notes)
 
 
 def _rows_of_training(
@@ -175,7 +177,7 @@ def _row(check: Check, verdict: Verdict, trained: Trained, course: _Course) -> R
     row, message = course.row(check, verdict), ""
     accuracy = check.id.endswith("/accuracy")
     if accuracy and not trained.measured:
-        message = 'There were no reviews to measure on: `check(..., data="eval.csv")`.' if trained.seen else ""
+        message = _NOT_MEASURED if trained.seen else ""
     elif verdict.status is Status.ERROR:
         message = "Too close to tell here: the grading repeats such a training with other seeds, or a person looks."
         return replace(row, message=message if row.message else "")
@@ -191,11 +193,30 @@ def _accuracy(trained: Trained, step: str, course: _Course) -> list[str]:
     run, asked = trained.run, course.calibrations.get(step)
     if run.accuracy is None or not trained.measured:
         return []
-    text = f"accuracy {run.accuracy:.3f} on {run.reviews} {trained.question.secret['facts'].reviews}"
+    return [
+        f"accuracy {run.accuracy:.3f} on {run.reviews} {trained.question.secret['facts'].reviews}{_gap(run.accuracy, asked)}"
+    ]
+
+
+def _logged(trainer: Any, step: str, course: _Course) -> list[str]:
+    """The accuracy that the trainer has noted last, where none was measured here."""
+    noted = [
+        entry["eval_accuracy"]
+        for entry in getattr(getattr(trainer, "state", None), "log_history", ())
+        if "eval_accuracy" in entry
+    ]
+    return (
+        [f"Your Trainer noted the accuracy {noted[-1]:.3f}{_gap(noted[-1], course.calibrations.get(step))}"]
+        if noted
+        else []
+    )
+
+
+def _gap(accuracy: float, asked: Calibration | None) -> str:
     if asked is None:
-        return [f"{text}; the course says what is asked."]
-    gap = run.accuracy - asked.accuracy
-    return [f"{text}; {asked.accuracy:.2f} is asked, which is {abs(gap):.3f} {'less' if gap >= 0 else 'more'}."]
+        return "; the course says what is asked."
+    gap = accuracy - asked.accuracy
+    return f"; {asked.accuracy:.2f} is asked, which is {abs(gap):.3f} {'less' if gap >= 0 else 'more'}."
 
 
 def _everything(course: _Course, part: str = "") -> Card:
@@ -225,7 +246,12 @@ def _look_at_trainings(course: _Course) -> None:
         if run.model is not None and run.steps and (run.order, run.steps) not in known:
             try:
                 trained = judged(
-                    course.assignment, run.model, 0, find_reviews(None, None), course.calibrations, course.linear_range
+                    course.assignment,
+                    run.model,
+                    0,
+                    find_reviews(None, None, run.model),
+                    course.calibrations,
+                    course.linear_range,
                 )
             except ValueError:  # some other model
                 continue

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import re
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from grader.records import Status, Verdict
+from grader.records import Reading, Status, Verdict
+from grader.rubric.assignment import Check
+from grader.selfcheck.asking import in_kernel
 
 __all__ = ["Card", "Row"]
 
-_GREEN, _RED, _GREY, _AMBER = "#2e9e5b", "#e0524d", "#8a8f98", "#c88a10"
+_GREEN, _RED, _GREY, _AMBER = "#2e9e5b", "#e0524d", "#8a8f98", "#b27607"
 _MARKS = {"passed": ("✓", _GREEN), "failed": ("✗", _RED), "open": ("○", _GREY), "undecided": ("?", _AMBER)}
 _CODE = re.compile(r"`([^`\n]+)`")
-_ADDRESS = re.compile(r"(https://[^\s<>\"']*[^\s<>\"'.,;:)])")
 _FONT = "font-family:system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;font-size:13px;line-height:1.45"
 
 
@@ -25,6 +25,8 @@ _FONT = "font-family:system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;font-s
 class Row:
     """One criterion on a card."""
 
+    id: str
+    """Its name in the rubric, as messages and reports have it."""
     mark: str
     """`passed`, `failed`, `open` (nothing to judge yet) or `undecided`."""
     title: str
@@ -33,17 +35,19 @@ class Row:
     """What was seen."""
     hint: str = ""
     """What to try."""
+    read: Reading | None = None
+    """Where to read on."""
     points: int = 0
     """Points possible."""
     earned: int = 0
     """Points earned as far as can be seen."""
 
     @classmethod
-    def of(cls, title: str, points: int, verdict: Verdict) -> Row:
+    def of(cls, check: Check, verdict: Verdict) -> Row:
         """A row of what the grading's own check said."""
         mark = {Status.PASSED: "passed", Status.ERROR: "undecided"}.get(verdict.status, "failed")
-        earned = points if mark == "passed" else int(points * verdict.share + 1e-9)
-        return cls(mark, title, verdict.message, verdict.hint, points, earned)
+        earned = check.points if mark == "passed" else int(check.points * verdict.share + 1e-9)
+        return cls(check.id, mark, check.title, verdict.message, verdict.hint, check.read, check.points, earned)
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,13 @@ class Card:
         lines = [f"{self.heading}: {self.summary}" if self.rows else self.heading]
         lines += [_wrapped(fact, "  ") for fact in self.facts]
         for row in self.rows:
-            lines.append(_wrapped(f"{_MARKS[row.mark][0]} {row.title} ({row.earned} of {row.points})", "  ", "    "))
+            lines.append(
+                _wrapped(f"{_MARKS[row.mark][0]} {row.title} ({row.id}, {row.earned} of {row.points})", "  ", "    ")
+            )
             lines += [_wrapped(row.message, "    ")] if row.message else []
-            lines += [_wrapped(f"Try: {row.hint}", "    ")] if row.hint and row.mark != "passed" else []
+            if row.hint and row.mark != "passed":
+                lines.append(_wrapped(f"Try: {row.hint}", "    "))
+                lines += [_wrapped(f"Read on: {row.read.title}, {row.read.url}", "    ")] if row.read else []
         return "\n".join([*lines, *(_wrapped(note, "  ") for note in self.notes)])
 
     def __repr__(self) -> str:
@@ -105,7 +113,7 @@ class Card:
 
     def show(self) -> Card:
         """Show the card now, wherever in a cell or program that is; the end of the same cell does not show it again."""
-        shell = _shell()
+        shell = in_kernel()
         if shell is None:
             print(self)
         else:
@@ -116,42 +124,38 @@ class Card:
         return self
 
     def _ipython_display_(self) -> None:
-        shell = _shell()
+        shell = in_kernel()
         if shell is None or self._shown_at != [shell.execution_count]:
             self.show()
-
-
-def _shell() -> Any:
-    ipython = sys.modules.get("IPython")
-    return ipython.get_ipython() if ipython is not None else None
 
 
 def _row(row: Row) -> str:
     mark, colour = _MARKS[row.mark]
     said = [f'<div style="opacity:.85">{_rich(row.message)}</div>'] if row.message else []
     if row.hint and row.mark != "passed":
-        said.append(
-            f'<div style="margin-top:2px"><span style="color:{_AMBER};font-weight:600">Try</span> {_rich(row.hint)}</div>'
-        )
-    points = f"{row.earned}&#8239;/&#8239;{row.points}"
+        said.append(f"<div>{_label('Try')} {_rich(row.hint)}</div>")
+        if row.read:
+            page = f'style="color:inherit" href="{escape(row.read.url)}" target="_blank" rel="noreferrer"'
+            link = f"<a {page}>{_rich(row.read.title)}</a>"
+            said.append(f"<div>{_label('Read on')} {link}</div>")
+    points = f"{escape(row.id)} &#8195;{row.earned}&#8239;/&#8239;{row.points}"
     return (
         '<div style="display:flex;gap:8px;margin-top:6px">'
         f'<span style="color:{colour};font-weight:700;width:1em;flex:none" role="img" aria-label="{row.mark}">{mark}</span>'
         f'<div style="flex:1;min-width:0"><div>{_rich(row.title)}</div>{"".join(said)}</div>'
-        f'<span style="opacity:.75;white-space:nowrap;flex:none">{points}</span></div>'
+        f'<span style="opacity:.75;white-space:nowrap;flex:none;font-size:12px">{points}</span></div>'
     )
+
+
+def _label(text: str) -> str:
+    return f'<span style="color:{_AMBER};font-weight:600">{text}</span>'
 
 
 def _rich(text: str) -> str:
-    """A sentence as HTML: what stands between backticks as code, addresses as links."""
+    """A sentence as HTML: what stands between backticks as code."""
     pieces = _CODE.split(" ".join(text.split()))
     code = '<code style="background:rgba(128,128,128,.18);color:inherit;padding:0 3px;border-radius:3px">{}</code>'
-    return "".join(
-        code.format(escape(piece))
-        if number % 2
-        else _ADDRESS.sub(r'<a href="\1" target="_blank" rel="noopener">\1</a>', escape(piece))
-        for number, piece in enumerate(pieces)
-    )
+    return "".join(code.format(escape(piece)) if number % 2 else escape(piece) for number, piece in enumerate(pieces))
 
 
 def _wrapped(text: str, first: str, further: str = "") -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import math
-import random
 import sys
 import tempfile
 import types
@@ -24,7 +23,7 @@ from grader.bundles.thresholds import Calibration
 from grader.inside.agent import Context
 from grader.inside.distilbert import layout
 from grader.inside.probes.training import claims
-from grader.inside.rebuild import Checkpoint
+from grader.inside.rebuild import read_checkpoint
 from grader.inside.tensors import HANDED
 from grader.inside.witness import Run, Witness, states
 from grader.records import Attempt, Observation
@@ -32,12 +31,11 @@ from grader.rubric.assignment import Assignment
 from grader.rubric.questions import Question
 from grader.selfcheck.asking import ask, draw, set_up, undisturbed
 
-__all__ = ["NO_REVIEWS", "Reviews", "Trained", "describe", "find_reviews", "glimpse", "judged", "model_in"]
+__all__ = ["NO_REVIEWS", "Reviews", "Trained", "describe", "find_reviews", "glimpse", "is_slow", "judged", "model_in"]
 
 _NAMES = ("distilbert-base-uncased", "distilbert/distilbert-base-uncased")
-_FEW = 100
-"""Reviews that a large model is asked about where there is no GPU: a second or less each."""
 _LARGE = 10_000_000
+"""Numbers of a model that takes minutes for the reviews where there is no GPU."""
 _UNSEEN = "unseen"
 NO_REVIEWS = "reviews"
 """What the reviews are called where there are none."""
@@ -87,12 +85,18 @@ def model_in(thing: Any) -> Any:
     return thing if isinstance(thing, module) else None
 
 
-def find_reviews(data: Any, trainer: Any) -> Reviews | None:
-    """The reviews to measure on: those given, `eval.csv` beside the notebook, or the trainer's; None without any.
+def is_slow(model: Any) -> bool:
+    """Whether a model would take minutes to read the reviews: the real one without a GPU."""
+    parameters = list(sys.modules["torch"].nn.Module.parameters(model))
+    return bool(sum(p.numel() for p in parameters) > _LARGE and parameters[0].device.type == "cpu")
 
-    Raises ValueError where they have no texts or no labels of 0 and 1.
+
+def find_reviews(data: Any, trainer: Any, model: Any) -> Reviews | None:
+    """The reviews to measure on: those given, `eval.csv` beside the notebook, or the trainer's.
+
+    None without any, and where none are given and the model is slow. Raises ValueError where they have no texts or no labels of 0 and 1.
     """
-    if data is None:
+    if data is None and not is_slow(model):
         places = (Path("eval.csv"), *sorted(Path().glob("*/eval.csv")))
         data = next((place for place in places if place.is_file()), getattr(trainer, "eval_dataset", None))
     if data is None:
@@ -171,7 +175,7 @@ def judged(
             run = Run(0, model, "", states(model), layout(model), None, steps=max(1, steps))
         assert run is not None
         folder = checkpoint_of(model)
-        digests = frozenset(Checkpoint(folder).by_digest) if folder else frozenset[str]()
+        digests = frozenset(read_checkpoint(folder).by_digest) if folder else frozenset[str]()
         facts = _facts(model, digests, reviews if seen or steps else None, calibrations, linear_range)
         question = draw(assignment, ["training"], facts)["training"].whole
         answer = _answer(question, run, model, folder)
@@ -193,12 +197,8 @@ def _facts(
     calibrations: Mapping[str, Calibration],
     linear_range: float,
 ) -> JudgeFacts:
-    parameters = list(sys.modules["torch"].nn.Module.parameters(model))
     dim = int(getattr(getattr(model, "config", None), "dim", 768))
     texts, labels = (tuple(reviews.texts), tuple(reviews.labels)) if reviews else ((), ())
-    if parameters and parameters[0].device.type == "cpu" and sum(p.numel() for p in parameters) > _LARGE:
-        chosen = sorted(random.sample(range(len(texts)), min(_FEW, len(texts))))
-        texts, labels = tuple(texts[i] for i in chosen), tuple(labels[i] for i in chosen)
     name = reviews.name if reviews else NO_REVIEWS
     # models are compared on some review, also where none has a label
     public = texts[:16] or ("a film like any other",)
@@ -223,11 +223,12 @@ def _answer(question: Question, run: Run, model: Any, folder: str | None) -> dic
 
 
 def _copy(model: Any) -> Any:
+    """A copy on the CPU, where layers are tried. Raises ValueError where there can be none."""
     run = Run(0, model, "", [], {}, None)
     Witness.copy(run)
     if run.snapshot is None:
         raise ValueError("It cannot be copied, and so not be looked at without being changed.")
-    return run.snapshot
+    return sys.modules["torch"].nn.Module.cpu(run.snapshot)
 
 
 def glimpse(run: Run) -> TrainingRun | None:

@@ -10,7 +10,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from grader.inside.agent import Context, StudentRaised, describe_error
-from grader.inside.rebuild import Checkpoint, Readers, kinship, members_of, rebuild, seen_alike, tensors_at_start
+from grader.inside.rebuild import (
+    Checkpoint,
+    Readers,
+    kinship,
+    members_of,
+    read_checkpoint,
+    rebuild,
+    seen_alike,
+    tensors_at_start,
+)
 from grader.inside.tensors import read_tensors
 
 _MOST_RUNS = 24
@@ -111,7 +120,7 @@ def rebuilt(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     """
     from transformers import AutoTokenizer
 
-    checkpoint = Checkpoint(context.checkpoint)
+    checkpoint = read_checkpoint(context.checkpoint)
     tokenizer = AutoTokenizer.from_pretrained(context.checkpoint)
     encoded = {
         name: tokenizer(params[name], truncation=True, max_length=512)["input_ids"] for name in ("texts", "public")

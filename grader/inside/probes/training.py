@@ -13,7 +13,7 @@ from typing import Any
 
 from grader.inside.agent import Context, describe_error
 from grader.inside.distilbert import HEAD, find_root, layout
-from grader.inside.rebuild import Checkpoint, padded, probe_inputs, rebuild, seen_alike
+from grader.inside.rebuild import Checkpoint, padded, probe_inputs, read_checkpoint, rebuild, seen_alike
 from grader.inside.tensors import HANDED, TensorWriter, digest, read_tensors
 from grader.inside.witness import Run, TensorState, tensors_of
 
@@ -141,7 +141,7 @@ def training(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     from transformers import AutoTokenizer
 
     context.witness.snapshot_models()
-    checkpoint = Checkpoint(context.checkpoint)
+    checkpoint = read_checkpoint(context.checkpoint)
     runs = [run for run in context.witness.runs if run.model is not None]
     entries, models = [claims(run) for run in runs], []
     with TensorWriter(Path(context.home) / HANDED) as writer:
