@@ -152,8 +152,14 @@ def is_notebook_name(name: str) -> bool:
 
 
 def compact(name: str) -> str:
-    """Write a name as Canvas does in file names: `Svensson, Åsa` gives `svenssonåsa`."""
-    return re.sub(r"\W", "", unicodedata.normalize("NFC", name).lower())
+    """Write a name as Canvas does in file names: `Svensson, Åsa` gives `svenssonåsa`.
+
+    What stays is Ruby's `[[:word:]]`: letters with their marks, decimal digits, and what connects words.
+    """
+    name = unicodedata.normalize("NFC", name).lower()
+    if name.isascii():
+        return re.sub(r"\W", "", name)
+    return "".join(c for c in name if unicodedata.category(c).startswith(("L", "M", "Nd", "Pc")))
 
 
 def printable(text: str) -> str:
