@@ -46,8 +46,8 @@ class Upload:
     notebook: bytes
 
 
-def letters(name: str) -> list[str]:
-    return sorted(written(name))
+def letters(name: str) -> str:
+    return "".join(sorted(written(name)))
 
 
 def storable(text: str) -> bool:
