@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import functools
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -224,7 +224,7 @@ async def _first_half(
         changes = await _order(session, "adaptations", {}) or changes  # or the kernel has ended after its last reply
         if session.alive:  # what is said from now on may hold what was asked
             on_progress("asking questions")
-            known = _words(notebook, spec)
+            known = _Words(notebook, spec)
             for name, question in sorted(questions.items(), key=lambda item: not item[1].public):
                 observations[name], asked = await _ask(session, question, known)
                 if asked.then is not None and observations[name].attempt is Attempt.VALUE:
@@ -296,22 +296,27 @@ async def _define(session: KernelSession, index: int, source: str) -> None:
     await _order(session, "define", {"index": index, "source": source})
 
 
-def _words(notebook: Notebook, spec: BoxSpec) -> frozenset[str]:
-    """All words of the notebook and of the modules beside it: names that were there before anything was asked."""
-    modules = [
-        data.decode("utf-8", "replace")
-        for name, data in spec.files.items()
-        if name.endswith(".py") and isinstance(data, bytes)
-    ]
-    return frozenset(
-        word for text in (*(cell.source for cell in notebook.cells), *modules) for word in _WORD.findall(text)
-    )
+class _Words:
+    """All words of the notebook and of the modules beside it: names that were there before anything was asked.
+
+    They are looked for when somebody asks: a set of them takes fifteen times the memory of a module, and a module may be large.
+    """
+
+    def __init__(self, notebook: Notebook, spec: BoxSpec) -> None:
+        self._texts = [cell.source.encode() for cell in notebook.cells]
+        self._texts += [data for name, data in spec.files.items() if name.endswith(".py") and isinstance(data, bytes)]
+
+    def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str) or not _WORD.fullmatch(name):
+            return False
+        word = re.compile(rf"\b{name}\b")
+        return any(name.encode() in text and word.search(text.decode("utf-8", "replace")) for text in self._texts)
 
 
 async def _ask(
     session: KernelSession,
     question: Question,
-    known: Collection[str],
+    known: Container[str],
     also: Mapping[str, Any] | None = None,
     *,
     clean: bool = False,
@@ -340,7 +345,7 @@ async def _ask_clean(
     return replace(seen, cpu_seconds=first.cpu_seconds + seen.cpu_seconds)
 
 
-async def _ask_once(session: KernelSession, question: Question, known: Collection[str], *, clean: bool) -> Observation:
+async def _ask_once(session: KernelSession, question: Question, known: Container[str], *, clean: bool) -> Observation:
     """Ask one question; in a `clean` box nothing but an answer of ours is the student's doing."""
     params, buffers = wire.encode(question.params)
     theirs = Attempt.FAULT if clean else Attempt.RAISED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from grader.grading import wire
@@ -26,7 +26,7 @@ TOO_LARGE = "nothing, but gave back more data than can be read"
 
 
 def observed(
-    question: Question, reply: Mapping[str, Any], buffers: Sequence[bytes], known: Collection[str] | None = None
+    question: Question, reply: Mapping[str, Any], buffers: Sequence[bytes], known: Container[str] | None = None
 ) -> Observation:
     """Read what was replied; of names only those are told that are `known`, words of the notebook, since the others were made up later.
 

@@ -282,12 +282,8 @@ def become_kernel(request: dict[str, Any]) -> None:
     os.environ.update(request["environment"])
     os.chdir(request["cwd"])
     os.umask(0o022)
-    if (archive := Path(ARCHIVE)).exists():
-        with zipfile.ZipFile(archive) as files:
-            files.extractall()
-        archive.unlink()
     sys.argv = ["ipykernel_launcher"]
-    sys.path[:] = ["", *(entry for entry in sys.path if entry and entry != request["cwd"])]
+    sys.path[:] = [entry for entry in sys.path if entry and entry != request["cwd"]]
     _reseed(request.pop("seed"), request["threads"])  # nobody is to find it later
     # IPython creates a database and a profile on disk for every user; here nobody comes back to read them.
     folder = Path(os.environ["IPYTHONDIR"])
@@ -301,8 +297,18 @@ def become_kernel(request: dict[str, Any]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         app.initialize([])
+    _unpack()
     gc.enable()  # what the zygote froze stays frozen: a collection would touch, and so copy, every shared page
     app.start()
+
+
+def _unpack() -> None:
+    """Let the submission's own files in, and be imported: not before all that starts has been, for they are called what they like."""
+    if (archive := Path(ARCHIVE)).exists():
+        with zipfile.ZipFile(archive) as files:
+            files.extractall()
+        archive.unlink()
+    sys.path[:] = ["", *filter(None, sys.path)]
 
 
 def main() -> None:
