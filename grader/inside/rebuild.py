@@ -28,7 +28,8 @@ __all__ = [
 
 PROBES = 16
 """Inputs that a wrapped layer is tried with, beside zero."""
-_MOST_MATRICES = 10
+_MOST_ALIKE = 10
+"""Matrices, and vectors, of a layer that are tried in its roles: trying takes the cube of their number."""
 _NO_RANK = 1e-3
 """Singular values below this part of the largest are rounding."""
 _TOLERANCE, _TOLERANCE_HALF = 1e-4, 3e-2
@@ -187,15 +188,14 @@ _NO_PAIR = (("", False, "", False), None, None)
 def explain(
     own: Mapping[str, Any], outputs: Any, inputs: Any, pretrained: Sequence[Any], tolerance: float
 ) -> Layer | None:
-    """Find the roles of a layer's tensors by what it computes; None where no matrix has its shape.
+    """Find the roles of a layer's tensors (matrices and vectors) by what it computes; None where no matrix has its shape.
 
     `outputs` (PROBES + 1, out) for `inputs` (PROBES + 1, in), the last of them zero; `pretrained`: weight and bias, or empty.
     What the layer holds itself comes before the pretrained.
     """
     torch = sys.modules["torch"]
     shape = (outputs.shape[1], inputs.shape[1])
-    floats = {name: _matrix(tensor).double() for name, tensor in own.items() if tensor.is_floating_point()}
-    matrices = dict([(n, t) for n, t in floats.items() if t.dim() == 2][:_MOST_MATRICES])
+    matrices = {name: tensor.double() for name, tensor in own.items() if tensor.dim() == 2}
     zero, x = outputs[-1], inputs[:-1]
     y = outputs[:-1] - zero
     size = float(y.norm()) or 1.0
@@ -216,7 +216,7 @@ def explain(
     if best is None:
         return None
     gap, base, pair, scale = best
-    vectors = {name: tensor.reshape(-1) for name, tensor in floats.items() if tensor.dim() <= 1}
+    vectors = {name: tensor.double().reshape(-1) for name, tensor in own.items() if tensor.dim() <= 1}
     floor = max(float(zero.norm()), size / PROBES**0.5)
     bias, given, extras, left = _explain_bias(vectors, zero, pair, scale, pretrained[1:], tolerance * floor)
     return Layer(base[0], base[1], bias, given, pair[0], extras, scale, max(gap, left / floor))
@@ -345,11 +345,16 @@ def _probed(
     torch = sys.modules["torch"]
     if not isinstance(outputs, np.ndarray) or outputs.shape != (PROBES + 1, shape[0]) or outputs.dtype.kind != "f":
         return None
-    if not np.isfinite(outputs).all() or not all(bool(tensor.isfinite().all()) for tensor in own.values()):
+    small = {n: _matrix(t) for n, t in own.items() if t.is_floating_point() and t.numel() <= max(shape) ** 2}
+    tried = [
+        (n, t)
+        for dims in ((2,), (0, 1))
+        for n, t in [(n, t) for n, t in small.items() if t.dim() in dims][:_MOST_ALIKE]
+    ]
+    if not np.isfinite(outputs).all() or not all(bool(tensor.isfinite().all()) for _, tensor in tried):
         return None
-    return explain(
-        own, torch.from_numpy(outputs.astype(np.float64)), probe_inputs(drawn, shape[1]), pretrained, tolerance
-    )
+    inputs = probe_inputs(drawn, shape[1])
+    return explain(dict(tried), torch.from_numpy(outputs.astype(np.float64)), inputs, pretrained, tolerance)
 
 
 def _changed(
@@ -391,7 +396,7 @@ def _closest(members: Mapping[str, Any], position: str, wanted: Any) -> Any:
     alike = [t for t in own.values() if t.shape == wanted.shape]
     if wanted.dim() == 2:
         alike += [t.T for t in own.values() if t.shape == wanted.T.shape]
-    return min(alike, key=lambda t: float((t.float() - wanted).abs().max()), default=None)
+    return min(alike[:_MOST_ALIKE], key=lambda t: float((t.float() - wanted).abs().max()), default=None)
 
 
 def _same(found: Any, wanted: Any) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import mmap
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -90,6 +91,9 @@ def read_tensors(file: int | str, shapes: Iterable[Any]) -> dict[str, Any]:
             raise ValueError("the file of tensors is not as long as its table says")
         if not total:
             return {}
+        # a hole is filled when it is read, and where its file system is full that ends the reader
+        if hasattr(os, "SEEK_HOLE") and os.lseek(stream.fileno(), 0, os.SEEK_HOLE) < total:
+            raise ValueError("the file of tensors has holes")
         pages = mmap.mmap(stream.fileno(), total, access=mmap.ACCESS_COPY)
     everything, found, start = torch.frombuffer(pages, dtype=torch.float32), {}, 0
     for shape in table:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from grader.inside.tensors import HANDED
+from grader.inside.rebuild import _probed, probe_inputs
+from grader.inside.tensors import HANDED, read_tensors
 from grader.sandbox.contract import BoxSpec
 from grader.sandbox.handed import HandedOut
 from grader.sandbox.pool import KernelPool
@@ -68,3 +69,32 @@ def test_a_file_outlives_its_box_and_is_read_only(mode, warm_pool):
         return
     with KernelPool(mode, preload=()) as pool:
         assert asyncio.run(passed_on(pool)) == ["from another box", "OSError"]
+
+
+@pytest.mark.attack
+def test_a_file_with_holes_is_not_read(tmp_path):
+    """Reading fills a hole, and where the file system is full that ends the clean kernel."""
+    pytest.importorskip("torch")  # which it finds where it is imported
+    with (tmp_path / "tensors").open("wb") as file:
+        file.truncate(4 << 20)
+    with pytest.raises(ValueError, match="holes"):
+        read_tensors(str(tmp_path / "tensors"), [[1 << 20]])
+    (tmp_path / "tensors").write_bytes(bytes(4 << 10))
+    assert [tensor.shape for tensor in read_tensors(str(tmp_path / "tensors"), [[1 << 10]]).values()] == [(1 << 10,)]
+
+
+@pytest.mark.attack
+def test_a_layer_of_hundreds_of_tensors_is_explained_in_time():
+    """Trying all of them took the cube of their number: hours, in a clean kernel."""
+    torch, width = pytest.importorskip("torch"), 24
+    weight, bias = torch.randn(width, width), torch.randn(width)
+    A, B = torch.randn(width, width), torch.randn(width, width)
+    own = {"weight": weight, "bias": bias, "A": A, "B": B}
+    own |= {f"more{number}": torch.randn(width) for number in range(400)}
+    own |= {f"huge{number}": torch.zeros(1).expand(1 << 40) for number in range(10)}
+    x = probe_inputs(5, width)
+    seen = (x @ weight.double().T + bias.double() + 0.5 * (x @ A.double().T @ B.double().T)).numpy()
+    layer = _probed(own, seen, 5, (width, width), [weight, bias], 1e-4)
+    assert layer is not None
+    assert (layer.base, layer.base_bias, layer.factors[::2]) == ("weight", "bias", ("A", "B"))
+    assert layer.gap < 1e-4
