@@ -45,6 +45,7 @@ class QuestionClock:
         self._verdict: EvidenceError | None = None
         self._limit = self._start = self._mark = self._last = self._idle = self._wall = 0.0
         self._waited_start = self._waited_mark = 0.0
+        self._drowsy = self._slept = self._cpu = self._waited = 0.0
 
     @property
     def idle_seconds(self) -> float:
@@ -53,8 +54,8 @@ class QuestionClock:
 
     @property
     def slept(self) -> float:
-        """Wall seconds since it computed last."""
-        return self._idle
+        """Wall seconds without computing, of the last one that was taken for a sleeper and of those before it."""
+        return self._slept
 
     @property
     def exhausted(self) -> bool:
@@ -66,6 +67,7 @@ class QuestionClock:
         self._asking, self._verdict = True, None
         self._limit, self._start, self._mark = cpu_seconds, cpu, cpu
         self._last, self._idle, self._wall = now, 0.0, 0.0
+        self._cpu, self._waited = cpu, waited
         self._waited_start = self._waited_mark = waited
 
     def end(self) -> None:
@@ -79,6 +81,9 @@ class QuestionClock:
         gap, self._last = min(now - self._last, _LONGEST_GAP), now
         self._wall += gap
         self._idle += gap
+        # many short sleeps, one in each cell, are a long one; each second of work or of waiting for the machine makes up for some
+        worked = (cpu - self._cpu) / _IDLE_SHARE + (waited - self._waited) / _HELD_UP_SHARE
+        self._drowsy, self._cpu, self._waited = max(0.0, self._drowsy + gap - worked), cpu, waited
         if cpu - self._mark > _IDLE_SHARE * self.idle_seconds or was_held_up(
             waited - self._waited_mark, self.idle_seconds
         ):
@@ -86,8 +91,9 @@ class QuestionClock:
         used = cpu - self._start
         if used > self._limit:
             self._verdict = QuestionTimedOut(f"nothing, but took more than {self._limit:.0f} s of CPU time")
-        elif self._idle > self.idle_seconds:
-            self._verdict = QuestionIdle(f"nothing, but slept: for {self._idle:.0f} s it did not compute")
+        elif self._idle > self.idle_seconds or self._drowsy > self._first:
+            self._slept, self._drowsy = max(self._idle, self._drowsy), 0.0
+            self._verdict = QuestionIdle(f"nothing, but slept: for {self._slept:.0f} s nothing was computed")
             self.idled += 1
         elif self._wall > max(self._first, _WALL_FACTOR * self._limit):
             self._verdict = self._slow(used, waited - self._waited_start)

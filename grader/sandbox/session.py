@@ -47,8 +47,8 @@ _READY_SECONDS = 600.0  # a cold start imports the libraries: two minutes and mo
 _GRACE_SECONDS = 10.0
 """How long an interrupted cell may take to come back, in wall seconds: exception handlers may have to run."""
 _SLEPT = (
-    "For {:.0f} s this cell used next to no CPU time, on a machine that had some to give, and was interrupted. Does it wait for something"
-    " that does not come: a sleep, a lock, an input, a worker that has ended?"
+    "For {:.0f} s the notebook used next to no CPU time, on a machine that had some to give, and this cell was interrupted. Does it wait"
+    " for something that does not come: a sleep, a lock, an input, a worker that has ended?"
 )
 _SHORT = "the machine, or the group of processes it runs in, ran out of memory and ended a process of the submission"
 _BUSY = "the machine was too busy: after {:.0f} s the submission still waited for a processor"

@@ -67,6 +67,30 @@ def test_after_an_idle_question_the_next_get_less_time():
     assert sum(needed) < 145
 
 
+def turns(clock: QuestionClock, share: float, waits: float = 0.0) -> list[bool]:
+    """Fifty cells of 9 s, one after the other, which use `share` of a processor: which were taken for sleepers."""
+    found = []
+    for cell in range(50):
+        clock.begin(9 * share * cell, math.inf, 9.0 * cell, 9 * waits * cell)
+        times = [9 * cell + tenth / 10 for tenth in range(90)]
+        found.append(any(clock.expired(share * now, now, waits * now) for now in times))
+        clock.end()
+    return found
+
+
+@pytest.mark.attack
+def test_a_long_sleep_in_many_cells_is_a_long_sleep():
+    clock = QuestionClock(120)
+    slept = turns(clock, 0.001)
+    assert slept.index(True) == 13
+    assert clock.exhausted
+
+
+@pytest.mark.parametrize(("share", "waits"), [(0.1, 0.0), (0.001, 0.5)])
+def test_many_cells_that_work_are_no_sleeper(share, waits):
+    assert not any(turns(QuestionClock(120), share, waits))
+
+
 @pytest.mark.parametrize("slept", [0, 1])
 @pytest.mark.parametrize("share", [0.04, 0.0])
 def test_who_waits_for_a_processor_is_on_a_busy_machine(slept, share):
