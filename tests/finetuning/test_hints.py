@@ -112,7 +112,7 @@ def pieces() -> dict[str, str]:
 
 @cache
 def messages() -> tuple[tuple[str, str], ...]:
-    """Where and what: every text in the package that may be shown (all strings but docstrings), all titles, and the page of messages."""
+    """Where and what: every text in the package that may be shown (all strings but docstrings), all titles, and the pages for students."""
     return tuple(_messages())
 
 
@@ -130,10 +130,9 @@ def _messages() -> Iterator[tuple[str, str]]:
                 yield f"{path.name}:{node.lineno}", node.value
     for check in ASSIGNMENT.checks.values():
         yield check.id, check.title
-    for page in ("messages.md", "students.md"):
-        if (path := ROOT / "docs" / page).exists():
-            for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-                yield f"{page}:{number}", re.sub(r"^\| `[a-z-]+` ", "", line)  # without the name of the corpus's case
+    for path in [*(ROOT / "grader").rglob("*.md"), ROOT / "docs" / "messages.md", *(ROOT / "docs").glob("students.md")]:
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+            yield f"{path.name}:{number}", re.sub(r"^\| `[a-z-]+` ", "", line)  # without the name of the corpus's case
 
 
 def solving(text: str, found: dict[str, str]) -> list[str]:
@@ -182,6 +181,13 @@ def test_no_message_names_what_does_the_step() -> None:
     telling |= {"setattr", "isinstance"}
     codes = ((where, code) for where, text in messages() for code in re.findall(r"`([^`\n]+)`", text))
     assert [(where, code) for where, code in codes if telling & set(_TOKEN.findall(code))] == []
+
+
+def test_no_folded_hint_of_the_template_solves() -> None:
+    cells = read_notebook(ROOT / "student_template" / "finetuning.ipynb").cells
+    hints = [hint for cell in cells for hint in FOLDED.findall(cell.source)]
+    assert len(hints) > 10
+    assert [(hint, solving(hint, pieces())) for hint in hints if solving(hint, pieces())] == []
 
 
 def test_every_criterion_leads_to_a_page() -> None:
