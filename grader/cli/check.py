@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,8 +22,9 @@ from grader.errors import SubmissionError, UsageError
 from grader.grading.context import RunContext
 from grader.grading.pipeline import Grader
 from grader.grading.settings import settings_for
-from grader.records import Report, Status
+from grader.records import CriterionResult, Report, Status
 from grader.reports import for_student, junit_xml, report_html, report_json, report_markdown, submission_panel
+from grader.reports.sanitize import line
 from grader.reports.view import review_reasons, status_of
 from grader.rubric.shown import ASKED_ANEW
 from grader.runs.directory import write_atomically
@@ -179,7 +180,7 @@ def _watch(
     show: Callable[[Report, _Check], int],
 ) -> int:
     """Check a notebook again at every save, in processes forked from one that stays; ends by Ctrl-C."""
-    before: dict[str, Status] = {}
+    before: dict[str, CriterionResult] = {}
     try:
         for _ in saves(checked.notebook, config):
             console.rule(time.strftime("%H:%M:%S"))
@@ -192,7 +193,7 @@ def _watch(
                 say(str(error), "bold red")
                 continue
             show(report, checked)
-            now = {result.id: status_of(result) for result in for_student(report).score.criteria}
+            now = {result.id: result for result in for_student(report).score.criteria}
             _say_what_changed(before, now)
             before = now
             stderr.print(f"Watching {checked.notebook.name}: save it to check it again; Ctrl-C ends this.", style="dim")
@@ -201,12 +202,12 @@ def _watch(
     return 0
 
 
-def _say_what_changed(before: dict[str, Status], now: dict[str, Status]) -> None:
+def _say_what_changed(before: Mapping[str, CriterionResult], now: Mapping[str, CriterionResult]) -> None:
     """Say which criteria pass since the last save, and which no longer do."""
-    for right, words, style in ((True, "Now right", "green"), (False, "No longer right", "bold red")):
-        names = [
-            name for name, status in now.items() if name in before and status is not before[name]
-            and (status is Status.PASSED) is right and (right or before[name] is Status.PASSED)
-        ]  # fmt: skip
-        if names:
-            say(f"{words}: {', '.join(names)}.", style)
+    for name, result in now.items():
+        passes = status_of(result) is Status.PASSED
+        if name in before and passes is not (status_of(before[name]) is Status.PASSED):
+            say(
+                f"{'✓ Now right' if passes else '✗ No longer right'}: {line(result.title)}",
+                "green" if passes else "bold red",
+            )

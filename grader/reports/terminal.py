@@ -150,8 +150,8 @@ def _blocks(report: Report) -> Iterator[RenderableType]:
 
 def _criterion(result: CriterionResult) -> Iterator[RenderableType]:
     status = view.status_of(result)
-    title = Text.assemble((view.SYMBOLS[status], _STYLES[status]), " ", _sentence(result.title))
-    yield _row(title, Text(f"{view.earned(result)} / {result.points}", _STYLES[status]))
+    mark = Text(f"{view.SYMBOLS[status]} ", _STYLES[status])
+    yield _row(_sentence(result.title), Text(f"{view.earned(result)} / {result.points}", _STYLES[status]), mark)
     for remark in view.remarks(result):
         if remark.kind != "measured":
             label = (f"{remark.label}: ", "bold") if remark.label else ""
@@ -165,11 +165,18 @@ def _accuracy(method: view.Method) -> str:
     return f"{method.title} {method.columns['Accuracy']}{minimum}"
 
 
-def _row(left: Text, right: Text) -> Table:
+def _row(left: Text, right: Text, mark: Text | None = None) -> Table:
     grid = Table.grid(expand=True, padding=(0, 1))
     grid.add_column(ratio=1)
     grid.add_column(justify="right", no_wrap=True)
-    grid.add_row(left, right)
+    if mark is not None:  # a title that takes several lines stays behind it
+        inner = Table.grid()
+        inner.add_column(no_wrap=True)
+        inner.add_column()
+        inner.add_row(mark, left)
+        grid.add_row(inner, right)
+    else:
+        grid.add_row(left, right)
     return grid
 
 

@@ -140,12 +140,12 @@ def test_watching_tells_what_a_save_changed_and_ends_by_ctrl_c(notebook, tmp_pat
             wait_for("9 / 9")
             wait_for("save it to check it again")
             put(notebook, notebook_bytes(ADD, "def shout(text):\n    return text"))
-            wait_for("No longer right: shout/upper.")
+            wait_for("✗ No longer right: `shout(text)` returns")
             notebook.with_name("grader.toml").write_text('[show]\nshout = "some"\n', encoding="utf-8")
             wait_for("Invalid enum value 'some'")
             notebook.with_name("grader.toml").unlink()
             put(notebook, notebook_bytes(ADD, SHOUT))
-            wait_for("Now right: shout/upper.")
+            wait_for("✓ Now right: `shout(text)` returns")
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == 0
         finally:
