@@ -61,15 +61,18 @@ def regrade(
     submission = next(one for one in submissions if one.id == found)
     limits = limits_of(cpu_seconds, memory_gib, info.settings, wall_seconds)
     with directory.lock(wait_seconds=60):
+        fault = ""
         if undo or number is not None:
-            say(f"Result {use_result(directory, submission, number)} counts.")
-            fault = ""
+            use_result(directory, submission, number)
         else:
             fault = _run_again(directory, submission, limits, other_seed=other_seed, reason=reason)
         if fault:
             say(f"It could not be run, and the earlier result stays: {fault}", "bold")
         code = judge_again(directory, table=False)
-        keep_result(directory, submission.id)
+        counts = keep_result(directory, submission.id)
+        say(
+            f"Result {counts} of {submission.display_name} counts; all are kept in {directory.folder(submission.id) / 'results'}."
+        )
         return 4 if fault else code
 
 

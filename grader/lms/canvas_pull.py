@@ -151,7 +151,9 @@ def _write_roster(course: Any, assignment: Any, submissions: list[Any], path: Pa
             formula_safe(group[1]) if group else "",
             _cell(submission),
         ])  # fmt: skip
-    path.write_text(csv_text(rows), encoding="utf-8")
+    part = path.with_name(f".{path.name}.part")  # half a class list would be taken for the class
+    part.write_text(csv_text(rows), encoding="utf-8")
+    part.replace(path)
 
 
 def _cell(submission: Any) -> str:

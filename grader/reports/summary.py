@@ -99,10 +99,15 @@ class ClassSummary:
 
     @property
     def histogram(self) -> tuple[tuple[str, int], ...]:
-        """Ten equal classes of totals: their bounds in words, and how many totals each has; the last includes full marks."""
-        counts = Counter(min(9, max(0, int(total * 10 // self.possible))) for total in self.totals)
-        bounds = [tenth * self.possible // 10 for tenth in range(11)]
-        return tuple((f"{bounds[i]}–{bounds[i + 1] - (i < 9)}", counts[i]) for i in range(10))
+        """Ten equal classes of totals, or as many as there are points: their bounds in words, and how many totals each has.
+
+        The last includes full marks.
+        """
+        many = max(1, min(10, self.possible))
+        counts = Counter(min(many - 1, max(0, int(total * many // self.possible))) for total in self.totals)
+        bounds = [at * self.possible // many for at in range(many + 1)]
+        spans = [(bounds[at], bounds[at + 1] - (at < many - 1)) for at in range(many)]
+        return tuple((f"{low}–{high}" if low < high else f"{low}", counts[at]) for at, (low, high) in enumerate(spans))
 
 
 def summarize(reports: Sequence[Report]) -> ClassSummary:

@@ -317,6 +317,23 @@ def test_suspect_criterion_is_not_just_a_hard_one() -> None:
     assert not of(8, 2, 0) and not of(4, 0, 0)
 
 
+@pytest.mark.parametrize(
+    ("possible", "spans"),
+    [
+        (9, "0 1 2 3 4 5 6 7 8–9"),
+        (10, "0 1 2 3 4 5 6 7 8 9–10"),
+        (100, "0–9 10–19 20–29 30–39 40–49 50–59 60–69 70–79 80–89 90–100"),
+    ],
+)
+def test_totals_are_counted_in_classes(possible, spans) -> None:
+    report = samples.perfect()
+    totals = (0, possible / 2, possible)
+    reports = [replace(report, score=replace(report.score, possible=possible, total=total)) for total in totals]
+    found = summarize(reports).histogram
+    assert " ".join(bounds for bounds, _ in found) == spans
+    assert [found[0][1], found[len(found) // 2][1], found[-1][1]] == [1, 1, 1]
+
+
 def test_copies_are_pointed_out() -> None:
     one = samples.perfect()
     other = replace(samples.group(), submission=replace(samples.group().submission, sha256=one.submission.sha256))
