@@ -212,7 +212,7 @@ def points_factor(what: str, points: float | None, possible: float | None, *, sc
     if not scale or points <= 0 or possible <= 0:
         raise UsageError(
             f"{what} is worth {number_cell(points)} points in Canvas, but these scores are out of {number_cell(possible)}:"
-            f" {remedy}"
+            f" {remedy if points > 0 else 'set its points there first'}"
         )
     return points / possible
 

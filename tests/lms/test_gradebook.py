@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,9 @@ def test_points_that_differ_are_refused_or_converted(roster: Roster) -> None:
     with pytest.raises(UsageError, match="worth 10 points in Canvas, but these scores are out of 100"):
         canvas_gradebook(roster, {"12345": 85}, "98766", possible=100)
     assert rows(canvas_gradebook(roster, {"12345": 85}, "98766", possible=100, scale=True))[1][-1] == "8.5"
+    nothing = replace(roster, assignments=tuple(replace(one, points=0.0) for one in roster.assignments))
+    with pytest.raises(UsageError, match=r"worth 0 points in Canvas, .*: set its points there first"):
+        canvas_gradebook(nothing, {"12345": 85}, "98766", possible=100, scale=True)
 
 
 def test_a_plain_class_list_needs_the_whole_header() -> None:
