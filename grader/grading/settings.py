@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from grader.errors import UsageError
-from grader.reports.numbers import LANGUAGES, decimal, written_in
 from grader.rubric.assignment import Assignment
+from grader.rubric.numbers import LANGUAGES, decimal, written_in
 
 if sys.version_info >= (3, 11):  # noqa: UP036
     import tomllib

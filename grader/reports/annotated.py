@@ -17,7 +17,7 @@ from grader.notebook.reader import cell_kind, cell_source, is_old, raw_cells, re
 from grader.records import CriterionResult, Report, Status
 from grader.reports import view
 from grader.reports.markdown import criterion_markdown, failed_cell_markdown, report_markdown
-from grader.reports.numbers import written_in
+from grader.rubric.numbers import written_in
 
 __all__ = ["MARK", "annotated_notebook"]
 

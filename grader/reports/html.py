@@ -21,9 +21,9 @@ from markupsafe import Markup, escape
 from grader.records import Notice, Report, Status
 from grader.reports import view
 from grader.reports.audience import Audience, for_student
-from grader.reports.numbers import decimal, written_in
 from grader.reports.sanitize import clean, code_spans, line
 from grader.reports.summary import GRADER_FAULT_SHARE, summarize
+from grader.rubric.numbers import decimal, written_in
 
 __all__ = ["class_html", "report_html"]
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 
 from grader.records import CellRun, CriterionResult, Report, Status
 from grader.reports import view
-from grader.reports.numbers import decimal, written_in
 from grader.reports.sanitize import clean, line
+from grader.rubric.numbers import decimal, written_in
 
 __all__ = ["criterion_markdown", "failed_cell_markdown", "report_markdown"]
 

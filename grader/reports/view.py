@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from grader.records import CellRun, CriterionResult, Notice, Outcome, Report, Status
-from grader.reports.numbers import decimal
+from grader.rubric.numbers import decimal
 
 __all__ = [
     "SYMBOLS",

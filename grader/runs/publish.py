@@ -27,8 +27,8 @@ from grader.reports import (
     report_markdown,
     scores_csv,
 )
-from grader.reports.numbers import written_in
 from grader.rubric.assignment import Assignment
+from grader.rubric.numbers import written_in
 from grader.runs.directory import IntakeRecord, RunDirectory, assignment_of, load_context, write_derived
 from grader.runs.gradebook import scores_by_student, write_gradebook
 from grader.runs.pseudonyms import with_ids

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from grader.errors import StoreError, UsageError
 from grader.records import Notice, Submission
-from grader.reports.numbers import date, decimal
+from grader.rubric.numbers import date, decimal
 from grader.runs.directory import Done, RunDirectory, write_atomically
 
 __all__ = ["keep_result", "notices_of_results", "use_result"]
