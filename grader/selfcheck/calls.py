@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from grader.assignments import load_assignment
 from grader.assignments.finetuning.facts import METHODS
 from grader.bundles.thresholds import Calibration, read_thresholds, shipped
-from grader.errors import GraderError
+from grader.errors import GraderError, UsageError
 from grader.inside.witness import Run
-from grader.records import Attempt, Observation, Status, Verdict
+from grader.records import Attempt, CriterionResult, Observation, Status, Verdict
 from grader.rubric.assignment import Check
+from grader.rubric.judge import score
 from grader.rubric.questions import Question
+from grader.rubric.shown import ASKED_ANEW, redacted, with_numbers
 from grader.selfcheck.asking import Alone, ask_all, draw, names_of, set_up, shell, verdicts
 from grader.selfcheck.card import Card, Row
 from grader.selfcheck.trained import Trained, describe, find_reviews, glimpse, judged, model_in
@@ -25,14 +26,12 @@ __all__ = ["check", "load_ipython_extension"]
 _ASSIGNMENT = load_assignment()
 _KINDS = {"full": "full fine-tuning", "head": "head only", "lora": "LoRA"}
 """Step -> what a training is that counts as it."""
-_ELSEWHERE = (
-    "Judged with freshly drawn questions. The grading asks others, and measures accuracy on reviews that nobody has."
-)
 _NOT_SEEN = (
     "No training of this model was seen: it has not been trained, or it was before `from grader import check`. What can be said of"
     " it as it is now is said here."
 )
 _NOT_COMPARED = "The pretrained model is not in the cache of this machine, so its body could not be compared with it; the grading will."
+_OURS = "This is a fault of the check, not of your work, and says nothing of the grading: tell your course, with these words."
 _NOT_MEASURED = (
     "Not measured: there is no `eval.csv` beside the notebook, or the model is large and on no GPU, where it takes minutes."
     ' `check(..., data="eval.csv")` measures all the same.'
@@ -53,8 +52,10 @@ def check(*what: Any, data: Any = None, settings: Any = None) -> Card:
     """
     try:
         return _check(what, data, settings).show()
-    except (GraderError, ValueError, TypeError, OSError) as error:
+    except (GraderError, OSError) as error:
         return Card("This could not be checked", (), (str(error),)).show()
+    except Exception as error:
+        return Card("The self-check failed", (), (f"{type(error).__name__}: {error}"[:500],), (_OURS,)).show()
 
 
 def _check(what: tuple[Any, ...], data: Any, settings: Any) -> Card:
@@ -64,7 +65,7 @@ def _check(what: tuple[Any, ...], data: Any, settings: Any) -> Card:
     first = what[0] if what else None
     if isinstance(first, str) and first not in parts:
         if first not in shell().user_ns:
-            raise ValueError(
+            raise UsageError(
                 f"`{first}` is no part of the assignment and no name in this notebook; the parts are {', '.join(parts)}."
             )
         first = shell().user_ns[first]
@@ -73,7 +74,7 @@ def _check(what: tuple[Any, ...], data: Any, settings: Any) -> Card:
     if isinstance(first, str):
         if len(what) > 1:
             if first not in METHODS:
-                raise ValueError(f"`{first}` is no training; the trainings are {', '.join(METHODS)}.")
+                raise UsageError(f"`{first}` is no training; the trainings are {', '.join(METHODS)}.")
             return _training(first, what[1], data, course)
         return _everything(course, first)
     if model_in(first) is not None:
@@ -93,25 +94,24 @@ class _Course:
             self.settings = read_settings(Path(given or "grader.toml"))
         accuracy = dict(self.settings.accuracy) if self.settings is not None else {}
         self.assignment = _ASSIGNMENT.with_points(self.settings.points if self.settings is not None else {})
-        try:
-            known = read_thresholds(shipped())
-        except GraderError:
-            known = {}
-        methods = {**known, **{method: known.get(method, Calibration(0.0)) for method in accuracy if method in METHODS}}
-        self.calibrations: Mapping[str, Calibration] = MappingProxyType(
-            {name: replace(found, accuracy=accuracy.get(name, found.accuracy)) for name, found in methods.items()}
-        )
+        self.calibrations: Mapping[str, Calibration] = {
+            method: replace(known, accuracy=accuracy.get(method, known.accuracy))
+            for method, known in read_thresholds(shipped()).items()
+        }
         self.linear_range = float(accuracy.get("linear_range", 0.0))
 
-    def row(self, check: Check, verdict: Verdict) -> Row:
-        """A criterion as students of this course may see it."""
-        row = Row.of(check, verdict)
-        show = self.settings.shown(check.id) if self.settings is not None else "all"
-        if show == "all":
-            return row
-        return replace(
-            row, title=check.title if show == "titles" else "A further criterion.", message="", hint="", read=None
-        )
+    def rows(self, found: Mapping[str, Verdict]) -> dict[str, Row]:
+        """Criterion -> its row, as students of this course may see it."""
+        results = redacted(self._results(found))
+        return {name: Row.of(row) for name, row in zip(self.assignment.checks, results, strict=True) if name in found}
+
+    def numbers(self, step: str) -> bool:
+        """Whether what was measured of a training may be shown."""
+        return step in with_numbers(self._results({}))
+
+    def _results(self, found: Mapping[str, Verdict]) -> tuple[CriterionResult, ...]:
+        results = score(self.assignment, found).criteria
+        return results if self.settings is None else tuple(replace(r, show=self.settings.shown(r.id)) for r in results)
 
 
 def _definition(thing: Any, course: _Course) -> Card:
@@ -123,10 +123,9 @@ def _definition(thing: Any, course: _Course) -> Card:
     seen = {asks: found for asks, found in seen.items() if found.attempt is not Attempt.MISSING}
     if not seen:
         known = ", ".join(f"`{names_of(question)[0]}`" for question in questions.values())
-        raise ValueError(f"`{name}` is none of {known}, nor does it do what one of them does.")
+        raise UsageError(f"`{name}` is none of {known}, nor does it do what one of them does.")
     found = verdicts(course.assignment, questions, seen)
-    rows = [course.row(course.assignment.checks[id_], verdict) for id_, verdict in found.items()]
-    return Card(f"`{name}`", rows, _renamed(found))
+    return Card(f"`{name}`", list(course.rows(found).values()), _renamed(found))
 
 
 def _asked_by_names() -> list[str]:
@@ -142,7 +141,7 @@ def _training(step: str, thing: Any, data: Any, course: _Course) -> Card:
     """A card on a training: what it was, what is right about it, and how far its accuracy is from what is asked."""
     model = model_in(thing)
     if model is None:
-        raise ValueError(f'A {type(thing).__name__} is no model and no Trainer: `check("{step}", trainer)`.')
+        raise UsageError(f'A {type(thing).__name__} is no model and no Trainer: `check("{step}", trainer)`.')
     trainer = thing if thing is not model else None
     steps = int(getattr(getattr(trainer, "state", None), "global_step", 0) or 0)
     reviews = find_reviews(data, trainer, model)
@@ -154,7 +153,7 @@ def _training(step: str, thing: Any, data: Any, course: _Course) -> Card:
     counts = "This counts" if trained.seen else "This would count"
     facts = [f"{counts} as {_KINDS[trained.run.kind]}: {describe(trained.run)}."]
     facts += [f"A{text[1:]}" for text in _accuracy(trained, step, course)] or _logged(trainer, step, course)
-    notes = [*([] if trained.seen else [_NOT_SEEN]), *([] if trained.compared else [_NOT_COMPARED]), _ELSEWHERE]
+    notes = [*([] if trained.seen else [_NOT_SEEN]), *([] if trained.compared else [_NOT_COMPARED]), ASKED_ANEW]
     return Card(course.assignment.groups[step], rows, facts, notes)
 
 
@@ -164,34 +163,38 @@ def _rows_of_training(
     """The criteria on a training, which may follow from those on functions and the class."""
     question = replace(trained.question, secret={**trained.question.secret, "step": step})
     found = verdicts(course.assignment, {**questions, "training": question}, {**seen, "training": trained.observation})
-    checks = [check for check in _checks(step, course) if check.asks == "training"]
-    return {check.id: _row(check, found[check.id], trained, course) for check in checks}
+    own = {check.id: found[check.id] for check in _checks(step, course) if check.asks == "training"}
+    return {name: _row(name, row, own[name], trained) for name, row in course.rows(own).items()}
 
 
 def _checks(part: str, course: _Course) -> list[Check]:
     return [check for check in course.assignment.checks.values() if part in ("", check.id.partition("/")[0])]
 
 
-def _row(check: Check, verdict: Verdict, trained: Trained, course: _Course) -> Row:
+def _open(row: Row, message: str) -> Row:
+    """A criterion of which there is nothing to judge yet."""
+    return replace(row, mark="open", message=message if row.message else "", hint="", earned=0)
+
+
+def _row(name: str, row: Row, verdict: Verdict, trained: Trained) -> Row:
     """A criterion on a training; what has not been seen has not passed."""
-    row, message = course.row(check, verdict), ""
-    accuracy = check.id.endswith("/accuracy")
+    accuracy = name.endswith("/accuracy")
     if accuracy and not trained.measured:
-        message = _NOT_MEASURED if trained.seen else ""
-    elif verdict.status is Status.ERROR:
+        return _open(row, _NOT_MEASURED if trained.seen else "")
+    if not trained.compared:
+        return _open(row, "")
+    if verdict.status is Status.ERROR:
         message = "Too close to tell here: the grading repeats such a training with other seeds, or a person looks."
         return replace(row, message=message if row.message else "")
-    elif row.mark == "passed" and not trained.seen and not accuracy:
-        message = "Right as far as can be seen without the training."
-    elif trained.compared:  # an accuracy stands above all rows
-        return replace(row, message="") if accuracy and row.mark == "passed" else row
-    return replace(row, mark="open", message=message if row.message else "", hint="", earned=0)
+    if row.mark == "passed" and not trained.seen and not accuracy:
+        return _open(row, "Right as far as can be seen without the training.")
+    return replace(row, message="") if accuracy and row.mark == "passed" else row  # it stands above all rows
 
 
 def _accuracy(trained: Trained, step: str, course: _Course) -> list[str]:
     """How far the accuracy is from what is asked."""
-    run, asked = trained.run, course.calibrations.get(step)
-    if run.accuracy is None or not trained.measured:
+    run, asked = trained.run, course.calibrations[step]
+    if run.accuracy is None or not trained.measured or not course.numbers(step):
         return []
     return [
         f"accuracy {run.accuracy:.3f} on {run.reviews} {trained.question.secret['facts'].reviews}{_gap(run.accuracy, asked)}"
@@ -200,43 +203,37 @@ def _accuracy(trained: Trained, step: str, course: _Course) -> list[str]:
 
 def _logged(trainer: Any, step: str, course: _Course) -> list[str]:
     """The accuracy that the trainer has noted last, where none was measured here."""
-    noted = [
-        entry["eval_accuracy"]
-        for entry in getattr(getattr(trainer, "state", None), "log_history", ())
-        if "eval_accuracy" in entry
-    ]
-    return (
-        [f"Your Trainer noted the accuracy {noted[-1]:.3f}{_gap(noted[-1], course.calibrations.get(step))}"]
-        if noted
-        else []
-    )
+    log = getattr(getattr(trainer, "state", None), "log_history", ())
+    noted = [entry["eval_accuracy"] for entry in log if "eval_accuracy" in entry]
+    if not noted or not course.numbers(step):
+        return []
+    return [f"Your Trainer noted the accuracy {noted[-1]:.3f}{_gap(noted[-1], course.calibrations[step])}"]
 
 
-def _gap(accuracy: float, asked: Calibration | None) -> str:
-    if asked is None:
-        return "; the course says what is asked."
+def _gap(accuracy: float, asked: Calibration) -> str:
     gap = accuracy - asked.accuracy
     return f"; {asked.accuracy:.2f} is asked, which is {abs(gap):.3f} {'less' if gap >= 0 else 'more'}."
 
 
 def _everything(course: _Course, part: str = "") -> Card:
     """A card on all that is there, or on one part of it; what is not there yet costs nothing yet."""
+    wanted = _checks(part, course)
     questions = draw(course.assignment, _asked_by_names())
     seen = ask_all(questions)
     found = verdicts(course.assignment, questions, seen)
     if part in ("", *METHODS):
         _look_at_trainings(course)
-    rows, facts = dict[str, Row](), _renamed(found)
-    for check in _checks(part, course):
-        there = check.asks != "training" and seen[check.asks].attempt is not Attempt.MISSING
-        row = course.row(check, found[check.id] if there else Verdict(Status.SKIPPED, "Not there yet."))
-        rows[check.id] = row if there else replace(row, mark="open")
+    there = {check.id: check.asks != "training" and seen[check.asks].attempt is not Attempt.MISSING for check in wanted}
+    nothing = Verdict(Status.SKIPPED, "Not there yet.")
+    rows = course.rows({name: found[name] if is_there else nothing for name, is_there in there.items()})
+    rows = {name: row if there[name] else _open(row, row.message) for name, row in rows.items()}
+    facts = _renamed(found)
     for step, trained in _remembered.items():
         if part in ("", step):
             rows.update(_rows_of_training(step, trained, questions, seen, course))
             facts += [f"{course.assignment.groups[step]}: {fact}" for fact in _accuracy(trained, step, course)]
     shown = [replace(row, message="") if row.mark == "passed" else row for row in rows.values()]
-    return Card(course.assignment.groups.get(part, course.assignment.title), shown, facts, [_ELSEWHERE])
+    return Card(course.assignment.groups.get(part, course.assignment.title), shown, facts, [ASKED_ANEW])
 
 
 def _look_at_trainings(course: _Course) -> None:
@@ -253,7 +250,7 @@ def _look_at_trainings(course: _Course) -> None:
                     course.calibrations,
                     course.linear_range,
                 )
-            except ValueError:  # some other model
+            except UsageError:  # some other model
                 continue
             _remembered[trained.run.kind] = trained
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from grader.records import Reading, Status, Verdict
-from grader.rubric.assignment import Check
+from grader.records import CriterionResult, Reading, Status
 from grader.selfcheck.asking import in_kernel
 
 __all__ = ["Card", "Row"]
@@ -39,15 +38,16 @@ class Row:
     """Where to read on."""
     points: int = 0
     """Points possible."""
-    earned: int = 0
+    earned: int | float = 0
     """Points earned as far as can be seen."""
 
     @classmethod
-    def of(cls, check: Check, verdict: Verdict) -> Row:
+    def of(cls, result: CriterionResult) -> Row:
         """A row of what the grading's own check said."""
+        verdict = result.verdict
         mark = {Status.PASSED: "passed", Status.ERROR: "undecided"}.get(verdict.status, "failed")
-        earned = check.points if mark == "passed" else int(check.points * verdict.share + 1e-9)
-        return cls(check.id, mark, check.title, verdict.message, verdict.hint, check.read, check.points, earned)
+        points, earned = result.points, result.earned or 0
+        return cls(result.id, mark, result.title, verdict.message, verdict.hint, result.read, points, earned)
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _label(text: str) -> str:
 def _rich(text: str) -> str:
     """A sentence as HTML: what stands between backticks as code."""
     pieces = _CODE.split(" ".join(text.split()))
-    code = '<code style="background:rgba(128,128,128,.18);color:inherit;padding:0 3px;border-radius:3px">{}</code>'
+    code = '<code style="background:rgba(128,128,128,.18);color:inherit;padding:0 3px;border-radius:3px;overflow-wrap:anywhere">{}</code>'
     return "".join(code.format(escape(piece)) if number % 2 else escape(piece) for number, piece in enumerate(pieces))
 
 

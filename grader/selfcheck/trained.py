@@ -20,6 +20,7 @@ from typing import Any
 from grader.assignments.finetuning.facts import QV_LAYERS, JudgeFacts
 from grader.assignments.finetuning.runs import TrainingRun, read_runs
 from grader.bundles.thresholds import Calibration
+from grader.errors import UsageError
 from grader.inside.agent import Context
 from grader.inside.distilbert import layout
 from grader.inside.probes.training import claims
@@ -87,14 +88,18 @@ def model_in(thing: Any) -> Any:
 
 def is_slow(model: Any) -> bool:
     """Whether a model would take minutes to read the reviews: the real one without a GPU."""
-    parameters = list(sys.modules["torch"].nn.Module.parameters(model))
-    return bool(sum(p.numel() for p in parameters) > _LARGE and parameters[0].device.type == "cpu")
+    first = next(sys.modules["torch"].nn.Module.parameters(model), None)
+    return first is not None and bool(first.device.type == "cpu") and _is_large(model)
+
+
+def _is_large(model: Any) -> bool:
+    return bool(sum(p.numel() for p in sys.modules["torch"].nn.Module.parameters(model)) > _LARGE)
 
 
 def find_reviews(data: Any, trainer: Any, model: Any) -> Reviews | None:
     """The reviews to measure on: those given, `eval.csv` beside the notebook, or the trainer's.
 
-    None without any, and where none are given and the model is slow. Raises ValueError where they have no texts or no labels of 0 and 1.
+    None without any, and where none are given and the model is slow. Raises UsageError where they have no texts or no labels of 0 and 1.
     """
     if data is None and not is_slow(model):
         places = (Path("eval.csv"), *sorted(Path().glob("*/eval.csv")))
@@ -115,7 +120,9 @@ def _reviews(rows: Sequence[Mapping[str, Any]], name: str) -> Reviews:
     first = rows[0] if rows else {}
     text, label = (next((key for key in keys if key in first), None) for keys in (_TEXT, _LABEL))
     if text is None or label is None:
-        raise ValueError(f"{name} has no columns `review` and `label`, but {', '.join(map(str, first)) or 'nothing'}.")
+        raise UsageError(f"{name} has no columns `review` and `label`, but {', '.join(map(str, first)) or 'nothing'}.")
+    if odd := next((row[label] for row in rows if str(row[label]) not in ("0", "1")), None):
+        raise UsageError(f"{name} has the label {odd!r}; they are 0 and 1.")
     return Reviews([str(row[text]) for row in rows], [int(row[label]) for row in rows], f"reviews of {name}")
 
 
@@ -164,7 +171,7 @@ def judged(
 ) -> Trained:
     """Look at a model as the grading looks at a trained one.
 
-    `steps`: optimizer steps that its trainer has counted, which may have begun unseen. Raises ValueError for a model that is no
+    `steps`: optimizer steps that its trainer has counted, which may have begun unseen. Raises UsageError for a model that is no
     DistilBERT or cannot be copied.
     """
     witness = set_up()
@@ -184,7 +191,7 @@ def judged(
     observation = Observation(Attempt.VALUE, {"runs": [answer]})
     runs = read_runs(question, observation)
     if not runs:
-        raise ValueError(
+        raise UsageError(
             "It has no DistilBERT body (`distilbert`), so it is none of the three models of this assignment."
         )
     return Trained(observation, question, runs[-1], seen, folder is not None)
@@ -199,6 +206,8 @@ def _facts(
 ) -> JudgeFacts:
     dim = int(getattr(getattr(model, "config", None), "dim", 768))
     texts, labels = (tuple(reviews.texts), tuple(reviews.labels)) if reviews else ((), ())
+    if _is_large(model):  # what a short training may be short of was measured with the small model
+        calibrations = {method: Calibration(known.accuracy) for method, known in calibrations.items()}
     name = reviews.name if reviews else NO_REVIEWS
     # models are compared on some review, also where none has a label
     public = texts[:16] or ("a film like any other",)
@@ -215,7 +224,7 @@ def _answer(question: Question, run: Run, model: Any, folder: str | None) -> dic
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         seen = ask(question, _OfOne(run, copied, folder, home), device=device)
     if seen.attempt is not Attempt.VALUE:
-        raise ValueError(f"It could not be looked at: {seen.error}.")
+        raise UsageError(f"It could not be looked at: {seen.error}.")
     answer: dict[str, Any] = seen.value["runs"][0]
     if question.secret["facts"].reviews == NO_REVIEWS:
         answer["raised"] = "there are none"
@@ -223,11 +232,11 @@ def _answer(question: Question, run: Run, model: Any, folder: str | None) -> dic
 
 
 def _copy(model: Any) -> Any:
-    """A copy on the CPU, where layers are tried. Raises ValueError where there can be none."""
+    """A copy on the CPU, where layers are tried. Raises UsageError where there can be none."""
     run = Run(0, model, "", [], {}, None)
     Witness.copy(run)
     if run.snapshot is None:
-        raise ValueError("It cannot be copied, and so not be looked at without being changed.")
+        raise UsageError("It cannot be copied, and so not be looked at without being changed.")
     return sys.modules["torch"].nn.Module.cpu(run.snapshot)
 
 

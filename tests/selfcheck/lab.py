@@ -20,7 +20,7 @@ PICTURES = {
     "sets requires_grad of a module": "check-training",
     "check()": "check-all",
 }
-"""Step by its name or source -> name of its picture in docs/images."""
+"""Step by its name or source -> name of the picture of its card in docs/images."""
 _RUN = """async number => {
     const panel = jupyterapp.shell.currentWidget;
     await panel.sessionContext.ready;
@@ -52,9 +52,9 @@ def run_steps(lab: Lab) -> Iterator[tuple[Step, dict[str, Any], Callable[[Path],
         shown = lab.page.evaluate(_RUN, number)
 
         def picture(file: Path, number: int = number) -> None:
-            cell = lab.page.locator(".jp-Notebook .jp-Cell").nth(number)
-            cell.scroll_into_view_if_needed()
-            cell.screenshot(path=file)
+            card = lab.page.locator(".jp-Notebook .jp-Cell").nth(number).locator("div[style*='52em']").last
+            card.scroll_into_view_if_needed()
+            card.screenshot(path=file)
 
         yield step, shown, picture
 
@@ -73,16 +73,17 @@ def main() -> None:
         os.environ.update(
             HF_HOME=str(Path(folder, "hf")), HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TRANSFORMERS_VERBOSITY="error"
         )
-        with jupyterlab(Path(folder, "lab"), kernels=True, width=820) as lab:
+        with jupyterlab(Path(folder, "lab"), kernels=True) as lab:
             at_home(lab.folder)
             for step, _, picture in run_steps(lab):
                 name = PICTURES.get(step.name or step.source)
                 if name:
                     lab.theme("JupyterLab Dark" if name == "check-training" else "JupyterLab Light")
-                    lab.page.wait_for_timeout(1000)
+                    lab.page.set_viewport_size({"width": 1100 if name == "check-all" else 820, "height": 1400})
+                    lab.page.wait_for_timeout(1500)
                     file = ROOT / "docs" / "images" / f"{name}.png"
                     picture(file)
-                    Image.open(file).convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(file, optimize=True)
+                    Image.open(file).convert("P", palette=Image.Palette.ADAPTIVE, colors=256).save(file, optimize=True)
                     print(file, file.stat().st_size)
 
 
