@@ -8,6 +8,7 @@ import io
 import keyword
 import re
 import shutil
+import sys
 import tokenize
 from contextlib import redirect_stdout
 from dataclasses import fields
@@ -153,6 +154,20 @@ def run_cell(folder: Path, cell_id: str) -> str:
     with redirect_stdout(io.StringIO()) as printed:
         exec(compile(cell.source, cell_id, "exec"), {})
     return printed.getvalue()
+
+
+@pytest.mark.parametrize("which", ["all", "none"])
+def test_only_colab_installs_and_gets_the_self_check(made, monkeypatch, which):
+    asked = []
+    monkeypatch.setattr("subprocess.run", lambda command, **_options: asked.append(command))
+    run_cell(made / which, "install")
+    assert not asked
+    monkeypatch.setitem(sys.modules, "google.colab", object())
+    run_cell(made / which, "install")
+    ((python, *pip),) = asked
+    assert (python, *pip[:3]) == (sys.executable, "-m", "pip", "install")
+    assert {"transformers", "datasets", "evaluate", "accelerate"} < set(pip)
+    assert ("dat450-check" in pip) == (which == "all")
 
 
 def test_changed_and_missing_data_is_told(made, tmp_path, monkeypatch):
