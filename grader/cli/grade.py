@@ -246,8 +246,10 @@ def grade(
         _say_plan(intake.submissions, plan, verbose=verbose)
         if plan.jobs:
             began = time.monotonic()
-            total = len(plan.jobs) + len(plan.cached) + len(plan.left)
-            with ClassProgress(len(plan.jobs), stderr) as progress, LivePage(directory, plan.cached, total) as page:
+            waiting = {job.submission.id for job in plan.jobs} | {one.id for one in plan.left}
+            done = [one for one in intake.submissions if one.id not in waiting]
+            page = LivePage(directory, done, len(intake.submissions))
+            with ClassProgress(len(plan.jobs), stderr) as progress, page:
 
                 def on_event(event: Event) -> None:
                     progress(event)

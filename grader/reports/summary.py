@@ -19,6 +19,7 @@ __all__ = ["GRADER_FAULT_SHARE", "ClassSummary", "CriterionShare", "Flagged", "s
 GRADER_FAULT_SHARE = 0.8
 """A criterion that more than this share of the class fails says more about the grader or the text than about the class."""
 
+_NAMED = 5
 _FEW = 5
 """Below this many judged submissions a share says nothing."""
 
@@ -98,6 +99,17 @@ class ClassSummary:
         return tuple(criterion for criterion in self.criteria if criterion.suspect)
 
     @property
+    def suspicions(self) -> tuple[str, ...]:
+        """The same in sentences, one for all of which equally many fail; ids stand in backticks."""
+        alike: dict[tuple[int, int], list[str]] = {}
+        for one in self.suspect:
+            alike.setdefault((one.failed, one.reached), []).append(f"`{one.id}`")
+        return tuple(
+            f"{failed} of the {reached} that reached {'it' if len(ids) == 1 else 'them'} fail {', '.join(ids)}"
+            for (failed, reached), ids in alike.items()
+        )
+
+    @property
     def histogram(self) -> tuple[tuple[str, int], ...]:
         """Ten equal classes of totals, or as many as there are points: their bounds in words, and how many totals each has.
 
@@ -132,11 +144,15 @@ def summarize(reports: Sequence[Report]) -> ClassSummary:
 
 
 def _suspicious(reports: Sequence[Report]) -> Iterator[Flagged]:
-    copies = Counter(r.submission.sha256 for r in reports if r.submission.sha256)
+    copies: dict[str, list[Report]] = {}
     for report in reports:
-        same = copies[report.submission.sha256] - 1
-        if same > 0:
-            text = f"The very same file was handed in by {same} other{'s' if same > 1 else ''}."
+        copies.setdefault(report.submission.sha256 or report.submission.id, []).append(report)
+    for report in reports:
+        others = [r.submission.display_name for r in copies.get(report.submission.sha256, ()) if r is not report]
+        if others:
+            who = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
+            plural = "s" if len(others) > 1 else ""
+            text = f"The very same file was handed in by {len(others)} other{plural}. See {who}."
             yield Flagged(report, (view.Reason(text),))
         private = filter(is_private, view.all_notices(report))
         yield from (Flagged(report, (view.Reason(notice.text),)) for notice in private)

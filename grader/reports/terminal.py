@@ -88,9 +88,9 @@ def _attention(summary: ClassSummary) -> Iterator[RenderableType]:
     median = "" if summary.median is None else f" (median {summary.median:g} of {summary.possible})"
     text = f"{len(summary.reports)} submission{plural}, {len(summary.totals)} with a final score{median}"
     yield Text(f"{text}, {len(summary.review)} to review.", "bold")
-    for criterion in summary.suspect:
-        text = f"{criterion.failed} of the {criterion.reached} that reached it fail {criterion.id}."
-        yield Text(f"Likely a fault of the grader: {text} Check it before scores go out.", "bold red")
+    for text in summary.suspicions:
+        told = f"Likely a fault of the grader: {text.replace('`', '')}. Check it before scores go out."
+        yield Text(told, "bold red")
     for title, style, entries in (
         ("Needs review", "bold magenta", summary.review),
         ("Nothing to grade", "bold red", summary.problems),

@@ -26,18 +26,20 @@ class LivePage:
     """Takes in the events of a batch, and shows what has ended; a context manager while the batch runs."""
 
     def __init__(self, run: RunDirectory, done: Sequence[Submission], total: int) -> None:
-        """`done` are submissions whose reports are there already, of `total` in the class."""
-        self.run, self.total, self.written = run, total, 0.0
+        """`done` are submissions that need not be run, of `total` in the class."""
+        self.run, self.done, self.total, self.written = run, done, total, 0.0
         self.reports: dict[str, Report] = {}
-        for submission in done:
-            with contextlib.suppress(StoreError):
-                self.reports[submission.id] = run.read(f"submissions/{submission.id}/report.json", Report)
         self.judge: Judge | None = None
 
     def __enter__(self) -> LivePage:
         """Write the page for the first time."""
         with contextlib.suppress(GraderError, OSError):
             self.judge = Judge(self.run, frozenset({"html", "json"}))
+            for submission in self.done:
+                try:
+                    self.reports[submission.id] = self.run.read(f"submissions/{submission.id}/report.json", Report)
+                except StoreError:
+                    self.reports[submission.id] = self.judge(submission)
             self._write(reload=True)
         return self
 

@@ -48,6 +48,12 @@ def test_the_page_is_there_from_the_start_and_grows(pages, archive, export, run)
     assert "have been graded" not in last and "refresh" not in last and "Bravo, Bo" in last
 
 
+def test_what_is_no_notebook_is_on_the_page_from_the_start(pages, archive, export, run) -> None:
+    seen = pages()
+    assert grade(archive({**FILES, "dida_1004_5004_lab.pdf": b"%PDF"}), export(), run) == 3
+    assert "1 of 4 have been graded." in seen[0] and "No notebook: decide." in seen[0]
+
+
 def test_a_page_of_what_ended_can_be_opened_at_once(pages, archive, export, run) -> None:
     seen = pages(breaks=1)
     assert grade(archive(FILES), export(), run) == 4

@@ -317,6 +317,13 @@ def test_suspect_criterion_is_not_just_a_hard_one() -> None:
     assert not of(8, 2, 0) and not of(4, 0, 0)
 
 
+def test_criteria_that_as_many_fail_are_named_in_one_sentence() -> None:
+    wrong = {"lora/forward": Verdict(Status.FAILED), "head/frozen": Verdict(Status.FAILED)}
+    summary = summarize([replace(samples.perfect(), score=samples.score(wrong)) for _ in range(6)])
+    assert summary.suspicions == ("6 of the 6 that reached them fail `head/frozen`, `lora/forward`",)
+    assert class_html(summary.reports).count("Likely a fault of the grader:") == 1
+
+
 @pytest.mark.parametrize(
     ("possible", "spans"),
     [
@@ -339,7 +346,7 @@ def test_copies_are_pointed_out() -> None:
     other = replace(samples.group(), submission=replace(samples.group().submission, sha256=one.submission.sha256))
     found = summarize([one, other]).suspicious
     assert {entry.report.submission.id for entry in found} == {"12345", "30001"}
-    assert "1 other." in found[0].reasons[0].text
+    assert "1 other. See Åsa Svensson." in found[0].reasons[0].text
     assert not summarize([one, samples.group()]).suspicious
 
 
