@@ -17,6 +17,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from grader.inside.own_calls import is_beside
 from grader.inside.packing import TooMuch, pack, unpack
 from grader.inside.state import State
 from grader.inside.witness import Witness
@@ -30,9 +31,6 @@ _name_of = type.__dict__["__name__"].__get__
 """The name of a class, whatever its metaclass says."""
 _names_of = vars(types.ModuleType)["__dict__"].__get__
 """The names in a module, whatever its class says."""
-_OWN = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120 - the box has no need of pathlib
-_PREFIXES = tuple(place + os.sep for place in (sys.prefix, sys.base_prefix, _OWN))
-_PACKAGES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
 class Missing(Exception):  # noqa: N818 - an outcome, not a fault
@@ -105,7 +103,7 @@ class Context:
         for module in list(sys.modules.values()):
             names = _names_of(module) if issubclass(type(module), types.ModuleType) else {}
             file = names.get("__file__")
-            if type(file) is str and home and file.startswith(home + os.sep) and not _is_installed(file):
+            if type(file) is str and home and is_beside(file, home):
                 found.append(names)
         return found
 
@@ -128,11 +126,6 @@ class Context:
                 except BaseException:  # noqa: S112 - what raises is no candidate
                     continue
         return found
-
-
-def _is_installed(file: str) -> bool:
-    """Whether a file is of Python, this or another package: students have virtual environments in the folder of their notebook."""
-    return file.startswith(_PREFIXES) or any(place in file for place in _PACKAGES)
 
 
 def setup(kernel: Any, watch: str = "") -> Witness:

@@ -7,6 +7,7 @@ build it, and what they were given is in their frames.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,15 @@ from grader.inside.hooks import replacing
 
 _FRAMES = 8  # from a module's start up to the student's call
 _MOST = 500  # functions of the student's that are remembered
+_OWN = str(Path(__file__).parents[1])
+_PREFIXES = tuple(place + os.sep for place in (sys.prefix, sys.base_prefix, _OWN))
+_PACKAGES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+
+
+def is_beside(file: str, home: str) -> bool:
+    """Whether a module was written by the student: it lies in their folder, in no virtual environment there and in no package."""
+    installed = file.startswith(_PREFIXES) or any(place in file for place in _PACKAGES)
+    return file.startswith(home + os.sep) and not installed
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,7 @@ class OwnCalls:
 
     def __init__(self) -> None:
         self._given: dict[Any, dict[str, Any]] = {}
-        self._home = f"{Path.cwd()}/"
+        self._home = str(Path.cwd())
 
     def install(self) -> None:
         """Watch all modules being made from now on."""
@@ -64,7 +74,7 @@ class OwnCalls:
 
     def _is_own(self, names: Mapping[str, Any]) -> bool:
         """Whether these are the names of the notebook, or of a module that lies in its folder."""
-        return names.get("__name__") == "__main__" or str(names.get("__file__", "")).startswith(self._home)
+        return names.get("__name__") == "__main__" or is_beside(str(names.get("__file__", "")), self._home)
 
     def of(self, thing: Any) -> Mapping[str, Any]:
         """What a class or function was given in the student's own code, by parameter; empty where it was not called."""

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import grader
+from grader.inside.own_calls import is_beside
+
 _LEAVES_A_MARK = """
 def {name}(model, *more):
     open("{mark}", "w").close()
@@ -35,3 +38,12 @@ def test_check_tries_neither_packages_nor_other_names(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     assert not (tmp_path / "installed").exists()
     assert not (tmp_path / "own").exists()
+
+
+def test_modules_in_environments_beside_notebooks_are_no_students(tmp_path: Path) -> None:
+    home = str(tmp_path)
+    assert is_beside(str(tmp_path / "helper.py"), home)
+    assert is_beside(str(tmp_path / "lora" / "layer.py"), home)
+    assert not is_beside(str(tmp_path / ".venv/lib/python3.12/site-packages/torch/nn/modules/linear.py"), home)
+    assert not is_beside(str(tmp_path.parent / "helper.py"), home)
+    assert not is_beside(str(Path(grader.__file__).parent / "errors.py"), str(Path(grader.__file__).parents[1]))
