@@ -102,6 +102,10 @@ def test_strings_that_are_no_such_path(source):
         ("x = torch.zeros(2, device='mps')", "x = torch.zeros(2, device='cpu')"),
         ("with torch.autocast('cuda', dtype=d): pass", "with torch.autocast('cpu', dtype=d): pass"),
         ("torch.load(f, map_location='cuda')", "torch.load(f, map_location='cpu')"),
+        (
+            "d = 'mps' if torch.backends.mps.is_available() else 'cuda'",
+            "d = 'mps' if torch.backends.mps.is_available() else 'cpu'",
+        ),
         ("assert torch.cuda.is_available(), 'no GPU'", "assert True, 'no GPU'"),
         (
             "if not torch.cuda.is_available():\n    raise SystemError('x')\n",
@@ -119,6 +123,8 @@ def test_devices(source, expected):
     "source",
     [
         "d = 'cuda' if torch.cuda.is_available() else 'cpu'",
+        "d = 'mps' if torch.backends.mps.is_available() else 'cuda' if torch.cuda.is_available() else 'cpu'",
+        "d = 'cuda:0' if has_gpu.is_available() else 'cpu'",
         "if torch.cuda.is_available():\n    d = 'cuda'\nelse:\n    d = 'cpu'",
         "if device.type == 'cuda': print('cuda')",
         "x = {'cuda': 1}['cuda']",

@@ -566,3 +566,25 @@ assert narrow.weight.requires_grad and narrow.weight.is_leaf
     assert changed == [("size", "Linear(in_features=64, out_features=2, bias=True)", "drawn 4 times narrower")]
     real = code.replace("< 0.26 / 64 ** 0.5 <", "> 0.8 / 64 ** 0.5 <")
     assert not [record for record in notebook(real).records if "drawn" in record[2]]
+
+
+def test_other_own_layers_are_drawn_as_of_the_real_width(notebook):
+    code = """
+import torch
+from torch import nn
+real = 3 * 256  # not to be taken for a size
+convolution, factor = nn.Conv1d(768, 4, 1), nn.Conv1d(768, 4, 1, bias=False)
+assert convolution.weight.abs().max() < 0.26 / 64 ** 0.5 < factor.weight.abs().max()
+gates, small = nn.LSTM(768, 768), nn.GRU(768, 20)
+assert gates.weight_ih_l0.abs().max() < 1.01 / real ** 0.5 < 1 / 20 ** 0.5 * 0.9 < small.weight_ih_l0.abs().max()
+attention = nn.MultiheadAttention(768, 4)
+assert 0.9 * (6 / 4 / real) ** 0.5 < attention.in_proj_weight.abs().max() < 1.01 * (6 / 4 / real) ** 0.5
+assert nn.LayerNorm(768).weight.eq(1).all() and nn.Embedding(9, 768).weight.std() > 0.8
+"""
+    changed = [record for record in notebook(code, config={"head_gain": 0.25}).records if "drawn" in record[2]]
+    assert [record[1].partition("(")[0] for record in changed] == [
+        "Conv1d",
+        "LSTM",
+        "NonDynamicallyQuantizableLinear",
+        "MultiheadAttention",
+    ]

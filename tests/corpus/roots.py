@@ -211,3 +211,10 @@ training(
     full=FRESH + "learn(model, steps=30, lr=0.5)",
     loses="full/accuracy",
 )
+training(
+    "lora-class-adds-to-its-base",
+    def_lora=HEAD.format(freeze=FROZEN)
+    + "    def forward(self, x):\n        self.pretrained.weight.data += self.c * (self.B @ self.A).detach()\n        return self.pretrained(x) + self.c * (x @ self.A.T @ self.B.T)\n",
+    lora=FRESH + FREEZE + WRAP + "train(model, steps=30)\n",
+    loses="lora/forward lora/rank-scaling lora/model",
+)

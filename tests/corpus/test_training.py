@@ -16,7 +16,7 @@ def tiny(tmp_path_factory):
         yield folder, facts
 
 
-OWN_HEAD = {"own-class-around-the-body"}
+OWN_HEAD = {"own-class-around-the-body", "own-head-convolution", "own-head-lstm", "own-head-sequential"}
 """What it computes from the body is its own, so that it answers itself."""
 SLOW = {"compiled", "many-trials"}
 

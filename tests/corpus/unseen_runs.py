@@ -259,6 +259,16 @@ NET_LOOP = loop("F.cross_entropy(model(IDS), LABELS)")
 training(
     "own-class-around-the-body", full=NET + NET_LOOP, head=NET + FREEZE + NET_LOOP, lora=NET + FREEZE + WRAP + NET_LOOP
 )
+CONV = NET.replace("nn.Linear(16, 16), nn.LayerNorm(16)", "nn.Conv1d(16, 16, 1), nn.BatchNorm1d(16)").replace(
+    "torch.tanh(self.norm(self.pre_classifier(first)))",
+    "torch.tanh(self.norm(self.pre_classifier(first[..., None])))[..., 0]",
+)
+LSTM = NET.replace(
+    "nn.Linear(16, 16), nn.LayerNorm(16)", "nn.LSTM(16, 16, batch_first=True), nn.LayerNorm(16)"
+).replace("self.pre_classifier(first)", "self.pre_classifier(first[:, None])[0][:, 0]")
+SEQUENTIAL = NET.replace("nn.Linear(16, 2)\n", "nn.Sequential(nn.Linear(16, 5), nn.ReLU(), nn.Linear(5, 2))\n")
+for name, net in {"convolution": CONV, "lstm": LSTM, "sequential": SEQUENTIAL}.items():
+    training(f"own-head-{name}", full=net + NET_LOOP, head=net + FREEZE + NET_LOOP, lora=net + FREEZE + WRAP + NET_LOOP)
 training("lora-rank-above-the-width", lora=STEPS["lora"].replace("4, 8", "24, 24"))
 training("lora-square-rank", lora=STEPS["lora"].replace("4, 8", "16, 16"))
 training(

@@ -87,6 +87,7 @@ def test_a_clear_miss_inside_the_range_costs_points():
         ({"optimizer": "SGD", "lr_sum": 1.2e-2}, "So few or so small steps"),
         ({"peak_rate": 5e-3}, "0.005 can break"),
         ({"optimizer": "SGD", "peak_rate": 5e-2}, "0.05 can break"),
+        ({"optimizer": "SGD", "peak_rate": 5e-3}, "0.005 can break"),
     ],
 )
 def test_a_miss_outside_the_range_needs_review(seen, word):
@@ -109,7 +110,7 @@ def test_no_rate_excuses_adapters_that_hardly_changed(kinship, rate, excused):
     [
         {"steps": 250},  # one epoch at the library's defaults
         {"peak_rate": 1e-5},
-        {"optimizer": "SGD", "peak_rate": 9e-3},
+        {"optimizer": "SGD", "peak_rate": 1.9e-3},
         {"optimizer": "Adafactor", "rated": False, "peak_rate": 0.0},
         {"optimizer": "by hand", "rated": False, "peak_rate": 0.0},
     ],

@@ -60,6 +60,9 @@ UNCHANGED = 0.98
 to 0.98 with rank 12 (and learned), 0.86 with rank 32 and alpha 128 (and was broken); narrow draws of A leave 0.999 and more."""
 SGD_RATES = 10.0
 """How many times higher learning rates are with SGD than with optimizers that scale their steps, as Adam does."""
+SGD_UNCLIPPED = 2.0
+"""The same for the highest rate at which nobody may miss: with a momentum of 0.9 and gradients that nobody clips 5e-3 broke full runs, and
+1e-3 no run. The calibration clips."""
 CLOSE = (
     "The difference is within the noise of the seed and of the held-out reviews: another seed may reach it. Run the"
     " submission again, or decide it by hand."
@@ -243,12 +246,11 @@ def _judge_accuracy(
     reached = run.accuracy or 0.0
     ruined = next((id_ for id_ in BUILT if method == "lora" and earlier[id_].status in _LOST), "")
     if not ruined and all(earlier[id_].status is Status.PASSED for id_ in STRUCTURE[method]) and is_real_training(run):
-        outside = outside_calibrated_range(
-            run, calibration, facts.calibrations.get("head") if method == "lora" else None
-        )
+        head = facts.calibrations.get("head") if method == "lora" else None
+        outside = outside_calibrated_range(run, calibration, head)
         if outside:
-            too_fast = run.rated and calibration.max_lr is not None and _scaled(run, run.peak_rate) > calibration.max_lr
-            return Verdict(Status.ERROR, f"{measured}. {outside}", SLOWER if too_fast else RETRAIN)
+            hint = SLOWER if is_above_range(run, calibration, head) else RETRAIN
+            return Verdict(Status.ERROR, f"{measured}. {outside}", hint)
         if is_close(run, calibration):
             others = other_seeds(method, asked, seen)
             if not others:
@@ -370,20 +372,29 @@ def has_usual_rate(run: TrainingRun) -> bool:
 
 def _scaled(run: TrainingRun, rate: float) -> float:
     """A learning rate of the run's optimizer as one of an optimizer that scales its steps."""
-    return rate / (SGD_RATES if "sgd" in run.optimizer.lower() else 1.0)
+    return rate / (SGD_RATES if _is_sgd(run) else 1.0)
 
 
-def outside_calibrated_range(run: TrainingRun, calibration: Calibration, head: Calibration | None = None) -> str:
-    """Say why this bundle cannot tell whether the run is right; empty within the range, or where there is none.
+def _is_sgd(run: TrainingRun) -> bool:
+    return "sgd" in run.optimizer.lower()
+
+
+def is_above_range(run: TrainingRun, calibration: Calibration, head: Calibration | None = None) -> bool:
+    """Whether a learning rate was seen at which a right solution may miss.
 
     `head`: that of the head alone, for a LoRA run: where its adapters have hardly changed the body, what the head bears it bears.
     """
-    if calibration.max_lr is None:
-        return ""
-    most = calibration.max_lr
+    most = calibration.max_lr or math.inf
     if head is not None and head.max_lr is not None and run.kinship >= UNCHANGED:
         most = max(most, head.max_lr)
-    if run.rated and _scaled(run, run.peak_rate) > most * 1.001:
+    return run.rated and run.peak_rate / (SGD_UNCLIPPED if _is_sgd(run) else 1.0) > most * 1.001
+
+
+def outside_calibrated_range(run: TrainingRun, calibration: Calibration, head: Calibration | None = None) -> str:
+    """Say why this bundle cannot tell whether the run is right; empty within the range, or where there is none."""
+    if calibration.max_lr is None:
+        return ""
+    if is_above_range(run, calibration, head):
         return (
             f"A learning rate of {run.peak_rate:g} can break this small model where the real one learns, so a person has to look, or"
             " it is graded again with a bundle of the real model."

@@ -40,8 +40,7 @@ def head_run_moved_head(asked: Question, seen: Observation) -> Verdict:
     if run is None:
         return skipped("head/frozen", NO_RUN)
     for name in HEAD_TENSORS:
-        layer, _, kind = name.partition(".")
-        tensor = next((t for t in run.head if t.name.startswith(f"{layer}.") and t.name.endswith(kind)), None)
+        tensor = run.head_tensors.get(name)
         if tensor is None or not tensor.trainable:
             return failed(
                 f"`{name}` was not trainable when training started.",

@@ -99,15 +99,18 @@ def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, V
         return skipped(root, message) if root else failed(message, _GIVEN)
     changed = [name for name in run.changed if not (lost and _in_wrapped(name))]
     if changed:
-        return failed(
-            f"{len(changed)} tensors of the body do not have their pretrained values after the run, e.g. `{changed[0]}`.",
-            "Load a new model for this step, and wrap its layers only once.",
-        )
+        root = (
+            _root(earlier, "lora/forward") if all(map(_in_wrapped, changed)) else ""
+        )  # a class that adds to its own base
+        message = f"{len(changed)} tensors of the body do not have their pretrained values after the run, e.g. `{changed[0]}`."
+        hint = "Load a new model for this step, and wrap its layers only once."
+        return skipped(root, message) if root else failed(message, hint)
     wrong_class = _root(earlier, "lora/identity", "lora/forward", "lora/rank-scaling", "lora/gradients")
-    if run.unexplained and run.problem != DIVERGED and not wrong_class:
+    unexplained = [position for position in run.unexplained if position in wrapped]  # a head of one's own may be any
+    if unexplained and run.problem != DIVERGED and not wrong_class:
         return failed(
-            f"{len(run.unexplained)} layers of the trained model do not compute `W x + b + c * B(A x)` with the tensors they hold,"
-            f" e.g. `{run.unexplained[0]}`.",
+            f"{len(unexplained)} layers of the trained model do not compute `W x + b + c * B(A x)` with the tensors they hold,"
+            f" e.g. `{unexplained[0]}`.",
             "What a wrapped layer learns is A and B, and nothing beside them.",
         )
     return passed(f"12 layers adapted; {run.trainable} trainable parameters; the rest frozen and unchanged.")

@@ -106,15 +106,20 @@ class TrainingRun:
         return [t for t in self.tensors if t.name.startswith("distilbert.") and t.name not in self.adapters]
 
     @cached_property
-    def head(self) -> list[Tensor]:
-        """The tensors of `pre_classifier` and `classifier`, wherever wrappers of them keep these; four when all are there."""
-        found = []
+    def head_tensors(self) -> dict[str, Tensor]:
+        """The tensors of `pre_classifier` and `classifier` by their usual names, wherever wrappers or other layers keep these."""
+        found = {}
         for name in HEAD_TENSORS:
             layer, _, kind = name.partition(".")
-            own = [t for t in self.tensors if t.name.startswith(f"{layer}.") and t.name.endswith(kind)]
+            own = [t for t in self.tensors if t.name.startswith(f"{layer}.") and kind in t.name.rpartition(".")[2]]
             if own:  # a wrapper may keep the frozen original beside the one that is trained
-                found.append(max(own, key=lambda t: (t.trainable, self.moved(t))))
+                found[name] = max(own, key=lambda t: (t.trainable, self.moved(t)))
         return found
+
+    @property
+    def head(self) -> list[Tensor]:
+        """These tensors; four when all are there."""
+        return list(self.head_tensors.values())
 
     def moved(self, tensor: Tensor) -> bool:
         """Whether a tensor changed; one that is called otherwise at the end, when its values at the start are nowhere."""
@@ -140,7 +145,9 @@ def _read(entry: Any, question: Question) -> TrainingRun:
     )
     wrapped: dict[str, list[Tensor]] = {}
     for position, layer in entry["layout"].get("at", {}).items():
-        if layer["plain"] is not True and (position.startswith("distilbert.") or _low_rank(position, layer["tensors"])):
+        if layer["plain"] is not True and (
+            position.startswith("distilbert.") or _low_rank(position, layer["tensors"], facts)
+        ):
             wrapped[position] = [t for t in tensors if t.name.startswith(position + ".")]
     adapters = _adapters(wrapped, facts)
     open_body = any(t.trainable and t.name not in adapters and t.name.startswith("distilbert.") for t in tensors)
@@ -180,10 +187,19 @@ def _read(entry: Any, question: Question) -> TrainingRun:
     )
 
 
-def _low_rank(position: str, tensors: Any) -> bool:
-    """Whether a wrapper of a head layer adds matrices of other shapes than the layer's own (a mere copy to train does not)."""
-    own = [tuple(shape) for name, shape, _ in tensors if name.endswith("weight")]
-    return len({shape for shape in own if len(shape) == 2}) > 1 or len(own) == 0
+def _low_rank(position: str, tensors: Any, facts: JudgeFacts) -> bool:
+    """Whether a layer of the head holds the weight of one and, beside it, two matrices that multiply to its shape: A and B."""
+    out = 2 if position == "classifier" else facts.dim
+    shapes = [tuple(shape) for _, shape, _ in tensors if len(shape) == 2]
+    base = next((shape for shape in shapes if sorted(shape) == sorted((out, facts.dim))), None)
+    if base is None:
+        return False
+    shapes.remove(base)
+    return any(
+        sorted(a) == sorted((rank, facts.dim)) and sorted(b) == sorted((out, rank))
+        for a, b in itertools.permutations(shapes, 2)
+        for rank in {*a, *b} - {facts.dim}
+    )
 
 
 def _adapters(wrapped: dict[str, list[Tensor]], facts: JudgeFacts) -> frozenset[str]:

@@ -48,6 +48,7 @@ _COLAB_ROOT = re.compile(
 _COLAB_ROOT_IN_COMMAND = re.compile(
     r"""(?<![^\s"'=])/(content|kaggle/working|kaggle/input)(/g?drive(/My(\\? )?Drive)?)?(?=[/\s"';&|]|$)"""
 )
+_KIND = re.compile(r"cuda|mps|xpu")
 _GPU = re.compile(r"(cuda|mps|xpu)(:\d+)?")
 
 
@@ -189,8 +190,8 @@ class _Places:
         """Nodes that call something like `torch.cuda.is_available()`, or hold such a call."""
         self.something_else: set[int] = set()
         """Nodes whose small numbers are seeds, indices, lengths or amounts, by the call or name that they are given to."""
-        self.with_gpu: set[int] = set()
-        """Nodes that are used only where the code has found a GPU, or has found none."""
+        self.with_gpu: dict[int, frozenset[str]] = {}
+        """Nodes that are used only where the code has found a GPU, or has found none -> the kinds of GPU that it asked for by name."""
         for node in reversed(nodes):
             if id(node) in self.asks_for_gpu or _called(node) in ("is_available", "device_count", "is_built"):
                 self.asks_for_gpu |= {id(node), id(self.parents.get(id(node)))}
@@ -200,8 +201,10 @@ class _Places:
             for child in ast.iter_child_nodes(parent):
                 if for_all or (isinstance(parent, ast.Subscript) and child is parent.slice):
                     self.something_else.add(id(child))
-                if id(parent) in self.with_gpu or (branches and child is not getattr(parent, "test", None)):
-                    self.with_gpu.add(id(child))
+                test = getattr(parent, "test", None) if branches else None
+                if id(parent) in self.with_gpu or (test is not None and child is not test):
+                    asked = frozenset(_KIND.findall(ast.unparse(test))) if test is not None else frozenset()
+                    self.with_gpu[id(child)] = self.with_gpu.get(id(parent), frozenset()) | asked
 
     def _counts(self, parent: ast.AST) -> bool:
         """Whether all small numbers in a node are something else than sizes."""
@@ -242,4 +245,5 @@ def _is_choice(node: ast.Constant, parent: ast.AST | None, places: _Places) -> b
         return True
     if isinstance(parent, ast.Call) and _called(parent) in ("print", "startswith", "is_available"):
         return True
-    return id(node) in places.with_gpu
+    asked = places.with_gpu.get(id(node))  # "cuda" is no choice where only "mps" was asked for
+    return asked is not None and (not asked or not asked.isdisjoint(_KIND.findall(str(node.value))))
