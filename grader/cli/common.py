@@ -24,11 +24,14 @@ from grader.reports.sanitize import line
 from grader.reports.view import about_machines
 from grader.runs.directory import RunDirectory
 from grader.runs.gradebook import GRADEBOOK, PREVIEW
-from grader.runs.publish import Published
+from grader.runs.publish import FEEDBACK, Published
 from grader.sandbox.cgroup import allowance, cores
 from grader.sandbox.contract import Limits
 
 __all__ = ["bar", "console", "exit_code", "finish", "limits_of", "machine", "say", "stderr"]
+
+_EMPTY_ZIP = 22
+"""Bytes of an archive with nothing in it."""
 
 console = Console(highlight=False, markup=False, emoji=False)
 """Standard output. `[x]` and `:x:`, e.g. in the name of a file, are shown as they are."""
@@ -91,6 +94,9 @@ def finish(directory: RunDirectory, published: Published, *, table: bool = True)
         say(f"{review} need review: {directory.root / 'needs_review.csv'}", "bold")
     if (directory.root / GRADEBOOK).is_file():
         say(f"To import in Canvas: {directory.root / GRADEBOOK}; what that changes: {directory.root / PREVIEW}")
+    feedback = directory.root / FEEDBACK
+    if feedback.is_file() and feedback.stat().st_size > _EMPTY_ZIP:
+        say(f"To send back with Upload Submissions: {feedback}")
     say(f"Class report: {directory.root / 'class.html'}")
     return exit_code(reports) if published.complete else 2
 

@@ -108,7 +108,9 @@ def find_submission(text: str, submissions: Sequence[Submission]) -> str:
             return found[0].id
         if found:
             raise UsageError(f"{text} is the name of several: {', '.join(one.id for one in found)}; give the id")
-    raise UsageError(f"no submission {text!r}; ids are in the first column of scores.csv")
+    near = [one.display_name for one in submissions if wanted and wanted in compact(one.display_name)][:5]
+    hint = f"did you mean {' or '.join(near)}?" if near else "ids are in the first column of scores.csv"
+    raise UsageError(f"no submission {text!r}; {hint}")
 
 
 def _turned(name: str) -> str:

@@ -35,11 +35,12 @@ from grader.runs.pseudonyms import with_ids
 from grader.runs.results import notices_of_results
 from grader.sandbox.cgroup import cores
 
-__all__ = ["FORMATS", "Judge", "Published", "judge_run", "publish", "rejudge", "stored_reports"]
+__all__ = ["FEEDBACK", "FORMATS", "Judge", "Published", "judge_run", "publish", "rejudge", "stored_reports"]
 
 _NAMED = 5
 _UNJUDGED = "staff-unjudged"
 _BLANK = b'{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}'
+FEEDBACK = "feedback.zip"
 ANNOTATED, _PAGE = "annotated.ipynb", "report.html"
 _PAGES = (
     "feedback.zip holds web pages: Canvas shows each under the name of the student's own upload (lab.ipynb), which then does not"
@@ -238,7 +239,7 @@ def _tables(run: RunDirectory, reports: Sequence[Report], linked: Sequence[Repor
     pages = run.info().feedback == "html"
     packed = [item for report in linked if (item := _feedback(run, report, page=pages)) is not None]
     feedback = canvas_feedback_zip(packed)
-    write_derived(run.root / "feedback.zip", feedback.data)
+    write_derived(run.root / FEEDBACK, feedback.data)
     write_derived(run.root / "feedback-manifest.csv", feedback.manifest)
     messages = [_PAGES] if pages else []
     if not pages and (without := [item.submission.display_name for item in packed if item.file_name == _PAGE]):

@@ -191,6 +191,7 @@ def packed(run: Path) -> dict[str, bytes]:
 def test_the_students_own_notebook_goes_back_with_verdicts(archive, export, run, capsys) -> None:
     source = archive({"alfaanna_1001_5001_lab 1.ipynb": NOTEBOOK})
     assert grade(source, export(), run) == 0
+    assert f"To send back with Upload Submissions: {run}/feedback.zip" in capsys.readouterr().out.replace("\n", "")
     files = packed(run)
     assert list(files) == ["alfaanna_1001_5001_lab 1-graded.ipynb"]
     cells = nbformat.reads(files["alfaanna_1001_5001_lab 1-graded.ipynb"].decode(), as_version=4).cells
