@@ -105,6 +105,11 @@ class _Course:
         results = redacted(self._results(found))
         return {name: Row.of(row) for name, row in zip(self.assignment.checks, results, strict=True) if name in found}
 
+    def notices(self, found: Mapping[str, Verdict]) -> list[str]:
+        """What is noted of criteria that students see, each once."""
+        results = redacted(self._results(found))
+        return list(dict.fromkeys(notice.text for result in results for notice in result.verdict.notices))
+
     def numbers(self, step: str) -> bool:
         """Whether what was measured of a training may be shown."""
         return step in with_numbers(self._results({}))
@@ -125,16 +130,12 @@ def _definition(thing: Any, course: _Course) -> Card:
         known = ", ".join(f"`{names_of(question)[0]}`" for question in questions.values())
         raise UsageError(f"`{name}` is none of {known}, nor does it do what one of them does.")
     found = verdicts(course.assignment, questions, seen)
-    return Card(f"`{name}`", list(course.rows(found).values()), _renamed(found))
+    return Card(f"`{name}`", list(course.rows(found).values()), course.notices(found))
 
 
 def _asked_by_names() -> list[str]:
     """Questions that functions and classes answer."""
     return [name for name in _ASSIGNMENT.questions if name not in _ASSIGNMENT.needs_run]
-
-
-def _renamed(found: Mapping[str, Verdict]) -> list[str]:
-    return list(dict.fromkeys(notice.text for verdict in found.values() for notice in verdict.notices))
 
 
 def _training(step: str, thing: Any, data: Any, course: _Course) -> Card:
@@ -151,7 +152,8 @@ def _training(step: str, thing: Any, data: Any, course: _Course) -> Card:
     questions = draw(course.assignment, _asked_by_names())
     rows = list(_rows_of_training(step, trained, questions, ask_all(questions), course).values())
     counts = "This counts" if trained.seen else "This would count"
-    facts = [f"{counts} as {_KINDS[trained.run.kind]}: {describe(trained.run)}."]
+    details = f": {describe(trained.run)}" if course.numbers(step) else ""
+    facts = [f"{counts} as {_KINDS[trained.run.kind]}{details}."]
     facts += [f"A{text[1:]}" for text in _accuracy(trained, step, course)] or _logged(trainer, step, course)
     notes = [*([] if trained.seen else [_NOT_SEEN]), *([] if trained.compared else [_NOT_COMPARED]), ASKED_ANEW]
     return Card(course.assignment.groups[step], rows, facts, notes)
@@ -227,7 +229,7 @@ def _everything(course: _Course, part: str = "") -> Card:
     nothing = Verdict(Status.SKIPPED, "Not there yet.")
     rows = course.rows({name: found[name] if is_there else nothing for name, is_there in there.items()})
     rows = {name: row if there[name] else _open(row, row.message) for name, row in rows.items()}
-    facts = _renamed(found)
+    facts = course.notices(found)
     for step, trained in _remembered.items():
         if part in ("", step):
             rows.update(_rows_of_training(step, trained, questions, seen, course))
@@ -264,7 +266,11 @@ def load_ipython_extension(ipython: Any) -> None:
 def _announce(run: Run) -> None:
     found = glimpse(run)
     if found is not None:
-        Card(f"Seen: {_KINDS[found.kind]}, {found.steps:,} steps", (), [f"{describe(found)}."]).show()
+        try:
+            facts = [f"{describe(found)}."] if _Course(None).numbers(found.kind) else []
+        except GraderError:  # of the settings, which `check` tells; a training goes on
+            facts = []
+        Card(f"Seen: {_KINDS[found.kind]}, {found.steps:,} steps", (), facts).show()
 
 
 def _magic(line: str) -> Card:

@@ -178,3 +178,24 @@ def test_interrupts_reach_the_notebook(kernel) -> None:
 def test_every_criterion_stands_on_the_last_card(kernel) -> None:
     shown = kernel("check()")
     assert all(f"({name}," in shown.replace("\n    ", " ") for name in load_assignment().checks)
+
+
+def test_a_course_decides_what_is_shown(kernel, place) -> None:
+    """Also beside the criteria: names that were found, what a training was, its accuracy."""
+    text = '[show]\nhead = "nothing"\n"lora/forward" = "nothing"\n"lora/rank-scaling" = "titles"\n"lora/identity" = "titles"\n'
+    (place / "hidden.toml").write_text(text, encoding="utf-8")
+    kernel(
+        "class Wrap(LoRA):\n    def __init__(self, pretrained, rank=12, alpha=24):\n        super().__init__(pretrained, rank, rank)"
+    )
+    shown = kernel("check(Wrap, settings='hidden.toml')")
+    assert "✗ The rank is the inner size" in shown and "A further criterion. (lora/further-1" in shown
+    assert not [word for word in ("is scaled by", "Try:", "lora/forward", "W x + b") if word in shown]
+    assert "is scaled by" in kernel("check(Wrap)"), "without these settings it is"
+    kernel("kept = trained(3, lambda model: None)")
+    shown = kernel("check('head', kept, settings='hidden.toml')")
+    assert "A further criterion. (head/further-1, 0 of 10)" in shown
+    assert not [
+        word for word in ("frozen", "trainable", "ccuracy 0", "head/frozen", "`pre_classifier`") if word in shown
+    ]
+    assert "trainable" in kernel("check('head', kept)")
+    (place / "hidden.toml").unlink()
