@@ -5,6 +5,8 @@ Judging starts no kernel: stored evidence gives the same reports every time.
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,6 +16,7 @@ from grader.errors import GraderError, GuardError, StoreError, UsageError
 from grader.grading.context import RunContext
 from grader.grading.report import report_for
 from grader.guard import guarded
+from grader.intake.storage import safe_file_name
 from grader.lms import Feedback, canvas_feedback_zip, gradescope_results, moodle_worksheet, prairielearn_results
 from grader.records import CriterionResult, Evidence, Execution, Notebook, Notice, Report, Submission, SubmissionRun
 from grader.reports import (
@@ -257,10 +260,23 @@ def _feedback(run: RunDirectory, report: Report, *, page: bool) -> Feedback | No
     if report.score.total is None:
         return None
     if not page and (folder / ANNOTATED).is_file():
-        return Feedback(report.submission, f"{Path(report.submission.file_name).stem}-graded.ipynb", folder / ANNOTATED)
+        name = f"{Path(report.submission.file_name).stem}-graded"
+        if any(
+            notice.kind == "opened-archive" for notice in report.submission.notices
+        ):  # which Canvas shows as lab.zip
+            return Feedback(report.submission, f"{name}.zip", _zipped(f"{name}.ipynb", folder / ANNOTATED))
+        return Feedback(report.submission, f"{name}.ipynb", folder / ANNOTATED)
     if (folder / _PAGE).is_file():
         return Feedback(report.submission, _PAGE, folder / _PAGE)
     return None
+
+
+def _zipped(name: str, path: Path) -> bytes:
+    """An archive with one file; the same bytes every time."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo(safe_file_name(name)), path.read_bytes(), zipfile.ZIP_DEFLATED)
+    return out.getvalue()
 
 
 def _write_moodle(run: RunDirectory, reports: Sequence[Report]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -203,6 +204,20 @@ def test_the_students_own_notebook_goes_back_with_verdicts(archive, export, run,
     assert "which then does not open" in said(capsys.readouterr().out)
     assert grade(source, export(), run) == 0
     assert list(packed(run)) == ["alfaanna_1001_5001_report.html"], "remembered"
+
+
+def test_who_handed_in_an_archive_gets_an_archive(archive, export, run) -> None:
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as zipped:
+        zipped.writestr("my/lab.ipynb", NOTEBOOK)
+    assert grade(archive({"alfaanna_1001_5001_all.zip": inner.getvalue()}), export(), run) == 0
+    ((name, data),) = packed(run).items()
+    assert name == "alfaanna_1001_5001_lab-graded.zip", "Canvas shows it as all.zip"
+    with zipfile.ZipFile(io.BytesIO(data)) as zipped:
+        assert zipped.namelist() == ["lab-graded.ipynb"]
+        assert (
+            nbformat.reads(zipped.read("lab-graded.ipynb").decode(), as_version=4).cells[0].metadata.grader == "summary"
+        )
 
 
 def test_who_has_no_score_any_more_gets_no_old_notebook(archive, export, run) -> None:
