@@ -159,7 +159,7 @@ _REASONS: dict[str, tuple[str, ...]] = {
     ),
     "how often is measured, saved and logged, and where to, is free": (
         'train.16 `f"runs/{name}"` -> `None`',
-        'train.15 `output_dir=f"runs/{name}",` -> nothing',
+        'train.16 `output_dir=f"runs/{name}",` -> nothing',
         'train.19 `logging_strategy="epoch",` -> nothing',
         'train.18 `eval_strategy="epoch",` -> nothing',
         'train.21 `report_to="none",` -> nothing',
@@ -169,7 +169,7 @@ _REASONS: dict[str, tuple[str, ...]] = {
     ),
     "the library's defaults, three epochs among them, train as well": (
         'train.15 `TrainingArguments( output_dir=f"runs/{name}", num_train_epochs=3, eval_strategy="epoch", logging_strategy="epoch", save_strategy="no", report_to="none", )` -> `None`',
-        "train.16 `, num_train_epochs=3` -> nothing",
+        "train.17 `num_train_epochs=3,` -> nothing",
         "train.25 `arguments` -> `None`",
         "train.25 `args=arguments,` -> nothing",
     ),
