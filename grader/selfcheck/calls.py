@@ -230,7 +230,7 @@ def _everything(course: _Course, part: str = "") -> Card:
     rows = course.rows({name: found[name] if is_there else nothing for name, is_there in there.items()})
     rows = {name: row if there[name] else _open(row, row.message) for name, row in rows.items()}
     facts = course.notices(found)
-    for step, trained in _remembered.items():
+    for step, trained in sorted(_remembered.items(), key=lambda item: METHODS.index(item[0])):
         if part in ("", step):
             rows.update(_rows_of_training(step, trained, questions, seen, course))
             facts += [f"{course.assignment.groups[step]}: {fact}" for fact in _accuracy(trained, step, course)]

@@ -101,11 +101,18 @@ def find_reviews(data: Any, trainer: Any, model: Any) -> Reviews | None:
 
     None without any, and where none are given and the model is slow. Raises UsageError where they have no texts or no labels of 0 and 1.
     """
-    if data is None and not is_slow(model):
-        places = (Path("eval.csv"), *sorted(Path().glob("*/eval.csv")))
-        data = next((place for place in places if place.is_file()), getattr(trainer, "eval_dataset", None))
     if data is None:
+        if is_slow(model):
+            return None
+        places = (Path("eval.csv"), *sorted(Path().glob("*/eval.csv")))
+        own = next((place for place in places if place.is_file()), getattr(trainer, "eval_dataset", None))
+        with contextlib.suppress(UsageError):  # a trainer may have token ids alone
+            return _read(own) if own is not None else None
         return None
+    return _read(data)
+
+
+def _read(data: Any) -> Reviews:
     if isinstance(data, str | Path):
         with Path(data).open(encoding="utf-8-sig", newline="") as lines:
             return _reviews(list(csv.DictReader(lines)), Path(data).name)
@@ -121,9 +128,11 @@ def _reviews(rows: Sequence[Mapping[str, Any]], name: str) -> Reviews:
     text, label = (next((key for key in keys if key in first), None) for keys in (_TEXT, _LABEL))
     if text is None or label is None:
         raise UsageError(f"{name} has no columns `review` and `label`, but {', '.join(map(str, first)) or 'nothing'}.")
-    if odd := next((row[label] for row in rows if str(row[label]) not in ("0", "1")), None):
-        raise UsageError(f"{name} has the label {odd!r}; they are 0 and 1.")
-    return Reviews([str(row[text]) for row in rows], [int(row[label]) for row in rows], f"reviews of {name}")
+    try:
+        labels = [("0", "1").index(str(int(row[label]))) for row in rows]
+    except (TypeError, ValueError):
+        raise UsageError(f"{name} has labels that are neither 0 nor 1.") from None
+    return Reviews([str(row[text]) for row in rows], labels, f"reviews of {name}")
 
 
 def checkpoint_of(model: Any) -> str | None:

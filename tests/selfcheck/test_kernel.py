@@ -144,6 +144,37 @@ def test_a_model_before_its_training_has_passed_nothing(kernel) -> None:
     assert "✗ Only the head is trainable" in shown
 
 
+def test_reviews_come_from_where_they_are(kernel, place) -> None:
+    kernel("kept = trained(2, lambda model: model.distilbert.requires_grad_(False))")
+    rows = "[{'text': 'a fine film', 'labels': torch.tensor(1)}, {'text': 'a dull film', 'labels': 0.0}]"
+    assert "on 2 reviews of the evaluation set" in kernel(f"check('head', kept, data={rows})")
+    kernel("import pandas as pd, types")
+    assert "on 20 reviews of the evaluation set" in kernel("check('head', kept, data=pd.read_csv('eval.csv').head(20))")
+    assert "labels that are neither 0 nor 1" in kernel("check('head', kept, data=[{'text': 'a', 'label': None}])")
+    (place / "eval.csv").rename(place / "aside")
+    try:
+        kernel(f"trainer = types.SimpleNamespace(model=kept, eval_dataset={rows})")
+        assert "on 2 reviews of the evaluation set" in kernel("check('head', trainer)")
+        kernel("trainer.eval_dataset = [{'input_ids': [1, 2], 'label': 1}]")
+        kernel(
+            "trainer.state = types.SimpleNamespace(global_step=2, log_history=[{'eval_accuracy': 0.7712}, {'loss': 1}])"
+        )
+        shown = " ".join(kernel("check('head', trainer)").split())
+        assert "Not measured: " in shown
+        assert "Your Trainer noted the accuracy 0.771; 0.78 is asked, which is 0.009 more." in shown
+    finally:
+        (place / "aside").rename(place / "eval.csv")
+
+
+def test_without_the_pretrained_model_nothing_has_passed(kernel) -> None:
+    kernel(
+        "import grader.selfcheck.trained as inside\nreal, inside.checkpoint_of = inside.checkpoint_of, lambda model: None"
+    )
+    shown = " ".join(kernel("check('head', kept)\ninside.checkpoint_of = real").split())
+    assert "This counts as head only" in shown and "is not in the cache of this machine" in shown
+    assert "✓" not in shown and "✗" not in shown
+
+
 def test_hostile_objects_are_the_students(kernel) -> None:
     kernel("class Odd:\n    __name__ = 'LoRA'\n    def __call__(self, *a): raise SystemExit\ncheck(Odd())")
     shown = kernel(
