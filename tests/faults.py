@@ -486,6 +486,22 @@ FAULTS: tuple[Fault, ...] = (
         '"Count only `p.numel() for p in model.parameters() if p.requires_grad`."',
         ("tests/finetuning/test_hints.py",),
     ),
+    Fault(
+        "hidden-criteria-have-names",
+        "students see of a criterion what the course says",
+        "grader/rubric/shown.py",
+        "id=aliases[result.id], title=FURTHER",
+        "title=FURTHER",
+        ("tests/reports/test_shown.py",),
+    ),
+    Fault(
+        "autosaves-are-saves",
+        "a notebook is checked again where its code has changed",
+        "grader/cli/watch.py",
+        "if code is not None and code != judged:",
+        "if code is not None:",
+        ("tests/pipeline/test_check.py",),
+    ),
 )
 
 

@@ -63,7 +63,8 @@ def _lines(report: Report, icons: Mapping[Status, str]) -> Iterator[str]:
         version = f" · grader {_text(report.grader_version)}" if report.grader_version else ""
         how = _text(view.isolation(report.execution.sandbox))
         bundle = f" · bundle {_text(report.execution.bundle)}" if report.execution.bundle else ""
-        yield from ("", f"<sub>Run {how}{bundle}{version}</sub>")
+        digest = f" · file SHA-256 {who.sha256[:12]}…" if who.sha256 else ""
+        yield from ("", f"<sub>Run {how}{bundle}{version}{digest}</sub>")
 
 
 def criterion_markdown(result: CriterionResult) -> str:

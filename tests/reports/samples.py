@@ -160,8 +160,7 @@ def mistakes() -> Report:
         "head/frozen": Verdict(
             Status.FAILED,
             "When training started, 104 tensors of the body had `requires_grad=True`; 46 of them changed.",
-            "Freeze the body before the `Trainer` is made, on a freshly loaded model: "
-            "`for p in model.distilbert.parameters(): p.requires_grad = False`.",
+            "Freeze the body before the `Trainer` is made, on a freshly loaded model; parameters are frozen one by one.",
         ),
         "head/trained": Verdict(Status.SKIPPED, "Not judged, since it builds on `head/frozen`.", because="head/frozen"),
         "head/accuracy": Verdict(

@@ -23,7 +23,7 @@ def head_run_left_body_alone(asked: Question, seen: Observation) -> Verdict:
     if open_body:
         return failed(
             f"{len(open_body)} tensors of the body were trainable when training started, e.g. `{open_body[0]}`.",
-            "It is each parameter that is frozen: an attribute set on a module changes none of them. Count before you train.",
+            "Parameters are frozen one by one: an attribute set on a module changes none of them. Count them before you train.",
         )
     if run.changed:
         return failed(

@@ -76,7 +76,7 @@ def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, V
     if opened:
         return failed(
             f"{len(opened)} tensors of the body were trainable when training started, e.g. `{opened[0]}`.",
-            "Of the body only the adapters are trained. It is each parameter that is frozen: an attribute set on a module changes none.",
+            "Of the body only the adapters are trained. Parameters are frozen one by one: an attribute set on a module changes none.",
         )
     closed = [t.name for t in run.head if not t.trainable]
     if closed or len(run.head) < 4:
