@@ -91,6 +91,20 @@ def test_mojibake_and_decomposed_names_are_put_right(form: str) -> None:
     assert repaired("Åsa é ñ ├ ±") == "Åsa é ñ ├ ±"
 
 
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("Svensson, Åsa", "svenssonåsa"),
+        ("Lee ¼, Bo Ⅳ", "leebo"),
+        ("देव, अनिल", "देवअनिल"),
+        ("O'Neil-Berg, Å.", "oneilbergå"),
+        ("team_7 ‿", "team_7‿"),
+    ],
+)
+def test_names_are_written_as_canvas_writes_them(name: str, written: str) -> None:
+    assert compact(name) == written
+
+
 ids = st.integers(1, 10**17).map(str)
 students = st.text(min_size=1, max_size=30).map(compact).map(lambda n: n.replace("_", "")).filter(bool)
 originals = (
