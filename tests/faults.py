@@ -495,6 +495,22 @@ FAULTS: tuple[Fault, ...] = (
         ("tests/adapt/test_commands.py",),
     ),
     Fault(
+        "unseen-trainings-pass",
+        "a self-check passes nothing that was not seen",
+        "grader/selfcheck/calls.py",
+        'if row.mark == "passed" and not trained.seen and not accuracy:',
+        "if not row.mark:",
+        ("tests/selfcheck/test_kernel.py",),
+    ),
+    Fault(
+        "cards-run-markup",
+        "cards escape what students write",
+        "grader/selfcheck/card.py",
+        "else escape(piece) for number",
+        "else piece for number",
+        ("tests/selfcheck/test_card.py",),
+    ),
+    Fault(
         "hints-that-solve",
         "hints teach and never solve",
         "grader/assignments/finetuning/counting.py",
