@@ -6,7 +6,10 @@ Pure, over the sources and how the cells ended. It changes what is said and what
 from __future__ import annotations
 
 import ast
+import functools
+import itertools
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,12 +21,18 @@ from grader.rubric.questions import Question
 
 __all__ = ["explained", "follow_ons", "with_originals"]
 
-_NAME = re.compile(r"^\s*(?:(?:async\s+)?def|class)\s+(\w+)|^(\w+)\s*=(?!=)", re.MULTILINE)
+# in what begins lines no `\s`: it goes over all blank lines, and again from each of them
+_NAME = re.compile(r"^[ \t]*(?:(?:async\s+)?def|class)\s+(\w+)|^(\w+)\s*=(?!=)", re.MULTILINE)
 _MISSING_NAME = re.compile(r"name '(\w+)' is not defined")
 _TRAINS = re.compile(r"\.(?:train|fit|backward|step)\(|\btrain\w*\(|\bfine_?tune\w*\(")
 _NOTHING_TRAINABLE = re.compile(r"does not require grad|empty parameter list")
+_FOREIGN = re.compile(r"[^\x00-\x7f]+")
+_MOST_MARKS = 50
+"""Accents on one letter."""
 _LINE = re.compile(r"line (\d+)")
-_PLACEHOLDER = re.compile(r"#\s*(?:YOUR CODE HERE|TODO)|^\s*\w+\s*=\s*\.\.\.\s*$|^\s*\.\.\.\s*$", re.MULTILINE)
+_PLACEHOLDER = re.compile(
+    r"#[ \t]*(?:YOUR CODE HERE|TODO)|^[ \t]*\w+[ \t]*=[ \t]*\.\.\.[ \t]*$|^[ \t]*\.\.\.[ \t]*$", re.MULTILINE
+)
 _MOST_TEXT = 200
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
@@ -71,21 +80,24 @@ def _what_happened(cell_run: CellRun, run: SubmissionRun, sources: Mapping[int, 
     return f"{cell} failed with `{error.name}{f': {message}' if message else ''}`"
 
 
-def _root(failure: _Failure, failures: Iterable[_Failure]) -> _Failure:
-    """The failure that a failure follows from: an earlier cell that should have defined the name it lacks; else itself."""
-    found = _MISSING_NAME.search(failure.run.error.message) if failure.run.error is not None else None
-    for other in failures:
-        if found and other.run.index < failure.run.index and found[1] in _defines(other.source):
-            return _root(other, failures)
-    return failure
+def _roots(failures: Iterable[_Failure]) -> dict[int, _Failure]:
+    """Index of each failed cell -> what it follows from: the first failure that should have defined the name it lacks; else itself."""
+    roots: dict[int, _Failure] = {}
+    lacking: dict[str, _Failure] = {}
+    for failure in failures:
+        found = _MISSING_NAME.search(failure.run.error.message) if failure.run.error is not None else None
+        roots[failure.run.index] = root = lacking.get(found[1], failure) if found else failure
+        for name in _defines(failure.source):
+            lacking.setdefault(name, root)
+    return roots
 
 
-def _defines(source: str) -> set[str]:
+@functools.lru_cache(1024)
+def _defines(source: str) -> frozenset[str]:
     """Names that a cell defines at its top level or would if it ran; of one that does not parse by the look of its lines."""
-    try:
-        body = ast.parse(source).body
-    except (SyntaxError, ValueError, RecursionError):
-        return {name for pair in _NAME.findall(source) for name in pair if name}
+    body = _parsed(source)
+    if body is None:
+        return frozenset(name for pair in _NAME.findall(source) for name in pair if name)
     names = {node.name for node in body if isinstance(node, _Definition)}
     for node in body:
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -93,15 +105,30 @@ def _defines(source: str) -> set[str]:
         elif not isinstance(node, _Definition):
             stored = (part for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store))
             names |= {part.id for part in stored}
-    return names
+    return frozenset(names)
+
+
+def _parsed(source: str) -> list[ast.stmt] | None:
+    """The statements of a cell; None where it cannot be parsed, or a tower of accents stands in it: sorting those takes its square."""
+    towers = (
+        itertools.groupby(run, lambda letter: unicodedata.combining(letter) > 0) for run in _FOREIGN.findall(source)
+    )
+    try:
+        return (
+            None
+            if any(marks and len(list(found)) > _MOST_MARKS for tower in towers for marks, found in tower)
+            else ast.parse(source).body
+        )
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
 
 
 def follow_ons(run: SubmissionRun) -> tuple[Notice, ...]:
     """A notice for each failed cell that others failed only because of: it should have defined what they lack."""
     failures = _failures(run)
-    after: dict[int, list[int]] = {}
+    roots, after = _roots(failures), dict[int, list[int]]()
     for failure in failures:
-        root = _root(failure, failures)
+        root = roots[failure.run.index]
         if root is not failure:
             after.setdefault(root.run.index + 1, []).append(failure.run.index + 1)
     return tuple(
@@ -132,6 +159,7 @@ def explained(
 ) -> dict[str, Verdict]:
     """The same verdicts with what caused them: the first that a cause costs names it, the others say that they follow."""
     failures = _failures(run)
+    roots = _roots(failures)
     training = [failure for failure in failures if _TRAINS.search(failure.source)]
     stopped = any(cell.status == "not_run" for cell in run.execution.cells)
     found: dict[str, Verdict] = {}
@@ -144,11 +172,11 @@ def explained(
             names = list(questions[asks].params.get("names", ()))
             cause = next((f for f in failures if _defines(f.source) & {*names}), None)
             if cause is not None:
-                said = replace(verdict, message=f"`{names[0]}` is not defined: {_root(cause, failures).text}.", hint="")
+                said = replace(verdict, message=f"`{names[0]}` is not defined: {roots[cause.run.index].text}.", hint="")
         elif verdict.status is Status.FAILED and verdict.message.startswith(NO_RUN):
             which = sum(v.message.startswith("This training was not reached") for v in found.values())
             if training:
-                cause = _root(training[min(which, len(training) - 1)], failures)
+                cause = roots[training[min(which, len(training) - 1)].run.index]
                 cause = next((other for other in failures if other.error == cause.error != ("", "")), cause)
                 said = replace(verdict, message=f"This training was not reached: {cause.text}.", hint="")
             elif stopped:
@@ -180,18 +208,20 @@ def _once(id_: str, verdict: Verdict, charged: dict[str, str]) -> Verdict:
 
 def _placeholder(run: SubmissionRun, until: int | None = None) -> int | None:
     """Index of the first code cell that still holds a placeholder; of the last one up to cell `until` where that is given."""
-    found = [cell.index for cell in run.notebook.cells if _PLACEHOLDER.search(cell.source)]
+    found = [cell.index for cell in run.notebook.cells if _has_placeholder(cell.source)]
     return next(iter(found), None) if until is None else max((index for index in found if index <= until), default=None)
+
+
+@functools.lru_cache(1024)
+def _has_placeholder(source: str) -> bool:
+    return _PLACEHOLDER.search(source) is not None
 
 
 def _definitions(run: SubmissionRun, names: Iterable[str]) -> Iterator[_Definition]:
     """The definitions of any of these names, the last one first."""
     wanted = frozenset(names)
     for cell in reversed(run.notebook.cells):
-        try:
-            body = ast.parse(cell.source).body
-        except (SyntaxError, ValueError, RecursionError):
-            continue
+        body = _parsed(cell.source) or []
         yield from (node for node in reversed(body) if isinstance(node, _Definition) and node.name in wanted)
 
 

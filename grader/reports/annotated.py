@@ -28,6 +28,8 @@ _YOURS = "The boxes below your cells say what was judged there. Your own cells a
 _COLOURS = {Status.PASSED: "success", Status.FAILED: "danger", Status.SKIPPED: "warning", Status.ERROR: "info"}
 """Jupyter's names for boxes, in light and dark themes; elsewhere they are plain text."""
 
+_MOST_VALUES = 1_000_000
+"""In a file: nbformat takes 5 s of CPU time for so many, and whoever is judged has 20 for all."""
 _ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _CELL: dict[str, Any] = {"id": "", "metadata": {}}
 _OUTPUTS: dict[str, dict[str, Any]] = {
@@ -40,10 +42,12 @@ _OUTPUTS: dict[str, dict[str, Any]] = {
 
 
 def annotated_notebook(data: bytes, report: Report) -> str | None:
-    """Return the notebook in format 4 with its report in it; None where the file is none that can be brought there.
+    """Return the notebook in format 4 with its report in it; None where the file is none that can be brought there, or too large.
 
     `report` is the student's: see `grader.reports.for_student`. What an earlier grading added is replaced.
     """
+    if sum(map(data.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        return None
     try:
         document = read_document(data)
         raw = list(raw_cells(document))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from grader.grading.causes import explained, follow_ons, with_originals
+from grader.guard import GuardLimits, guarded
 from grader.records import (
     Adaptation,
     Attempt,
@@ -215,3 +216,35 @@ def test_an_adapted_number_has_the_students_own_beside_it():
     text = "142034 (for your 66955010) is not 1420345, nor 142034 (for your 66955010)."
     assert told.execution.cells[0].error.message == text
     assert with_originals(run) is run
+
+
+def lacking(name: str) -> tuple[str, str, str]:
+    return f"y = {name}", "NameError", f"name '{name}' is not defined"
+
+
+HEAVY = {
+    "a chain of a thousand cells": [("y0 = 1 / 0", "ZeroDivisionError", ""), *[
+        (f"y{i} = y{i - 1}", "NameError", f"name 'y{i - 1}' is not defined") for i in range(1, 1000)
+    ]],
+    "a thousand long cells that each lack another name": [
+        (f"z{i}\n" + "a = [1, 2, (3, 4)]\n" * 30, "NameError", f"name 'z{i}' is not defined") for i in range(1000)
+    ],
+    "a thousand cells of which each speaks of an ellipsis": [
+        (f"{i}" + "#" * 7000, "TypeError", "'ellipsis' object is not callable") for i in range(1000)
+    ],
+    "blank lines": [("\n" * 200_000 + "y = (", "SyntaxError", "'(' was never closed (line 200001)")],
+    "a name with a tower of accents": [("a" + "\u0301\u0316" * 100_000 + " = 1", "ok", ""), lacking("b")],
+}  # fmt: skip
+"""Notebooks that took minutes to hours to judge, and so a person each."""
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("cells", HEAVY.values(), ids=HEAVY)
+def test_causes_are_found_in_the_time_of_reading(cells):
+    run = notebook_run(*cells, f=Observation(Attempt.MISSING, None, "`f` is not defined"), training=None, g=None)
+    guarded(lambda: str(len(follow_ons(run)) + len(said(run))), str, GuardLimits(cpu_seconds=10))
+
+
+def test_a_chain_of_failures_has_one_root():
+    (told,) = follow_ons(notebook_run(*HEAVY["a chain of a thousand cells"][:4]))
+    assert told.text == "Cell 2, 3, 4 failed only because cell 1 had failed before."

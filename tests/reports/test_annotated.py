@@ -167,3 +167,13 @@ def test_hostile_words_stay_words() -> None:
             left = allowed.sub("", html)
             assert "<" not in left and not any(token.type == "image" for token in inner), left
             assert {token.attrs["href"] for token in inner if token.type == "link_open"} <= pages
+
+
+@pytest.mark.attack
+def test_a_notebook_of_millions_of_values_is_not_annotated() -> None:
+    """Whoever is judged has 20 s of CPU time for all, and nbformat took them: a person had to look."""
+    document = json.loads(notebook())
+    document["metadata"]["many"] = [{}] * 500_001
+    assert annotated_notebook(json.dumps(document).encode(), report()) is None
+    document["metadata"]["many"] = []
+    assert annotated_notebook(json.dumps(document).encode(), report()) is not None
