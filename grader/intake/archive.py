@@ -44,6 +44,7 @@ _DAMAGE = (
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _LZMA_MEMORY = 300_000_000  # bytes; the largest dictionary of common packers has 64 MB
 _LZMA_ENDS = 0x2  # flag of an entry whose stream says where it ends
+_LONGEST_NAME = 4_096  # characters; accents in a longer one take long to be put in order
 _DIRECTORY_BYTES = 400  # of an entry in an archive's directory: 46 and its name
 
 
@@ -230,6 +231,10 @@ def read_zip(path: Path, stage: Stage, limits: IntakeLimits, most: int, total: i
 def _staged_entries(archive: zipfile.ZipFile, stage: Stage, limits: IntakeLimits, total: int) -> list[ArchiveEntry]:
     found: list[ArchiveEntry] = []
     for info in archive.infolist():
+        if len(info.filename) > _LONGEST_NAME:
+            name = f"{info.filename[:40]}…"
+            found.append(ArchiveEntry(name, (name,), refusal="its name is longer than that of any file"))
+            continue
         name = repaired(info.filename) or "(no name)"
         parts, unsafe = _parts(info.filename)
         if info.filename.endswith("/") and not info.file_size:

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from grader.errors import SubmissionError, UsageError
+from grader.guard import GuardLimits, guarded
 from grader.intake import Intake, IntakeLimits, take_in
 from grader.intake.archive import ArchiveEntry, Stage, read_zip
 
@@ -349,3 +350,18 @@ def test_corrupted_archives(changes: list[tuple[int, int]], cut: int) -> None:
         data[at] = value
     take_in_safely(bytes(data))
     take_in_safely(bytes(data[:cut]))
+
+
+@pytest.mark.attack
+def test_a_name_longer_than_any_is_not_put_in_order(tmp_path: Path) -> None:
+    """Accents are sorted in the square of their number: a zip of twelve such names took half a minute."""
+    tower = "b" + "\u0301\u0316" * 15_000
+    path = write_zip(tmp_path / "own.zip", [("nb.ipynb", nb("1")), *[(f"{tower}{i}", b"x") for i in range(12)]])
+
+    def read() -> str:
+        with Stage(tmp_path / "stage") as stage:
+            return " ".join(
+                entry.refusal for entry in read_zip(path, stage, IntakeLimits(), 2_000, 10_000) if entry.refusal
+            )
+
+    assert guarded(read, str, GuardLimits(cpu_seconds=5)).count("longer than that of any file") == 12
