@@ -46,7 +46,7 @@ class Sample:
     refused_forks: int = 0
     """Processes or threads refused by the cap on their number."""
     waited_seconds: float = 0.0
-    """Seconds that its threads waited for the machine so far, each counted: ready to run without a processor, or for a slow disk."""
+    """Seconds that its threads waited for the machine so far, at each time the longest: ready to run without a processor, or for a disk."""
 
 
 _DOWNLOAD_RATE = 32 << 10

@@ -26,12 +26,15 @@ _PRESSURE = tuple(Path("/proc/pressure") / name for name in ("io", "memory"))
 
 @dataclass(slots=True)
 class WaitMeter:
-    """Adds up what the threads of a box wait for the machine, from one reading to the next."""
+    """Adds up how long a box waits for the machine, from one reading to the next: as long as that thread of it that waits longest.
+
+    A sum over threads would let a box hold itself up: a hundred that wake at once wait for each other, whatever the machine has to give.
+    """
 
     root: Path
     """The root folder that the processes see."""
     seconds: float = 0.0
-    """So many until now; two threads that wait at the same time count twice."""
+    """So many until now."""
     _ready: dict[tuple[str, str], int] = field(default_factory=dict)
     _stalls: float = 0.0
     _last: float | None = None
@@ -44,16 +47,17 @@ class WaitMeter:
         if self._gpu is None:
             self._gpu = any((self.root / "dev" / name).exists() for name in _GPUS)
         tasks = [task for process in processes for task in _tasks(process)]
-        ready, counted = self._ready, False
+        ready, counted, longest = self._ready, False, 0
         self._ready = {}
         for task in tasks:
             with contextlib.suppress(OSError, ValueError):
                 ran, nanoseconds, _times = map(int, (task / "schedstat").read_text().split())
                 key = task.parent.parent.name, task.name
                 before = ready.get(key, 0)
-                self.seconds += max(0, nanoseconds - before) / 1e9
+                longest = max(longest, nanoseconds - before)
                 self._ready[key] = nanoseconds
                 counted = counted or ran > 0
+        self.seconds += longest / 1e9
         if self._gpu or busy_elsewhere or self._stalled(tasks, gap) or (not counted and _overloaded()):
             self.seconds += gap
         return self.seconds
