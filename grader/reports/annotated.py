@@ -27,6 +27,7 @@ MARK = "grader"
 _YOURS = "The boxes below your cells say what was judged there. Your own cells and outputs are as you handed them in."
 _COLOURS = {Status.PASSED: "success", Status.FAILED: "danger", Status.SKIPPED: "warning", Status.ERROR: "info"}
 """Jupyter's names for boxes, in light and dark themes; elsewhere they are plain text."""
+_ORDER = ("danger", "warning", "info", "success")  # what is to be done comes first
 
 _MOST_VALUES = 1_000_000
 """In a file: nbformat takes 5 s of CPU time for so many, and whoever is judged has 20 for all."""
@@ -67,9 +68,10 @@ def _boxes(report: Report) -> dict[int, str]:
     found: dict[int, list[str]] = {}
     for cell in view.failing_cells(report):
         found.setdefault(cell.index, []).append(_box("warning", [failed_cell_markdown(cell)]))
-    placed = sorted((r for r in report.score.criteria if r.cell is not None), key=lambda r: r.cell or 0)
-    for (index, colour), results in groupby(placed, key=lambda r: (r.cell or 0, _colour(r))):
-        found.setdefault(index, []).append(_box(colour, map(criterion_markdown, results)))
+    placed = [(r.cell, _colour(r), r) for r in report.score.criteria if r.cell is not None]
+    placed.sort(key=lambda one: (one[0], _ORDER.index(one[1])))
+    for (index, colour), results in groupby(placed, key=lambda one: one[:2]):
+        found.setdefault(index, []).append(_box(colour, (criterion_markdown(result) for *_, result in results)))
     return {index: "\n\n".join(boxes) for index, boxes in found.items()}
 
 
