@@ -411,4 +411,4 @@ class Report:
     language: str = "en"
     """Language (ISO 639-1) whose way to write numbers and dates pages have."""
     settings: tuple[str, ...] = ()
-    """What the course has set otherwise than assignment and bundle, in sentences for staff."""
+    """What the course has set otherwise than assignment and bundle, and the limits, in sentences."""

@@ -36,11 +36,13 @@ def report_for(
     overrides: Overrides | None = None,
     *,
     no_notebook_is_zero: bool = False,
+    limits: Mapping[str, float] | None = None,
 ) -> Report:
     """Judge stored evidence and fill in a report: pure, and the same bytes every time.
 
     `overrides` maps criterion id to points and reason set by hand. What could not be read or is no notebook has the reason as its
-    `problem` and no score until a person has decided: by an override, or for all with `no_notebook_is_zero`; then what nobody set is 0.
+    `problem` and no score until a person has decided: by an override, or for all with `no_notebook_is_zero`; then what nobody set is
+    0. `limits` are those it was run with, to be shown.
     """
     assignment, review, metrics = context.assignment, list[str](), dict[str, Any]()
     questions: Mapping[str, Question] = {}
@@ -94,7 +96,7 @@ def report_for(
         grader_version=grader.__version__,
         note=context.settings.note,
         language=context.settings.language,
-        settings=context.settings.sentences(),
+        settings=context.settings.sentences(limits),
     )
 
 

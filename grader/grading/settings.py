@@ -114,20 +114,20 @@ class Settings:
         part = criterion.partition("/")[0]
         return self.show.get(criterion, self.show.get(part, self.show.get("default", "all")))
 
-    def sentences(self) -> tuple[str, ...]:
-        """What was set, for staff."""
-        with written_in(self.language):
-            return self._sentences()
-
-    def _sentences(self) -> tuple[str, ...]:
+    def sentences(self, used: Mapping[str, float] | None = None) -> tuple[str, ...]:
+        """What was set, with the limits that a run has `used`, as `Done.limits` has them."""
+        limits: dict[Any, float] = {**self.limits, **(used or {})}
+        if memory := limits.pop("memory_bytes", None):
+            limits["memory_gib"] = round(memory / (1 << 30), 2)
         tables: Mapping[str, Mapping[Any, Any]] = {
-            "Points": self.points, "Minimum accuracy": self.accuracy, "Limits": self.limits, "Students see": self.show
+            "Points": self.points, "Minimum accuracy": self.accuracy, "Limits": limits, "Students see": self.show
         }  # fmt: skip
-        told = [
-            f"{title}: {'; '.join(f'{name} {v if isinstance(v, str) else decimal(v)}' for name, v in table.items())}."
-            for title, table in tables.items()
-            if table
-        ]
+        with written_in(self.language):
+            told = [
+                f"{title}: {'; '.join(f'{name} {v if isinstance(v, str) else decimal(v)}' for name, v in table.items())}."
+                for title, table in tables.items()
+                if table
+            ]
         return (*told, *([f"Numbers and dates: as in the language {self.language}."] if self.language != "en" else []))
 
 

@@ -57,7 +57,7 @@ def for_student(report: Report) -> Report:
             review=(REVIEW_SENTENCE,) if score.review else (),
         ),
         metrics=_metrics(report),
-        settings=(),
+        settings=tuple(sentence for sentence in report.settings if not sentence.startswith("Students see")),
     )
     return _pathless(shown)
 

@@ -117,7 +117,9 @@ class Judge:
 
     def _report(self, submission: Submission, result: SubmissionRun | None) -> Report:
         by_hand, zero = self.overrides.get(submission.id), self.info.no_notebook_is_zero
-        report = report_for(self.context, submission, result, by_hand, no_notebook_is_zero=zero)
+        done = self.run.done(submission.id) if result is not None else None
+        limits = done.limits if done is not None else {}
+        report = report_for(self.context, submission, result, by_hand, no_notebook_is_zero=zero, limits=limits)
         with written_in(self.info.settings.language):
             return replace(report, notices=(*report.notices, *notices_of_results(self.run, submission)))
 

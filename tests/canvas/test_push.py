@@ -119,6 +119,16 @@ def test_a_group_gets_one_grading(individually, canvas, pulled) -> None:
     assert puts == (["1001", "1002", "1003"] if individually else ["1001", "1003"])
 
 
+def test_a_run_without_names_is_joined(canvas, pulled, capsys) -> None:
+    run = pulled("--pseudonyms")
+    capsys.readouterr()
+    assert push(run, "--send") == 0
+    assert not re.search("Alfa|Bravo|Anna|Öst|100[123]", told := said(capsys)) and "p-" in told
+    assert scores(canvas) == {1001: 3.0, 1002: 3.0, 1003: 3.0, 1004: None}
+    page, notebook = (data.decode() for _name, data in canvas.student(1001).comments[0]["files"])
+    assert "Anna" not in page + notebook and "Sent 3" in told
+
+
 def test_anonymous_hand_ins_get_score_and_words(canvas, pulled, capsys) -> None:
     for student in canvas.students:
         student.anonymous_id = f"aB{student.id}"
