@@ -40,6 +40,8 @@ def handed_in() -> dict[str, bytes]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_annotated_notebooks_open_in_jupyterlab(tmp_path) -> None:
+    from playwright.sync_api import expect
+
     seen = 0
     with jupyterlab(tmp_path) as lab:
         for name, data in handed_in().items():
@@ -53,7 +55,7 @@ def test_annotated_notebooks_open_in_jupyterlab(tmp_path) -> None:
             panel = lab.page.locator(".jp-NotebookPanel:visible")
             panel.get_by_role("heading", name="Comparing fine-tuning methods: 67 / 100").wait_for()
             boxes = sum(joined(cell["source"]).count("<div class=") for cell in cells)
-            assert panel.locator(".alert").count() == boxes, name
+            expect(panel.locator(".alert"), name).to_have_count(boxes, timeout=60_000)
             assert boxes or not read_notebook(data).cells
             assert all(box.is_visible() for box in panel.locator(".alert").all()), name
             assert lab.dialogs() == [] and lab.faults == [], name
