@@ -63,6 +63,8 @@ def _check(what: tuple[Any, ...], data: Any, settings: Any) -> Card:
     course = _Course(settings)
     parts = _ASSIGNMENT.groups
     first = what[0] if what else None
+    if len(what) > 2 or (len(what) == 2 and not isinstance(first, str)):
+        raise UsageError('One thing at a time: `check(LoRA)`, `check("head", trainer)`.')
     if isinstance(first, str) and first not in parts:
         if first not in shell().user_ns:
             raise UsageError(

@@ -14,7 +14,7 @@ from grader.selfcheck.asking import in_kernel
 
 __all__ = ["Card", "Row"]
 
-_GREEN, _RED, _GREY, _AMBER = "#2e9e5b", "#e0524d", "#8a8f98", "#b27607"
+_GREEN, _RED, _GREY, _AMBER = "#27894e", "#d8443f", "#787d86", "#a66e08"
 _MARKS = {"passed": ("✓", _GREEN), "failed": ("✗", _RED), "open": ("○", _GREY), "undecided": ("?", _AMBER)}
 _CODE = re.compile(r"`([^`\n]+)`")
 _FONT = "font-family:system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;font-size:13px;line-height:1.45"

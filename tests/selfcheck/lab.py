@@ -1,19 +1,15 @@
-"""The same steps in a real JupyterLab, where what stands on the screen is read; `python -m tests.selfcheck.lab` takes pictures of it."""
+"""The same steps in a real JupyterLab: what stands on the screen is read, and pictures of it are taken."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
-from grader.bundles import load_bundle, prepare_home
-from tests.jupyterlab import Lab, jupyterlab
-from tests.selfcheck.steps import ROOT, Step, steps
+from tests.jupyterlab import Lab
+from tests.selfcheck.steps import Step, steps
 
 PICTURES = {
     "rounds the scaling down": "check-class",
@@ -32,13 +28,36 @@ _RUN = """async number => {
     return {
         errors: errors.map(error => error.traceback.join('\\n')),
         cards: cards.map(card => ({
-            said: card.innerText, left: card.style.borderLeftColor,
-            colours: [...card.querySelectorAll('div, span, code, a')].map(part => getComputedStyle(part).color),
+            said: card.innerText,
             rows: [...card.querySelectorAll('[role=img]')].map(
                 mark => [mark.parentNode.lastChild.innerText.split(/\\s/)[0], mark.ariaLabel]),
         })),
     };
 }"""
+
+_CONTRAST = """() => {
+    const parsed = colour => colour.match(/[\\d.]+/g).map(Number);
+    const light = colour => parsed(colour).slice(0, 3).map(c => c / 255)
+        .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+    const behind = part => {
+        const colour = getComputedStyle(part).backgroundColor;
+        return parsed(colour)[3] === 0 || parsed(colour)[3] < 1 ? behind(part.parentNode) : colour;
+    };
+    const cards = [...document.querySelectorAll('div')].filter(div => div.style.maxWidth === '52em');
+    const found = cards.flatMap(card => [...card.querySelectorAll('div, span, code, a')]).map(part => {
+        const [a, b] = [light(getComputedStyle(part).color), light(behind(part))].sort((x, y) => y - x);
+        return (a + 0.05) / (b + 0.05);
+    });
+    return Math.min(...found);
+}"""
+
+
+def least_contrast(lab: Lab, theme: str) -> float:
+    """Contrast of the text of all cards with what is behind it, the least of them, in a theme."""
+    lab.theme(theme)
+    lab.page.wait_for_timeout(1500)
+    return float(lab.page.evaluate(_CONTRAST))
 
 
 def run_steps(lab: Lab) -> Iterator[tuple[Step, dict[str, Any], Callable[[Path], None]]]:
@@ -59,33 +78,13 @@ def run_steps(lab: Lab) -> Iterator[tuple[Step, dict[str, Any], Callable[[Path],
         yield step, shown, picture
 
 
-def at_home(folder: Path) -> None:
-    """Put the data where the notebooks are."""
-    for file in (load_bundle().train_csv, load_bundle().eval_csv):
-        shutil.copy(file, folder)
-
-
-def main() -> None:
+def take_picture(lab: Lab, name: str, picture: Callable[[Path], None], folder: Path) -> None:
+    """A picture of a card, in the size and theme that docs/students.md has it."""
     from PIL import Image
 
-    with tempfile.TemporaryDirectory() as folder:
-        prepare_home(load_bundle(), Path(folder, "hf"))
-        os.environ.update(
-            HF_HOME=str(Path(folder, "hf")), HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TRANSFORMERS_VERBOSITY="error"
-        )
-        with jupyterlab(Path(folder, "lab"), kernels=True) as lab:
-            at_home(lab.folder)
-            for step, _, picture in run_steps(lab):
-                name = PICTURES.get(step.name or step.source)
-                if name:
-                    lab.theme("JupyterLab Dark" if name == "check-training" else "JupyterLab Light")
-                    lab.page.set_viewport_size({"width": 1100 if name == "check-all" else 820, "height": 1400})
-                    lab.page.wait_for_timeout(1500)
-                    file = ROOT / "docs" / "images" / f"{name}.png"
-                    picture(file)
-                    Image.open(file).convert("P", palette=Image.Palette.ADAPTIVE, colors=256).save(file, optimize=True)
-                    print(file, file.stat().st_size)
-
-
-if __name__ == "__main__":
-    main()
+    lab.theme("JupyterLab Dark" if name == "check-training" else "JupyterLab Light")
+    lab.page.set_viewport_size({"width": 1100 if name == "check-all" else 820, "height": 1400})
+    lab.page.wait_for_timeout(1500)
+    picture(folder / f"{name}.png")
+    image = Image.open(folder / f"{name}.png").convert("P", palette=Image.Palette.ADAPTIVE, colors=256)
+    image.save(folder / f"{name}.png", optimize=True)

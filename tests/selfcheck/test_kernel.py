@@ -110,6 +110,7 @@ def test_the_magic_and_its_lines_after_trainings(kernel) -> None:
     [
         ("check('nothing')", "`nothing` is no part of the assignment"),
         ("check('count', LoRA)", "`count` is no training; the trainings are full, head, lora"),
+        ("check(LoRA, count_trainable_parameters)", "One thing at a time"),
         ("check('head', 7)", "A int is no model and no Trainer"),
         ("check(len)", "`len` is none of `count_trainable_parameters`"),
         ("check('head', nn.Linear(2, 2))", "It has no DistilBERT body"),
