@@ -30,6 +30,7 @@ REASONS: Mapping[str, str] = {
     "fewer-rows": "The data has fewer rows while grading.",
     "found-by-name": "The file lies elsewhere while grading, and was found by its name.",
     "installed-already": "The libraries are installed already; nothing is installed while grading.",
+    "judged-already": "The self-check does nothing while grading: all of it is judged anyway.",
     "no-account": "There is no network and no account while grading.",
     "no-colab": "Colab's own functions do not exist while grading; stubs take their place.",
     "no-compiler": "Compiling needs a compiler that the grading machine lacks.",

@@ -228,8 +228,9 @@ def test_lines_that_are_left_out(notebook, line, rule):
 
 def test_the_self_check_does_nothing(notebook):
     def check(*lines):
-        ran = notebook("from grader import check\n" + "\n".join(lines), "print(6)")
+        ran = notebook("from grader import check\n" + "\n".join(lines), "import grader\ngrader.check()\nprint(6)")
         assert set(ran.rules) <= {"line-magic"}
+        assert [change[4] for change in ran.changes].count("judged-already") <= 1, "it is told once"
         assert [cell.output for cell in ran.cells] == ["", "6\n"]
 
     check()

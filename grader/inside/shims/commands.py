@@ -306,8 +306,12 @@ def _patch_magics(shell: Any, record: Record) -> None:
 def _patch_check(shell: Any, record: Record) -> None:
     """Let the self-check, `from grader import check` and `%check`, do nothing: the notebook is being judged already."""
 
+    @functools.cache
+    def told() -> None:  # once in a notebook, since the template has such a line after each step
+        record("line-magic", "check", "", "judged-already")
+
     def check(*_args: Any, **_options: Any) -> None:
-        record("line-magic", "check", "", _LINE_REASON)
+        told()
 
     ours = sys.modules[__name__.partition(".")[0]]
     vars(ours).update(check=check, load_ipython_extension=lambda _shell: None)
