@@ -534,6 +534,14 @@ FAULTS: tuple[Fault, ...] = (
         "if code is not None:",
         ("tests/pipeline/test_check.py",),
     ),
+    Fault(
+        "packages-are-tried",
+        "packages beside a notebook are no code of the student's",
+        "grader/inside/agent.py",
+        " and not _is_installed(file):",
+        ":",
+        ("tests/student_package/test_environment_beside.py",),
+    ),
 )
 
 
