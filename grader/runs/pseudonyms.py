@@ -48,7 +48,7 @@ def hidden(run: RunDirectory, intake: Intake, students: Roster | None, sources: 
     entries = students.entries if students is not None else ()
     ours = {entry.id: pseudonym(run, entry.id) for entry in entries}
     missing = {ours[entry.id]: entry.name for entry in intake.missing}
-    names = _Names({one.id: one for one in intake.submissions}, missing)
+    names = _Names({one.id: replace(one, notices=()) for one in intake.submissions}, missing)  # these may name others
     write_atomically(run.root / NAMES, serialization.dumps(names), 0o600)
     words = {
         word: ours[e.id] for e in entries for word in (e.id, e.sis_login, e.name, " ".join(e.name.split(", ")[::-1]))

@@ -66,6 +66,8 @@ def test_what_intake_has_to_say_names_nobody(archive, export, run, capsys) -> No
     assert told(run) == ["groups.csv: 1001", "groups.csv: 1002", "groups.csv: anna"]
     assert not any(word in said(shown.out + shown.err).replace(str(run), "").casefold() for word in ("anna", "1001"))
     assert scores(run) == {"1001": "3", "1002": "3"}
+    assert main(["forget", str(run), "1002", "--yes"]) == 0
+    assert traces(run, "bravo", "1002") == [] and scores(run) == {"1001": "3"}
 
 
 def test_exports_are_joined(graded, run) -> None:
