@@ -287,7 +287,7 @@ def test_pages_show_settings_that_are_read_and_every_field(tmp_path):
     for block in blocks:
         (tmp_path / "grader.toml").write_text(block, encoding="utf-8")
         read_settings(tmp_path / "grader.toml")
-    assert len(blocks) == 2
+    assert len(blocks) >= 2
     for field in fields(Handout):
         assert f"\n{field.name} = " in shown[0]
 
