@@ -31,8 +31,9 @@ _ORDER = ("danger", "warning", "info", "success")  # what is to be done comes fi
 
 _MOST_VALUES = 1_000_000
 """In a file: nbformat takes 5 s of CPU time for so many, and whoever is judged has 20 for all."""
+_MINOR = 5
+"""The newest format is 4.5."""
 _ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_CELL: dict[str, Any] = {"id": "", "metadata": {}}
 _OUTPUTS: dict[str, dict[str, Any]] = {
     "stream": {"name": "stdout", "text": ""},
     "display_data": {"data": {}, "metadata": {}},
@@ -86,32 +87,38 @@ def _box(colour: str, texts: Iterable[str]) -> str:
 
 def _written(document: dict[str, Any], raw: list[Any], summary: str, boxes: Mapping[int, str], *, repair: bool) -> str:
     """The notebook's text. Raises whatever nbformat does where the outcome would be against the format's rules."""
-    import nbformat  # 0.15 s, for those who write such notebooks only
-    from nbformat.validator import normalize
-
     old = is_old(document)
     version: Any = 4 if old else document.get("nbformat")
     minor: Any = 4 if old else document.get("nbformat_minor")
     metadata = document.get("metadata")
     if repair:
-        version, minor = 4, minor if type(minor) is int else 4
+        version, minor = 4, 5 if type(minor) is int and minor >= _MINOR else 4
         metadata = metadata if isinstance(metadata, dict) else {}
+    elif type(minor) is not int or not 0 <= minor <= _MINOR:  # nbformat would let much of a future format pass
+        raise ValueError("no format that is known")
     cells = [_own("summary", summary)]
     for index, cell in enumerate(raw):
         if old or repair:
             cell = _format_4(cell, old=old)
         if cell is not None and not (cell["cell_type"] == "markdown" and MARK in cell["metadata"]):
-            cells.append(cell)
+            cells.append({**cell})
         if index in boxes:
             cells.append(_own(f"below-{index}", boxes[index]))
-    notebook = nbformat.from_dict({"nbformat": version, "nbformat_minor": minor, "metadata": metadata, "cells": cells})
-    _identify(notebook.cells, named=minor >= 5)
+    _identify(cells, named=minor >= _MINOR)
+    return _text({"nbformat": version, "nbformat_minor": minor, "metadata": metadata, "cells": cells}, repair=repair)
+
+
+def _text(document: dict[str, Any], *, repair: bool) -> str:
+    """Write a notebook. Raises whatever nbformat does where it is against the format's rules."""
+    import nbformat  # 0.15 s, for those who write such notebooks only
+    from nbformat.validator import normalize
+
+    notebook = nbformat.from_dict(document)
     if repair:
         _, notebook = normalize(notebook, strip_invalid_metadata=True)
     nbformat.validate(notebook)
-    return f"{nbformat.v4.writes(notebook, allow_nan=False)}\n".encode("utf-8", "surrogatepass").decode(
-        "utf-8", "replace"
-    )
+    text = nbformat.v4.writes(notebook, allow_nan=False)
+    return f"{text}\n".encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
 def _own(name: str, text: str) -> dict[str, Any]:
@@ -139,20 +146,33 @@ def _format_4(raw: Any, *, old: bool) -> dict[str, Any] | None:
         return None
     kind, text = cell_kind(raw), cell_source(raw, 0, [], old=old)
     if old:
-        raw = upgrade_cell(from_dict({"outputs": [], **raw, "cell_type": kind, "source": text, "input": text}))
+        bare = {"cell_type": kind, "source": text, "input": text}
+        try:
+            raw = upgrade_cell(from_dict({"outputs": [], **raw, **bare}))
+        except Exception:  # what it printed cannot be made out
+            raw = upgrade_cell(from_dict({"outputs": [], **bare}))
         kind, text = raw["cell_type"], raw["source"]
-    cell = {"cell_type": kind if kind in ("code", "markdown") else "raw", **_fitting(raw, _CELL), "source": text}
+    kind = kind if kind in ("code", "markdown") else "raw"
+    cell = {"cell_type": kind, **_fitting(raw, {"metadata": {}}), "source": text}
     if kind == "code":
-        outputs = [
-            one for one in raw.get("outputs") or () if isinstance(one, dict) and one.get("output_type") in _OUTPUTS
-        ]
-        cell["outputs"] = [
-            {"output_type": t, **_fitting(one, _OUTPUTS[t])} for one in outputs if (t := one["output_type"])
-        ]
-        cell |= _fitting(raw, {"execution_count": None})
-    elif isinstance(raw.get("attachments"), dict):
+        cell |= {"outputs": [], **_fitting(raw, {"execution_count": None})}
+
+    def fits(**more: Any) -> bool:
+        with contextlib.suppress(Exception):
+            return bool(
+                _text({"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": [{**cell, **more}]}, repair=True)
+            )
+        return False
+
+    if not fits():
+        cell["metadata"] = {}
+    if kind == "code" and isinstance(raw.get("outputs"), list):
+        outputs = [one for one in raw["outputs"] if isinstance(one, dict) and str(one.get("output_type")) in _OUTPUTS]
+        filled = [{"output_type": (t := one["output_type"]), **_fitting(one, _OUTPUTS[t])} for one in outputs]
+        cell["outputs"] = filled if fits(outputs=filled) else [one for one in filled if fits(outputs=[one])]
+    elif kind != "code" and "attachments" in raw and fits(attachments=raw["attachments"]):
         cell["attachments"] = raw["attachments"]
-    return cell
+    return {**cell, "id": raw.get("id")}
 
 
 def _fitting(raw: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import nbformat
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from grader.errors import SubmissionError
 from grader.notebook.reader import raw_cells, read_document, read_notebook
 from grader.records import Report
 from grader.reports import annotated_notebook, for_student
@@ -96,6 +100,35 @@ def test_an_odd_notebook_is_made_one_that_opens(name: str) -> None:
     if "format-3" not in name:
         assert said(raw_cells(read_document(ODD[name]))) == said(own)
     assert annotated_notebook(ODD[name], made) == annotated_notebook(ODD[name], made)
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """All containers in a document with each of their keys."""
+    for key, one in [
+        *(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
+    ]:
+        yield value, key
+        yield from places(one)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(sorted(set(ODD) - {"long-output", "many-outputs"})), st.data())
+def test_whatever_is_read_goes_back_as_a_notebook(name: str, data: st.DataObject) -> None:
+    document = read_document(ODD[name])
+    for _ in range(data.draw(st.integers(1, 3))):
+        container, key = data.draw(st.sampled_from(list(places(document))))
+        container[key] = data.draw(
+            st.sampled_from([None, 3, -1, 1.5, True, "x", "", [], ["a", "b"], [1], {}, {"a": None}])
+        )
+    damaged = json.dumps(document).encode()
+    try:
+        read = read_notebook(damaged)
+    except SubmissionError:
+        return
+    with warnings.catch_warnings(action="error"):
+        cells = opened(damaged, report(read.cells[0].index if read.cells else None)).cells
+    own = [cell.source.replace("\r\n", "\n").replace("\x00", "") for cell in cells if cell.cell_type == "code"]
+    assert own == [cell.source for cell in read.cells]
 
 
 def test_an_annotated_notebook_handed_in_again_has_the_new_verdicts_only() -> None:
