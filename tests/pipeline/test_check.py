@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from grader.cli.watch import saves
 from grader.records import Adaptation, CellError, CellRun, Execution, Notice, Outcome, Status, Usage, Verdict
 from grader.rubric.shown import ASKED_ANEW
 from grader.sandbox.contract import Limits
+from tests.jupyterlab import jupyterlab
 from tests.pipeline.conftest import notebook_bytes
 from tests.reports import samples
 from tests.reports.helpers import flat, printed
@@ -47,8 +48,7 @@ def words(text: str) -> str:
 # ---------------------------------------------------------------- saves
 
 
-@pytest.fixture
-def seen(notebook: Path) -> Iterator[Callable[[int], int]]:
+def counter(notebook: Path) -> Callable[[int], int]:
     """Counts the saves that were told of; asked for a number, it waits until there are as many, and a little longer."""
     told: queue.Queue[None] = queue.Queue()
     found = 0
@@ -68,7 +68,12 @@ def seen(notebook: Path) -> Iterator[Callable[[int], int]]:
         return found + told.qsize()
 
     assert count(1) == 1, "the notebook as it is"
-    yield count
+    return count
+
+
+@pytest.fixture
+def seen(notebook: Path) -> Callable[[int], int]:
+    return counter(notebook)
 
 
 def put(path: Path, data: bytes) -> None:
@@ -122,10 +127,46 @@ def test_modules_and_settings_beside_it_count(notebook, seen) -> None:
     assert seen(4) == 4
 
 
+_EDIT = """async ([source, output]) => {
+    const panel = jupyterapp.shell.currentWidget, cell = panel.content.widgets[0].model.sharedModel;
+    if (source) cell.setSource(source);
+    if (output) cell.setOutputs([{output_type: 'stream', name: 'stdout', text: output}]);
+    await jupyterapp.commands.execute('docmanager:save');
+}"""
+
+
 @pytest.mark.slow
-def test_watching_tells_what_a_save_changed_and_ends_by_ctrl_c(notebook, tmp_path) -> None:
+def test_saves_of_a_real_jupyterlab(tmp_path) -> None:
+    with jupyterlab(tmp_path) as lab:
+        path = lab.folder / "lab.ipynb"
+        path.write_bytes(notebook_bytes(ADD, SHOUT))
+        lab.open("lab.ipynb")
+        count = counter(path)
+        for number in (2, 3, 4):
+            before = path.stat().st_mtime_ns
+            lab.page.evaluate(_EDIT, ["", f"printed {number}"])
+            assert path.stat().st_mtime_ns > before and count(number - 1) == number - 1, "what was printed is no code"
+            lab.page.evaluate(_EDIT, [f"{ADD}  # {number}", ""])
+            assert count(number) == number
+        assert lab.dialogs() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sandbox", ["none", pytest.param("auto", marks=pytest.mark.box)])
+def test_watching_tells_what_a_save_changed_and_ends_by_ctrl_c(notebook, tmp_path, sandbox) -> None:
     log = tmp_path / "log"
-    command = [sys.executable, "-m", "grader", "check", str(notebook), "--watch", "--fast", *QUIET]
+    command = [
+        sys.executable,
+        "-m",
+        "grader",
+        "check",
+        str(notebook),
+        "--watch",
+        "--fast",
+        *QUIET,
+        "--sandbox",
+        sandbox,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 
     def wait_for(text: str) -> None:
