@@ -153,8 +153,8 @@ def grade(
     """Grade a Canvas archive (.zip), a folder or single notebooks.
 
     Run it again with the same --out to continue: what is finished and has not changed is not run again. Other sources, such as a
-    later download, add to those given before; a student's newest upload counts. --only, --failed and
-    --changed narrow down what is run; reports and tables are always written for all.
+    later download, add to those given before; a student's newest upload counts. What it was told is remembered, limits too.
+    --only, --failed and --changed narrow down what is run; reports and tables are always written for all.
 
     \b
       grader grade submissions.zip --roster gradebook.csv --out run

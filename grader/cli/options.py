@@ -118,11 +118,11 @@ def limit_options(command: F) -> F:
     for option in (
         click.option(
             "--memory-gib", type=Number(0.25, 1e6), metavar="G",
-            help="Memory of all processes of one submission, in GiB; a run remembers it.  [default: 6]",
+            help="Memory of all processes of one submission, in GiB.  [default: 6]",
         ),
         click.option(
             "--cpu-seconds", type=Number(1, 1e7), metavar="S",
-            help="CPU time for all cells of one submission, over all its runs together, in seconds; a run remembers it.  [default: 900]",
+            help="CPU time for all cells of one submission, over all its runs together, in seconds.  [default: 900]",
         ),
         click.option(
             "--wall-seconds", type=Number(1, 1e8), metavar="S",
