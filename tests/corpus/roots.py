@@ -218,3 +218,13 @@ training(
     lora=FRESH + FREEZE + WRAP + "train(model, steps=30)\n",
     loses="lora/forward lora/rank-scaling lora/model",
 )
+# ---- wrong: the body has never been pretrained, and nothing is learned
+RANDOM = "from transformers import AutoConfig\nmodel = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(MODEL))\n"
+for method, loses in {"full": "full/trained", "head": "head/frozen", "lora": "lora/model"}.items():
+    training(
+        f"learns-{method}-from-a-config",
+        setup=SETUP,
+        learns=method,
+        loses=f"{loses} {method}/accuracy",
+        **{method: MODEL[method].replace(FRESH, RANDOM) + "learn(model, torch.tensor([0, 1] * 4), steps=25)"},
+    )

@@ -244,7 +244,7 @@ def _judge_accuracy(
     if reaches(run, calibration):
         return passed(f"{measured}.")
     reached = run.accuracy or 0.0
-    ruined = next((id_ for id_ in BUILT if method == "lora" and earlier[id_].status in _LOST), "")
+    ruined = [id_ for id_ in BUILT if method == "lora" and earlier[id_].status in _LOST]
     if not ruined and all(earlier[id_].status is Status.PASSED for id_ in STRUCTURE[method]) and is_real_training(run):
         head = facts.calibrations.get("head") if method == "lora" else None
         outside = outside_calibrated_range(run, calibration, head)
@@ -260,15 +260,17 @@ def _judge_accuracy(
             measured += f". With other seeds: {', '.join(f'{other.accuracy:.3f}' for other in others)}; the mean is {reached:.3f}"
             if reaches(mean, calibration):
                 return passed(f"{measured}{_direction(mean, calibration)}.")
-    root = next((earlier[id_].because or id_ for id_ in STRUCTURE[method] if earlier[id_].status in _LOST), ruined)
+    root = next(
+        (earlier[id_].because or id_ for id_ in (*STRUCTURE[method], *ruined) if earlier[id_].status in _LOST), ""
+    )
     least = calibration.correlation
     learned = reached >= GUESSING + LEARNED * (calibration.accuracy - GUESSING)
     if root and (learned or (least is not None and points_right(run, LEARNED * least))):
         return passed(
             f"{measured} where all is right; that this is less follows from `{root}`, which has cost its points."
         )
-    if ruined:
-        return skipped(earlier[ruined].because or ruined, f"{measured}.")
+    if root:
+        return skipped(root, f"{measured}.")
     hint = "Does the loss go down? Look at the learning rate, the number of epochs, and whether the labels reach the model."
     if run.problem == DIVERGED:
         hint = "A lower learning rate, such as 5e-5, keeps the loss finite."

@@ -5,13 +5,10 @@ from __future__ import annotations
 from grader.assignments.finetuning.accuracy import judge_accuracy, reaches, run_for
 from grader.assignments.finetuning.facts import BLOCKS, JudgeFacts
 from grader.assignments.finetuning.rubric import ASSIGNMENT, ON_FINE_TUNING, ON_TRAINER
-from grader.assignments.finetuning.runs import DIVERGED, TrainingRun
+from grader.assignments.finetuning.runs import DIVERGED, MIN_KINSHIP, NOT_PRETRAINED, TrainingRun
 from grader.records import Observation, Verdict
 from grader.rubric.compare import NO_RUN, failed, passed
 from grader.rubric.questions import Question
-
-MIN_KINSHIP = 0.5
-"""Cosine of the matrices of the body with the pretrained ones: 0.9 and more after a fine-tuning, 0 for random numbers."""
 
 
 @ASSIGNMENT.check("full/trained", points=5, asks="training", read=ON_FINE_TUNING)
@@ -32,7 +29,7 @@ def full_run_moved_everything(asked: Question, seen: Observation) -> Verdict:
     if not run.kinship >= MIN_KINSHIP and not _wrecked(run, asked.secret["facts"]):
         return failed(
             f"The trained body has nothing to do with the pretrained one (cosine {run.kinship:.2f}).",
-            "Fine-tuning begins from the pretrained weights: `from_pretrained`, not `from_config`.",
+            NOT_PRETRAINED,
         )
     body = [t for t in run.body if t.trainable and (len(t.shape) > 1 or not run.half)]
     moved = [t.name for t in body if run.moved(t)]

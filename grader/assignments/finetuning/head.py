@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grader.assignments.finetuning.accuracy import judge_accuracy, run_for
 from grader.assignments.finetuning.rubric import ASSIGNMENT, ON_DISTILBERT, ON_FREEZING, ON_TRAINER
-from grader.assignments.finetuning.runs import HEAD_TENSORS
+from grader.assignments.finetuning.runs import HEAD_TENSORS, MIN_KINSHIP, NOT_PRETRAINED
 from grader.records import Observation, Verdict
 from grader.rubric.compare import NO_RUN, failed, passed, skipped
 from grader.rubric.questions import Question
@@ -28,7 +28,9 @@ def head_run_left_body_alone(asked: Question, seen: Observation) -> Verdict:
     if run.changed:
         return failed(
             f"{len(run.changed)} tensors of the body do not have their pretrained values after the run, e.g. `{run.changed[0]}`.",
-            "Load a new model for this step: the one from full fine-tuning has a changed body.",
+            NOT_PRETRAINED
+            if run.kinship < MIN_KINSHIP
+            else "Load a new model for this step: the one from full fine-tuning has a changed body.",
         )
     return passed(f"Only the head was trainable ({run.trainable} parameters), and the body kept its pretrained values.")
 

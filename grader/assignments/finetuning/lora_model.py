@@ -10,7 +10,7 @@ import numpy as np
 from grader.assignments.finetuning.accuracy import judge_accuracy, run_for
 from grader.assignments.finetuning.facts import QV_LAYERS, digest
 from grader.assignments.finetuning.rubric import ASSIGNMENT, ON_LORA_MODEL, ON_TRAINER
-from grader.assignments.finetuning.runs import DIVERGED, Tensor, TrainingRun
+from grader.assignments.finetuning.runs import DIVERGED, MIN_KINSHIP, NOT_PRETRAINED, Tensor, TrainingRun
 from grader.records import Observation, Status, Verdict
 from grader.rubric.compare import NO_RUN, failed, passed, skipped
 from grader.rubric.questions import Question
@@ -104,6 +104,7 @@ def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, V
         )  # a class that adds to its own base
         message = f"{len(changed)} tensors of the body do not have their pretrained values after the run, e.g. `{changed[0]}`."
         hint = "Load a new model for this step, and wrap its layers only once."
+        hint = NOT_PRETRAINED if run.kinship < MIN_KINSHIP else hint
         return skipped(root, message) if root else failed(message, hint)
     wrong_class = _root(earlier, "lora/identity", "lora/forward", "lora/rank-scaling", "lora/gradients")
     unexplained = [position for position in run.unexplained if position in wrapped]  # a head of one's own may be any

@@ -20,10 +20,16 @@ from grader.bundles.thresholds import Calibration
 from grader.records import Attempt, Observation
 from grader.rubric.questions import Question
 
+MIN_KINSHIP = 0.5
+"""Cosine of the matrices of a body with the pretrained ones: 0.9 and more after a fine-tuning, 0 for random numbers."""
 MAX_RUNS = 24
 """As many as the witness keeps. What claims more is not read further: sharing runs out takes the cube of their number."""
 DIVERGED = "the training diverged: the trained model's logits are not finite"
 HEAD_TENSORS = ("pre_classifier.weight", "pre_classifier.bias", "classifier.weight", "classifier.bias")
+
+
+NOT_PRETRAINED = "Fine-tuning begins from the pretrained weights: `from_pretrained`, not `from_config`."
+"""What to try where a body has nothing to do with the pretrained one."""
 
 
 @dataclass(frozen=True, slots=True)
