@@ -25,7 +25,14 @@ __all__ = ["explained", "follow_ons", "with_originals"]
 _NAME = re.compile(r"^[ \t]*(?:(?:async\s+)?def|class)\s+(\w+)|^(\w+)\s*=(?!=)", re.MULTILINE)
 _MISSING_NAME = re.compile(r"name '(\w+)' is not defined")
 _TRAINS = re.compile(r"\.(?:train|fit|backward|step)\(|\btrain\w*\(|\bfine_?tune\w*\(")
-_NOTHING_TRAINABLE = re.compile(r"does not require grad|empty parameter list")
+_HINTS = {
+    "does not require grad|empty parameter list": "Nothing that was to be trained is trainable: more is frozen than this step asks for."
+    " Count before you train.",
+    "defined further down": "A notebook runs from the top: move the definition above its first use.",
+    "holds a placeholder": "Replace the placeholder by code.",
+    "": "Mend that cell first; then restart the kernel and run all cells from the top.",
+}
+"""What a cause says -> what to try, the first that fits."""
 _FOREIGN = re.compile(r"[^\x00-\x7f]+")
 _MOST_MARKS = 50
 """Accents on one letter."""
@@ -199,9 +206,7 @@ def _once(id_: str, verdict: Verdict, charged: dict[str, str]) -> Verdict:
         return replace(verdict, message=f"{what}, which follows from the same: see `{charged[cause]}`.", hint="")
     charged.setdefault(cause, id_)
     if cause and not verdict.hint:
-        hint = "Mend that cell first; then restart the kernel and run all cells from the top."
-        if _NOTHING_TRAINABLE.search(cause):
-            hint = "Nothing that was to be trained is trainable: more is frozen than this step asks for. Count before you train."
+        hint = next(hint for words, hint in _HINTS.items() if re.search(words, cause))
         return replace(verdict, hint=hint)
     return verdict
 

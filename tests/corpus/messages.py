@@ -54,14 +54,15 @@ FUNCTIONS = (
     "lora-missing", "lora-no-super", "lora-wants-weight", "lora-misspelt", "lora-no-return", "lora-both-random", "lora-new-linear",
     "lora-base-in-list", "lora-between-relu", "lora-bias-truth", "lora-two-d-only", "lora-square-only", "lora-adapter-unused",
     "lora-scale-floor", "lora-scale-alpha", "lora-rank-fixed", "lora-both-zero", "lora-no-grad", "lora-plain-list",
-    "lora-train-mode-only",
+    "lora-train-mode-only", "lora-flattens",
 )  # fmt: skip
 """Cases of functions and the class in the table."""
 RUNS = (
     "no-full", "full-embeddings-frozen", "full-only-head-stepped", "head-not-frozen", "head-reused",
     "head-pre-classifier-frozen", "head-one-layer-stepped", "lora-never-placed", "lora-keys-too", "lora-queries-only",
     "lora-adapters-frozen", "lora-body-open", "lora-head-frozen", "lora-optimizer-too-early", "lora-on-the-full-model",
-    "lora-twice-frozen-inside", "lora-matrix-between", "lora-trained-scaling", "learns-head-swapped",
+    "lora-twice-frozen-inside", "lora-matrix-between", "lora-trained-scaling", "lora-one-layer-for-all-queries", "learns-head-swapped",
+    "learns-full-from-a-config", "learns-full-much-too-fast",
 )  # fmt: skip
 """Cases of trainings in the table."""
 
@@ -117,6 +118,9 @@ BROKEN = {
     "training-cell-fails": (([STEPS["setup"], "ok", ""], [_TRAIN, "ValueError", "The model did not return a loss."]), "training", NONE, Outcome.COMPLETED),
     "data-not-loaded": ((["data = pd.read_csv('reviews.csv')", "FileNotFoundError", "[Errno 2] No such file or directory: 'reviews.csv'"], [f"table = data\n{_TRAIN}", "NameError", "name 'data' is not defined"]), "training", NONE, Outcome.COMPLETED),
     "time-ran-out": ((["while True:\n    pass", "killed", ""], [_TRAIN, "not_run", ""]), "training", NONE, Outcome.TIMED_OUT),
+    "used-before-it-is-defined": (([f"model = fresh()\n{_TRAIN}", "NameError", "name 'fresh' is not defined"], ["def fresh():\n    pass", "ok", ""]), "training", NONE, Outcome.COMPLETED),
+    "everything-frozen": (([_TRAIN, "RuntimeError", "element 0 of tensors does not require grad and does not have a grad_fn"],), "training", NONE, Outcome.COMPLETED),
+    "placeholder-fails-later": ((["model = ...", "ok", ""], [_TRAIN, "AttributeError", "'ellipsis' object has no attribute 'to'"]), "training", NONE, Outcome.COMPLETED),
     "training-not-written-yet": ((["# YOUR CODE HERE\nmodel = ...", "ok", ""],), "training", NONE, Outcome.COMPLETED),
 }  # fmt: skip
 """Notebooks whose cells failed: cells, the question that they left open, what was seen of it, how the run ended."""
