@@ -66,9 +66,8 @@ class OwnCalls:
             code = frame.f_code
             if code.co_argcount and len(self._given) < _MOST and self._is_own(frame.f_globals):
                 names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-                names = (
-                    names[1:] if code.co_name == "__init__" else names
-                )  # what is being made is no argument, and no module yet
+                if code.co_name == "__init__":  # what is being made is no argument, and no module yet
+                    names = names[1:]
                 self._given[code] = _kept({name: frame.f_locals[name] for name in names if name in frame.f_locals})
             frame = frame.f_back
 
