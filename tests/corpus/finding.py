@@ -28,6 +28,9 @@ for name, head in {
     "keyword-only-layer-first": "self, *, layer, rank=12, alpha=24",
     "layer-with-a-default": "self, layer=None, rank=12, alpha=24",
     "layer-after-defaults": "self, rank=12, alpha=24, *, layer",
+    "positional-only-layer": "self, layer, /, rank=12, alpha=24, *, dtype=None",
+    "positional-only": "self, layer, rank=12, alpha=24, /",
+    "positional-only-layer-last": "self, rank, alpha, layer, /",
     "sizes-too": "self, layer, in_features, out_features, rank, alpha",
     "sizes-first": "self, in_dim, out_dim, layer, rank=12, alpha=24",
 }.items():

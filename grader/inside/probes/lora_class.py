@@ -25,7 +25,7 @@ RANK_NAMES = ("rank", "r", "lora_r", "lora_rank", "rank_", "R", "k", "lora_dim",
 ALPHA_NAMES = ("alpha", "lora_alpha", "alpha_", "a", "scale_alpha", "lora_scale_alpha")
 _LAYER_WORDS = ("layer", "linear", "pretrained", "base", "module", "original", "proj", "wrapped")
 _NO_NUMBER = (bool, float, str)  # defaults of helper arguments: bias=True, dropout=0.1, init="kaiming"
-_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_ANYHOW = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _REQUIRED = inspect.Parameter.empty
 
 
@@ -63,7 +63,7 @@ class Made:
         kinds = [p.kind for p in self._parameters]
         if kinds[1:] == [inspect.Parameter.VAR_KEYWORD] and kinds[0] is not inspect.Parameter.VAR_POSITIONAL:
             return [base], {RANK_NAMES[0]: rank, ALPHA_NAMES[0]: alpha}
-        plain = [p for p in self._parameters if p.kind in _BY_NAME]
+        plain = [p for p in self._parameters if p.kind not in _ANYHOW]
         layer = self._layer(plain)
         rest = [p for p in plain if p.name != layer]
         rank_name, alpha_name = _bind(rest)
@@ -78,8 +78,9 @@ class Made:
         if not numbers:
             return [base, rank, alpha], {}
         others = {p.name: self._other(p.name, base) for p in rest if p.default is _REQUIRED and p.name not in numbers}
-        kwargs = {**numbers, **{name: value for name, value in others.items() if value is not _REQUIRED}}
-        return ([base], kwargs) if first else ([], {layer: base, **kwargs})
+        kwargs = {layer: base, **numbers, **{name: value for name, value in others.items() if value is not _REQUIRED}}
+        leading = [p.name for p in plain if p.kind is inspect.Parameter.POSITIONAL_ONLY or (first and p.name == layer)]
+        return [kwargs.pop(name) for name in leading if name in kwargs], kwargs
 
     def _layer(self, plain: list[inspect.Parameter]) -> str:
         """Name of the parameter that takes the layer; empty without any."""
@@ -198,7 +199,9 @@ def _changed(config: Any, fields: Mapping[str, Any], new: Mapping[str, Any]) -> 
         return type(config.__name__, (config,), dict(new))
     known = {**fields, **new}
     needed = [p for p in _parameters(type(config)) if p.name in known or p.default is _REQUIRED]
-    if {*new} <= {p.name for p in needed} and all(p.kind in _BY_NAME and p.name in known for p in needed):
+    if {*new} <= {p.name for p in needed} and all(
+        p.kind not in (*_ANYHOW, inspect.Parameter.POSITIONAL_ONLY) and p.name in known for p in needed
+    ):
         with contextlib.suppress(Exception):
             return type(config)(**{p.name: known[p.name] for p in needed})
     changed = copy.copy(config)
