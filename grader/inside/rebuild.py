@@ -30,6 +30,8 @@ PROBES = 16
 """Inputs that a wrapped layer is tried with, beside zero."""
 _MOST_ALIKE = 10
 """Matrices, and vectors, of a layer that are tried in its roles: trying takes the cube of their number."""
+_MOST_RANK = 1024
+"""Highest rank of factors that are tried: above the width of a small model, as those of the real one may be."""
 _NO_RANK = 1e-3
 """Singular values below this part of the largest are rounding."""
 _TOLERANCE, _TOLERANCE_HALF = 1e-4, 3e-2
@@ -345,7 +347,8 @@ def _probed(
     torch = sys.modules["torch"]
     if not isinstance(outputs, np.ndarray) or outputs.shape != (PROBES + 1, shape[0]) or outputs.dtype.kind != "f":
         return None
-    small = {n: _matrix(t) for n, t in own.items() if t.is_floating_point() and t.numel() <= max(shape) ** 2}
+    most = max(shape) * max(_MOST_RANK, *shape)
+    small = {n: _matrix(t) for n, t in own.items() if t.is_floating_point() and t.numel() <= most}
     tried = [
         (n, t)
         for dims in ((2,), (0, 1))

@@ -97,6 +97,13 @@ def test_a_miss_outside_the_range_needs_review(seen, word):
     assert "epochs" in found.hint  # what students read in its place
 
 
+def test_a_head_of_ones_own_may_need_an_epoch():
+    (run,) = read_runs(Question("training", secret={"facts": FACTS}), observation(0.5, steps=240))
+    assert not outside_calibrated_range(run, CALIBRATION)
+    assert "So few" in outside_calibrated_range(replace(run, own="its head is another"), CALIBRATION)
+    assert not outside_calibrated_range(replace(run, own="its head is another", steps=250), CALIBRATION)
+
+
 @pytest.mark.parametrize(
     ("kinship", "rate", "excused"), [(0.9999, 1e-3, False), (0.9, 1e-3, True), (0.9999, 2e-3, True)]
 )

@@ -53,6 +53,8 @@ SLOWER = (
     "Your code looks right. The learning rate is too high for the small test model; your teacher will look at it. About three epochs"
     " with the library's (5e-5) settle it without that."
 )
+OWN_STEPS = 250
+"""Steps from which on a head that the calibration does not know (an LSTM, more layers) counts as trained: an epoch at the defaults."""
 UNSEEN_LR_SUM = 1.25e-3
 """Sum of the learning rates of all steps below which a model's direction cannot be told from its random start, where that is unknown."""
 UNCHANGED = 0.98
@@ -401,7 +403,7 @@ def outside_calibrated_range(run: TrainingRun, calibration: Calibration, head: C
             f"A learning rate of {run.peak_rate:g} can break this small model where the real one learns, so a person has to look, or"
             " it is graded again with a bundle of the real model."
         )
-    if run.steps < calibration.min_steps or (
+    if run.steps < max(calibration.min_steps, OWN_STEPS if run.own else 0) or (
         not run.start_known and run.rated and _scaled(run, run.lr_sum) < UNSEEN_LR_SUM
     ):
         return (
