@@ -57,9 +57,16 @@ def for_student(report: Report) -> Report:
             review=(REVIEW_SENTENCE,) if score.review else (),
         ),
         metrics=_metrics(report),
-        settings=tuple(sentence for sentence in report.settings if not sentence.startswith("Students see")),
+        settings=_settings(report),
     )
     return _pathless(shown)
+
+
+def _settings(report: Report) -> tuple[str, ...]:
+    # Those for points and minimums name criteria; where students see less of some, none of them is told.
+    less = any(result.show != "all" for result in report.score.criteria)
+    private = ("Students see", "Points", "Minimum accuracy") if less else ("Students see",)
+    return tuple(sentence for sentence in report.settings if not sentence.startswith(private))
 
 
 def _submission(submission: Submission) -> Submission:

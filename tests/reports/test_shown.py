@@ -61,7 +61,15 @@ def report(show: str, status: Status = Status.FAILED, override: str = "", of: st
         return replace(changed, earned={Status.PASSED: result.points, Status.ERROR: None}.get(status, 0))
 
     metrics = {"methods": {"lora": {"accuracy": 0.4321, "threshold": 0.8}, "full": {"accuracy": 0.9}}, "runs_seen": 3}
-    return replace(samples.perfect(), metrics=metrics, score=replace(made, criteria=tuple(map(one, made.criteria))))
+    told = (
+        f"Points: {of} 4.",
+        "Minimum accuracy: lora 0.4321.",
+        "Limits: cpu_seconds 901.",
+        f"Students see: {of} {show}.",
+    )
+    return replace(
+        samples.perfect(), settings=told, metrics=metrics, score=replace(made, criteria=tuple(map(one, made.criteria)))
+    )
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
@@ -86,6 +94,12 @@ def test_a_reason_by_hand_is_hidden_with_the_criterion(output: str) -> None:
     assert ("SecretReason" in told["titles"]) is (not output.startswith(("Gradescope", "PrairieLearn", "card"))), (
         "which show none"
     )
+
+
+def test_values_are_told_where_all_is_shown() -> None:
+    told = {show: for_student(report(show)).settings for show in ("all", "titles", "nothing")}
+    assert told["titles"] == told["nothing"] == ("Limits: cpu_seconds 901.",)
+    assert told["all"] == ("Points: lora/accuracy 4.", "Minimum accuracy: lora 0.4321.", "Limits: cpu_seconds 901.")
 
 
 def test_points_are_always_shown() -> None:
