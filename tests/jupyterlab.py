@@ -83,7 +83,11 @@ def jupyterlab(folder: Path, *, kernels: bool = False, width: int = 1100, height
     (home / "settings" / "overrides.json").write_text(json.dumps(_SETTINGS))
     if not kernels:
         (home / "data" / "kernels" / "python3").mkdir(parents=True)
-        spec = {"argv": ["sleep", "900"], "display_name": "Python 3", "language": "python"}
+        spec = {
+            "argv": ["sh", "-c", "while kill -0 $PPID; do sleep 1; done"],
+            "display_name": "Python 3",
+            "language": "python",
+        }
         (home / "data" / "kernels" / "python3" / "kernel.json").write_text(json.dumps(spec))
     places = {"CONFIG_DIR": "config", "DATA_DIR": "data", "RUNTIME_DIR": "runtime"}
     with (folder / "log").open("wb") as log:
