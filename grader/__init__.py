@@ -70,7 +70,13 @@ def __getattr__(name: str) -> "Any":
 
     if name not in _HOME:
         raise AttributeError(f"module 'grader' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    try:
+        home = import_module(_HOME[name])
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("grader"):
+            raise
+        raise ImportError(f"`{name}` is in dat450-grader, and only dat450-check is installed here") from error
+    value = globals()[name] = getattr(home, name)
     return value
 
 

@@ -537,9 +537,9 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "packages-are-tried",
         "packages beside a notebook are no code of the student's",
-        "grader/inside/agent.py",
-        " and not _is_installed(file):",
-        ":",
+        "grader/inside/own_calls.py",
+        "file.startswith(home + os.sep) and not installed",
+        "file.startswith(home + os.sep)",
         ("tests/student_package/test_environment_beside.py",),
     ),
 )

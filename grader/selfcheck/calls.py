@@ -54,6 +54,9 @@ def check(*what: Any, data: Any = None, settings: Any = None) -> Card:
         return _check(what, data, settings).show()
     except (GraderError, OSError) as error:
         return Card("This could not be checked", (), (str(error),)).show()
+    except ModuleNotFoundError as error:  # the package for students brings neither PyTorch nor Transformers
+        needed = f"{error}. The check needs it, as the assignment does: `%pip install {error.name}`."
+        return Card("This could not be checked", (), (needed,)).show()
     except Exception as error:
         return Card("The self-check failed", (), (f"{type(error).__name__}: {error}"[:500],), (_OURS,)).show()
 

@@ -160,8 +160,14 @@ from grader.grading.settings import read_settings
 from pathlib import Path
 Path("grader.toml").write_text('note = "Ask."')
 print(read_settings(Path("grader.toml")).note)
+try:
+    from grader import grade
+except ImportError as error:
+    print(error)
+from grader import check
+check(len)
 """
-"""What needs no torch: everything is imported, the judge judges answers, settings are read."""
+"""What needs no torch: everything is imported, the judge judges answers, settings are read, what is not there is named."""
 
 
 @pytest.mark.parametrize("version", ["3.10", "3.12", "3.13", "3.14"])
@@ -175,6 +181,8 @@ def test_other_pythons(version, wheel, tmp_path) -> None:
     assert done.stdout.splitlines()[0] == "passed passed passed"
     assert "failed" in done.stdout.splitlines()[1]
     assert done.stdout.splitlines()[2] == "Ask."
+    assert done.stdout.splitlines()[3] == "`grade` is in dat450-grader, and only dat450-check is installed here"
+    assert "`%pip install torch`" in done.stdout
     (tmp_path / "my.ipynb").write_text(json.dumps({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
     command = environment.site.parents[2] / "bin" / "grader"
     told = run(command, "check", tmp_path / "my.ipynb", "--fast", check=False)
