@@ -63,10 +63,11 @@ def for_student(report: Report) -> Report:
 
 
 def _settings(report: Report) -> tuple[str, ...]:
-    # Those for points and minimums name criteria; where students see less of some, none of them is told.
-    less = any(result.show != "all" for result in report.score.criteria)
-    private = ("Students see", "Points", "Minimum accuracy") if less else ("Students see",)
-    return tuple(sentence for sentence in report.settings if not sentence.startswith(private))
+    shown = {result.show for result in report.score.criteria}
+    private = ["Students see"]
+    private += ["Points"] if "nothing" in shown else []  # they name criteria
+    private += ["Minimum accuracy"] if shown != {"all"} else []
+    return tuple(sentence for sentence in report.settings if not sentence.startswith(tuple(private)))
 
 
 def _submission(submission: Submission) -> Submission:

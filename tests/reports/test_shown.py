@@ -98,7 +98,8 @@ def test_a_reason_by_hand_is_hidden_with_the_criterion(output: str) -> None:
 
 def test_values_are_told_where_all_is_shown() -> None:
     told = {show: for_student(report(show)).settings for show in ("all", "titles", "nothing")}
-    assert told["titles"] == told["nothing"] == ("Limits: cpu_seconds 901.",)
+    assert told["nothing"] == ("Limits: cpu_seconds 901.",)
+    assert told["titles"] == ("Points: lora/accuracy 4.", "Limits: cpu_seconds 901.")
     assert told["all"] == ("Points: lora/accuracy 4.", "Minimum accuracy: lora 0.4321.", "Limits: cpu_seconds 901.")
 
 
