@@ -233,3 +233,97 @@ for state in agent._state["witness"].runs[-1].start: state.digest = "0" * 32
 def test_a_run_that_moved_nothing_cannot_claim_another_start(report_of):
     report = report_of(CLAIMED)
     assert "full/trained" not in gained(report)
+
+
+WRONG_LAYERS = """
+model = frozen(fresh())
+for block in model.distilbert.transformer.layer:
+    block.attention.k_lin, block.attention.out_lin = LoRA(block.attention.k_lin), LoRA(block.attention.out_lin)
+step(model)
+named = nn.Module.named_parameters
+def lying(self, *args, **options):
+    for name, p in named(self, *args, **options): yield name.replace("k_lin", "q_lin").replace("out_lin", "v_lin"), p
+nn.Module.named_parameters = lying
+"""
+PARAMETRIZED = """
+from torch.nn.utils import parametrize
+class Add(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        out, into = layer.weight.shape
+        self.A, self.B = nn.Parameter(torch.randn(4, into)), nn.Parameter(torch.zeros(out, 4))
+        self.M = nn.Parameter(torch.zeros(out, into))
+    def forward(self, w): return w + 2 * self.B @ self.A + self.M
+model = frozen(fresh())
+for block in model.distilbert.transformer.layer:
+    for layer in (block.attention.q_lin, block.attention.v_lin): parametrize.register_parametrization(layer, "weight", Add(layer))
+step(model, 1e-2)
+for module in model.modules():
+    if isinstance(module, Add): module.M.requires_grad_(False)
+"""
+EMBEDDED = """
+model = wrapped(fresh())
+places = model.distilbert.embeddings.position_embeddings.weight.requires_grad_(True)
+step(model, 1e-2)
+places.requires_grad_(False)
+"""
+TOLD = """
+clean, told = fresh().state_dict(), nn.Module.state_dict
+model = fresh()
+with torch.no_grad():
+    for p in model.distilbert.parameters(): p += 0.1 * torch.randn_like(p)
+frozen(model)
+nn.Module.state_dict = lambda self, *a, **k: {name: clean.get(name, t) for name, t in told(self, *a, **k).items()}
+step(model)
+"""
+DIGESTS = """
+tensors, training = (importlib.import_module(f"grader.inside.{name}") for name in ("tensors", "probes.training"))
+model = fresh()
+with torch.no_grad():
+    for p in model.distilbert.parameters(): p += 0.1 * torch.randn_like(p)
+frozen(model)
+step(model)
+real, pretrained = tensors.digest, {tuple(p.shape): p for p in fresh().parameters()}
+tensors.digest = training.digest = lambda tensor: real(pretrained.get(tuple(tensor.shape), tensor))
+"""
+SWAPPED = """
+import atexit, os, threading, time
+model = fresh()
+step(model)
+def swap():
+    while True:
+        try:
+            with open("/box/.handed-out", "r+b") as file:
+                file.seek(4000)
+                file.write(os.urandom(4000))
+        except OSError: pass
+        time.sleep(0.001)
+threading.Thread(target=swap, daemon=True).start()
+if os.fork() == 0: swap()
+atexit.register(swap)
+"""
+DECOYS = """
+model = wrapped(fresh())
+model.other_head = copy.deepcopy(model.classifier)
+model.classifier.requires_grad_(False)
+step(model)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("trick", "claimed"),
+    [
+        (WRONG_LAYERS, "lora/model"), (PARAMETRIZED, "lora/model"), (EMBEDDED, "lora/model"), (DECOYS, "lora/model"),
+        (TOLD, "head/frozen"), (DIGESTS, "head/frozen"), (SWAPPED, "full/accuracy"),
+    ],
+    ids=[
+        "wrong-layers", "parametrized-matrix", "trained-embedding", "decoy-head", "patched-state-dict", "patched-digests",
+        "swapped-between-the-halves",
+    ],
+)  # fmt: skip
+def test_tricks_with_names_hooks_and_threads_gain_nothing(report_of, trick, claimed):
+    found = gained(report_of(trick))
+    assert claimed not in found
+    assert None not in found.values()
+    assert not set(found) & ACCURATE
