@@ -74,9 +74,9 @@ HOSTILE = (
     Hostile("waits for a lock", "import threading\nlock = threading.Lock()\nlock.acquire(); lock.acquire()", Outcome.IDLE, SLEEPY),
     Hostile("waits for a program", "import subprocess\nsubprocess.run(['sleep', '3600'])", Outcome.IDLE, SLEEPY),
     Hostile(
-        "threads that wait for each other",
-        "import threading, time\ndef nap():\n    while True: time.sleep(0.2 - time.time() % 0.2)\n"
-        "for _ in range(40): threading.Thread(target=nap, daemon=True).start()\ntime.sleep(3600)",
+        "processes that wait for each other",
+        "import os, time\nfor _ in range(12):\n    if os.fork() == 0:\n        while True: time.sleep(0.2 - time.time() % 0.2)\n"
+        "time.sleep(3600)",
         Outcome.IDLE, SLEEPY,
     ),
     Hostile(
