@@ -239,7 +239,13 @@ HEAVY = {
 
 
 @pytest.mark.attack
-@pytest.mark.parametrize("cells", HEAVY.values(), ids=HEAVY)
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pytest.param(cells, marks=[pytest.mark.slow] * name.startswith("a thousand"), id=name)
+        for name, cells in HEAVY.items()
+    ],
+)
 def test_causes_are_found_in_the_time_of_reading(cells):
     run = notebook_run(*cells, f=Observation(Attempt.MISSING, None, "`f` is not defined"), training=None, g=None)
     guarded(lambda: str(len(follow_ons(run)) + len(said(run))), str, GuardLimits(cpu_seconds=10))
