@@ -311,7 +311,9 @@ class _Intake:
             text = f"{shown(owner.label)} was matched to {entry.name} in the class list by name."
             upload.notices.append(Notice("matched-by-name", text))
             return entry.name, (entry,)
-        if not owner.label or alike(owner.label, entry.name) or owner.label == user:
+        # Canvas writes no name where nothing of it can stand in a file's: of a group "🔥", say.
+        nameless_group = entry.group and not compact(entry.group)
+        if (owner.label in ("", user) and not nameless_group) or alike(owner.label, entry.name):
             return entry.name, (entry,)
         groups = {compact(e.group): e.group for e in self.roster.entries if e.group}
         other = groups.get(compact(owner.label), entry.group)

@@ -146,6 +146,13 @@ def graded(intake: Intake, into: Path) -> dict[frozenset[str], bytes]:
 often = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
+def test_a_group_of_whose_name_nothing_is_left_is_found_by_its_member(tmp_path: Path) -> None:
+    people = [Person("1000", "Berg, Bo", "🔥"), Person("1001", "Dahl, Eva", "🔥"), Person("1002", "Ek, My", "")]
+    upload = Upload("1000", frozenset({"1000", "1001"}), {"_1000_1_lab.ipynb": nb("1")}, nb("1"))
+    intake = take_in([pack(tmp_path / "class.zip", [upload])], tmp_path / "run", listed(people, tmp_path))
+    assert graded(intake, tmp_path / "run") == {upload.members: upload.notebook}
+
+
 @often
 @given(classes())
 def test_with_the_class_list_everybody_is_found(drawn: tuple[list[Person], list[list[Upload]]]) -> None:
