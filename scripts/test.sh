@@ -11,7 +11,7 @@ export OMP_NUM_THREADS=1
 .venv/bin/ruff check .
 .venv/bin/mypy
 pytest=(.venv/bin/python -m pytest)
-beside=(-n 2 --dist worksteal)
+beside=(-n 3 --dist worksteal)  # much of the time is waiting
 if [ $# -eq 0 ]; then
   exec "${pytest[@]}" "${beside[@]}" -m "not slow and not serial"
 fi

@@ -36,6 +36,7 @@ def test_a_mutant_that_is_killed_nowhere_or_elsewhere_is_a_problem(lost, expecte
     assert not any(mutant.name in problem for problem in mutants.problems_of({mutant: {"count/frozen"}}))
 
 
+@pytest.mark.slow
 def test_whole_notebooks_are_killed_where_they_belong(tmp_path):
     bundle = mutants.small_bundle(tmp_path / "bundle")
     context = RunContext.create(load_assignment("finetuning"), bundle, b"mutants")

@@ -76,7 +76,9 @@ WHY = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", WHY)
+@pytest.mark.parametrize(
+    "what", [pytest.param(what, marks=pytest.mark.slow) if what == "stand still" else what for what in WHY]
+)
 def test_the_class_is_published_whatever_one_does_to_its_judge(class_with, what, monkeypatch) -> None:
     if what == "stand still":
         monkeypatch.setattr(grader.guard.guarded, "__defaults__", (replace(SMALL, wall_seconds=6.0),))

@@ -140,6 +140,7 @@ def test_an_endless_loop_keeps_what_was_earned(run) -> None:
     assert report.execution.outcome is Outcome.TIMED_OUT
 
 
+@pytest.mark.slow
 def test_adaptations_before_an_endless_loop_are_listed(run) -> None:
     report = run(
         f"n = 66955010\n!pip install x\n{ADD}",
@@ -178,6 +179,7 @@ def test_helper_modules_are_adapted_like_cells(run) -> None:
     assert [(a.cell, a.rule, a.before, a.after) for a in report.adaptations] == [(0, "device", "'cuda'", "'cpu'")]
 
 
+@pytest.mark.slow
 def test_a_function_that_never_returns_costs_its_own_criterion(run) -> None:
     report = run(ADD, "def shout(text):\n    while True:\n        pass")
     assert earned(report) == {"add/sum": 4, "add/negative": 2, "shout/upper": 0}

@@ -107,6 +107,7 @@ def test_what_is_not_in_doubt_runs_once(grader):
     assert result.execution.notices == ()
 
 
+@pytest.mark.slow
 def test_a_rerun_that_does_not_end_by_itself_leaves_it_open(place):
     dies = (
         SEEDED

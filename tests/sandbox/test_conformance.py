@@ -29,7 +29,10 @@ def holds(pool, name):
     assert finding.ok, finding.why
 
 
-@pytest.mark.parametrize("name", conformance.CHECKS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name == "memory-of-many" else name for name in conformance.CHECKS],
+)
 def test_warm_box(name, warm_pool):
     holds(warm_pool, name)
 

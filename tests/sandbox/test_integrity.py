@@ -463,6 +463,7 @@ def test_a_function_that_sleeps_costs_its_own_criterion(report_of):
     assert "slept" in report.score.criteria[0].verdict.message
 
 
+@pytest.mark.slow
 def test_a_function_that_sleeps_on_ends_the_kernel(report_of):
     stubborn = "    while True:\n        try: time.sleep(3600)\n        except BaseException: pass"
     report = report_of(f"import time\ndef add(a, b):\n{stubborn}", SHOUT)

@@ -80,6 +80,7 @@ def test_plain_kernels_end_in_threads(in_threads):
     assert in_threads == {"PlainKernel.end"}
 
 
+@pytest.mark.slow
 def test_limits_are_watched_while_a_start_hangs(monkeypatch):
     monkeypatch.setattr(grader.sandbox.zygote, "_ANSWER_SECONDS", 6.0)
 
@@ -97,6 +98,7 @@ def test_limits_are_watched_while_a_start_hangs(monkeypatch):
         assert asyncio.run(talk(pool)) == ("killed", Outcome.TIMED_OUT, False, "cold")
 
 
+@pytest.mark.slow
 def test_a_long_reading_of_one_box_blocks_nobody(warm_pool, monkeypatch):
     sample = BoxMeter.sample
 

@@ -119,9 +119,15 @@ type(trained[0]).__deepcopy__ = other
 
 
 @pytest.mark.parametrize(
-    "answering", [RUNS + FORWARD, RUNS + CALL, RUNS + PATCHED, RUNS.split("for")[0] + COPIED + RUNS.partition("\n")[2]],
+    "answering",
+    [
+        RUNS + FORWARD,
+        RUNS + CALL,
+        pytest.param(RUNS + PATCHED, marks=pytest.mark.slow),
+        RUNS.split("for")[0] + COPIED + RUNS.partition("\n")[2],
+    ],
     ids=["forward", "class-level-call", "patched-functions", "deepcopy"],
-)  # fmt: skip
+)
 def test_what_answers_in_a_models_place_is_not_the_model(report_of, answering):
     report = report_of(READER, answering)
     assert set(gained(report)) == TRAINED | CLASS
