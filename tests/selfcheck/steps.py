@@ -42,7 +42,7 @@ Trainer(
     args=TrainingArguments("runs/short", max_steps=40, save_strategy="no", report_to="none", disable_tqdm=True),
 ).train()
 """
-_LORA = """class LoRA(nn.Module):
+LORA = """class LoRA(nn.Module):
     def __init__(self, pretrained, rank=12, alpha=24):
         super().__init__()
         self.pretrained = pretrained.requires_grad_(False)
@@ -103,13 +103,13 @@ MISTAKES = {
     ],
     "class LoRA": [
         Step(
-            changed(_LORA, "alpha / rank", "alpha // rank") + _CHECK_CLASS,
+            changed(LORA, "alpha / rank", "alpha // rank") + _CHECK_CLASS,
             {**marks("passed", "lora/identity", "lora/forward", "lora/gradients"), "lora/rank-scaling": "failed"},
             ("scaled by 0, not by 0.5",),
             "rounds the scaling down",
         ),
         Step(
-            changed(_LORA, "        nn.init.zeros_(self.B.weight)\n", "") + _CHECK_CLASS,
+            changed(LORA, "        nn.init.zeros_(self.B.weight)\n", "") + _CHECK_CLASS,
             {**marks("passed", "lora/forward", "lora/rank-scaling", "lora/gradients"), "lora/identity": "failed"},
             ("differs from the wrapped layer's",),
             "starts with a random B",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from grader.assignments import load_assignment
+from tests.selfcheck.steps import LORA
 
 pytestmark = pytest.mark.slow
 
-RIGHT = """
+RIGHT = (
+    """
 import os, random, sys
 import numpy as np, torch
 from torch import nn
@@ -18,18 +20,9 @@ def count_trainable_parameters(model):
     print("counting", random.random(), np.random.rand(), torch.rand(1))
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
-class LoRA(nn.Module):
-    def __init__(self, pretrained, rank=12, alpha=24):
-        super().__init__()
-        self.pretrained = pretrained.requires_grad_(False)
-        self.A = nn.Linear(pretrained.in_features, rank, bias=False)
-        self.B = nn.Linear(rank, pretrained.out_features, bias=False)
-        nn.init.zeros_(self.B.weight)
-        self.scaling = alpha / rank
-
-    def forward(self, x):
-        return self.pretrained(x) + self.scaling * self.B(self.A(x))
-
+"""
+    + LORA
+    + """
 def trained(steps, prepare):
     torch.manual_seed(1)
     model = DistilBertForSequenceClassification.from_pretrained("distilbert-base-uncased", num_labels=2)
@@ -44,6 +37,7 @@ def trained(steps, prepare):
             optimizer.zero_grad()
     return model
 """
+)
 STATE = """
 def state():
     tensors, parameters = [*kept.parameters(), *kept.buffers()], list(kept.parameters())
