@@ -185,9 +185,8 @@ def _watch(
         for _ in saves(checked.notebook, config):
             console.rule(time.strftime("%H:%M:%S"))
             try:
-                checked.grader.context, checked.grader.limits = (
-                    prepared()
-                )  # with other numbers, and settings as they are now
+                # with other numbers, and settings as they are now
+                checked.grader.context, checked.grader.limits = prepared()
                 report = checked.run()
             except (SubmissionError, UsageError) as error:  # of a file that is being edited
                 say(str(error), "bold red")
