@@ -164,7 +164,7 @@ def test_template_runs_from_top_to_bottom(tmp_path, template, installed):
     script = (
         "import sys, nbformat; from nbclient import NotebookClient\n"
         "notebook = nbformat.read(sys.argv[1], as_version=4)\n"
-        "NotebookClient(notebook, kernel_name='python3', timeout=300).execute()\n"
+        "NotebookClient(notebook, kernel_name='python3', timeout=300, iopub_timeout=120).execute()\n"  # 4 s lose outputs
         "import json; print(json.dumps({c.id: c.outputs for c in notebook.cells if c.cell_type == 'code'}))\n"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "MPLBACKEND": "agg"}

@@ -19,9 +19,11 @@ class Terminal(io.StringIO):
     """What was drawn last on a terminal."""
 
     def last(self, progress: ClassProgress) -> list[str]:
-        self.truncate(self.seek(0))
-        progress._progress.refresh()
-        plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.getvalue()).replace("\r", "")
+        # else the thread that refreshes by itself may draw a second time in between
+        with progress._progress.live._lock:
+            self.truncate(self.seek(0))
+            progress._progress.refresh()
+            plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.getvalue()).replace("\r", "")
         return [line.rstrip() for line in plain.split("\n")]
 
 
