@@ -12,6 +12,6 @@ def test_names_are_unique() -> None:
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_fault_stands_once_in_its_file(fault: Fault) -> None:
     assert (ROOT / fault.file).read_text(encoding="utf-8").count(fault.old) == 1
-    assert all((ROOT / test.partition("::")[0]).is_file() for test in fault.tests)
+    assert all((ROOT / test.partition("::")[0]).exists() for test in fault.tests)
     row = f"| {fault.name} | {fault.feature} | `{fault.file}` |"
     assert row in (ROOT / "docs/testing.md").read_text(encoding="utf-8"), "the table shows which tier catches it"
