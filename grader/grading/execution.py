@@ -22,7 +22,6 @@ from grader.errors import EvidenceError, GuardError, SandboxError
 from grader.grading import wire
 from grader.grading.fingerprint import versions
 from grader.grading.replies import TOO_LARGE, observed
-from grader.guard import guarded
 from grader.notebook.adaptations import MOST_ADAPTATIONS, read_adaptations
 from grader.records import (
     Attempt,
@@ -47,6 +46,7 @@ from grader.sandbox.contract import (
     QuestionIdle,
     QuestionTimedOut,
 )
+from grader.sandbox.guard import guarded
 from grader.sandbox.handed import HandedOut
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.session import KernelSession

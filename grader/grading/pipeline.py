@@ -27,12 +27,12 @@ from grader.grading.fingerprint import question_digest
 from grader.grading.report import report_for
 from grader.grading.reruns import rerun_close_results
 from grader.grading.settings import Settings
-from grader.guard import guarded
 from grader.notebook.helpers import imported_helpers
 from grader.notebook.limited import read_notebook
 from grader.records import Notebook, Notice, Report, Submission, SubmissionRun
 from grader.rubric.assignment import Assignment
 from grader.sandbox.contract import BoxSpec, Limits
+from grader.sandbox.guard import guarded
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.shown import refuse_exposed
 

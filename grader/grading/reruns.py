@@ -13,11 +13,11 @@ from typing import Final
 
 from grader.errors import GuardError, SandboxError
 from grader.grading.execution import Progress, Shims, sum_usage
-from grader.guard import guarded
 from grader.records import Notice, Outcome, SubmissionRun
 from grader.rubric.assignment import Assignment
 from grader.rubric.judge import judge
 from grader.rubric.questions import Question
+from grader.sandbox.guard import guarded
 
 __all__ = ["RERUNS", "rerun_close_results"]
 

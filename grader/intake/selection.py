@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grader.errors import GuardError
-from grader.guard import guarded
 from grader.intake.archive import ArchiveEntry
 from grader.intake.names import EntryName, is_notebook_name, shown, without_resubmission_suffix
 from grader.notebook.reader import MAGIC
 from grader.records import Notice
+from grader.sandbox.guard import guarded
 
 __all__ = ["OFFICE", "FileKind", "Owner", "Selection", "UploadedFile", "code_of", "file_kind", "select"]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from grader.errors import GuardError, InfrastructureError, SubmissionError
-from grader.guard import GuardKilledError, GuardLimits, guarded
 from grader.notebook import reader
 from grader.records import Notebook
+from grader.sandbox.guard import GuardKilledError, GuardLimits, guarded
 
 __all__ = ["read_notebook"]
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from grader.errors import GraderError, GuardError, StoreError, UsageError
 from grader.grading.context import RunContext
 from grader.grading.report import report_for
-from grader.guard import guarded
 from grader.intake.storage import safe_file_name
 from grader.lms import Feedback, canvas_feedback_zip, gradescope_results, moodle_worksheet, prairielearn_results
 from grader.records import CriterionResult, Evidence, Execution, Notebook, Notice, Report, Submission, SubmissionRun
@@ -37,6 +36,7 @@ from grader.runs.gradebook import scores_by_student, write_gradebook
 from grader.runs.pseudonyms import with_ids
 from grader.runs.results import notices_of_results
 from grader.sandbox.cgroup import cores
+from grader.sandbox.guard import guarded
 
 __all__ = ["FEEDBACK", "FORMATS", "Judge", "Published", "judge_run", "publish", "rejudge", "stored_reports"]
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from grader.grading.causes import explained, follow_ons, with_originals
-from grader.guard import GuardLimits, guarded
 from grader.records import (
     Adaptation,
     Attempt,
@@ -25,6 +24,7 @@ from grader.rubric.assignment import Assignment
 from grader.rubric.compare import NO_RUN, failed, passed, skipped
 from grader.rubric.judge import judge
 from grader.rubric.questions import Question
+from grader.sandbox.guard import GuardLimits, guarded
 
 ASSIGNMENT = Assignment("causes", "Causes")
 QUESTIONS = {

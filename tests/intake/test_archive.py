@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from grader.errors import SubmissionError, UsageError
-from grader.guard import GuardLimits, guarded
 from grader.intake import Intake, IntakeLimits, take_in
 from grader.intake.archive import ArchiveEntry, Stage, read_zip
+from grader.sandbox.guard import GuardLimits, guarded
 
 from .conftest import make_notebook as nb
 

@@ -15,16 +15,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-import grader.guard
+import grader.sandbox.guard
 from grader import rejudge
 from grader.cli.main import main
 from grader.errors import GuardError, StoreError, SubmissionError
 from grader.grading.reruns import rerun_close_results
-from grader.guard import GuardLimits, guarded
 from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, SubmissionRun, Usage
 from grader.reports.audience import for_student
 from grader.runs.directory import Done, IntakeRecord, Override, RunDirectory, RunInfo, load_context
 from grader.runs.publish import publish
+from grader.sandbox.guard import GuardLimits, guarded
 from tests.pipeline.conftest import submission_of
 from tests.pipeline.fragile import DOES, FRAGILE, HARMLESS, METRICS
 
@@ -33,7 +33,7 @@ SMALL = GuardLimits(memory_bytes=256 << 20, cpu_seconds=1, wall_seconds=120.0, a
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch) -> None:
-    monkeypatch.setattr(grader.guard.guarded, "__defaults__", (SMALL,))
+    monkeypatch.setattr(grader.sandbox.guard.guarded, "__defaults__", (SMALL,))
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ WHY = {
 )
 def test_the_class_is_published_whatever_one_does_to_its_judge(class_with, what, monkeypatch) -> None:
     if what == "stand still":
-        monkeypatch.setattr(grader.guard.guarded, "__defaults__", (replace(SMALL, wall_seconds=6.0),))
+        monkeypatch.setattr(grader.sandbox.guard.guarded, "__defaults__", (replace(SMALL, wall_seconds=6.0),))
     run = class_with(what)
     published = publish(run, FRAGILE, ("html", "json", "csv", "junit", "md", "gradescope"))
     assert totals(run) == {"anna": "4", "bo": "", "cem": "4"}
@@ -207,7 +207,7 @@ def test_ctrl_c_leaves_no_process_behind(monkeypatch, tmp_path) -> None:
         raise KeyboardInterrupt
 
     before = set(psutil.Process().children())  # what other tests of this process have started and keep
-    monkeypatch.setattr(grader.guard, "_read", interrupted)
+    monkeypatch.setattr(grader.sandbox.guard, "_read", interrupted)
     with pytest.raises(KeyboardInterrupt):
         guarded(lambda: time.sleep(60), str)
     assert set(psutil.Process().children()) <= before
