@@ -440,7 +440,9 @@ def _newest(group: Sequence[StudentUpload]) -> StudentUpload:
         same = mine is not None and theirs is not None and mine.entry.sha256 == theirs.entry.sha256
         if other is best or (same and other.source.path == best.source.path):
             continue
-        why = "given last" if best is group[-1] else "the newest" if theirs else "the last one that has a notebook"
+        why = "given last"
+        if rank(best) != rank(other):
+            why = "the newest by Canvas's ids" if theirs else "which has a notebook"
         text = (
             f"This student is also in {'an earlier ' if other.source.kept else ''}{shown(other.source.label)}"
             f"{', with the same notebook' if same else ''}; what counts is {shown(best.source.label)}, {why}."

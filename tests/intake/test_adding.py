@@ -50,7 +50,22 @@ def test_a_late_archive_adds_and_the_newest_upload_counts(order: int, add, make_
     assert [text.rpartition(": ")[2] for text in kept(intake)] == (["Svensson, Åsa."] if order == 1 else [])
     (bo,) = [s for s in intake.submissions if s.id == "12346"]
     (told,) = [notice.text for notice in bo.notices if notice.kind == "duplicate-student"]
-    assert "late.zip”, the newest" in told or "late.zip”, given last" in told
+    assert told.endswith("class.zip”; what counts is “late.zip”, the newest by Canvas's ids."), "in either order"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "why"),
+    [
+        ({"bo_1_500_lab.ipynb": nb("old")}, {"bo_1_500_lab.ipynb": nb("new")}, "“second.zip”, given last."),
+        ({"bo_1_500_lab.ipynb": nb("old")}, {"bo_1_400_lab.ipynb": nb("older")}, "“first.zip”, the newest by Canvas's ids."),
+        ({"bo_1_500_lab.pdf": b"%PDF-1"}, {"bo_1_400_lab.ipynb": nb("old")}, "“second.zip”, which has a notebook."),
+    ],
+)  # fmt: skip
+def test_what_decided_between_two_sources_is_told(first, second, why, add, make_zip: Make) -> None:
+    roster = Roster((RosterEntry("1", "Bo"),))
+    intake = add(make_zip(first, "first.zip"), make_zip(second, "second.zip"), roster=roster)
+    told = [notice.text for one in intake.submissions for notice in one.notices if notice.kind == "duplicate-student"]
+    assert len(told) == 1 and told[0].endswith(why)
 
 
 def test_a_download_under_the_same_name_adds(add, make_zip: Make, into: Path) -> None:
