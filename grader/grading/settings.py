@@ -30,7 +30,7 @@ __all__ = ["BESIDE", "Settings", "read_settings", "settings_for"]
 BESIDE = "grader.toml"
 """What a settings file is called that lies beside a notebook."""
 
-_Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Line = Annotated[str, msgspec.Meta(max_length=200, pattern=r"\A[^\r\n]*\Z")]
 _Address = Annotated[str, msgspec.Meta(max_length=500, pattern=r"\A(https?://[^\s\"'<>()\\]+)?\Z")]
 Shown = Literal["all", "titles", "nothing"]
@@ -67,7 +67,7 @@ class Settings:
     points: dict[str, Annotated[int, msgspec.Meta(ge=1, le=1000)]] = field(default_factory=dict)
     """Criterion -> its points."""
     accuracy: dict[str, _Share] = field(default_factory=dict)
-    """Method -> its minimum accuracy, 0 to 1; `linear_range` -> how far below it points fall linearly to none."""
+    """Method -> its minimum accuracy, 0 to 1; `linear_range` -> how far below it points fall linearly to none; 0 is a hard minimum."""
     limits: dict[Literal["cpu_seconds", "wall_seconds", "memory_gib"], Annotated[float, msgspec.Meta(gt=0)]] = field(
         default_factory=dict
     )
@@ -90,6 +90,9 @@ class Settings:
                 raise UsageError(f"[{table}] has {', '.join(unknown)}; there are {', '.join(sorted(known))}")
         if self.language not in LANGUAGES:
             raise UsageError(f"language is {self.language}; there are {', '.join(LANGUAGES)}")
+        for method, accuracy in self.accuracy.items():
+            if not accuracy and method != "linear_range":
+                raise UsageError(f"[accuracy] {method} is 0; a minimum accuracy is above 0")
         width = self.accuracy.get("linear_range", bundle.linear_range)
         if width > 0.5:
             raise UsageError(f"[accuracy] linear_range is {width:g}; it is 0.5 at most")

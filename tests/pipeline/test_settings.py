@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,8 @@ def test_students_see_what_they_may(show, title, message, archive, export, run, 
         ('[points]\n"add/sum" = 2.5', "Expected `int`"),
         ("[accuracy]\nfull = 80", "Expected `float` <= 1.0"),
         ("[accuracy]\nfast = 0.8", "[accuracy] has fast; there are full, head, linear_range, lora"),
+        ("[accuracy]\nfull = 0", "[accuracy] full is 0; a minimum accuracy is above 0"),
+        ("[accuracy]\nlinear_range = -0.1", "Expected `float` >= 0.0"),
         ("[accuracy]\nlinear_range = 0.9", "linear_range is 0.9; it is 0.5 at most"),
         ("[limits]\nwall = 3", "Invalid enum value 'wall'"),
         ('[show]\nadd = "some"', "Invalid enum value 'some'"),
@@ -113,6 +116,13 @@ def test_accuracies_reach_the_judge() -> None:
     assert context.facts.calibrations["head"].accuracy == 0.66 != plain.facts.calibrations["head"].accuracy
     assert context.facts.calibrations["full"] == plain.facts.calibrations["full"]
     assert (context.facts.linear_range, plain.facts.linear_range) == (0.05, 0.0)
+
+
+def test_a_course_makes_the_minimum_a_hard_one(config) -> None:
+    soft = replace(load_bundle(), linear_range=0.05)
+    hard = read_settings(Path(config("[accuracy]\nlinear_range = 0")))
+    assert hard.apply(load_assignment(), soft)[1].linear_range == 0
+    assert hard.sentences() == ("Minimum accuracy: linear_range 0.",)
 
 
 def test_limits_of_the_command_line_win() -> None:
