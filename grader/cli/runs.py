@@ -11,7 +11,6 @@ from grader.cli.common import finish, say, stderr
 from grader.cli.options import config_option, run_argument
 from grader.errors import UsageError
 from grader.grading.settings import read_settings
-from grader.records import Report
 from grader.runs.directory import RunDirectory, assignment_of
 from grader.runs.publish import FORMATS, publish
 
@@ -63,36 +62,30 @@ def report(run: Path, formats: str) -> int:
 def judge_again(directory: RunDirectory, *, table: bool) -> int:
     """Judge again; prints every score that changed, then the whole class with `table`."""
     assignment = assignment_of(directory.info())
-    before = {submission.id: _old_points(directory, submission.id) for submission in directory.submissions()}
+    submissions = directory.submissions()
+    before = {one.id: _points(directory, one.id) for one in submissions}
     with stderr.status("judging and writing reports"):
         published = publish(directory, assignment)
-    changes = [line for report in published.reports for line in _changes(before.get(report.submission.id), report)]
-    for line in changes:
-        say(line)
+    changes = [
+        f"{one.display_name}:{name} {before[one.id].get(name, 'review')} -> {points}"
+        for one in submissions
+        for name, points in (_points(directory, one.id) if before[one.id] else {}).items()
+        if before[one.id].get(name, "review") != points
+    ]
+    for change in changes:
+        say(change)
     count = "1 criterion" if len(changes) == 1 else f"{len(changes)} criteria"
     say(f"{count} changed." if changes else "Nothing changed.")
     return finish(directory, published, table=table)
 
 
-def _old_points(directory: RunDirectory, submission_id: str) -> dict[str, float | None] | None:
-    path = directory.folder(submission_id) / "report.json"
+def _points(directory: RunDirectory, submission_id: str) -> dict[str, str]:
+    """What a stored report gives, by criterion; without a notebook there is one score and no criterion to tell apart."""
     try:
-        criteria = json.loads(path.read_text(encoding="utf-8"))["score"]["criteria"]
-        return {entry["id"]: entry["earned"] for entry in criteria}
+        report = json.loads((directory.folder(submission_id) / "report.json").read_text(encoding="utf-8"))
+        found = {f" {entry['id']}": entry["earned"] for entry in report["score"]["criteria"]}
+        if report["submission"]["problem"]:
+            found = {"": report["score"]["total"]}
     except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _changes(old: dict[str, float | None] | None, report: Report) -> list[str]:
-    if old is None:
-        return []
-    name = report.submission.display_name
-    return [
-        f"{name}: {result.id} {_points(old.get(result.id))} -> {_points(result.earned)}"
-        for result in report.score.criteria
-        if old.get(result.id) != result.earned
-    ]
-
-
-def _points(points: float | None) -> str:
-    return "review" if points is None else str(points)
+        return {}
+    return {name: "review" if points is None else str(points) for name, points in found.items()}

@@ -104,6 +104,20 @@ def test_a_whole_class_at_once(run, capsys) -> None:
     assert [points(run, student)["total"] for student in NAMES] == [""] * 4
 
 
+def test_a_submission_without_a_notebook_is_told_once(run, capsys) -> None:
+    directory = RunDirectory(run)
+    paper, *others = directory.submissions()
+    paper = replace(paper, path="", problem="It is a PDF.")
+    directory.write("intake.json", IntakeRecord((paper, *others)))
+    assert main(["rejudge", str(run)]) == 3
+    capsys.readouterr()
+    assert by_hand(run, "1001", "shout/upper", "3", "--reason", "read on paper") == 3
+    assert capsys.readouterr().out.startswith("Svensson, Åsa: review -> 3\n1 criterion changed.\n")
+    assert points(run, "1001")["total"] == "3"
+    assert by_hand(run, "1001", "shout/upper", "--undo") == 3
+    assert "Svensson, Åsa: 3 -> review\n" in capsys.readouterr().out
+
+
 def test_the_review_table_filled_in(run, tmp_path) -> None:
     with (run / "needs_review.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
