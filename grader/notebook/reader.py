@@ -65,100 +65,37 @@ MAGIC: tuple[tuple[bytes, str], ...] = (
 """What files renamed to .ipynb usually are, by their first bytes."""
 
 _OTHER_LANGUAGES = frozenset(
-    {
-        "r",
-        "ir",
-        "julia",
-        "scala",
-        "sas",
-        "matlab",
-        "octave",
-        "c++",
-        "c",
-        "rust",
-        "javascript",
-        "typescript",
-        "java",
-        "kotlin",
-    }
-    | {
-        "bash",
-        "go",
-        "ruby",
-        "perl",
-        "haskell",
-        "csharp",
-        "c#",
-        "f#",
-        "powershell",
-        "sql",
-        "stata",
-        "clojure",
-        "clojupyter",
-        "ocaml",
-    }
-    | {
-        "wolfram",
-        "mathematica",
-        "xonsh",
-        "lua",
-        "scheme",
-        "lisp",
-        "prolog",
-        "fortran",
-        "swift",
-        "elixir",
-        "erlang",
-        "groovy",
-        "php",
-    }
-)
+    ("bash", "c", "c#", "c++", "clojupyter", "clojure", "csharp", "elixir", "erlang", "f#", "fortran", "go", "groovy", "haskell",
+     "ir", "java", "javascript", "julia", "kotlin", "lisp", "lua", "mathematica", "matlab", "ocaml", "octave", "perl", "php",
+     "powershell", "prolog", "r", "ruby", "rust", "sas", "scala", "scheme", "sql", "stata", "swift", "typescript", "wolfram", "xonsh")
+)  # fmt: skip
 """First words of kernels' names that say their language, where a notebook does not."""
 _PYTHON = re.compile(r"python|pyspark|sage", re.IGNORECASE)
 _TEXT_CELLS = frozenset({"markdown", "raw", "heading", "html", "text"})
 _CONFLICT = re.compile(r"^(<{7}|>{7}|={7}|\|{7})( |$)", re.MULTILINE)
 
 
-class _Notices(list[Notice]):
-    """What was noticed of a file; of very many the first ones, and how many more there were."""
-
-    more = 0
-
-    def append(self, notice: Notice) -> None:
-        """Keep it, or count it."""
-        if len(self) < _MOST_NOTICES:
-            super().append(notice)
-        else:
-            self.more += 1
-
-    def all(self) -> tuple[Notice, ...]:
-        """All that a report shows."""
-        rest = Notice("more-notices", f"{self.more} more things like these were noticed; they are left out here.")
-        return (*self, rest) if self.more else tuple(self)
-
-
-def read_notebook(data: bytes, *, limit: int = FILE_LIMIT) -> Notebook:
+def read_notebook(data: bytes) -> Notebook:
     """The notebook in `data`: its code cells as the student wrote them.
 
-    Raises `SubmissionError`, with a sentence for the student, when the bytes are no Python notebook, or more than
-    `limit` of them.
+    Raises `SubmissionError`, with a sentence for the student, when the bytes are no Python notebook, or too many.
     """
-    notices = _Notices()
-    document = read_document(data, limit=limit, notices=notices)
+    notices: list[Notice] = []
+    document = read_document(data, notices)
     _refuse_other_languages(document)
     return _collect(document, notices)
 
 
-def read_document(data: bytes, *, limit: int = FILE_LIMIT, notices: list[Notice] | None = None) -> dict[str, Any]:
+def read_document(data: bytes, notices: list[Notice] | None = None) -> dict[str, Any]:
     """The notebook's own JSON object in `data`, in whatever encoding and envelope; `notices` gets what was odd about the file.
 
     Numbers that JSON does not have (NaN) are text. Raises `SubmissionError` as `read_notebook` does; its language is not looked at.
     """
     if not data.strip(b"\x00 \t\r\n"):
         raise SubmissionError(f"The file is empty ({len(data)} bytes). {_HOW}")
-    if len(data) > limit:
+    if len(data) > FILE_LIMIT:
         raise SubmissionError(
-            f"The file has {len(data) / 1e6:.0f} MB; at most {limit / 1e6:.0f} MB are read. "
+            f"The file has {len(data) / 1e6:.0f} MB; at most {FILE_LIMIT / 1e6:.0f} MB are read. "
             'Clear the outputs ("Edit > Clear all outputs"), save, and submit again.'
         )
     for magic, kind in MAGIC:
@@ -300,7 +237,7 @@ def is_old(document: dict[str, Any]) -> bool:
     return "worksheets" in document or document.get("nbformat") in (1, 2, 3)
 
 
-def _collect(document: dict[str, Any], notices: _Notices) -> Notebook:
+def _collect(document: dict[str, Any], notices: list[Notice]) -> Notebook:
     """The code cells of `document` with a notice for each repair."""
     old, version = is_old(document), document.get("nbformat")
     if "worksheets" in document:
@@ -337,7 +274,10 @@ def _collect(document: dict[str, Any], notices: _Notices) -> Notebook:
         notices.insert(0, Notice("many-cells", text))
     if not any(cell.source.strip() for cell in cells):
         notices.append(Notice("no-code", "The notebook has no code: nothing could be run."))
-    return Notebook(tuple(cells), count, (), notices.all())
+    if (more := len(notices) - _MOST_NOTICES) > 0:
+        text = f"{more} more things like these were noticed; they are left out here."
+        notices[_MOST_NOTICES:] = [Notice("more-notices", text)]
+    return Notebook(tuple(cells), count, (), tuple(notices))
 
 
 def cell_kind(raw: dict[str, Any]) -> str:
@@ -354,15 +294,11 @@ def cell_source(raw: dict[str, Any], index: int, notices: list[Notice], *, old: 
     In an `old` format the lines of a list may have been stored without their ends (format 2 and early format 3).
     """
     value = next((raw[key] for key in ("source", "input", "code") if raw.get(key) is not None), "")
-    if isinstance(value, list):
-        pieces = [piece for piece in value if isinstance(piece, str)]
-        damaged = len(pieces) != len(value)
-        text = "".join(f"{piece}\n" if old and not piece.endswith(("\n", "\r")) else piece for piece in pieces[:-1])
-        text += pieces[-1] if pieces else ""
-    else:
-        damaged = not isinstance(value, str)
-        text = value if isinstance(value, str) else ""
-    if damaged:
+    parts = value if isinstance(value, list) else [value]
+    pieces = [part for part in parts if isinstance(part, str)]
+    text = "".join(f"{piece}\n" if old and not piece.endswith(("\n", "\r")) else piece for piece in pieces[:-1])
+    text += "".join(pieces[-1:])
+    if len(pieces) != len(parts):
         notices.append(Notice("bad-cell", f"Cell {index} holds something that is not text; that part was left out."))
     if "\x00" in text:
         notices.append(Notice("nul-characters", f"NUL characters were taken out of cell {index}."))

@@ -251,11 +251,12 @@ def test_python_and_unknown_kernels_are_accepted(metadata):
     assert sources(read_notebook(pack(code("a"), metadata=metadata))) == ["a"]
 
 
-def test_limits():
-    with pytest.raises(SubmissionError, match=r"at most 0 MB are read\. Clear the outputs"):
-        read_notebook(pack(code("a")), limit=20)
+def test_limits(monkeypatch):
     with pytest.raises(SubmissionError, match="million characters of code"):
         read_notebook(pack(code("#" * 9_000_000)))
+    monkeypatch.setattr("grader.notebook.reader.FILE_LIMIT", 20)
+    with pytest.raises(SubmissionError, match=r"at most 0 MB are read\. Clear the outputs"):
+        read_notebook(pack(code("a")))
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda t: t.encode("utf-8", "replace")))
