@@ -12,19 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import re
-from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from grader.errors import EvidenceError, GuardError, SandboxError
 from grader.grading import wire
-from grader.grading.fingerprint import versions
-from grader.grading.replies import TOO_LARGE, observed
+from grader.grading.fingerprint import question_digest, versions
 from grader.notebook.adaptations import MOST_ADAPTATIONS, read_adaptations
 from grader.records import (
     Attempt,
+    Cell,
     CellRun,
     Evidence,
     Execution,
@@ -51,7 +50,7 @@ from grader.sandbox.handed import HandedOut
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.session import KernelSession
 
-__all__ = ["Progress", "Shims", "run_notebook", "sum_usage"]
+__all__ = ["Progress", "RunRequest", "run_notebook", "sum_usage"]
 
 _SECOND_RUNS = 2
 _SETUP_SECONDS = 60.0
@@ -63,63 +62,76 @@ _UNCAPPED = (
 
 Progress = Callable[[str], None]
 """Is called with a few words whenever a submission gets further."""
-Shims = tuple[Sequence[str], Mapping[str, Any]]
-"""Modules inside the box to install before the first cell, and what they need to know."""
 
 
-async def run_notebook(
-    pool: KernelPool,
-    spec: BoxSpec,
-    limits: Limits,
-    notebook: Notebook,
-    questions: Mapping[str, Question],
-    shims: Shims = ((), {}),
-    on_progress: Progress = lambda _stage: None,
-    spent: Usage | None = None,
-    clean: BoxSpec | None = None,
-    *,
-    definitions: bool = False,
-) -> SubmissionRun:
-    """Run a prepared notebook, or with `definitions` only its imports, functions and classes, and ask all questions.
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """A notebook, what is asked of it, and the boxes it is run in."""
 
-    `clean` is what lies in a box for the second half of one (`Question.then`).
-    `shims` names modules inside the box to install before the first cell, and what they need to know. All runs of a submission share
-    its time: `spent` is what earlier ones have used. Seed and bundle are for the caller to fill in. Raises SandboxError when the box
-    itself fails, or the machine twice; whatever the student's code does is in the result.
+    pool: KernelPool
+    """Where kernels come from."""
+    notebook: Notebook
+    """What is run."""
+    questions: Mapping[str, Question]
+    """What is asked after the last cell, by id."""
+    limits: Limits = field(default_factory=Limits)
+    """What all runs may use together."""
+    spec: BoxSpec = field(default_factory=BoxSpec)
+    """What the notebook finds in its box."""
+    clean: BoxSpec = field(default_factory=BoxSpec)
+    """What lies in a box for the second half of a question (`Question.then`)."""
+    shims: Sequence[str] = ()
+    """Modules inside the box to install before the first cell."""
+    shim_config: Mapping[str, Any] = field(default_factory=dict)
+    """What these need to know."""
+    seed: str = ""
+    """What the questions were drawn from."""
+    bundle: str = ""
+    """Name of what it is run against."""
+    definitions: bool = False
+    """Whether only imports, functions and classes are run."""
+    spent: Usage = field(default_factory=Usage)
+    """What earlier runs of the same submission have used of its `limits`."""
+    on_progress: Progress = lambda _stage: None
+    """Is told whenever the notebook gets further."""
+
+
+async def run_notebook(request: RunRequest) -> SubmissionRun:
+    """Run a notebook, again where that may bring more, and ask all questions.
+
+    Raises SandboxError when the box itself fails, or the machine twice; whatever the student's code does is in the result.
     """
     used: list[Usage] = []
-    second_half = functools.partial(_ask_clean, pool, clean or BoxSpec(), limits)
+    never = frozenset(cell.index for cell in request.notebook.cells if request.definitions)
 
     def once_more(stage: str) -> None:
-        on_progress(f"once more: {stage}")
+        request.on_progress(f"once more: {stage}")
 
     async def run(say: Progress, reduced: frozenset[int] = frozenset()) -> SubmissionRun | None:
         """One more run, in what time is left; None when that is too little."""
-        left = limits.after(sum_usage([spent or Usage(), *used]))
+        left = request.limits.after(sum_usage([request.spent, *used]))
         if left is None:
             return None
         try:
-            ran = await _run_once(pool, spec, left, notebook, questions, shims, reduced, say, second_half)
+            ran = await _run_once(request, left, reduced | never, say)
         except MachineFault:  # what it used then is not held against it
-            ran = await _run_once(pool, spec, left, notebook, questions, shims, reduced, once_more, second_half)
+            ran = await _run_once(request, left, reduced | never, once_more)
         used.append(ran.execution.usage)
         return ran
 
-    never = frozenset(cell.index for cell in notebook.cells) if definitions else frozenset[int]()
-    first = await run(on_progress, never)
+    first = await run(request.on_progress)
     if first is None:
         raise SandboxError("there is no time left to run the notebook again")
-    short = False
+    again: SubmissionRun | None = first
     if first.execution.outcome is Outcome.KERNEL_DIED:  # killed from outside? Then it does not happen again
-        again = await run(once_more, never)
-        first, short = again or first, again is None
+        again = await run(once_more)
+        first = again or first
     runs, reduced = [first], frozenset[int]()
     while not _answered(runs[-1]) and len(runs) <= _SECOND_RUNS and (killer := _killer(runs[-1])) is not None:
         # what was blamed later than this cell had only come after it
         further = frozenset(index for index in reduced if index < killer) | {killer}
-        again = await run(once_more, further | never)
+        again = await run(once_more, further)
         if again is None:
-            short = True
             break
         reduced = further
         runs.append(again)
@@ -129,7 +141,7 @@ async def run_notebook(
         )
         for index in sorted(reduced)
     ]
-    if short:
+    if again is None:
         notices.append(
             Notice("no-time", "The kernel ended, and too little time was left to run the notebook once more.")
         )
@@ -177,79 +189,53 @@ def sum_usage(usages: Sequence[Usage]) -> Usage:
 
 
 async def _run_once(
-    pool: KernelPool,
-    spec: BoxSpec,
-    limits: Limits,
-    notebook: Notebook,
-    questions: Mapping[str, Question],
-    shims: Shims,
-    reduced: frozenset[int],
-    on_progress: Progress,
-    second_half: Callable[[Question, HandedOut, Observation], Awaitable[Observation]],
+    request: RunRequest, limits: Limits, reduced: frozenset[int], on_progress: Progress
 ) -> SubmissionRun:
     """One pass over the notebook in one box; of the cells in `reduced` only the definitions are run.
 
     Second halves of questions are asked when that box is gone with all that the notebook started in it.
     """
-    with contextlib.ExitStack() as files:
-        run, handed = await _first_half(pool, spec, limits, notebook, questions, shims, reduced, on_progress, files)
-        observations = dict(run.evidence.observations)
-        for name, (question, file) in handed.items():
-            on_progress("judging what was handed out")
-            observations[name] = await second_half(question, file, observations[name])
-    return replace(run, evidence=replace(run.evidence, observations=observations))
-
-
-async def _first_half(
-    pool: KernelPool,
-    spec: BoxSpec,
-    limits: Limits,
-    notebook: Notebook,
-    questions: Mapping[str, Question],
-    shims: Shims,
-    reduced: frozenset[int],
-    on_progress: Progress,
-    files: contextlib.ExitStack,
-) -> tuple[SubmissionRun, dict[str, tuple[Question, HandedOut]]]:
-    """What the notebook and its kernel brought, and what is to be asked of a clean box with which of the `files`."""
+    notebook, pool, notices = request.notebook, request.pool, list[Notice]()
     second: dict[str, tuple[Question, HandedOut]] = {}
-    async with KernelSession(pool, spec, limits) as session:
-        await _order(session, "install", {"modules": list(shims[0]), "config": dict(shims[1])})
-        cells, changes = await _run_cells(session, notebook, reduced, on_progress)
-        observations = dict.fromkeys(questions, Observation(Attempt.NOT_ASKED, error=_why(session.outcome)))
-        if session.alive:
-            for cell in notebook.cells:  # what the notebook did not reach may still define functions and classes
-                if any(run.index == cell.index and run.status in ("killed", "not_run") for run in cells):
-                    await _define(session, cell.index, cell.source)
-        changes = await _order(session, "adaptations", {}) or changes  # or the kernel has ended after its last reply
-        if session.alive:  # what is said from now on may hold what was asked
-            on_progress("asking questions")
-            known = _Words(notebook, spec)
-            for name, question in sorted(questions.items(), key=lambda item: not item[1].public):
-                observations[name], asked = await _ask(session, question, known)
-                if asked.then is not None and observations[name].attempt is Attempt.VALUE:
-                    second[name] = (asked.then, files.enter_context(session.handed_out()))
-        if session.fault:
-            raise session.fault
-        notebook = replace(
-            notebook, adaptations=read_adaptations(changes, {None, *(cell.index for cell in notebook.cells)})
-        )
-        notices: tuple[Notice, ...] = ()
-        if session.mode == "cold" and pool.cold_for_good:
-            why = f"It was started cold, which changes nothing but the time it takes: {pool.cold_for_good}."
-            notices = (Notice("cold-start", why),)
-        if isinstance(changes, list) and len(changes) > MOST_ADAPTATIONS:
-            notices += (Notice("many-adaptations", f"Only the first {MOST_ADAPTATIONS} adaptations are listed."),)
-        if pool.no_groups:
-            notices += (Notice("no-control-groups", _UNCAPPED.format(pool.no_groups)),)
-        execution = Execution(
-            session.outcome, tuple(cells), session.usage, session.mode, versions(), bundle="", notices=notices
-        )
-        return SubmissionRun(notebook, execution, Evidence("", observations)), second
-
-
-def _why(outcome: Outcome) -> str:
-    return "" if outcome is Outcome.COMPLETED else outcome.sentence
+    with contextlib.ExitStack() as files:
+        async with KernelSession(pool, request.spec, limits) as session:
+            await _order(session, "install", {"modules": list(request.shims), "config": dict(request.shim_config)})
+            cells, changes = await _run_cells(session, notebook, reduced, on_progress)
+            why = "" if session.outcome is Outcome.COMPLETED else session.outcome.sentence
+            observations = dict.fromkeys(request.questions, Observation(Attempt.NOT_ASKED, error=why))
+            if session.alive:
+                for cell, run in zip(notebook.cells, cells, strict=True):
+                    if run.status in ("killed", "not_run"):  # it may still define functions and classes
+                        await _define(session, cell)
+            changes = (
+                await _order(session, "adaptations", {}) or changes
+            )  # or the kernel has ended after its last reply
+            if session.alive:  # what is said from now on may hold what was asked
+                on_progress("asking questions")
+                known = _words_of(notebook, request.spec)
+                for name, question in sorted(request.questions.items(), key=lambda item: not item[1].public):
+                    observations[name], asked = await _ask(session, question, known)
+                    if asked.then is not None and observations[name].attempt is Attempt.VALUE:
+                        second[name] = (asked.then, files.enter_context(session.handed_out()))
+            if session.fault:
+                raise session.fault
+            if session.mode == "cold" and pool.cold_for_good:
+                text = f"It was started cold, which changes nothing but the time it takes: {pool.cold_for_good}."
+                notices.append(Notice("cold-start", text))
+            if isinstance(changes, list) and len(changes) > MOST_ADAPTATIONS:
+                notices.append(Notice("many-adaptations", f"Only the first {MOST_ADAPTATIONS} adaptations are listed."))
+            if pool.no_groups:
+                notices.append(Notice("no-control-groups", _UNCAPPED.format(pool.no_groups)))
+            execution = Execution(
+                session.outcome, tuple(cells), session.usage, session.mode, versions(), request.bundle, tuple(notices)
+            )
+        for name, (question, file) in second.items():
+            on_progress("judging what was handed out")
+            observations[name] = await _ask_clean(request, question, file, observations[name])
+    adaptations = read_adaptations(changes, {None, *(cell.index for cell in notebook.cells)})
+    asked_as = {name: question_digest(question) for name, question in request.questions.items()}
+    evidence = Evidence(request.seed, observations, asked_as)
+    return SubmissionRun(replace(notebook, adaptations=adaptations), execution, evidence)
 
 
 async def _run_cells(
@@ -258,23 +244,21 @@ async def _run_cells(
     """What happened to each cell, and what the shims had changed before the last one."""
     cells: list[CellRun] = []
     changes: Any = None
+    stopped = False
     for number, cell in enumerate(notebook.cells):
-        on_progress(f"cell {number + 1} of {len(notebook.cells)}")
-        if cell.index in reduced:
-            await _define(session, cell.index, cell.source)
-            cells.append(CellRun(cell.index, "not_run", 0.0, 0.0))
-            if session.alive:
-                continue
-            cells += [CellRun(later.index, "not_run", 0.0, 0.0) for later in notebook.cells[number + 1 :]]
-            break  # without having run this cell: it was not the one
-        changes = await _order(session, "begin_cell", {"index": cell.index}) or changes
-        run = await session.run_cell(cell.source, cell.index)
+        run = CellRun(cell.index, "not_run", 0.0, 0.0)
+        if not stopped:
+            on_progress(f"cell {number + 1} of {len(notebook.cells)}")
+            if cell.index in reduced:
+                await _define(session, cell)
+                stopped = not session.alive
+            else:
+                changes = await _order(session, "begin_cell", {"index": cell.index}) or changes
+                run = await session.run_cell(cell.source, cell.index)
+                stopped = run.status == "killed"
+            if run.status == "error":
+                await _define(session, cell)
         cells.append(run)
-        if run.status == "error":
-            await _define(session, cell.index, cell.source)
-        if run.status == "killed":
-            cells += [CellRun(later.index, "not_run", 0.0, 0.0) for later in notebook.cells[number + 1 :]]
-            break
     return cells, changes
 
 
@@ -292,38 +276,33 @@ async def _order(session: KernelSession, op: str, params: Mapping[str, Any]) -> 
         return None
 
 
-async def _define(session: KernelSession, index: int, source: str) -> None:
-    await _order(session, "define", {"index": index, "source": source})
+async def _define(session: KernelSession, cell: Cell) -> None:
+    await _order(session, "define", {"index": cell.index, "source": cell.source})
 
 
-class _Words:
-    """All words of the notebook and of the modules beside it: names that were there before anything was asked.
+def _words_of(notebook: Notebook, spec: BoxSpec) -> Callable[[str], bool]:
+    """Tells words of the notebook and of the modules beside it: names that were there before anything was asked.
 
     They are looked for when somebody asks: a set of them takes fifteen times the memory of a module, and a module may be large.
     """
+    texts = [cell.source.encode() for cell in notebook.cells]
+    texts += [data for name, data in spec.files.items() if name.endswith(".py") and isinstance(data, bytes)]
 
-    def __init__(self, notebook: Notebook, spec: BoxSpec) -> None:
-        self._texts = [cell.source.encode() for cell in notebook.cells]
-        self._texts += [data for name, data in spec.files.items() if name.endswith(".py") and isinstance(data, bytes)]
-
-    def __contains__(self, name: object) -> bool:
-        if not isinstance(name, str) or not _WORD.fullmatch(name):
+    def known(name: str) -> bool:
+        if not _WORD.fullmatch(name):
             return False
         word = re.compile(rf"\b{name}\b")
-        return any(name.encode() in text and word.search(text.decode("utf-8", "replace")) for text in self._texts)
+        return any(name.encode() in text and word.search(text.decode("utf-8", "replace")) for text in texts)
+
+    return known
 
 
 async def _ask(
-    session: KernelSession,
-    question: Question,
-    known: Container[str],
-    also: Mapping[str, Any] | None = None,
-    *,
-    clean: bool = False,
+    session: KernelSession, question: Question, known: Callable[[str], bool], first: Observation | None = None
 ) -> tuple[Observation, Question]:
-    """Ask, and ask on where the answer leaves something open; the last answer, and to what. `also` are further parameters."""
-    asked = replace(question, params={**question.params, **(also or {})})
-    seen = await _ask_once(session, asked, known, clean=clean)
+    """Ask, and ask on where the answer leaves something open; the last answer, and to what. A clean box is told the `first` half's."""
+    params = question.params if first is None else {**question.params, "handed": first.value}
+    seen = await _ask_once(session, replace(question, params=params), known, clean=first is not None)
     followup = question.followup
     if followup is None:
         return seen, question
@@ -331,37 +310,36 @@ async def _ask(
         wanted = await asyncio.to_thread(guarded, lambda: followup.wanted(seen), bool)
     except GuardError:  # whoever judges it will say so
         return seen, question
-    return await _ask(session, followup.question, known, also, clean=clean) if wanted else (seen, question)
+    return await _ask(session, followup.question, known, first) if wanted else (seen, question)
 
 
-async def _ask_clean(
-    pool: KernelPool, spec: BoxSpec, limits: Limits, question: Question, handed: HandedOut, first: Observation
-) -> Observation:
+async def _ask_clean(request: RunRequest, question: Question, handed: HandedOut, first: Observation) -> Observation:
     """Ask the second half of a question in a box of its own, with what was handed out. Raises SandboxError."""
-    async with KernelSession(pool, spec, limits, handed) as session:
-        seen, _ = await _ask(session, question, (), {"handed": first.value}, clean=True)
+    async with KernelSession(request.pool, request.clean, request.limits, handed) as session:
+        seen, _ = await _ask(session, question, lambda _name: False, first)
         if session.fault:
             raise session.fault
     return replace(seen, cpu_seconds=first.cpu_seconds + seen.cpu_seconds)
 
 
-async def _ask_once(session: KernelSession, question: Question, known: Container[str], *, clean: bool) -> Observation:
+async def _ask_once(
+    session: KernelSession, question: Question, known: Callable[[str], bool], *, clean: bool
+) -> Observation:
     """Ask one question; in a `clean` box nothing but an answer of ours is the student's doing."""
     params, buffers = wire.encode(question.params)
-    theirs = Attempt.FAULT if clean else Attempt.RAISED
+    raised, forged = (Attempt.FAULT, Attempt.FAULT) if clean else (Attempt.RAISED, Attempt.FORGED)
     try:
         reply, found = await session.ask(
             {"op": question.op, "params": params}, buffers, cpu_seconds=question.cpu_seconds
         )
+        return wire.observed(question, reply, found, known)
     except KernelGone as gone:
-        return Observation(theirs, error=f"the end of the kernel: {gone.outcome.sentence}")
+        return Observation(raised, error=f"the end of the kernel: {gone.outcome.sentence}")
+    except EvidenceTooLarge:
+        return Observation(raised, error=wire.TOO_LARGE)
     except (QuestionTimedOut, QuestionIdle) as error:
-        return Observation(theirs, error=str(error))
+        return Observation(raised, error=str(error))
     except QuestionCpuStarved as error:
         return Observation(Attempt.FAULT, error=str(error))
-    except EvidenceTooLarge:
-        return Observation(theirs, error=TOO_LARGE)
-    try:
-        return observed(question, reply, found, known)
     except EvidenceError as error:
-        return Observation(Attempt.FAULT if clean else Attempt.FORGED, error=str(error))
+        return Observation(forged, error=str(error))

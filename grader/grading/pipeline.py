@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import hashlib
 import secrets
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,8 +20,7 @@ from grader.assignments import DEFAULT, load_assignment
 from grader.bundles import Bundle, load_bundle, prepare_home
 from grader.errors import GuardError, InfrastructureError, SubmissionError
 from grader.grading.context import RunContext
-from grader.grading.execution import Progress, run_notebook
-from grader.grading.fingerprint import question_digest
+from grader.grading.execution import Progress, RunRequest, run_notebook
 from grader.grading.report import report_for
 from grader.grading.reruns import rerun_close_results
 from grader.grading.settings import Settings
@@ -137,27 +134,25 @@ class Grader:
             return self.context.unseen(submission, str(error), ours=False, notebook=empty, notices=notices)
         except InfrastructureError as error:
             return self.context.unseen(submission, str(error), sandbox=self._sandbox)
-        shims = (self.context.assignment.shims, self.shim_config(helpers))
+        request = RunRequest(
+            self.pool,
+            notebook,
+            questions,
+            limits or self.limits,
+            self.spec(helpers, seed),
+            self.clean_spec(),
+            self.context.assignment.shims,
+            self.shim_config(helpers),
+            seed,
+            self.context.bundle_name,
+            definitions,
+            on_progress=on_progress,
+        )
         try:
-            run_again = functools.partial(
-                run_notebook,
-                self.pool,
-                self.spec(helpers, seed),
-                limits or self.limits,
-                notebook,
-                clean=self.clean_spec(),
-            )
-            run = await run_again(questions, shims, on_progress, definitions=definitions)
-            run = await rerun_close_results(self.context.assignment, run, run_again, questions, shims, on_progress)
+            return await rerun_close_results(self.context.assignment, request, await run_notebook(request))
         except Exception as error:  # a bug of ours must stop neither the batch nor cost a student points
             why = str(error) if isinstance(error, InfrastructureError) else f"{type(error).__name__}: {error}"
             return self.context.unseen(submission, why, notebook=notebook, sandbox=self._sandbox)
-        asked = {name: question_digest(question) for name, question in questions.items()}
-        return replace(
-            run,
-            execution=replace(run.execution, bundle=self.context.bundle_name),
-            evidence=replace(run.evidence, seed=seed, asked=asked),
-        )
 
     async def report(
         self, path: Path, on_progress: Progress = lambda _stage: None, *, definitions: bool = False

@@ -7,22 +7,17 @@ Only the questions in doubt are asked again; what was seen first stays, and the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
 from grader.errors import GuardError, SandboxError
-from grader.grading.execution import Progress, Shims, sum_usage
+from grader.grading.execution import RunRequest, run_notebook, sum_usage
 from grader.records import Notice, Outcome, SubmissionRun
 from grader.rubric.assignment import Assignment
 from grader.rubric.judge import judge
-from grader.rubric.questions import Question
 from grader.sandbox.guard import guarded
 
 __all__ = ["RERUNS", "rerun_close_results"]
-
-Run = Callable[..., Awaitable[SubmissionRun]]
-"""Runs the notebook and asks the questions: `run_notebook` with its box, limits and notebook given; takes questions, shims, `spent`."""
 
 RERUNS: Final = 2
 """Further runs of a submission with a close result: three results, so that their mean is worth more than the first."""
@@ -31,41 +26,38 @@ _SHIFT: Final = 7919
 """Added to every fixed seed per rerun; any number that students do not count in will do."""
 
 
-def in_doubt(assignment: Assignment, questions: Mapping[str, Question], run: SubmissionRun) -> set[str]:
-    """Ids of the questions whose answers by a run with other seeds would decide a verdict."""
-    verdicts = judge(assignment, run.evidence, questions)
-    return {check.asks for check in assignment.checks.values() if verdicts[check.id].again}
-
-
-async def rerun_close_results(
-    assignment: Assignment,
-    first: SubmissionRun,
-    run_again: Run,
-    questions: Mapping[str, Question],
-    shims: Shims,
-    on_progress: Progress = lambda _stage: None,
-) -> SubmissionRun:
-    """Run the notebook again where a verdict hangs on luck; returns the first run with further observations beside its own.
+async def rerun_close_results(assignment: Assignment, request: RunRequest, first: SubmissionRun) -> SubmissionRun:
+    """Run a notebook again where a verdict hangs on luck; returns the first run with further observations beside its own.
 
     A further run that does not end by itself brings nothing, so that its criterion stays open for a person.
     """
     if first.execution.outcome is not Outcome.COMPLETED:
         return first
+
+    def in_doubt() -> list[str]:
+        """Ids of the questions whose answers by a run with other seeds would decide a verdict."""
+        verdicts = judge(assignment, first.evidence, request.questions)
+        return sorted({check.asks for check in assignment.checks.values() if verdicts[check.id].again})
+
     try:
-        doubtful = await asyncio.to_thread(guarded, lambda: sorted(in_doubt(assignment, questions, first)), list[str])
+        doubtful = await asyncio.to_thread(guarded, in_doubt, list[str])
     except GuardError:  # whoever judges it will say so
         return first
     if not doubtful:
         return first
-    asked = {name: question.whole for name, question in questions.items() if name in doubtful}
-    further: list[SubmissionRun] = []
-    spent = first.execution.usage
+    further, spent = list[SubmissionRun](), first.execution.usage
     for number in range(1, RERUNS + 1):
-        on_progress(f"other seeds {number} of {RERUNS}")
-        modules, config = shims
+        request.on_progress(f"other seeds {number} of {RERUNS}")
+        once_more = replace(
+            request,
+            questions={name: request.questions[name].whole for name in doubtful},
+            shims=(*request.shims, _SEEDS),
+            shim_config={**request.shim_config, "seed_shift": number * _SHIFT},
+            spent=spent,
+            on_progress=lambda _stage: None,
+        )
         try:
-            seeds = ((*modules, _SEEDS), {**config, "seed_shift": number * _SHIFT})
-            run = await run_again(asked, seeds, spent=spent)
+            run = await run_notebook(once_more)
         except SandboxError:  # the first run stands; who cannot be run again stays open
             continue
         spent = sum_usage([spent, run.execution.usage])

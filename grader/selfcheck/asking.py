@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from grader.grading.replies import observed
-from grader.grading.wire import encode
+from grader.grading.wire import encode, observed
 from grader.inside import agent
 from grader.records import Attempt, Evidence, Observation, Verdict
 from grader.rubric.assignment import Assignment

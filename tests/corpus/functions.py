@@ -8,8 +8,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 
 from grader.assignments import load_assignment
-from grader.grading.replies import observed
-from grader.grading.wire import encode
+from grader.grading.wire import encode, observed
 from grader.inside import agent
 from grader.records import Evidence, Observation, Verdict
 from grader.rubric.judge import judge

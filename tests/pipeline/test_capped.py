@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from grader.grading.execution import run_notebook
+from grader.grading.execution import RunRequest, run_notebook
 from grader.notebook.reader import read_notebook
 from grader.sandbox.session import KernelSession
 from tests.adapt.conftest import CONFIG
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.attack
 
 def adapted(grader, *sources: str):
     notebook = read_notebook(notebook_bytes(*sources))
-    shims = (("grader.inside.shims",), CONFIG)
-    return asyncio.run(run_notebook(grader.pool, grader.spec({}), grader.limits, notebook, {}, shims))
+    shims = {"shims": ("grader.inside.shims",), "shim_config": CONFIG}
+    return asyncio.run(run_notebook(RunRequest(grader.pool, notebook, {}, spec=grader.spec({}), **shims)))
 
 
 def paths(number: int) -> str:

@@ -19,6 +19,7 @@ import grader.sandbox.guard
 from grader import rejudge
 from grader.cli.main import main
 from grader.errors import GuardError, StoreError, SubmissionError
+from grader.grading.execution import RunRequest
 from grader.grading.reruns import rerun_close_results
 from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, SubmissionRun, Usage
 from grader.reports.audience import for_student
@@ -149,12 +150,8 @@ def test_a_run_goes_on_where_judging_it_ends_badly(class_with, what) -> None:
     run = class_with(what)
     (_, bo, _) = run.submissions()
     first, context = brought(run, bo, what), load_context(run.info(), run.secret())
-    questions = context.questions(first.evidence.seed)
-    assert asyncio.run(rerun_close_results(FRAGILE, first, never, questions, ((), {}))) is first
-
-
-async def never(*_arguments) -> SubmissionRun:
-    raise AssertionError("nothing is run again")
+    request = RunRequest(None, first.notebook, context.questions(first.evidence.seed))  # where nothing can be run
+    assert asyncio.run(rerun_close_results(FRAGILE, request, first)) is first
 
 
 # ---------------------------------------------------------------- the guard itself

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from grader.grading.execution import run_notebook
+from grader.grading.execution import RunRequest, run_notebook
 from grader.grading.pipeline import report_for
 from grader.notebook.reader import read_notebook
 from grader.records import Attempt, CellRun, Evidence, Outcome, Status, SubmissionRun
@@ -273,7 +273,7 @@ def test_a_followup_is_asked_of_the_same_kernel_where_it_is_wanted(grader) -> No
         for name, wanted in (("enough", False), ("open", True))
     }
     notebook = read_notebook(notebook_bytes(count))
-    ran = asyncio.run(run_notebook(grader.pool, grader.spec({}), grader.limits, notebook, questions))
+    ran = asyncio.run(run_notebook(RunRequest(grader.pool, notebook, questions, spec=grader.spec({}))))
     observations = ran.evidence.observations
     assert observations["enough"].value == ["enough"]
     assert observations["open"].value == ["enough", "open", "dear"]
@@ -284,7 +284,7 @@ def test_a_second_half_is_asked_where_nothing_of_the_students_is(grader) -> None
     again = replace(call("look"), then=call("look", cpu_seconds=9))
     questions = {"alone": call("look"), "both": again, "none": replace(call("gone"), then=call("look"))}
     notebook = read_notebook(notebook_bytes(look))
-    ran = asyncio.run(run_notebook(grader.pool, grader.spec({}), grader.limits, notebook, questions))
+    ran = asyncio.run(run_notebook(RunRequest(grader.pool, notebook, questions, spec=grader.spec({}))))
     seen = ran.evidence.observations
     assert "left" in seen["alone"].value
     assert seen["both"].attempt is Attempt.MISSING, "the function is not there"

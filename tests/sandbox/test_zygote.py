@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 import grader.sandbox.zygote
-from grader.grading.execution import run_notebook
+from grader.grading.execution import RunRequest, run_notebook
 from grader.notebook.reader import read_notebook
 from grader.reports import for_student
 from grader.sandbox import conformance
-from grader.sandbox.contract import BoxSpec
 from grader.sandbox.host import available_modes
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.session import KernelSession
@@ -72,7 +71,7 @@ def test_a_zygote_with_a_second_thread_refuses(with_thread):
         assert "forking would not be safe: the imports started threads" in pool.zygote_failure
         refused = pool._zygote
         notebook = read_notebook(notebook_bytes("print(6 * 7)"))
-        ran = asyncio.run(run_notebook(pool, BoxSpec(), SMALL, notebook, {})).execution
+        ran = asyncio.run(run_notebook(RunRequest(pool, notebook, {}, SMALL))).execution
         assert (ran.sandbox, ran.cells[0].output) == ("cold", "42\n")
         assert pool._zygote is refused  # it would refuse again
     assert [notice.kind for notice in ran.notices] == ["cold-start"]
