@@ -10,7 +10,7 @@ from grader.cli.common import say, stderr
 from grader.cli.options import run_argument
 from grader.cli.override import find_submission
 from grader.intake import read_roster
-from grader.runs.directory import RunDirectory, assignment_of
+from grader.runs.directory import RunDirectory
 from grader.runs.forget import forget as forget_person
 from grader.runs.pseudonyms import people
 from grader.runs.publish import publish
@@ -32,7 +32,6 @@ def forget(run: Path, who: str, yes: bool) -> int:
       grader forget run 1024 --yes
     """  # noqa: D301 - click: the paragraph is not wrapped
     directory = RunDirectory(run)
-    assignment = assignment_of(directory.info())
     submission, student, what = _person(directory, who)
     if not yes:
         say(f"Nothing was removed. {what} would be taken out of {run}; add --yes.", "bold")
@@ -40,7 +39,7 @@ def forget(run: Path, who: str, yes: bool) -> int:
     with directory.lock(wait_seconds=60):
         forget_person(directory, submission, student)
         with stderr.status("writing reports"):
-            publish(directory, assignment)
+            publish(directory)
     say(f"{what} is no longer in {run}.")
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from grader.errors import UsageError
 from grader.grading.settings import read_settings
 from grader.imports import leave_out
 from grader.intake import read_roster, take_in, with_groups
-from grader.records import Notice, Submission
+from grader.records import Notice, Report, Submission
 from grader.reports.sanitize import line
 from grader.runs.batch import Event, run_batch, slots_for
 from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo, load_context, write_derived
@@ -243,6 +243,7 @@ def grade(
         directory.write("intake.json", IntakeRecord(intake.submissions, intake.notices, missing))
         context = load_context(directory.info(), directory.secret())
         plan = make_plan(directory, context, limits, intake.submissions, selection)
+        judged: Mapping[str, Report] = {}
         _say_plan(intake.submissions, plan, verbose=verbose)
         if plan.jobs:
             began = time.monotonic()
@@ -255,10 +256,11 @@ def grade(
                     progress(event)
                     page(event)
 
-                run_batch(directory, context, limits, plan.jobs, engine, on_event, progress.stopping)
+                run_batch(directory, context, plan.jobs, engine, on_event, progress.stopping)
+            judged = page.judged
             say(f"Ran {_count(plan.jobs)} in {_duration(time.monotonic() - began)} on {engine.name}.")
         with stderr.status("judging and writing reports"):
-            published = publish(directory, declared)
+            published = publish(directory, judged=judged)
             if selection == RunSelection() and published.complete and directory.finished(intake.submissions):
                 write_stamp(directory, inputs, published)
         return finish(directory, published)
@@ -268,7 +270,7 @@ def _nothing_to_do(directory: RunDirectory, published: Published) -> int:
     """Say that all is as it was, and what it was."""
     _say_sources(directory.read("intake.json", IntakeRecord).notices)
     submissions = directory.submissions()
-    _say_plan(submissions, Plan((), tuple(one for one in submissions if one.path and one.problem is None), {}, ()))
+    _say_plan(submissions, Plan((), tuple(one for one in submissions if one.path and one.problem is None)))
     return finish(directory, published)
 
 
@@ -295,7 +297,7 @@ def _say_plan(submissions: Sequence[Submission], plan: Plan, *, verbose: bool = 
     if broken:
         parts.append(f"{broken} with nothing to run")
     say(", ".join(parts) + ".")
-    if verbose or plan.left or any("again" in why for why in plan.reasons.values()):
+    if verbose or plan.left or any("again" in why for why in plan.reasons):
         sentence = line(plan.sentence(names=verbose))
         say(f"{sentence}." if sentence else "Nothing to run.")
 

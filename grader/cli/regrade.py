@@ -83,11 +83,11 @@ def _run_again(run: RunDirectory, submission: Submission, limits: Limits, *, oth
     number = keep_result(run, submission.id)
     before = run.done(submission.id)
     draw = before.again.draw if before is not None and before.again else 0
-    again = Again(limits, draw + other_seed, reason.strip(), account(), now())
+    again = Again(draw + other_seed, reason.strip(), account(), now())
     context = load_context(run.info(), run.secret())
     (job,) = make_plan(run, context, limits, [submission], RunSelection(force=True)).jobs
     with ClassProgress(1, stderr) as progress:
-        run_batch(run, context, limits, [replace(job, again=again)], LocalEngine(1), progress, progress.stopping)
+        run_batch(run, context, [replace(job, limits=limits, again=again)], LocalEngine(1), progress, progress.stopping)
     done = run.done(submission.id)
     if done is None or not done.fault:
         return ""

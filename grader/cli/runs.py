@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -11,7 +10,8 @@ from grader.cli.common import finish, say, stderr
 from grader.cli.options import config_option, run_argument
 from grader.errors import UsageError
 from grader.grading.settings import read_settings
-from grader.runs.directory import RunDirectory, assignment_of
+from grader.records import Report
+from grader.runs.directory import RunDirectory
 from grader.runs.publish import FORMATS, publish
 
 __all__ = ["judge_again", "rejudge", "report"]
@@ -44,12 +44,12 @@ def report(run: Path, formats: str) -> int:
     Exit code 3 when some submissions need review, 2 when gradebook.csv could not be written.
     """
     directory = RunDirectory(run)
-    assignment = assignment_of(directory.info())
+    directory.info()  # says so when there is no run
     wanted = [name.strip() for name in formats.split(",") if name.strip()]
     if not wanted:
         raise UsageError(f"--format names no format; there are {', '.join(FORMATS)}")
     with stderr.status("judging and writing reports"):
-        published = publish(directory, assignment, wanted)
+        published = publish(directory, wanted)
     for message in published.messages:
         say(message, style="yellow")
     reports = published.reports
@@ -61,16 +61,16 @@ def report(run: Path, formats: str) -> int:
 
 def judge_again(directory: RunDirectory, *, table: bool) -> int:
     """Judge again; prints every score that changed, then the whole class with `table`."""
-    assignment = assignment_of(directory.info())
-    submissions = directory.submissions()
-    before = {one.id: _points(directory, one.id) for one in submissions}
+    directory.info()  # says so when there is no run
+    before = {one.id: _points(directory.report(one.id)) for one in directory.submissions()}
     with stderr.status("judging and writing reports"):
-        published = publish(directory, assignment)
+        published = publish(directory)
     changes = [
-        f"{one.display_name}:{name} {before[one.id].get(name, 'review')} -> {points}"
-        for one in submissions
-        for name, points in (_points(directory, one.id) if before[one.id] else {}).items()
-        if before[one.id].get(name, "review") != points
+        f"{one.submission.display_name}:{name} {old.get(name, 'review')} -> {points}"
+        for one in published.reports
+        if (old := before[one.submission.id])
+        for name, points in _points(one).items()
+        if old.get(name, "review") != points
     ]
     for change in changes:
         say(change)
@@ -79,13 +79,11 @@ def judge_again(directory: RunDirectory, *, table: bool) -> int:
     return finish(directory, published, table=table)
 
 
-def _points(directory: RunDirectory, submission_id: str) -> dict[str, str]:
-    """What a stored report gives, by criterion; without a notebook there is one score and no criterion to tell apart."""
-    try:
-        report = json.loads((directory.folder(submission_id) / "report.json").read_text(encoding="utf-8"))
-        found = {f" {entry['id']}": entry["earned"] for entry in report["score"]["criteria"]}
-        if report["submission"]["problem"]:
-            found = {"": report["score"]["total"]}
-    except (OSError, ValueError, KeyError, TypeError):
+def _points(report: Report | None) -> dict[str, str]:
+    """What a report gives, by criterion; without a notebook there is one score and no criterion to tell apart."""
+    if report is None:
         return {}
+    found = {f" {result.id}": result.earned for result in report.score.criteria}
+    if report.submission.problem:
+        found = {"": report.score.total}
     return {name: "review" if points is None else str(points) for name, points in found.items()}

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import contextlib
+import functools
 import signal
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -19,10 +19,9 @@ from typing import Any
 from grader.errors import EngineError
 from grader.grading.context import RunContext
 from grader.records import Submission, SubmissionRun
-from grader.runs.directory import Done, RunDirectory
-from grader.runs.engines.contract import Batch, Engine, Job, Session, WorkerLostError
+from grader.runs.directory import SETTABLE, Done, RunDirectory
+from grader.runs.engines.contract import Engine, Job, Session, WorkerLostError
 from grader.runs.plan import load_job
-from grader.sandbox.contract import Limits
 
 __all__ = ["Event", "run_batch", "slots_for"]
 
@@ -60,7 +59,6 @@ def slots_for(cores: int, memory_bytes: int, model_bytes: int = 0) -> int:
 def run_batch(
     run: RunDirectory,
     context: RunContext,
-    limits: Limits,
     jobs: Sequence[Job],
     engine: Engine,
     on_event: OnEvent = lambda _event: None,
@@ -73,136 +71,113 @@ def run_batch(
     `on_stop`, lets running submissions finish (if any) and then raises KeyboardInterrupt, twice stops at once; what is recorded
     stays. Raises EngineError or SandboxError when nothing can be run.
     """
-    known = {job.submission.id: job.submission for job in jobs}
-
-    def on_stage(submission_id: str, stage: str) -> None:
-        with contextlib.suppress(Exception):  # what is only shown is never a reason to fail
-            on_event(Event("stage", known[submission_id], detail=stage))
-
-    with _gentle_stop(on_stop) as stop:
-        with engine.open(Batch(run.info(), context, limits), on_stage) as session:
-            _BatchRun(run, limits, session, jobs, stop, on_event).run_all()
-        if stop.requested:
+    batch = _BatchRun(run, context, jobs, on_event, on_stop)
+    with batch.gentle_stop():
+        with engine.open(run.info(), context, batch.on_stage) as session:
+            batch.run_all(session)
+        if batch.stopping:
             raise KeyboardInterrupt
-
-
-class _Stop:
-    """What Ctrl-C asks for."""
-
-    requested = False
-    """True after the first one: nothing new is begun."""
-    running = False
-    """True while submissions run; else there is nothing to finish, and the first Ctrl-C is the last."""
-
-
-@contextlib.contextmanager
-def _gentle_stop(on_stop: Callable[[], None]) -> Iterator[_Stop]:
-    """Turn the first Ctrl-C into a request; the second is the usual KeyboardInterrupt."""
-    stop = _Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def request(_signum: int, _frame: Any) -> None:
-        stop.requested = True
-        signal.signal(signal.SIGINT, before)
-        if not stop.running:
-            raise KeyboardInterrupt
-        on_stop()
-
-    signal.signal(signal.SIGINT, request)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class _BatchRun:
     """Keeps a session busy until all jobs are recorded, or a stop is requested."""
 
+    stopping = False
+    """True after the first Ctrl-C: nothing new is begun."""
+    running = False
+    """True while submissions run; else there is nothing to finish, and the first Ctrl-C is the last."""
+
     def __init__(
         self,
         run: RunDirectory,
-        limits: Limits,
-        session: Session,
+        context: RunContext,
         jobs: Sequence[Job],
-        stop: _Stop,
         on_event: OnEvent,
+        on_stop: Callable[[], None],
     ) -> None:
-        self.run, self.limits, self.session, self.stop, self.on_event = run, limits, session, stop, on_event
+        self.run, self.context, self.on_event, self.on_stop = run, context, on_event, on_stop
+        self.known = {job.submission.id: job.submission for job in jobs}
         self.waiting = deque(jobs)
         self.suspects = deque[Job]()
         """Jobs that lost their worker twice, perhaps because of another one that ran beside them: each is run alone."""
         self.losses = Counter[str]()
         self.live: dict[cf.Future[Any], tuple[Job, float]] = {}
 
-    def run_all(self) -> None:
+    @contextlib.contextmanager
+    def gentle_stop(self) -> Iterator[None]:
+        """Turn the first Ctrl-C into a request; the second is the usual KeyboardInterrupt."""
+        before = signal.getsignal(signal.SIGINT)
+
+        def request(_signum: int, _frame: Any) -> None:
+            self.stopping = True
+            signal.signal(signal.SIGINT, before)
+            if not self.running:
+                raise KeyboardInterrupt
+            self.on_stop()
+
+        signal.signal(signal.SIGINT, request)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def on_stage(self, submission_id: str, stage: str) -> None:
+        """Pass on which stage a submission has reached."""
+        with contextlib.suppress(Exception):  # what is only shown is never a reason to fail
+            self.on_event(Event("stage", self.known[submission_id], detail=stage))
+
+    def run_all(self, session: Session) -> None:
         """Start jobs, and record those that end; every future is dropped when it was read (Dask would keep its result)."""
         while True:
-            while (job := self._next()) is not None:
-                self._start(job)
+            while (job := self._next(session.window)) is not None:
+                self.running = True
+                self.on_event(Event("started", job.submission))
+                self.live[session.submit(load_job(self.run, job))] = job, time.monotonic()
             if not self.live:
-                self.stop.running = False
+                self.running = False
                 return
             done, _ = cf.wait(self.live, return_when=cf.FIRST_COMPLETED)
             while done:
                 future = done.pop()
                 job, began = self.live.pop(future)
-                self.session.expect(len(self.waiting) + len(self.suspects) + len(self.live))
-                self._finish(job, future, time.monotonic() - began)
+                session.expect(len(self.waiting) + len(self.suspects) + len(self.live))
+                self._finish(job, functools.partial(session.read, future), began)
                 del future
 
-    def _next(self) -> Job | None:
-        if self.stop.requested:
+    def _next(self, window: int) -> Job | None:
+        if self.stopping:
             return None
         if self.waiting:
-            return self.waiting.popleft() if len(self.live) < self.session.window else None
+            return self.waiting.popleft() if len(self.live) < window else None
         return self.suspects.popleft() if self.suspects and not self.live else None
 
-    def _start(self, job: Job) -> None:
-        self.stop.running = True
-        self.on_event(Event("started", job.submission))
-        self.live[self.session.submit(load_job(self.run, job))] = job, time.monotonic()
-
-    def _finish(self, job: Job, future: cf.Future[Any], seconds: float) -> None:
+    def _finish(self, job: Job, read: Callable[[], SubmissionRun], began: float) -> None:
+        """Record what a submission brought, or why nothing came of it; one that has lost its worker is run again."""
+        name = job.submission.id
         try:
-            result = self.session.read(future)
+            result = read()
         except EngineError:
             raise
         except (WorkerLostError, cf.CancelledError) as error:
-            self._lost(job, error)
-        except Exception as error:  # a bug of ours must not stop the batch
-            self._record_fault(job, f"{type(error).__name__}: {error}")
-        else:
-            self._record(job, result, seconds)
-
-    def _lost(self, job: Job, error: BaseException) -> None:
-        name = job.submission.id
-        self.losses[name] += 2 if isinstance(error, WorkerLostError) and error.repeatedly else 1
-        if self.losses[name] < _LOSSES - 1:
-            self.waiting.append(job)
-        elif self.losses[name] < _LOSSES:
-            self.suspects.append(job)
-        else:
+            self.losses[name] += 2 if isinstance(error, WorkerLostError) and error.repeatedly else 1
+            if self.losses[name] < _LOSSES:
+                (self.waiting if self.losses[name] < _LOSSES - 1 else self.suspects).append(job)
+                return
             why = f": {error}" if str(error) else ""
-            self._record_fault(job, f"the worker was lost {_LOSSES} times while it ran this submission{why}")
-
-    def _record(self, job: Job, result: SubmissionRun, seconds: float) -> None:
-        execution, limits = result.execution, job.again.limits if job.again else self.limits
+            lost = f"the worker was lost {_LOSSES} times while it ran this submission{why}"
+            result = self.context.unseen(job.submission, lost)
+        except Exception as error:  # a bug of ours must not stop the batch
+            result = self.context.unseen(job.submission, f"{type(error).__name__}: {error}")
+        seconds = time.monotonic() - began
+        execution, fault = result.execution, result.fault
         done = Done(
             seconds=round(seconds, 3),
             cpu_seconds=round(execution.usage.cpu_seconds, 3),
-            fault=result.fault,
+            fault=fault,
             parts=job.parts,
             outcome=execution.outcome.value,
-            limits={name: getattr(limits, name) for name in ("cpu_seconds", "wall_seconds", "memory_bytes")},
+            limits={name: getattr(job.limits, name) for name in SETTABLE},
             again=job.again,
         )
-        self.run.save_result(job.submission.id, result, done)
-        self.on_event(Event("fault" if result.fault else "finished", job.submission, seconds, result.fault))
-
-    def _record_fault(self, job: Job, fault: str) -> None:
-        self.run.forget(job.submission.id)
-        self.run.write(f"submissions/{job.submission.id}/done.json", Done(job.parts, 0.0, 0.0, fault, again=job.again))
-        self.on_event(Event("fault", job.submission, 0.0, fault))
+        self.run.save_result(name, result, done)
+        self.on_event(Event("fault" if fault else "finished", job.submission, seconds, fault))

@@ -29,7 +29,7 @@ from grader.reports import for_student
 from grader.reports.view import earned, remarks
 from grader.runs.directory import RunDirectory, now
 from grader.runs.pseudonyms import with_ids
-from grader.runs.publish import ANNOTATED, stored_reports
+from grader.runs.publish import ANNOTATED
 
 __all__ = ["Push", "Step", "plan_push", "send"]
 
@@ -106,7 +106,7 @@ def plan_push(canvas: Any, run: RunDirectory, course_id: str, assignment_id: str
     _course, assignment = course_and_assignment(canvas, course_id, assignment_id)
     with speaking("the submissions"):
         known = {_student(one): one for one in assignment.get_submissions(include=_COMMENTS)}
-    reports = with_ids(run, stored_reports(run))
+    reports = with_ids(run, run.reports())
     possible = getattr(assignment, "points_possible", None)
     factor = _factor(run, reports, possible)
     posted = _last_posted(run)

@@ -42,11 +42,11 @@ from grader.bundles import load_bundle
 from grader.errors import StoreError, UsageError
 from grader.grading.context import RunContext
 from grader.grading.settings import Settings
-from grader.records import Notice, Submission, SubmissionRun
+from grader.records import Notice, Report, Submission, SubmissionRun
 from grader.rubric.assignment import Assignment
-from grader.sandbox.contract import Limits
 
 __all__ = [
+    "SETTABLE",
     "Again",
     "Done",
     "IntakeRecord",
@@ -63,6 +63,8 @@ __all__ = [
 
 T = TypeVar("T")
 FORMAT = 1
+SETTABLE = ("cpu_seconds", "wall_seconds", "memory_bytes")
+"""The limits that can be set from outside."""
 _OVERRIDES = "overrides.jsonl"
 _BEFORE_A_RUN = ("secret", ".lock", ".writer")
 """Files that a start which was killed may have left where no run is."""
@@ -138,8 +140,6 @@ class Override:
 class Again:
     """That a person had one submission run again, with limits or a seed of its own (see `grader.runs.results`)."""
 
-    limits: Limits
-    """What it might use."""
     draw: int = 0
     """Which draw of questions and random numbers: 0 is that of the class."""
     reason: str = ""
@@ -164,8 +164,8 @@ class Done:
     """Why the grader or its machine failed, when it did; such a submission is run again next time."""
     outcome: str = ""
     """How the run ended (see `grader.records.Outcome`)."""
-    limits: dict[str, float] = field(default_factory=dict)
-    """The CPU seconds and bytes of memory it might use: when a run that met its limit is asked for with more, it is run again."""
+    limits: dict[str, int | float] = field(default_factory=dict)
+    """What it might use, of `SETTABLE`: when a run that met its limit is asked for with more, it is run again."""
     again: Again | None = None
     """Set when a person had it run again; while the files are the same, later runs are made like this one."""
 
@@ -405,6 +405,17 @@ class RunDirectory:
             return self.read(f"submissions/{submission_id}/done.json", Done)
         except StoreError:
             return None
+
+    def report(self, submission_id: str) -> Report | None:
+        """The report of a submission as it was published last; None when there is none that can be read."""
+        try:
+            return self.read(f"submissions/{submission_id}/report.json", Report)
+        except StoreError:
+            return None
+
+    def reports(self) -> tuple[Report, ...]:
+        """All reports as they were published last. Raises StoreError when one is absent or damaged."""
+        return tuple(self.read(f"submissions/{one.id}/report.json", Report) for one in self.submissions())
 
     def finished(self, submissions: Iterable[Submission]) -> bool:
         """Tell whether all that can be run has been run, and nothing failed for a fault of ours."""

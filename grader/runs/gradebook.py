@@ -23,7 +23,7 @@ from grader.lms.gradebook import (
 )
 from grader.records import Report
 from grader.rubric.assignment import Assignment
-from grader.runs.directory import RunDirectory, RunInfo, write_derived
+from grader.runs.directory import RunDirectory, RunInfo, assignment_of, write_derived
 from grader.runs.pseudonyms import pseudonym
 
 __all__ = ["GRADEBOOK", "PREVIEW", "refuse_unwritable_gradebook", "scores_by_student", "write_gradebook"]
@@ -54,12 +54,13 @@ def refuse_unwritable_gradebook(run: RunDirectory, students: Roster, info: RunIn
         raise
 
 
-def write_gradebook(run: RunDirectory, assignment: Assignment, reports: Sequence[Report], messages: list[str]) -> bool:
+def write_gradebook(run: RunDirectory, reports: Sequence[Report], messages: list[str]) -> bool:
     """Write gradebook.csv and its preview, or remove what an earlier run left, so that nobody imports it.
 
     Appends to `messages` who is left out. Returns False when there should be a gradebook and it could not be written.
     """
     info = run.info()
+    assignment = assignment_of(info)
     try:
         students = read_roster(run.root / "roster.csv") if info.roster else Roster(())
         column = _column_for(students, info, assignment) if info.roster else None

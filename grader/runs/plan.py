@@ -6,17 +6,16 @@ A result is taken from the last run while the digests of all that it depends on,
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from grader.errors import StoreError, UsageError
 from grader.grading.context import RunContext
 from grader.grading.fingerprint import code_digest, digest_of, versions
 from grader.records import Outcome, Submission
-from grader.runs.directory import Again, Done, RunDirectory
+from grader.runs.directory import SETTABLE, Done, RunDirectory
 from grader.runs.engines.contract import Job
 from grader.sandbox.contract import Limits
 
@@ -76,20 +75,15 @@ class Plan:
     """To run, in the order of reports; their files are read when they are sent (see `load_job`)."""
     cached: tuple[Submission, ...]
     """Stored evidence holds."""
-    reasons: Mapping[str, str]
-    """Submission id -> why it is run, or why it is left as it is although something has changed."""
-    left: tuple[Submission, ...]
+    left: tuple[Submission, ...] = ()
     """Not run because of what was asked for, although the stored evidence does not hold."""
+    reasons: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Why some are run, or left as they are although something has changed -> their names."""
 
     def sentence(self, *, names: bool = False) -> str:
         """One line: what was taken from the last run and what is run again for which reason, the names of up to a handful."""
-        shown = {job.submission.id: job.submission.display_name for job in self.jobs}
-        shown |= {submission.id: submission.display_name for submission in self.left}
-        groups: dict[str, list[str]] = {}
-        for submission_id, why in self.reasons.items():
-            groups.setdefault(why, []).append(shown[submission_id])
         parts = [f"{len(self.cached)} taken from the last run"] if self.cached else []
-        for why, who in groups.items():
+        for why, who in self.reasons.items():
             named = names or (len(who) <= _HANDFUL and why != _FIRST)
             parts.append(f"{len(who)} {why}" + (f" ({', '.join(who)})" if named else ""))
         return "; ".join(parts)
@@ -110,7 +104,7 @@ def make_plan(
     jobs: list[Job] = []
     cached: list[Submission] = []
     left: list[Submission] = []
-    reasons: dict[str, str] = {}
+    reasons: dict[str, list[str]] = {}
     for submission in chosen:
         if submission.problem is not None or not submission.path:
             continue
@@ -123,9 +117,9 @@ def make_plan(
         if why in _LEFT:
             left.append(submission)
         else:
-            jobs.append(Job(submission, parts=parts, again=_again(done, parts, limits)))
-        reasons[submission.id] = why
-    return Plan(tuple(jobs), tuple(cached), reasons, tuple(left))
+            jobs.append(_job(submission, done, parts, limits))
+        reasons.setdefault(why, []).append(submission.display_name)
+    return Plan(tuple(jobs), tuple(cached), tuple(left), reasons)
 
 
 def load_job(run: RunDirectory, job: Job) -> Job:
@@ -177,15 +171,12 @@ def _why(
     return "run again: it met a limit that is higher now" if _has_more(done, limits) else ""
 
 
-def _again(done: Done | None, parts: Mapping[str, str], limits: Limits) -> Again | None:
-    """What a person asked for when the same files were run last, with at least the limits of the class."""
+def _job(submission: Submission, done: Done | None, parts: dict[str, str], limits: Limits) -> Job:
+    """A job as a person asked for it when the same files were run last, with at least the limits of the class."""
     if done is None or done.again is None or any(done.parts.get(name) != parts[name] for name in _HANDED_IN):
-        return None
-    own = done.again.limits
-    more = {
-        name: max(getattr(own, name), getattr(limits, name)) for name in ("cpu_seconds", "wall_seconds", "memory_bytes")
-    }
-    return replace(done.again, limits=replace(own, **more))
+        return Job(submission, limits, parts=parts)
+    more = {name: max(getattr(limits, name), done.limits.get(name, 0)) for name in SETTABLE}
+    return Job(submission, replace(limits, **more), parts=parts, again=done.again)
 
 
 def _has_more(done: Done, limits: Limits) -> bool:
@@ -201,14 +192,13 @@ def _failure(run: RunDirectory, submission: Submission, done: Done | None) -> st
         return "run again: the last run did not get to its end" if begun else _FIRST
     if done.fault:
         return "run again: the grader or its machine failed"
-    try:
-        report = json.loads((run.folder(submission.id) / "report.json").read_text(encoding="utf-8"))
-        total, outcome = report["score"]["total"], (report["execution"] or {}).get("outcome")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    report = run.report(submission.id)
+    if report is None:
         return "run again: it has no report"
-    if total is None:
+    if report.score.total is None:
         return "run again: it needs review"
-    return "" if outcome == Outcome.COMPLETED else "run again: its notebook did not run to its end"
+    completed = report.execution is not None and report.execution.outcome is Outcome.COMPLETED
+    return "" if completed else "run again: its notebook did not run to its end"
 
 
 def _chosen(submissions: Sequence[Submission], only: Sequence[str]) -> list[Submission]:

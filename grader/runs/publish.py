@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from grader.errors import GraderError, GuardError, StoreError, UsageError
 from grader.grading.context import RunContext
 from grader.grading.report import report_for
 from grader.intake.storage import safe_file_name
 from grader.lms import Feedback, canvas_feedback_zip, gradescope_results, moodle_worksheet, prairielearn_results
-from grader.records import CriterionResult, Evidence, Execution, Notebook, Notice, Report, Submission, SubmissionRun
+from grader.records import Evidence, Execution, Notebook, Notice, Report, Submission, SubmissionRun
 from grader.reports import (
     annotated_notebook,
     class_html,
@@ -29,7 +30,6 @@ from grader.reports import (
     report_markdown,
     scores_csv,
 )
-from grader.rubric.assignment import Assignment
 from grader.rubric.numbers import written_in
 from grader.runs.directory import IntakeRecord, RunDirectory, assignment_of, load_context, write_derived
 from grader.runs.gradebook import scores_by_student, write_gradebook
@@ -38,7 +38,7 @@ from grader.runs.results import notices_of_results
 from grader.sandbox.cgroup import cores
 from grader.sandbox.guard import guarded
 
-__all__ = ["FEEDBACK", "FORMATS", "Judge", "Published", "judge_run", "publish", "rejudge", "stored_reports"]
+__all__ = ["FEEDBACK", "FORMATS", "USUAL", "Judge", "Published", "judge_run", "publish", "rejudge"]
 
 _NAMED = 5
 _UNJUDGED = "staff-unjudged"
@@ -54,6 +54,8 @@ _NO_NOTEBOOK = (
     " name of the upload (lab.pdf), which then does not open; `grader canvas push` sends it under its own."
 )
 FORMATS = ("html", "json", "csv", "junit", "md", "gradescope", "prairielearn", "moodle")
+USUAL = frozenset({"html", "json", "csv"})
+"""What is written when nobody says what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Published:
     """What was written."""
 
     reports: tuple[Report, ...]
-    """The reports in their order, without adaptations and what cells printed: thousands are held side by side."""
+    """The reports in their order."""
     messages: tuple[str, ...]
     """Sentences on what could not be written, and why."""
     complete: bool = True
@@ -73,10 +75,17 @@ def rejudge(run: str | Path) -> dict[str, Report]:
     return {report.submission.id: report for report in judge_run(RunDirectory(Path(run)))}
 
 
-def judge_run(run: RunDirectory, formats: frozenset[str] = frozenset()) -> Iterator[Report]:
-    """Judge the stored evidence of a run, and write the pages of these formats; reports in their order, of written ones the brief."""
+def judge_run(
+    run: RunDirectory, formats: frozenset[str] = frozenset(), judged: Mapping[str, Report] = MappingProxyType({})
+) -> Iterator[Report]:
+    """Judge the stored evidence of a run but for what was `judged` just now, and write pages; reports in the order of the run.
+
+    What could not be judged beside a class that ran is tried again.
+    """
+    judge = Judge(run, formats)
+    known = {name: report for name, report in judged.items() if report.execution is not None}
     with ThreadPoolExecutor(cores(), "judge") as side_by_side:
-        yield from side_by_side.map(Judge(run, formats), run.submissions())
+        yield from side_by_side.map(lambda one: known.get(one.id) or judge(one), run.submissions())
 
 
 class Judge:
@@ -97,15 +106,15 @@ class Judge:
             annotated_notebook(_BLANK, for_student(report))
 
     def __call__(self, submission: Submission) -> Report:
-        """The report; of one whose pages were written the brief. Raises StoreError when the disk refuses."""
+        """The report, when its pages are written. Raises StoreError when the disk refuses."""
         try:
             return guarded(lambda: self._judged(submission), Report)
         except GuardError as error:
             why = f"Judging what {submission.display_name} ({submission.id}) brought ended badly: it {error}. A person has to look."
             report = self._report(submission, replace(self.context.unseen(submission, why), fault=""))
             report = replace(report, execution=None, notices=(*report.notices, Notice(_UNJUDGED, why)))
-            pages = _pages(self.run, self.formats - {"csv"}, report) | {ANNOTATED: None}
-            return _written(self.run, report, pages if self.formats else {}, self.formats)
+            _write(self.run.folder(submission.id), _pages(self.run, self.formats, report))
+            return report
 
     def _judged(self, submission: Submission) -> Report:
         try:
@@ -113,7 +122,8 @@ class Judge:
             pages = _pages(self.run, self.formats, report)
         except GraderError as error:  # of what was read; the disk's refusal comes below
             raise GuardError(f"raised {type(error).__name__}: {error}") from error
-        return _written(self.run, report, pages, self.formats)
+        _write(self.run.folder(submission.id), pages)
+        return report
 
     def _report(self, submission: Submission, result: SubmissionRun | None) -> Report:
         by_hand, zero = self.overrides.get(submission.id), self.info.no_notebook_is_zero
@@ -136,12 +146,13 @@ def _stored_run(run: RunDirectory, context: RunContext, submission: Submission) 
         return SubmissionRun(notebook, execution, run.read(f"{base}/evidence.json", Evidence), done.fault)
     except StoreError as error:
         run.forget(submission.id)
-        why = done.fault or f"{error}; run `grader grade` on the same folder again"
-        return context.unseen(submission, why)
+        return context.unseen(submission, f"{error}; run `grader grade` on the same folder again")
 
 
-def publish(run: RunDirectory, assignment: Assignment, formats: Iterable[str] = ("html", "json", "csv")) -> Published:
-    """Judge a run and write its reports, one after the other, then what is for the class.
+def publish(
+    run: RunDirectory, formats: Iterable[str] = USUAL, judged: Mapping[str, Report] = MappingProxyType({})
+) -> Published:
+    """Judge a run and write its reports, then what is for the class; what was `judged` just now, by id, has its pages already.
 
     Per submission: `report.html` and `annotated.ipynb` for the student, `instructor.html`, `report.json`; for the class: `class.html`,
     `scores.csv`, `needs_review.csv`, `feedback.zip` and its manifest, `gradebook.csv` and its preview (with a roster). On demand, per
@@ -152,9 +163,8 @@ def publish(run: RunDirectory, assignment: Assignment, formats: Iterable[str] = 
     unknown = wanted - set(FORMATS)
     if unknown:
         raise UsageError(f"unknown format {', '.join(sorted(unknown))}; there are {', '.join(FORMATS)}")
-    alike: dict[CriterionResult, CriterionResult] = {}
     with run.lock():
-        reports = [_sharing(report, alike) for report in judge_run(run, wanted)]
+        reports = tuple(judge_run(run, wanted, judged))
         if "html" in wanted:
             write_class_page(run, reports)
         if "junit" in wanted:
@@ -162,10 +172,10 @@ def publish(run: RunDirectory, assignment: Assignment, formats: Iterable[str] = 
         messages = [n.text for report in reports for n in report.notices if n.kind == _UNJUDGED][:_NAMED]
         linked = with_ids(run, reports)
         messages += _tables(run, reports, linked) if "csv" in wanted else []
-        complete = "csv" not in wanted or write_gradebook(run, assignment, linked, messages)
+        complete = "csv" not in wanted or write_gradebook(run, linked, messages)
         if "moodle" in wanted:
             _write_moodle(run, linked)
-    return Published(tuple(reports), tuple(messages), complete)
+    return Published(reports, tuple(messages), complete)
 
 
 def write_class_page(run: RunDirectory, reports: Sequence[Report], progress: str = "", *, reload: bool = False) -> None:
@@ -174,28 +184,6 @@ def write_class_page(run: RunDirectory, reports: Sequence[Report], progress: str
     title = info.title or assignment_of(info).title
     page = class_html(reports, intake.missing, title, intake.notices, progress=progress, reload=reload)
     write_derived(run.root / "class.html", page)
-
-
-def stored_reports(run: RunDirectory) -> tuple[Report, ...]:
-    """The reports that were published last, as `publish` returned them. Raises StoreError when one is absent or damaged."""
-    alike: dict[CriterionResult, CriterionResult] = {}
-    names = (f"submissions/{submission.id}/report.json" for submission in run.submissions())
-    return tuple(_sharing(_without_bulk(run.read(name, Report)), alike) for name in names)
-
-
-def _without_bulk(report: Report) -> Report:
-    """A report without what is only on its own page."""
-    criteria = tuple(replace(result, cell=None) for result in report.score.criteria)
-    execution = report.execution
-    if execution is not None:
-        execution = replace(execution, cells=tuple(replace(cell, output="") for cell in execution.cells))
-    return replace(report, execution=execution, adaptations=(), score=replace(report.score, criteria=criteria))
-
-
-def _sharing(report: Report, alike: MutableMapping[CriterionResult, CriterionResult]) -> Report:
-    """A report whose results that are the same for many are held once, in `alike`."""
-    criteria = tuple(alike.setdefault(result, result) for result in report.score.criteria)
-    return replace(report, score=replace(report.score, criteria=criteria))
 
 
 def _pages(run: RunDirectory, wanted: frozenset[str], report: Report) -> dict[str, bytes | str | None]:
@@ -218,24 +206,20 @@ def _pages(run: RunDirectory, wanted: frozenset[str], report: Report) -> dict[st
 
 
 def _annotated(run: RunDirectory, report: Report) -> bytes | str | None:
-    """The student's notebook with its verdicts; None where there is no score, or no notebook to write them in."""
+    """The student's notebook with its verdicts; None where there is no score, or no notebook that ran to write them in."""
     notebook = run.root / report.submission.path
-    if report.score.total is None or not notebook.is_file():
+    if report.score.total is None or report.execution is None or not notebook.is_file():
         return None
     return annotated_notebook(notebook.read_bytes(), for_student(report))
 
 
-def _written(
-    run: RunDirectory, report: Report, pages: Mapping[str, bytes | str | None], wanted: frozenset[str]
-) -> Report:
-    """Write pages, or remove what an earlier score left there; the report without what only they hold. Raises StoreError."""
-    folder = run.folder(report.submission.id)
+def _write(folder: Path, pages: Mapping[str, bytes | str | None]) -> None:
+    """Write pages, or remove what an earlier score left there. Raises StoreError."""
     for name, page in pages.items():
         if page is None:
             (folder / name).unlink(missing_ok=True)
         else:
             write_derived(folder / name, page)
-    return _without_bulk(report) if wanted else report
 
 
 def _tables(run: RunDirectory, reports: Sequence[Report], linked: Sequence[Report]) -> list[str]:

@@ -6,13 +6,12 @@ from 1, so that a kill at any moment leaves them whole.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from grader.errors import StoreError, UsageError
+from grader.errors import UsageError
 from grader.records import Notice, Submission
 from grader.rubric.numbers import date, decimal
 from grader.runs.directory import Done, RunDirectory, write_atomically
@@ -113,14 +112,13 @@ def _results(run: RunDirectory, submission_id: str) -> list[_Result]:
     kept, current = _kept(run, submission_id), run.done(submission_id)
     found = []
     for number, path in enumerate(kept, 1):
-        try:
-            done = run.read(str((path / "done.json").relative_to(run.root)), Done)
-            score = json.loads((path / "report.json").read_text(encoding="utf-8"))["score"]
-            points = f"{decimal(score['total'])} of {decimal(score['possible'])} points, "
-        except StoreError:
+        name = str(path.relative_to(run.folder("")))
+        done, report = run.done(name), run.report(name)
+        if done is None:
             continue
-        except (OSError, ValueError, KeyError, TypeError):  # none, or none with a total
-            points = ""
+        points = ""
+        if report is not None and report.score.total is not None:
+            points = f"{decimal(report.score.total)} of {decimal(report.score.possible)} points, "
         found.append(_Result(number, done, points, done == current))
     if kept and current is not None and not any(one.counts for one in found):
         found.append(_Result(len(kept) + 1, current, "", counts=True))

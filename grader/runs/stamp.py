@@ -17,7 +17,7 @@ from grader.errors import StoreError
 from grader.grading.fingerprint import package_digest, versions
 from grader.intake.archive import looks_like_zip, walk
 from grader.runs.directory import RunDirectory
-from grader.runs.publish import Published, stored_reports
+from grader.runs.publish import Published
 
 __all__ = ["inputs_of", "read_stamped", "write_stamp"]
 
@@ -54,7 +54,7 @@ def read_stamped(run: RunDirectory, inputs: str) -> Published | None:
     try:
         stamp = run.read(_NAME, _Stamp)
         unchanged = inputs != "" and (stamp.inputs, stamp.files) == (inputs, _digest_of(_files_of(run)))
-        return Published(stored_reports(run), stamp.messages) if unchanged else None
+        return Published(run.reports(), stamp.messages) if unchanged else None
     except StoreError:
         return None
 

@@ -148,7 +148,7 @@ def test_what_differs_is_named() -> None:
 
 def order_for(context) -> worker.Order:
     info = RunInfo("tests.toy:TOY", "standin", "", "", "auto", "test")
-    return worker.Order(info, context.secret, LIMITS, worker.identity(context), "token")
+    return worker.Order(info, context.secret, worker.identity(context), "token")
 
 
 def test_an_order_keeps_its_secret_out_of_logs_and_can_travel(tmp_path) -> None:
@@ -206,7 +206,7 @@ class FakeEngine:
         self.opened: Callable[[], None] = lambda: None
 
     @contextlib.contextmanager
-    def open(self, _batch, _on_stage):
+    def open(self, _info, _context, _on_stage):
         self.opened()
         yield Session(self.submit, 1)
 
@@ -226,7 +226,7 @@ class ThreadsEngine:
         self.run = run
 
     @contextlib.contextmanager
-    def open(self, _batch, _on_stage):
+    def open(self, _info, _context, _on_stage):
         with cf.ThreadPoolExecutor(2) as threads:
             yield Session(lambda job: threads.submit(self.run, job), 2)
 
@@ -237,7 +237,7 @@ def test_ctrl_c_before_anything_runs_stops_at_once(tmp_path) -> None:
     before, messages, engine = signal.getsignal(signal.SIGINT), [], FakeEngine()
     engine.opened = lambda: signal.raise_signal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        run_batch(run, context, LIMITS, jobs, engine, messages.append, lambda: messages.append("finishing"))
+        run_batch(run, context, jobs, engine, messages.append, lambda: messages.append("finishing"))
     assert messages == []
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -268,7 +268,7 @@ def test_who_loses_every_worker_needs_review_and_its_neighbours_are_graded(tmp_p
             raise WorkerLostError("it is gone", repeatedly=repeatedly)
         return nothing_seen()
 
-    run_batch(run, context, LIMITS, jobs, ThreadsEngine(answer))
+    run_batch(run, context, jobs, ThreadsEngine(answer))
     done = {job.submission.id: run.done(job.submission.id) for job in jobs}
     assert done[cause].fault == "the worker was lost 3 times while it ran this submission: it is gone"
     assert done[neighbour].fault == done[other].fault == ""
@@ -283,12 +283,12 @@ def test_a_bug_of_an_engine_is_a_fault_of_ours_and_stops_nobody_else(tmp_path) -
     run, context, jobs = toy_class(tmp_path / "run", [(ADD,), (SHOUT,)])
     answers = {jobs[0].submission.id: ZeroDivisionError("a bug"), jobs[1].submission.id: nothing_seen()}
     events = []
-    run_batch(run, context, LIMITS, jobs, FakeEngine(lambda job: answers[job.submission.id]), events.append)
+    run_batch(run, context, jobs, FakeEngine(lambda job: answers[job.submission.id]), events.append)
     assert [run.done(job.submission.id).fault for job in jobs] == ["ZeroDivisionError: a bug", ""]
     assert [event.kind for event in events] == ["started", "fault", "started", "finished"]
     unfit = FakeEngine(lambda _job: EngineError("an unequal worker"))
     with pytest.raises(EngineError, match="an unequal worker"):
-        run_batch(run, context, LIMITS, jobs, unfit)
+        run_batch(run, context, jobs, unfit)
 
 
 @pytest.mark.slow
@@ -303,7 +303,7 @@ def test_submissions_run_side_by_side_in_this_process(tmp_path) -> None:
         if event.kind == "stage":
             raise OSError("nobody looks")  # which is no reason to fail
 
-    run_batch(run, context, LIMITS, jobs, LocalEngine(2), on_event)
+    run_batch(run, context, jobs, LocalEngine(2), on_event)
     kinds = [event.kind for event in events if event.kind != "stage"]
     assert kinds[:3] == ["started", "started", "finished"]
     assert sorted(kinds[3:]) == ["finished", "finished", "started"]

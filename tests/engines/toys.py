@@ -53,7 +53,7 @@ def grade_on(
 ) -> dict[str, Any]:
     """Grade a toy class on an engine; returns what reports say, without what every run measures anew."""
     run, context, jobs = toy_class(root, sources, assignment)
-    run_batch(run, context, LIMITS, jobs, engine, on_event)
+    run_batch(run, context, jobs, engine, on_event)
     return reports_of(run)
 
 

@@ -84,7 +84,7 @@ def test_the_class_is_published_whatever_one_does_to_its_judge(class_with, what,
     if what == "stand still":
         monkeypatch.setattr(grader.sandbox.guard.guarded, "__defaults__", (replace(SMALL, wall_seconds=6.0),))
     run = class_with(what)
-    published = publish(run, FRAGILE, ("html", "json", "csv", "junit", "md", "gradescope"))
+    published = publish(run, ("html", "json", "csv", "junit", "md", "gradescope"))
     assert totals(run) == {"anna": "4", "bo": "", "cem": "4"}
     assert [report.score.total for report in published.reports] == [4, None, 4]
     assert published.complete
@@ -108,7 +108,7 @@ def test_the_class_is_published_whatever_one_does_to_its_judge(class_with, what,
 @pytest.mark.parametrize("what", HARMLESS)
 def test_what_a_check_raises_costs_its_criterion_alone(class_with, what) -> None:
     run = class_with(what)
-    published = publish(run, FRAGILE)
+    published = publish(run)
     assert [result.earned for result in published.reports[1].score.criteria] == [None, 1]
     assert told(published) == []
 
@@ -125,22 +125,22 @@ def test_commands_on_a_run_go_on_and_name_the_one(class_with, command, capsys) -
 def test_points_set_by_hand_settle_it(class_with) -> None:
     run = class_with("crash")
     run.override([Override("bo", "odd/value", 2, "seen"), Override("bo", "odd/shown", 0, "seen")])
-    publish(run, FRAGILE)
+    publish(run)
     assert totals(run) == {"anna": "4", "bo": "2", "cem": "4"}
 
 
 def test_a_repaired_one_is_as_if_nothing_had_been(class_with) -> None:
     run = class_with("crash")
-    publish(run, FRAGILE)
+    publish(run)
     (bo,) = (one for one in run.submissions() if one.id == "bo")
     run.save_result("bo", brought(run, bo, 3), Done({}, 1.0, 1.0))
-    assert told(publish(run, FRAGILE)) == []
+    assert told(publish(run)) == []
     assert totals(run)["bo"] == "4"
 
 
 def test_a_shown_answer_of_megabytes_swells_no_page(class_with) -> None:
     run = class_with("x" * 900_000)
-    publish(run, FRAGILE)
+    publish(run)
     assert totals(run)["bo"] == "1"
     assert sum(path.stat().st_size for path in run.folder("bo").glob("*.html")) < 200_000
 

@@ -9,6 +9,7 @@ import pytest
 
 from grader.errors import EngineError
 from grader.runs.engines import Job
+from grader.runs.publish import Judge
 from tests.pipeline.conftest import told_without_a_kernel
 from tests.pipeline.test_gradebook import NOTEBOOK, archive, export, grade, run
 
@@ -59,6 +60,19 @@ def test_a_page_of_what_ended_can_be_opened_at_once(pages, archive, export, run)
     assert grade(archive(FILES), export(), run) == 4
     assert "submissions/1001/instructor.html" in seen[1]
     assert (run / "submissions/1001/instructor.html").is_file()
+
+
+def test_who_ended_is_judged_once(pages, archive, export, run, monkeypatch, tmp_path) -> None:
+    count, judged = tmp_path / "judged", Judge._judged
+    monkeypatch.setattr(Judge, "_judged", lambda judge, one: (_note(count, one.id), judged(judge, one))[1])
+    pages()
+    assert grade(archive(FILES), export(), run) == 0
+    assert sorted(count.read_text(encoding="ascii").split()) == ["1001", "1002", "1003"]
+
+
+def _note(path: Path, word: str) -> None:
+    with path.open("a", encoding="ascii") as file:  # in a process of its own
+        file.write(f"{word}\n")
 
 
 def test_where_grading_was_stopped_the_page_says_so(pages, archive, export, run) -> None:

@@ -55,7 +55,7 @@ def store(run: RunDirectory, outcome: Outcome = Outcome.COMPLETED, fault: str = 
             limits = {n: getattr(LIMITS, n) for n in ("cpu_seconds", "wall_seconds", "memory_bytes")}
             done = Done(parts, 1.0, 1.0, fault, outcome.value, limits)
             run.save_result(submission.id, SubmissionRun(Notebook((), 0), execution, evidence), done)
-    publish(run, TOY)
+    publish(run)
 
 
 def planned(run: RunDirectory, selection: RunSelection | None = None, **limits: float) -> Plan:
@@ -153,7 +153,7 @@ def test_feedback_has_its_manifest_and_says_who_is_left_out(run: RunDirectory) -
     store(run)
     submissions = [replace(s, attachment_id=None) if s.id == "dan" else s for s in run.submissions()]
     run.write("intake.json", IntakeRecord(tuple(submissions)))
-    messages = publish(run, TOY).messages
+    messages = publish(run).messages
     manifest = (run.root / "feedback-manifest.csv").read_text(encoding="utf-8")
     assert [row["submission"] for row in csv.DictReader(manifest.splitlines())] == ["anna", "bo", "cem"]
     assert len(messages) == 1

@@ -22,9 +22,8 @@ from grader.records import (
     SubmissionRun,
     Usage,
 )
-from grader.reports import class_html, junit_xml, needs_review_csv, scores_csv
 from grader.runs.directory import Done, IntakeRecord, Override, RunDirectory, RunInfo, load_context
-from grader.runs.publish import judge_run, publish, stored_reports
+from grader.runs.publish import judge_run, publish
 from tests.pipeline.conftest import submission_of
 from tests.toy import TOY
 
@@ -81,37 +80,29 @@ def test_damaged_evidence_needs_review_and_is_run_again(run) -> None:
 
 def test_pages_are_the_same_every_time(run) -> None:
     formats = ("html", "json", "csv", "junit", "md")
-    published = publish(run, TOY, formats)
+    published = publish(run, formats)
     first = pages(run)
     assert len(first) == 4 * COUNT + len({"class.html", "junit.xml", "feedback.zip"} | {"scores", "review", "manifest"})
     for name in first:
         (run.root / name).unlink()
-    assert publish(run, TOY, formats) == published
+    assert publish(run, formats) == published
     assert pages(run) == first
-    assert stored_reports(run) == published.reports
-
-
-def test_what_is_for_the_class_needs_nothing_of_what_is_left_out_of_memory(run) -> None:
-    whole, kept = list(judge_run(run)), publish(run, TOY).reports
-    assert whole != list(kept)
-    assert all(cell.output == "" for report in kept if report.execution for cell in report.execution.cells)
-    for write in (class_html, scores_csv, needs_review_csv, junit_xml):
-        assert write(kept) == write(whole), write
+    assert run.reports() == published.reports
 
 
 def test_a_page_that_cannot_be_written_is_said_as_it_is(run) -> None:
     (run.folder("student20") / "report.html").mkdir()
     with pytest.raises(StoreError, match=r"report\.html"):
-        publish(run, TOY)
+        publish(run)
 
 
 def test_nobody_publishes_while_another_process_writes(run) -> None:
-    publish(run, TOY)
+    publish(run)
     first = pages(run)
     run.override([Override("student20", "shout/upper", 1, "")])
     with RunDirectory(run.root).lock(), pytest.raises(UsageError, match="another grader writes"):
-        publish(run, TOY)
+        publish(run)
     assert pages(run) == first
     with pytest.raises(UsageError, match="unknown format pdf"):
-        publish(run, TOY, ["pdf"])
+        publish(run, ["pdf"])
     assert Path(run.root / ".lock").stat().st_size == 0

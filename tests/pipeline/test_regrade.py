@@ -33,12 +33,12 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     opened = LocalEngine.open
 
     @contextlib.contextmanager
-    def open_told(engine: LocalEngine, batch: Any, on_stage: Any) -> Iterator[Session]:
-        with opened(engine, batch, on_stage) as session:
+    def open_told(*given: Any) -> Iterator[Session]:
+        with opened(*given) as session:
 
             def told(job: Job) -> Future[SubmissionRun]:
                 result = session.submit(job).result()
-                limits = job.again.limits if job.again else batch.limits
+                limits = job.limits
                 if limits.cpu_seconds <= 1000:
                     seen = {"shout/upper": Observation(Attempt.VALUE, "hej")}
                     result = replace(result, evidence=replace(result.evidence, observations=seen))
@@ -80,7 +80,7 @@ def test_both_results_are_kept_and_the_newer_counts(graded, run, jobs, capsys) -
     assert regrade(run, "Anna Alfa", "--cpu-seconds", "1800", "--reason", "the machine was busy") == 0
     told = said(capsys.readouterr().out)
     assert "Alfa, Anna: shout/upper 0 -> 3" in told and "Result 2 of Alfa, Anna counts; all are kept in" in told
-    assert [(job.submission.id, job.again.limits.cpu_seconds) for job in jobs] == [("1001", 1800)]
+    assert [(job.submission.id, job.limits.cpu_seconds) for job in jobs] == [("1001", 1800)]
     assert scores(run) == {"1001": "3", "1002": "0"}
     for name in ("report.html", "instructor.html"):
         assert "run again on 20" in page(run, name) and "(the machine was busy). Result 2 of 2 counts." in page(
@@ -111,7 +111,7 @@ def test_it_is_taken_back_and_used_again(graded, run, capsys) -> None:
 def test_another_seed_asks_other_questions(graded, run, jobs) -> None:
     for draw in (1, 2):
         assert regrade(run, "1001", "--other-seed") == 0
-        assert jobs[-1].own["draw"] == draw
+        assert jobs[-1].again.draw == draw
     directory = RunDirectory(run)
     context = load_context(directory.info(), directory.secret())
     seeds = {context.seed(directory.submissions()[0], {}, draw) for draw in range(3)}
@@ -123,11 +123,11 @@ def test_grading_on_leaves_it_as_it_is(graded, run, jobs) -> None:
     jobs.clear()
     assert graded() == 0 and jobs == [] and scores(run)["1001"] == "3"
     assert graded("--force") == 0, "as after a change of the grader"
-    assert {job.submission.id: job.own for job in jobs}["1002"] == {}
+    assert {job.submission.id: job.limits.cpu_seconds for job in jobs} == {"1001": 1800, "1002": 900}
     assert scores(run) == {"1001": "3", "1002": "0"}
     jobs.clear()
     assert graded("--force", "--cpu-seconds", "3600") == 0
-    assert [job.again.limits.cpu_seconds for job in jobs if job.again] == [3600], "never less than the class"
+    assert [job.limits.cpu_seconds for job in jobs if job.again] == [3600], "never less than the class"
 
 
 def test_a_new_upload_is_run_with_the_class(graded, archive, export, run, jobs, capsys) -> None:

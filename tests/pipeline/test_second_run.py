@@ -98,9 +98,9 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[RunDirectory]:
     """The runs that are published, one entry each time."""
     found: list[RunDirectory] = []
 
-    def remember(run: RunDirectory, formats: frozenset[str]) -> Iterator[Report]:
+    def remember(run: RunDirectory, *given: Any) -> Iterator[Report]:
         found.append(run)
-        return judge_run(run, formats)
+        return judge_run(run, *given)
 
     monkeypatch.setattr(publish, "judge_run", remember)
     return found

@@ -6,10 +6,10 @@ from importlib import import_module
 from pathlib import Path
 
 from grader.errors import UsageError
-from grader.runs.engines.contract import Batch, Engine, Job, Session
+from grader.runs.engines.contract import Engine, Job, Session
 from grader.runs.engines.local import LocalEngine
 
-__all__ = ["Batch", "Engine", "Job", "LocalEngine", "Session", "choose_engine"]
+__all__ = ["Engine", "Job", "LocalEngine", "Session", "choose_engine"]
 
 FORMS = "local[:N], dask:ADDRESS or slurm:PROFILE.yaml"
 _EXTRA = "engines for clusters are an extra: pip install 'dat450-grader[cluster]'"

@@ -6,17 +6,19 @@ An engine decides where submissions run. It never records results: the coordinat
 from __future__ import annotations
 
 import concurrent.futures as cf
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from grader.grading.context import RunContext
+from grader.grading.pipeline import Grader
 from grader.records import Submission, SubmissionRun
 from grader.runs.directory import Again, RunInfo
 from grader.sandbox.contract import Limits
 
-__all__ = ["Batch", "Engine", "Job", "OnStage", "Session", "WorkerLostError"]
+__all__ = ["Engine", "Job", "OnStage", "Session", "WorkerLostError"]
 
 OnStage = Callable[[str, str], None]
 """Called with a submission's id and the stage it has reached, from whatever thread; must not raise."""
@@ -37,6 +39,8 @@ class Job:
 
     submission: Submission
     """Whose it is."""
+    limits: Limits
+    """What it may use."""
     data: bytes = b""
     """The notebook's bytes; read when the job is sent."""
     companions: dict[str, bytes] = field(default_factory=dict)
@@ -44,24 +48,13 @@ class Job:
     parts: dict[str, str] = field(default_factory=dict)
     """Digests of what its evidence depends on, by name (see `grader.runs.plan.content_parts`)."""
     again: Again | None = None
-    """Limits and seed of its own, where a person asked for it."""
+    """Set where a person asked for it."""
 
-    @property
-    def own(self) -> dict[str, Any]:
-        """The same as `Grader.run` takes it."""
-        return {} if self.again is None else {"limits": self.again.limits, "draw": self.again.draw}
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What all submissions of one batch are run with."""
-
-    info: RunInfo
-    """How the run was made."""
-    context: RunContext
-    """Its assignment, bundle and secret, as they were loaded here."""
-    limits: Limits
-    """What one submission may use."""
+    def run_in(self, grader: Grader, on_stage: OnStage) -> Coroutine[Any, Any, SubmissionRun]:
+        """Run it where submissions are run."""
+        progress = functools.partial(on_stage, self.submission.id)
+        draw = self.again.draw if self.again is not None else 0
+        return grader.run(self.submission, self.data, self.companions, progress, limits=self.limits, draw=draw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +77,8 @@ class Engine(Protocol):
     name: str
     """A few words for people, to be read after "on": `this machine, 2 side by side`."""
 
-    def open(self, batch: Batch, on_stage: OnStage) -> AbstractContextManager[Session]:
-        """Bring workers up, make sure that they are fit for the batch, and end or release them at the end.
+    def open(self, info: RunInfo, context: RunContext, on_stage: OnStage) -> AbstractContextManager[Session]:
+        """Bring workers up, make sure that they are fit for this run, and end or release them at the end.
 
         Raises EngineError when no worker can be had, or one is unfit; SandboxError when no box can be built here.
         """

@@ -23,8 +23,10 @@ import distributed
 
 from grader import serialization
 from grader.errors import EngineError, UsageError
+from grader.grading.context import RunContext
 from grader.records import SubmissionRun
-from grader.runs.engines.contract import Batch, Job, OnStage, Session, WorkerLostError
+from grader.runs.directory import RunInfo
+from grader.runs.engines.contract import Job, OnStage, Session, WorkerLostError
 from grader.runs.engines.worker import Order, begin, end, identity, serve
 
 __all__ = ["DaskEngine", "lend", "secured"]
@@ -47,7 +49,7 @@ class DaskEngine:
         self.name = f"the Dask cluster at {self.address}"
 
     @contextlib.contextmanager
-    def open(self, batch: Batch, on_stage: OnStage) -> Iterator[Session]:
+    def open(self, info: RunInfo, context: RunContext, on_stage: OnStage) -> Iterator[Session]:
         """Connect, check all workers, lend them; the cluster itself goes on afterwards."""
         try:
             client = distributed.Client(
@@ -64,7 +66,7 @@ class DaskEngine:
                     f" with `dask worker {self.address}`, see docs/clusters.md"
                 ) from error
             slots = sum(client.nthreads().values())
-            with lend(client, batch, slots, on_stage) as session:
+            with lend(client, info, context, slots, on_stage) as session:
                 yield session
 
 
@@ -140,7 +142,8 @@ def _topic(order: Order) -> str:
 @contextlib.contextmanager
 def lend(
     client: distributed.Client,
-    batch: Batch,
+    info: RunInfo,
+    context: RunContext,
     slots: int,
     on_stage: OnStage,
     expect: Callable[[int], None] = lambda _left: None,
@@ -149,8 +152,7 @@ def lend(
 
     Raises EngineError, naming each worker that is unfit and in what it differs.
     """
-    context = batch.context
-    order = Order(batch.info, context.secret, batch.limits, identity(context), secrets.token_hex(8))
+    order = Order(info, context.secret, identity(context), secrets.token_hex(8))
     _begin_everywhere(client, order)
     name = f"grader-{order.token}"
     executor: cf.Executor = client.get_executor(pure=False)

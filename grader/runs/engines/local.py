@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures as cf
 import contextlib
-import functools
 import threading
 from collections.abc import Iterator
 
+from grader.grading.context import RunContext
 from grader.grading.pipeline import Grader
 from grader.records import SubmissionRun
-from grader.runs.engines.contract import Batch, Job, OnStage, Session
+from grader.runs.directory import RunInfo
+from grader.runs.engines.contract import Job, OnStage, Session
 
 __all__ = ["LocalEngine", "background_loop"]
 
@@ -28,15 +29,12 @@ class LocalEngine:
         self.name = f"this machine, {self.slots} side by side" if self.slots > 1 else "this machine, one by one"
 
     @contextlib.contextmanager
-    def open(self, batch: Batch, on_stage: OnStage) -> Iterator[Session]:
+    def open(self, info: RunInfo, context: RunContext, on_stage: OnStage) -> Iterator[Session]:
         """Open the sandbox and an event loop; what still runs at the end is stopped, and its box ended."""
-        grader = Grader(batch.context, sandbox=batch.info.sandbox, limits=batch.limits)
-        with grader, background_loop() as loop:
+        with Grader(context, sandbox=info.sandbox) as grader, background_loop() as loop:
 
             def submit(job: Job) -> cf.Future[SubmissionRun]:
-                progress = functools.partial(on_stage, job.submission.id)
-                run = grader.run(job.submission, job.data, job.companions, progress, **job.own)
-                return asyncio.run_coroutine_threadsafe(run, loop)
+                return asyncio.run_coroutine_threadsafe(job.run_in(grader, on_stage), loop)
 
             yield Session(submit, self.slots)
 

@@ -26,8 +26,10 @@ import msgspec
 import yaml
 
 from grader.errors import EngineError, UsageError
+from grader.grading.context import RunContext
+from grader.runs.directory import RunInfo
 from grader.runs.engines.certificates import write_certificates
-from grader.runs.engines.contract import Batch, OnStage, Session
+from grader.runs.engines.contract import OnStage, Session
 from grader.runs.engines.dask import lend
 
 _signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -123,7 +125,7 @@ class SlurmEngine:
         self.name = f"up to {profile.max_jobs} Slurm jobs with {self.job.processes} side by side in each"
 
     @contextlib.contextmanager
-    def open(self, batch: Batch, on_stage: OnStage) -> Iterator[Session]:
+    def open(self, info: RunInfo, context: RunContext, on_stage: OnStage) -> Iterator[Session]:
         """Submit jobs, wait for the first, check and lend them; at the end all jobs are cancelled."""
         shared = Path(os.path.expandvars(self.job.shared_temp_directory)).expanduser()
         try:
@@ -139,7 +141,7 @@ class SlurmEngine:
                 with distributed.Client(cluster, set_as_default=False) as client:
                     self._first_worker(client, Path(name))
                     slots = self.profile.max_jobs * self.job.processes
-                    with lend(client, batch, slots, on_stage, self._scaler(adaptive)) as session:
+                    with lend(client, info, context, slots, on_stage, self._scaler(adaptive)) as session:
                         yield session
             finally:
                 adaptive.stop()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import hashlib
 import importlib.metadata
 import json
@@ -17,7 +16,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +30,6 @@ from grader.records import Outcome
 from grader.runs.directory import RunInfo, load_context
 from grader.runs.engines.contract import Job, OnStage, WorkerLostError
 from grader.runs.engines.local import background_loop
-from grader.sandbox.contract import Limits
 
 __all__ = ["Order", "begin", "differences", "end", "identity", "serve"]
 
@@ -47,8 +45,6 @@ class Order:
     """How the run was made."""
     secret: bytes = field(repr=False)
     """The run's secret; kept out of logs."""
-    limits: Limits
-    """What one submission may use."""
     identity: Mapping[str, str]
     """What the coordinator is; see `identity`."""
     token: str
@@ -116,7 +112,7 @@ def begin(order: Order) -> str:
                 "environment, grader and bundle, e.g. one virtual environment on a shared file system; see docs/clusters.md"
             )
         with contextlib.ExitStack() as opened:
-            opened_grader = opened.enter_context(Grader(context, sandbox=order.info.sandbox, limits=order.limits))
+            opened_grader = opened.enter_context(Grader(context, sandbox=order.info.sandbox))
             loop = opened.enter_context(background_loop())
             _serving[order.token] = _Serving(opened_grader, loop, opened.pop_all())
         multiprocessing.util.Finalize(None, end, args=(order.token,), exitpriority=10)
@@ -153,12 +149,10 @@ def serve(order: Order, job: Job, on_stage: OnStage) -> str:
 
     Raises WorkerLostError when this worker was told to end meanwhile: nothing that was seen then counts.
     """
-    progress: Callable[[str], None] = functools.partial(on_stage, job.submission.id)
-    progress("starting")
+    on_stage(job.submission.id, "starting")
     host = begin(order)
     serving = _serving[order.token]
-    run = serving.grader.run(job.submission, job.data, job.companions, progress, **job.own)
-    result = asyncio.run_coroutine_threadsafe(run, serving.loop).result()
+    result = asyncio.run_coroutine_threadsafe(job.run_in(serving.grader, on_stage), serving.loop).result()
     if result.execution.outcome is Outcome.KERNEL_DIED:
         time.sleep(_DOUBT_SECONDS)  # if the kernel was ended together with us, our signal has come by then
     if _told_to_end.is_set():
