@@ -33,6 +33,7 @@ _HINTS = {
     "": "Mend that cell first; then restart the kernel and run all cells from the top.",
 }
 """What a cause says -> what to try, the first that fits."""
+_NO_FORWARD = "Look at its spelling and its indentation: it stands in the class, beside `__init__`."
 _FOREIGN = re.compile(r"[^\x00-\x7f]+")
 _MOST_MARKS = 50
 """Accents on one letter."""
@@ -240,6 +241,8 @@ def _of_definition(verdict: Verdict, run: SubmissionRun, seen: Observation, ques
     if (step := _method(node, "forward")) is not None and _is_unwritten(step):
         message = f"`{node.name}.forward` is not written yet."
         return replace(verdict, message=message, hint="Replace its placeholder by code.")
+    if step is None and isinstance(node, ast.ClassDef) and "`forward` raised NotImplementedError" in verdict.message:
+        return replace(verdict, message=f"`{node.name}` has no method `forward`.", hint=_NO_FORWARD)
     start = _method(node, "__init__")
     if start is not None and "AttributeError" in verdict.message and not _calls_super(start):
         message = (

@@ -23,6 +23,13 @@ lora(
     loses=ID,
 )
 lora(
+    "residual-for-square-only",
+    INIT,
+    "return x + self.pretrained(x) + self.scaling * (x @ self.A.T @ self.B.T)",
+    loses=ID,
+)
+lora("residual-in-place-of-the-base", INIT, "return x + self.scaling * (x @ self.A.T @ self.B.T)", loses=ID)
+lora(
     "gate",
     INIT + "self.gate = nn.Parameter(torch.zeros(1))",
     "return self.pretrained(x) + torch.tanh(self.gate) * self.scaling * (x @ self.A.T @ self.B.T)",
@@ -64,7 +71,7 @@ lora(
     "weight-not-transposed",
     INIT,
     "return x @ self.pretrained.weight + (0 if self.pretrained.bias is None else self.pretrained.bias) + self.scaling * (x @ self.A.T @ self.B.T)",
-    loses=f"{ID} {FW}",
+    loses=ID,
 )
 lora(
     "bias-dropped-when-merging",

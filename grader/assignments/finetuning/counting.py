@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,8 +49,18 @@ def true_count(spec: Spec) -> int:
     return int(total - twice - sum(sizes[i][1] for i in biases))
 
 
-def _tensor_count(spec: Spec) -> int:
-    return sum(len(_sizes(layer)) for layer in spec["layers"]) - len(spec.get("shared", []))
+def _buffer_count(spec: Spec) -> int:
+    tables = sum(math.prod(shape) for shape in spec.get("buffers", []))
+    return int(tables + sum(2 * n[0] + 1 for kind, *n in spec["layers"] if kind == "batch"))
+
+
+_MISTAKES: dict[str, Callable[[Spec], int]] = {
+    "tensors": lambda spec: sum(len(_sizes(layer)) for layer in spec["layers"]) - len(spec.get("shared", [])),
+    "first": lambda spec: _sizes(spec["layers"][0])[0],
+    "buffers": lambda spec: true_count(spec) + _buffer_count(spec),
+    "state_dict": lambda spec: sum(sum(_sizes(layer)) for layer in spec["layers"]) + _buffer_count(spec),
+}
+"""What is counted by mistake -> how many that are in a described module; of shared tensors a `state_dict()` holds both."""
 
 
 @ASSIGNMENT.question("count")
@@ -77,7 +89,7 @@ def _count(draw: Draw) -> Question:
     secret = {
         "modules": [true_count(m) for m in modules],
         "pairs": [true_count(part) for _, part in pairs],
-        "tensors": [_tensor_count(m) for m in modules],
+        "mistakes": {name: [wrong(m) for m in modules] for name, wrong in _MISTAKES.items()},
     }
     answer = {
         "distilbert": ENTRY,
@@ -99,6 +111,26 @@ def _number(entry: Any) -> int | None:
     return None
 
 
+def _same_for_all(seen: Any) -> bool:
+    """Whether it gave one number for whatever module it was asked about."""
+    pairs = [entry for pair in seen["pairs"] for entry in pair]
+    return len({_number(entry) for entry in (seen["distilbert"], *seen["modules"], *pairs)}) == 1
+
+
+_HINTS = {
+    "first": "That is the size of the first tensor alone: is `return` inside of the loop?",
+    "buffers": "Buffers are saved with a model, but nobody trains them: only parameters count.",
+    "state_dict": "A `state_dict()` is what is saved: frozen tensors and buffers, too, and shared tensors twice. Count what is trained.",
+}
+"""What to try where a known mistake was made."""
+
+
+def _mistake(asked: Question, seen: Any) -> str:
+    """Name of the known mistake that explains what it gave for all modules; empty for none."""
+    found = [_number(entry) for entry in seen["modules"]]
+    return next((name for name, wrong in asked.secret["mistakes"].items() if found == wrong), "")
+
+
 def _answer_text(entry: Any) -> str:
     if entry.get("raised"):
         return f"it raised {entry['raised']}"
@@ -113,8 +145,7 @@ def _never_a_number(seen: Any) -> bool:
 
 
 def _counts_tensors(asked: Question, seen: Any) -> bool:
-    found = [_number(entry) for entry in seen["modules"]]
-    return found == list(asked.secret["tensors"]) and _number(seen["distilbert"]) == _TENSORS
+    return _mistake(asked, seen) == "tensors" and _number(seen["distilbert"]) == _TENSORS
 
 
 @ASSIGNMENT.check("count/distilbert", points=8, asks="count", read=ON_MODULES)
@@ -128,6 +159,7 @@ def counts_distilbert(asked: Question, seen: Observation) -> Verdict:
             "count/any-module", f"For DistilBERT {_answer_text(entry)}: the number of tensors, see `count/any-module`."
         )
     hint = "A function that prints the number must also return it." if entry["kind"] == "None" else _HOW
+    hint = _HINTS.get(_mistake(asked, seen.value), hint)
     return failed(f"For DistilBERT with a two-label head {_answer_text(entry)}; {FULL} is right.", hint)
 
 
@@ -141,6 +173,7 @@ def leaves_out_frozen(asked: Question, seen: Observation, earlier: dict[str, Ver
     hint = "A parameter says of itself whether it is trained: count only those that are."
     if earlier["count/distilbert"].status == "passed":
         if _number(entry) != HEAD:
+            hint = _HINTS.get(_mistake(asked, seen.value), hint)
             return failed(f"With the body frozen {_answer_text(entry)}; {HEAD} is right.", hint)
         if not any(part for _, part in pairs):
             return passed(f"With the body frozen it returned {HEAD}.")  # other modules are judged by `count/any-module`
@@ -157,6 +190,8 @@ def leaves_out_frozen(asked: Question, seen: Observation, earlier: dict[str, Ver
         return passed(f"With the body frozen it returned {HEAD}.")
     if len({part for _, part in pairs}) == 1:
         return skipped("count/distilbert", "It gave the same for every module, so frozen parts cannot be told.")
+    if _mistake(asked, seen.value) == "first" or any(whole is None for whole, _ in pairs):
+        return skipped("count/distilbert", "What it counts are no parameters, so frozen parts cannot be told.")
     # The count itself is wrong and has cost its points: here only frozen parts must make no difference.
     for whole, part in pairs[:-1]:
         if whole is None or whole != part:
@@ -165,12 +200,20 @@ def leaves_out_frozen(asked: Question, seen: Observation, earlier: dict[str, Ver
 
 
 @ASSIGNMENT.check("count/any-module", points=6, asks="count", read=ON_TENSORS)
-def counts_any_module(asked: Question, seen: Observation) -> Verdict:
+def counts_any_module(asked: Question, seen: Observation, earlier: dict[str, Verdict]) -> Verdict:
     """It works for any module, and counts numbers, not tensors."""
     if _never_a_number(seen.value):
         return skipped("count/distilbert", "It gave no number for any model.")
     if _counts_tensors(asked, seen.value):
         return failed("It counts tensors: a weight matrix counts as one, not as its number of entries.", _SIZE)
+    lost = [id_ for id_ in ("count/distilbert", "count/frozen") if earlier[id_].status == "failed"]
+    if lost and _same_for_all(seen.value):
+        return skipped(lost[0], "It gave the same number for every module.")
+    if lost and _mistake(asked, seen.value):
+        return skipped(lost[0], "It counts the same things too many or too few in every module.")
+    if "count/distilbert" in lost and _number(seen.value["modules"][0]) != asked.secret["modules"][0]:
+        # made of what DistilBERT is made of: nothing here says that another kind of layer is to blame
+        return skipped(lost[0], "The count is wrong for layers like DistilBERT's in another module, too.")
     kinds = (
         "linear layers and a norm",
         "an embedding, a convolution and buffers",

@@ -10,6 +10,8 @@ from grader.records import Observation, Verdict
 from grader.rubric.compare import NO_RUN, failed, passed
 from grader.rubric.questions import Question
 
+_GIVEN = "Is every parameter given to the optimizer, and are gradients still there when it steps?"
+
 
 @ASSIGNMENT.check("full/trained", points=5, asks="training", read=ON_FINE_TUNING)
 def full_run_moved_everything(asked: Question, seen: Observation) -> Verdict:
@@ -36,19 +38,17 @@ def full_run_moved_everything(asked: Question, seen: Observation) -> Verdict:
     if not body or len(moved) < 0.9 * len(body):
         return failed(
             f"{len(moved)} of {len(body)} {'matrices' if run.half else 'tensors'} of the body changed during training.",
-            "Is every parameter given to the optimizer?",
+            _GIVEN,
         )
     parts = ("distilbert.embeddings.", *(f"distilbert.transformer.layer.{i}." for i in range(BLOCKS)))
     left = next((part for part in parts if not any(name.startswith(part) for name in moved)), "")
     if left:
-        return failed(
-            f"Nothing in `{left[:-1]}` changed during training.", "Is every parameter given to the optimizer?"
-        )
+        return failed(f"Nothing in `{left[:-1]}` changed during training.", _GIVEN)
     still = [t.name for t in run.head if not run.moved(t)]
     if still or len(run.head) < 4:
         return failed(
             f"The head did not change during training{': `' + still[0] + '`' if still else ''}.",
-            "Is every parameter given to the optimizer?",
+            _GIVEN,
         )
     return passed(f"{run.steps} steps moved body and head ({run.trainable} trainable parameters).")
 

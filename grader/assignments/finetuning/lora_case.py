@@ -62,6 +62,12 @@ class Case:
         outside, inside = self._drawn["W"].shape
         return f"nn.Linear({inside}, {outside}{'' if self._drawn['b'] is not None else ', bias=False'}) with rank {self.rank}"
 
+    @property
+    def is_square(self) -> bool:
+        """Whether the layer has as many outputs as inputs."""
+        outside, inside = self._drawn["W"].shape
+        return bool(outside == inside)
+
     @cached_property
     def weight(self) -> Any:
         """W, (out, in)."""

@@ -18,6 +18,7 @@ from grader.rubric.questions import Draw, Question
 
 _MOST = 64  # columns drawn for B and rows for A: more than any rank that a wrong class may choose
 _REAL = 768  # DistilBERT's own hidden size: a class with that size written into it works there, and only there
+_ADDS_INPUT = "the fresh layer adds its input to what it gives, as a residual connection does"
 _NO_EFFECT = 1e-4  # a scaling below this is none
 
 
@@ -91,6 +92,19 @@ def _other_shape(case: Case, x: Any, wanted: Any, y: Any) -> str:
     return f"For {case} and input {x.shape} the output has shape {y.shape}, not {wanted.shape}."
 
 
+def _works(answer: Any) -> bool:
+    """Whether a fresh layer gives an output for every input."""
+    return answer["fresh"] is not None and not _problem(answer["fresh"]["eval"])
+
+
+def _adds_input(case: Case, answer: Any) -> bool:
+    """Whether a fresh layer adds its own input, beside or in place of the wrapped layer's output; only square ones can."""
+    y, base, x = _arrays(answer["fresh"]["eval"])[0], case.base[0], case.x[0]
+    return (
+        y is not None and y.shape == x.shape == base.shape and any(close(y, x + rest, rtol=1e-5) for rest in (0, base))
+    )
+
+
 def _unwrapped(answer: Any) -> str:
     """What the class did that made no layer, to be read after "it"; empty where it made one."""
     if "made" in answer:
@@ -154,9 +168,16 @@ def starts_as_identity(asked: Question, seen: Observation) -> Verdict:
                 return failed(_other_shape(case, *given[0]))
             for wanted, y in fitting:
                 if not close(y, wanted, rtol=1e-5, atol=1e-6):
+                    if _adds_input(case, answer):
+                        return failed(
+                            f"For {case} {_ADDS_INPUT}.", "What A and B compute is added to the wrapped layer's output."
+                        )
                     gap = float(np.abs(y - wanted).max())
+                    what = (
+                        f"differs from the wrapped layer's by up to {gap:.3g}" if np.isfinite(gap) else "is not finite"
+                    )
                     return failed(
-                        f"For {case} the fresh layer's output differs from the wrapped layer's by up to {gap:.3g}.",
+                        f"For {case} the fresh layer's output {what}.",
                         "B starts at zero, and the wrapped layer itself (weights and bias) computes `W x + b`.",
                     )
                 worked += 1
@@ -167,12 +188,13 @@ def starts_as_identity(asked: Question, seen: Observation) -> Verdict:
             )
     if not worked:
         answers = [answer for _, answer in _pairs(asked, seen)]
-        why = next(filter(None, map(_unwrapped, answers)), "") or _problem(
-            answers[0]["fresh"]["eval"] if answers[0]["fresh"] else []
-        )
         call = ", ".join("..." if role == "other" else role for role, _ in seen.value["call"])
+        unwrapped = next(filter(None, map(_unwrapped, answers)), "")
+        used = _problem(answers[0]["fresh"]["eval"] if answers[0]["fresh"] else []) or "gave no output"
         return failed(
-            f"No layer could be wrapped and used: called as `LoRA({call})` it {why or 'gave no output'}.",
+            f"No layer could be wrapped: called as `LoRA({call})` it {unwrapped}."
+            if unwrapped
+            else f"A layer could be wrapped, but not used: its `forward` {used}.",
             "Try `LoRA(nn.Linear(3, 5), 2, 4)(torch.zeros(1, 3))`.",
         )
     return passed("The fresh layer gives the wrapped layer's outputs and holds its weights.")
@@ -208,6 +230,12 @@ def computes_forward(asked: Question, seen: Observation, earlier: dict[str, Verd
     )
     if nothing and earlier["lora/identity"].status is Status.FAILED:
         return skipped("lora/identity", "No layer could be wrapped and used.")
+    displaced = earlier["lora/identity"].status is Status.FAILED
+    square = [(case, answer) for case, answer in answers if case.is_square]
+    if displaced and all(_works(answer) == case.is_square for case, answer in answers):
+        answers = (
+            square  # what stands in place of the wrapped layer (its input, its weight untransposed) fits these only
+        )
     for case, answer in answers:
         if unwrapped := _unwrapped(answer):
             return failed(f"For {case} the class {unwrapped}.", hint)
@@ -224,9 +252,14 @@ def computes_forward(asked: Question, seen: Observation, earlier: dict[str, Verd
                 "A has shape r x in and B out x r (or the other way round); register both as `nn.Parameter` or `nn.Linear`.",
             )
         _, c = _best(case, answer["factorizations"])
-        if c is None and earlier["lora/identity"].status == "failed":  # biases of A and B have cost their points there
+        if c is None and displaced:  # biases of A and B have cost their points there
             _, c = _best(case, answer["factorizations"], "no_bias_")
         if c is None:
+            if displaced:
+                return skipped(
+                    "lora/identity",
+                    "What the layer gives without an adapter is not right yet, so the adapter's part cannot be told.",
+                )
             problem = _problem(answer["factorizations"][0]["outputs"])
             if problem:
                 return failed(f"For {case} the forward pass {problem}.", hint)
@@ -250,7 +283,7 @@ def uses_rank_and_scaling(asked: Question, seen: Observation, earlier: dict[str,
     if not usable:
         return _follows_from("lora/forward", earlier, "No factors were found to measure.")
     measured = 0
-    broken = earlier["lora/forward"].status == "failed"
+    broken = earlier["lora/forward"].status is not Status.PASSED
     for case, factorization, follows in usable:
         if factorization["r"] != case.rank:
             return failed(f"For rank {case.rank} the inner size is {factorization['r']}.", "A is r x in, B is out x r.")
@@ -288,6 +321,14 @@ def passes_gradients(asked: Question, seen: Observation, earlier: dict[str, Verd
     usable = _usable(asked, seen)
     if not usable:
         return _follows_from("lora/forward", earlier, "No factors were found to measure.")
+    verdict = _gradients(usable, earlier)
+    if verdict.status is Status.FAILED and not any(c for _, _, c in usable):
+        return _follows_from("lora/forward", earlier, f"{verdict.message} The forward pass is not right yet.")
+    return verdict
+
+
+def _gradients(usable: list[tuple[Case, Any, float | None]], earlier: dict[str, Verdict]) -> Verdict:
+    """Judge the gradients of layers that have factors."""
     hint = "No `torch.no_grad()`, `.detach()`, `.data` or `torch.tensor(...)` in `forward`."
     judged = 0
     for case, factorization, c in usable:
