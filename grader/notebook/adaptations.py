@@ -19,7 +19,7 @@ MOST_ADAPTATIONS = 500
 _LONGEST = 300
 RULES = frozenset(
     ("argument", "cell-magic", "colab", "device", "folder", "hardware", "hub-dataset", "install", "line-magic", "login", "metric",
-     "network", "path", "plot", "prompt", "renamed", "restart", "rows", "size", "stand-in", "stub-module")
+     "network", "path", "plot", "prompt", "renamed", "restart", "rows", "size", "stand-in", "stub-module", "syntax")
 )  # fmt: skip
 """Ids of the rules (see docs/adaptations.md)."""
 REASONS: Mapping[str, str] = {
@@ -31,6 +31,7 @@ REASONS: Mapping[str, str] = {
     "found-by-name": "The file lies elsewhere while grading, and was found by its name.",
     "installed-already": "The libraries are installed already; nothing is installed while grading.",
     "judged-already": "The self-check does nothing while grading: all of it is judged anyway.",
+    "newer-python": "The grading machine's Python is older than the one that this is written for.",
     "no-account": "There is no network and no account while grading.",
     "no-colab": "Colab's own functions do not exist while grading; stubs take their place.",
     "no-compiler": "Compiling needs a compiler that the grading machine lacks.",

@@ -109,7 +109,7 @@ def _unwrapped(answer: Any) -> str:
     """What the class did that made no layer, to be read after "it"; empty where it made one."""
     if "made" in answer:
         return f"made an object of type {answer['made']}, not a module"
-    return f"raised {answer['raised']}" if answer["raised"] else ""
+    return f"raised {answer['raised']}" if answer["raised"] and answer["fresh"] is None else ""
 
 
 def _pairs(asked: Question, seen: Observation) -> Iterator[tuple[Case, Any]]:
@@ -195,7 +195,7 @@ def starts_as_identity(asked: Question, seen: Observation) -> Verdict:
             f"No layer could be wrapped: called as `LoRA({call})` it {unwrapped}."
             if unwrapped
             else f"A layer could be wrapped, but not used: its `forward` {used}.",
-            "Try `LoRA(nn.Linear(3, 5), 2, 4)(torch.zeros(1, 3))`.",
+            f"{'Does `forward` end with a `return`? ' if 'NoneType' in used else ''}Try `LoRA(nn.Linear(3, 5), 2, 4)(torch.zeros(1, 3))`.",
         )
     return passed("The fresh layer gives the wrapped layer's outputs and holds its weights.")
 
@@ -246,6 +246,8 @@ def computes_forward(asked: Question, seen: Observation, earlier: dict[str, Verd
         odd = next((_other_shape(case, *output) for output in outputs if output[2].shape != output[1].shape), "")
         if odd and earlier["lora/identity"].message != odd:
             return failed(odd, hint)
+        if answer["raised"]:
+            return failed(f"For {case} the class raised {answer['raised']}.", hint)
         if not answer["factorizations"]:
             return failed(
                 f"For {case} no two factors of sizes (r x in) and (out x r) were found among the layer's parameters.",

@@ -10,7 +10,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from grader.inside.hooks import Record
-from grader.inside.shims import colab, commands, compat, corpora, devices, drawing, hub, literals, metrics, paths
+from grader.inside.shims import (
+    colab,
+    commands,
+    compat,
+    corpora,
+    devices,
+    drawing,
+    hub,
+    literals,
+    metrics,
+    paths,
+    syntax,
+)
 
 __all__ = ["install"]
 
@@ -22,5 +34,5 @@ def install(record: Record, config: Mapping[str, Any]) -> None:
     files handed in beside the notebook), `gpu` (whether there is one), `sizes` (number true of the real model -> the bundle's) and
     `head_gain` (how much narrower than PyTorch does a layer for the hidden states is drawn).
     """
-    for shim in (commands, colab, paths, hub, devices, compat, corpora, metrics, literals, drawing):
+    for shim in (commands, syntax, colab, paths, hub, devices, compat, corpora, metrics, literals, drawing):
         shim.install(record, config)

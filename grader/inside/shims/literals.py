@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from grader.inside.hooks import Record
+from grader.inside.shims.syntax import older
 
 __all__ = ["Literals", "install"]
 
@@ -85,7 +86,7 @@ class Literals:
     def parsed(self, source: Any) -> Any:
         """The adapted tree of a module's `source`; the source itself where it does not parse."""
         try:
-            return self.visit(ast.parse(source))
+            return self.visit(ast.parse(older(source, self.record)))
         except (SyntaxError, ValueError, RecursionError):
             return source  # whoever compiles it says what is wrong
 
