@@ -1,11 +1,15 @@
 """Every right way to write the LoRA class gives models that can be rebuilt from their tensors, without the class."""
 
+import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
+from grader.inside.probes.training import logits_for
 from grader.records import Attempt
 from tests.corpus import CASES
 from tests.corpus.base import PARTS
-from tests.corpus.training import STEPS, about_training, in_two_halves, tiny_world, trained
+from tests.corpus.training import STEPS, TRAININGS, about_training, in_two_halves, tiny_world, trained
+from tests.corpus.unseen_runs import NET_LOOP
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own, about a tiny model
 
@@ -42,6 +46,21 @@ def test_a_sample_of_right_classes_is_rebuilt(tmp_path):
     tried, odd = not_rebuilt(CLASSES[::32], tmp_path)
     assert not odd
     assert tried >= 3
+
+
+@pytest.mark.parametrize("step", [2, 3, 4], ids=["full", "head", "lora"])
+def test_a_head_of_ones_own_answers_as_it_began_and_ended(step, tmp_path):
+    cells = TRAININGS["own-head-lstm"].cells
+    begun = cells[step].replace(NET_LOOP, f"import copy\nbegun = copy.deepcopy(model)\n{NET_LOOP}")
+    with tiny_world(tmp_path) as facts, trained((*cells[:2], begun), tmp_path) as namespace:
+        question = about_training(facts)
+        (run,) = in_two_halves(namespace, question, tmp_path).value["runs"]
+        tokens = AutoTokenizer.from_pretrained(tmp_path)(question.followup.question.params["texts"])["input_ids"]
+        start, end = (logits_for(namespace[name], tokens, 64).numpy() for name in ("begun", "model"))
+    assert run["own"]
+    assert np.abs(start - end).max() > 1e-3
+    np.testing.assert_allclose(run["start_logits"], start, atol=1e-6)
+    np.testing.assert_allclose(run["logits"], end, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -110,7 +110,7 @@ _HANDED = {
             "end?": _TENSORS,
             "stock?": bool,
             "probed?": Named(OneOf(Array("f", (None, None)), Raised()), 38),
-            **dict.fromkeys(("public?", "logits?"), _LOGITS),
+            **dict.fromkeys(("public?", "logits?", "start_logits?"), _LOGITS),
             "own?": bool,
             "raised?": Raised(),
         },

@@ -52,7 +52,7 @@ def _tensors(
     return start, list(entry["end"])
 
 
-def _beginning(entry: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+def beginning(entry: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """The run in which this training began: a new optimizer for each epoch makes a run of each, which goes on where another ended."""
     for _ in runs:
         trained = {name: state for name, _, trainable, state in entry["start"] if trainable}
@@ -103,10 +103,9 @@ def _judged(
         own = not seen_alike(checkpoint, rebuilt, entry.get("public"), readers["public"])
     if own:
         answer["own"] = (rebuilt.why or "its class computes something else from its tensors")[:300]
-        answer["logits"] = entry.get("logits")
-        return answer
+        return {**answer, "logits": entry.get("logits")} | {n: entry[n] for n in ("start_logits",) if n in entry}
     answer["logits"] = readers["texts"].logits(rebuilt.tensors)
-    start = tensors_at_start(checkpoint, _beginning(entry, params["handed"]["runs"]), rebuilt, pool)
+    start = tensors_at_start(checkpoint, beginning(entry, params["handed"]["runs"]), rebuilt, pool)
     if start is not None:
         answer["start_logits"] = readers["texts"].logits(start)
     return answer

@@ -6,13 +6,17 @@ and cannot be put together again from their tensors: these are asked themselves 
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import math
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from grader.inside.agent import Context, describe_error
 from grader.inside.distilbert import HEAD, find_root, layout
+from grader.inside.probes.rebuilt import beginning
 from grader.inside.rebuild import Checkpoint, padded, probe_inputs, read_checkpoint, rebuild, seen_alike
 from grader.inside.tensors import HANDED, TensorWriter, digest, read_tensors
 from grader.inside.witness import Run, TensorState, tensors_of
@@ -114,6 +118,26 @@ def _probe(model: Any, drawn: int, checkpoint: Checkpoint) -> dict[str, Any]:
     return found
 
 
+@contextlib.contextmanager
+def _at_start(model: Any, entry: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[None]:
+    """Put the values back that were trained in a run, as they were when it began. Raises KeyError where one is not known."""
+    torch = sys.modules["torch"]
+    start = {name: known[state] for name, shape, trainable, state in entry["start"] if trainable and math.prod(shape)}
+    _switch(model, training=True)  # where adapters are merged in eval mode, they are taken out again
+    held = {name: tensor for name, tensor in tensors_of(model).items() if name in start}
+    end = {name: tensor.detach().clone() for name, tensor in held.items()}
+    try:
+        with torch.no_grad():
+            for name, tensor in held.items():
+                tensor.copy_(start[name].view_as(tensor))
+        yield
+    finally:
+        _switch(model, training=True)
+        with torch.no_grad():
+            for name, tensor in held.items():
+                tensor.copy_(end[name])
+
+
 def claims(run: Run) -> dict[str, Any]:
     """What is known of a run's course and of its model's start."""
     return {
@@ -169,6 +193,8 @@ def training(context: Context, params: dict[str, Any]) -> dict[str, Any]:
                 entry["own"] = not seen_alike(checkpoint, rebuilt, entry["public"], encoded("public"))
                 if entry["own"] and "texts" in params:
                     entry["logits"] = logits_for(model, encoded("texts"), int(params["batch"]))
+                    with contextlib.suppress(Exception), _at_start(model, beginning(entry, entries), tensors):
+                        entry["start_logits"] = logits_for(model, encoded("texts"), int(params["batch"]))
         except Exception as error:
             entry["raised"] = describe_error(error)[:300]
     return {"runs": entries, "shapes": writer.shapes}
