@@ -24,6 +24,8 @@ RULES = frozenset(
 """Ids of the rules (see docs/adaptations.md)."""
 REASONS: Mapping[str, str] = {
     "by-scikit-learn": "There is no network; scikit-learn computes the same.",
+    "clipped": "The model used for grading is smaller than the real one, and its gradients are larger; those of SGD are clipped, as the"
+    " Trainer does.",
     "data-on-the-network": "This data has to be fetched from the network; something simpler takes its place while grading.",
     "drawn-narrow": "The model used for grading is smaller than the real one; a new layer is drawn so that it learns as one"
     " of the real width.",

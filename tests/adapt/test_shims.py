@@ -568,6 +568,24 @@ assert narrow.weight.requires_grad and narrow.weight.is_leaf
     assert not [record for record in notebook(real).records if "drawn" in record[2]]
 
 
+def test_steps_of_sgd_are_no_longer_than_the_trainers(notebook):
+    code = """
+import torch
+def moved(gradient, **options):
+    weight = torch.nn.Parameter(torch.zeros(4))
+    weight.grad = torch.tensor(gradient)
+    torch.optim.SGD([weight], 0.1, **options).step()
+    return [round(number, 4) for number in weight.tolist()]
+print(moved([0.3, 0.0, 0.0, -0.4]), moved([30.0, 0.0, 0.0, -40.0], momentum=0.9))
+"""
+    seen = notebook(code, config={"head_gain": 0.25})
+    assert seen.records.count(("size", "SGD", "clipped at a norm of 1")) == 1
+    assert seen.cells[0].output.strip() == "[-0.03, 0.0, 0.0, 0.04] [-0.06, 0.0, 0.0, 0.08]"
+    real = notebook(code)
+    assert not [record for record in real.records if record[1] == "SGD"]
+    assert real.cells[0].output.strip() == "[-0.03, 0.0, 0.0, 0.04] [-3.0, 0.0, 0.0, 4.0]"
+
+
 def test_other_own_layers_are_drawn_as_of_the_real_width(notebook):
     code = """
 import torch

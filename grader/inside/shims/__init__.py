@@ -11,6 +11,7 @@ from typing import Any
 
 from grader.inside.hooks import Record
 from grader.inside.shims import (
+    clipping,
     colab,
     commands,
     compat,
@@ -34,5 +35,5 @@ def install(record: Record, config: Mapping[str, Any]) -> None:
     files handed in beside the notebook), `gpu` (whether there is one), `sizes` (number true of the real model -> the bundle's) and
     `head_gain` (how much narrower than PyTorch does a layer for the hidden states is drawn).
     """
-    for shim in (commands, syntax, colab, paths, hub, devices, compat, corpora, metrics, literals, drawing):
+    for shim in (commands, syntax, colab, paths, hub, devices, compat, corpora, metrics, literals, drawing, clipping):
         shim.install(record, config)
