@@ -13,7 +13,7 @@ from grader.bundles.bundle import seal as seal_bundle
 from grader.bundles.grid import SEEDS
 from grader.bundles.thresholds import MANIFEST
 from grader.cli.common import bar, machine, say
-from grader.cli.options import input_path
+from grader.cli.options import FOLDER
 
 __all__ = ["bundle"]
 
@@ -24,7 +24,7 @@ def bundle() -> None:
 
 
 @bundle.command()
-@click.argument("folder", required=False, type=input_path(file=False, folder=True), metavar="[DIR]")
+@click.argument("folder", required=False, type=FOLDER, metavar="[DIR]")
 def verify(folder: Path | None) -> int:
     """Compare a bundle's files with their hashes.  [default: the stand-in that ships with the grader]"""
     found = load_bundle(folder)
@@ -36,7 +36,7 @@ def verify(folder: Path | None) -> int:
 
 
 @bundle.command()
-@click.argument("folder", type=input_path(file=False, folder=True), metavar="DIR")
+@click.argument("folder", type=FOLDER, metavar="DIR")
 def seal(folder: Path) -> int:
     """Write the hashes of a bundle's files anew, after you have edited one by hand. Runs on it are then run again."""
     before = load_bundle(folder)
@@ -48,16 +48,14 @@ def seal(folder: Path) -> int:
 
 
 @bundle.command()
-@click.argument("folder", type=input_path(file=False, folder=True), metavar="DIR")
+@click.argument("folder", type=FOLDER, metavar="DIR")
 @click.option(
     "--seeds", type=click.IntRange(2), default=SEEDS, show_default=True, metavar="N", help="Trainings of each setting."
 )
 @click.option(
-    "--workers",
-    type=click.IntRange(1),
-    metavar="N",
+    "--workers", type=click.IntRange(1), metavar="N",
     help="Trainings at the same time, one thread each.  [default: all cores]",
-)
+)  # fmt: skip
 def calibrate(folder: Path, seeds: int, workers: int | None) -> int:
     """Measure the thresholds of a bundle by training as students do.
 

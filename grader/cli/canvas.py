@@ -9,7 +9,7 @@ import click
 from rich.table import Table
 
 from grader.cli.common import bar, console, say
-from grader.cli.options import output_folder, run_argument
+from grader.cli.options import NEW_FOLDER, run_argument
 from grader.errors import UsageError
 from grader.lms.gradebook import number_cell
 from grader.reports.sanitize import line
@@ -49,9 +49,7 @@ def _course_options(command: Any) -> Any:
 
 @canvas.command()
 @_course_options
-@click.option(
-    "--out", required=True, type=output_folder(), metavar="FOLDER", help="Folder for submissions and class list."
-)
+@click.option("--out", required=True, type=NEW_FOLDER, metavar="FOLDER", help="Folder for submissions and class list.")
 def pull(course: str, assignment: str, out: Path) -> int:
     """Fetch what students handed in, and the class list; only what is new is fetched again.
 
@@ -80,7 +78,7 @@ def pull(course: str, assignment: str, out: Path) -> int:
 @_course_options
 @click.option("--send", is_flag=True, help="Really send it; without this you see what would be sent.")
 @click.option("--overwrite", is_flag=True, help="Also replace scores that were set by hand in Canvas.")
-def push(run: Path, course: str, assignment: str, send: bool, overwrite: bool) -> int:
+def push(run: RunDirectory, course: str, assignment: str, send: bool, overwrite: bool) -> int:
     """Send scores of a RUN to Canvas, with one comment per student that brings the page and the annotated notebook.
 
     Run it again after it broke off: nothing is sent twice. Exit code 4 when Canvas does not show what was sent.
@@ -89,13 +87,12 @@ def push(run: Path, course: str, assignment: str, send: bool, overwrite: bool) -
       grader canvas push lab2/run 1234 98765
       grader canvas push lab2/run 1234 98765 --send
     """  # noqa: D301 - click: the paragraph is not wrapped
-    directory = RunDirectory(run)
-    directory.info()  # says so when there is no run
+    run.info()  # says so when there is no run
     client = _connect()
     from grader.runs import canvas_push
 
-    with directory.lock():
-        planned = canvas_push.plan_push(client, directory, course, assignment, overwrite=overwrite)
+    with run.lock():
+        planned = canvas_push.plan_push(client, run, course, assignment, overwrite=overwrite)
         table = Table(box=None, title=line(str(planned.assignment.name)), title_justify="left")
         for header in ("", "in Canvas", "sent", "why"):
             table.add_column(header, justify="right" if header in ("in Canvas", "sent") else "left")
@@ -111,7 +108,7 @@ def push(run: Path, course: str, assignment: str, send: bool, overwrite: bool) -
             return 0
         with bar() as progress:
             task = progress.add_task("sending", total=count)
-            different = canvas_push.send(client, directory, planned, lambda _step: progress.advance(task))
+            different = canvas_push.send(client, run, planned, lambda _step: progress.advance(task))
     for text in different:
         say(line(text), "bold red")
     say(f"Sent {count}; {'Canvas shows all of it' if not different else f'{len(different)} are not as sent'}.")

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -14,7 +14,7 @@ import click
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
 from grader.cli.common import bar, console, exit_code, limits_of, say, stderr
-from grader.cli.options import assignment_options, config_option, input_path, limit_options, output_file
+from grader.cli.options import FILE, NEW_FILE, assignment_options, config_option, limit_options
 from grader.cli.preflight import preflight as preflight_lines
 from grader.cli.preflight import shown
 from grader.cli.watch import saves
@@ -33,25 +33,33 @@ from grader.sandbox.host import available_modes
 
 __all__ = ["check"]
 
+_FORMATS: dict[str, tuple[str, Callable[[Report], str]]] = {
+    "html": ("a web page", lambda report: report_html(report, "student")),
+    "json": ("JSON", report_json),
+    "markdown": ("Markdown (for CI summaries)", report_markdown),
+    "junit": ("JUnit XML", lambda report: junit_xml([report])),
+}
+"""Option that names a file to write -> what it gets, in words, and how that is made."""
+
+
+def _format_options(command: Callable[..., int]) -> Callable[..., int]:
+    for name, (what, _) in reversed(_FORMATS.items()):
+        click.option(f"--{name}", type=NEW_FILE, metavar="FILE", help=f"Also write the report as {what}.")(command)
+    return command
+
 
 @click.command()
-@click.argument("notebook", type=input_path())
+@click.argument("notebook", type=FILE)
 @click.option(
     "--fast", is_flag=True, help="Functions and classes only, from their definitions: no cell is run, nothing trains."
 )
 @click.option("--step", default="", metavar="PART", help="One part of the assignment only, e.g. lora.")
 @click.option("--watch", is_flag=True, help="Again at every save that changes code, until Ctrl-C; quick with --fast.")
 @click.option(
-    "--preflight",
-    is_flag=True,
+    "--preflight", is_flag=True,
     help="Before you hand in: does it run, is everything named as asked, would Canvas take the file, how long does it take.",
-)
-@click.option("--html", type=output_file(), metavar="FILE", help="Also write the report as a web page.")
-@click.option("--json", type=output_file(), metavar="FILE", help="Also write the report as JSON.")
-@click.option(
-    "--markdown", type=output_file(), metavar="FILE", help="Also write the report as Markdown (for CI summaries)."
-)
-@click.option("--junit", type=output_file(), metavar="FILE", help="Also write the report as JUnit XML.")
+)  # fmt: skip
+@_format_options
 @assignment_options
 @config_option
 @limit_options
@@ -61,17 +69,12 @@ def check(
     step: str,
     watch: bool,
     preflight: bool,
-    html: Path | None,
-    json: Path | None,
-    markdown: Path | None,
-    junit: Path | None,
     assignment: str,
     bundle: Path | None,
     sandbox: str,
     config: Path | None,
-    cpu_seconds: float | None,
-    wall_seconds: float | None,
-    memory_gib: float | None,
+    limits: dict[str, float | None],
+    **files: Path | None,
 ) -> int:
     """Run your own NOTEBOOK and show what each criterion sees, the same way as it will be graded, with other random questions.
 
@@ -99,23 +102,29 @@ def check(
             stderr.print("No box on this machine (see `grader doctor`); your notebook runs as an ordinary program.")
         elif sandbox == "warm" and not watch:
             sandbox = "cold"  # for a single notebook a zygote would only be one more start
-    writers: dict[Path | None, Callable[[Report], str]] = {
-        html: lambda report: report_html(report, "student"),
-        json: report_json,
-        markdown: report_markdown,
-        junit: lambda report: junit_xml([report]),
-    }
 
     def prepared() -> tuple[RunContext, Limits]:
         settings = settings_for(notebook, config)
         whole = RunContext.create(load_assignment(assignment), load_bundle(bundle), secrets.token_bytes(32), settings)
-        return whole.only(step, definitions=fast), limits_of(cpu_seconds, memory_gib, settings, wall_seconds)
+        return whole.only(step, definitions=fast), limits_of(settings.limited(**limits))
 
-    def show(done: Report, checked: _Check) -> int:
-        own = replace(done, note=f"{done.note} {ASKED_ANEW}".strip())
-        student = for_student(own)
+    def run() -> Report:
+        """Run and judge it, with progress on standard error."""
+        what = f"checking {notebook.name}"
+        with bar(unit=False) as progress:
+            task = progress.add_task(what, total=None)
+
+            def on_progress(stage: str) -> None:
+                progress.update(task, description=f"{what}: {stage}")
+
+            return asyncio.run(grader.report(notebook, on_progress, definitions=fast))
+
+    def show(done: Report) -> int:
+        student = for_student(replace(done, note=f"{done.note} {ASKED_ANEW}".strip()))
+        code = exit_code([done]) or int(done.score.total != done.score.possible)
         if preflight:
-            ready = checked.before_handing_in(done)
+            ready = _before_handing_in(done, notebook, grader)
+            code = code if code == 4 else int(not ready)
         else:
             console.print(submission_panel(student))
         if fast:
@@ -124,78 +133,51 @@ def check(
             )
         elif step:
             say(f"Only {step} was looked at.")
-        code = exit_code([done]) or int(done.score.total != done.score.possible)
         if code == 4:
             say(f"The box failed: {review_reasons(done)[0].text}", "bold red")
-        for path, write in writers.items():
+        for name, path in files.items():
             if path is not None:
-                write_atomically(path, write(student))
-        return int(not ready) if preflight and code != 4 else code
+                write_atomically(path, _FORMATS[name][1](student))
+        return code
 
-    context, limits = prepared()
-    with Grader(context, sandbox=sandbox, limits=limits) as grader:
-        checked = _Check(notebook, grader, fast)
-        return _watch(checked, config, prepared, show) if watch else show(checked.run(), checked)
+    def again() -> Report:
+        """With other numbers, and settings as they are now."""
+        grader.context, grader.limits = prepared()
+        report = run()
+        show(report)
+        return for_student(report)
 
-
-@dataclass(frozen=True)
-class _Check:
-    """A notebook and where it is run."""
-
-    notebook: Path
-    """The file."""
-    grader: Grader
-    """Where it is run; open while it is."""
-    fast: bool
-    """Whether only definitions are taken."""
-
-    def run(self) -> Report:
-        """Run and judge it, with progress on standard error."""
-        what = f"checking {self.notebook.name}"
-        with bar(unit=False) as progress:
-            task = progress.add_task(what, total=None)
-
-            def on_progress(stage: str) -> None:
-                progress.update(task, description=f"{what}: {stage}")
-
-            return asyncio.run(self.grader.report(self.notebook, on_progress, definitions=self.fast))
-
-    def before_handing_in(self, report: Report) -> bool:
-        """Show what there is to know before it is handed in; gives whether all is as it should be."""
-        context = self.grader.context
-        lines = preflight_lines(
-            report, self.notebook.stat().st_size, context.assignment, context.questions("names"), self.grader.limits
-        )
-        console.print(shown(lines))
-        ready = all(line.ok is not False for line in lines)
-        say("Ready to hand in." if ready else "Not ready yet: see ✗ above.", "bold green" if ready else "bold red")
-        say(ASKED_ANEW)
-        return ready
+    context, allowed = prepared()
+    with Grader(context, sandbox=sandbox, limits=allowed) as grader:
+        return _watch(notebook, config, again) if watch else show(run())
 
 
-def _watch(
-    checked: _Check,
-    config: Path | None,
-    prepared: Callable[[], tuple[RunContext, Limits]],
-    show: Callable[[Report, _Check], int],
-) -> int:
+def _before_handing_in(report: Report, notebook: Path, grader: Grader) -> bool:
+    """Show what there is to know before it is handed in; gives whether all is as it should be."""
+    context = grader.context
+    size, questions = notebook.stat().st_size, context.questions("names")
+    lines = preflight_lines(report, size, context.assignment, questions, grader.limits)
+    console.print(shown(lines))
+    ready = all(line.ok is not False for line in lines)
+    say("Ready to hand in." if ready else "Not ready yet: see ✗ above.", "bold green" if ready else "bold red")
+    say(ASKED_ANEW)
+    return ready
+
+
+def _watch(notebook: Path, config: Path | None, again: Callable[[], Report]) -> int:
     """Check a notebook again at every save, in processes forked from one that stays; ends by Ctrl-C."""
     before: dict[str, CriterionResult] = {}
     try:
-        for _ in saves(checked.notebook, config):
+        for _ in saves(notebook, config):
             console.rule(time.strftime("%H:%M:%S"))
             try:
-                # with other numbers, and settings as they are now
-                checked.grader.context, checked.grader.limits = prepared()
-                report = checked.run()
+                now = {result.id: result for result in again().score.criteria}
             except (SubmissionError, UsageError) as error:  # of a file that is being edited
                 say(str(error), "bold red")
                 continue
-            show(report, checked)
-            now = {result.id: result for result in for_student(report).score.criteria}
             _say_what_changed(before, now)
             before = now
-            stderr.print(f"Watching {checked.notebook.name}: save it to check it again; Ctrl-C ends this.", style="dim")
+            stderr.print(f"Watching {notebook.name}: save it to check it again; Ctrl-C ends this.", style="dim")
     except KeyboardInterrupt:
         stderr.print("\nStopped watching.")
     return 0

@@ -43,21 +43,16 @@ def say(text: str, style: str = "") -> None:
     console.print(text, style=style, soft_wrap=True)
 
 
-def limits_of(
-    cpu_seconds: float | None, memory_gib: float | None, settings: Settings, wall_seconds: float | None = None
-) -> Limits:
-    """Limits from the command line, else from the settings, else 900 CPU seconds, 6 GiB and eight times the CPU time as wall net.
-
-    Raises UsageError.
-    """
-    cpu_seconds = cpu_seconds or settings.limits.get("cpu_seconds", 900.0)
-    memory = int((memory_gib or settings.limits.get("memory_gib", 6.0)) * (1 << 30))
-    wall = wall_seconds or settings.limits.get("wall_seconds", 8 * cpu_seconds + 600)
-    if wall < cpu_seconds:
+def limits_of(settings: Settings) -> Limits:
+    """What settings tell, else 900 CPU seconds, 6 GiB, and as a wall net eight times the CPU time and ten minutes. Raises UsageError."""
+    told = settings.limits
+    cpu_seconds = told.get("cpu_seconds", 900.0)
+    wall_seconds = told.get("wall_seconds", 8 * cpu_seconds + 600)
+    if wall_seconds < cpu_seconds:
         raise UsageError(
-            f"--wall-seconds ({wall:g}) is a net above --cpu-seconds ({cpu_seconds:g}) and cannot be smaller: give both"
+            f"--wall-seconds ({wall_seconds:g}) is a net above --cpu-seconds ({cpu_seconds:g}) and cannot be smaller: give both"
         )
-    return Limits(cpu_seconds=cpu_seconds, wall_seconds=wall, memory_bytes=memory)
+    return Limits(cpu_seconds, wall_seconds, memory_bytes=int(told.get("memory_gib", 6.0) * (1 << 30)))
 
 
 def machine() -> tuple[int, int]:

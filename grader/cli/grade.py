@@ -16,7 +16,15 @@ import grader
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
 from grader.cli.common import finish, limits_of, machine, say, stderr
-from grader.cli.options import assignment_options, config_option, input_path, limit_options, output_folder
+from grader.cli.options import (
+    FILE,
+    FILE_OR_FOLDER,
+    FOLDER,
+    NEW_FOLDER,
+    assignment_options,
+    config_option,
+    limit_options,
+)
 from grader.cli.progress import ClassProgress
 from grader.cli.resources import template_path
 from grader.errors import UsageError
@@ -43,23 +51,16 @@ __all__ = ["grade"]
 _UNPROTECTED = "Running submissions unprotected (--sandbox none): they can read and change your files."
 
 
+_csv_option = functools.partial(click.option, type=FILE, metavar="CSV")
+
+
 @click.command()
-@click.argument("sources", nargs=-1, required=True, metavar="PATH...", type=input_path(folder=True))
+@click.argument("sources", nargs=-1, required=True, metavar="PATH...", type=FILE_OR_FOLDER)
 @click.option(
-    "--out", required=True, type=output_folder(), metavar="RUN", help="Folder of the run; made when it is not there."
+    "--out", required=True, type=NEW_FOLDER, metavar="RUN", help="Folder of the run; made when it is not there."
 )
-@click.option(
-    "--roster",
-    type=input_path(),
-    metavar="CSV",
-    help="Canvas gradebook export (or a CSV with columns id,name); remembered.",
-)
-@click.option(
-    "--groups",
-    type=input_path(),
-    metavar="CSV",
-    help="Canvas groups export: every member gets the score of the group's hand-in; remembered.",
-)
+@_csv_option("--roster", help="Canvas gradebook export (or a CSV with columns id,name); remembered.")
+@_csv_option("--groups", help="Canvas groups export: every member gets the score of the group's hand-in; remembered.")
 @click.option("--column", metavar="TEXT", help="Gradebook column to fill, when there are several; remembered.")
 @click.option(
     "--scale/--no-scale",
@@ -68,7 +69,9 @@ _UNPROTECTED = "Running submissions unprotected (--sandbox none): they can read 
 )
 @click.option(
     "--no-notebook",
+    "no_notebook_is_zero",
     type=click.Choice(["decide", "0"]),
+    callback=lambda _context, _option, told: told and told == "0",
     help="Score of what cannot be read or is no notebook: none until you decide, or 0; remembered.  [default: decide]",
 )
 @click.option(
@@ -80,6 +83,7 @@ _UNPROTECTED = "Running submissions unprotected (--sandbox none): they can read 
 @click.option(
     "--pseudonyms",
     is_flag=True,
+    default=None,
     help="Show no names: pages and tables have pseudonyms, RUN/names.json says whose they are, and what goes to Canvas"
     " is joined by it. To be given when a run begins; remembered.",
 )
@@ -94,18 +98,10 @@ _UNPROTECTED = "Running submissions unprotected (--sandbox none): they can read 
     metavar="ENGINE",
     help="Where to run: local[:N], dask:ADDRESS, slurm:PROFILE.yaml (docs/clusters.md).",
 )
-@click.option(
-    "--tls",
-    type=input_path(file=False, folder=True),
-    metavar="DIR",
-    help="Folder with cert.pem and key.pem for dask:tls://HOST:PORT.",
-)
+@click.option("--tls", type=FOLDER, metavar="DIR", help="Folder with cert.pem and key.pem for dask:tls://HOST:PORT.")
 @click.option("--insecure-tcp", is_flag=True, help="Allow dask:tcp://HOST:PORT beyond this machine, unencrypted.")
 @click.option(
-    "--secret-file",
-    type=input_path(),
-    metavar="FILE",
-    help="Draw questions from this file's bytes instead of new ones.",
+    "--secret-file", type=FILE, metavar="FILE", help="Draw questions from this file's bytes instead of new ones."
 )
 @click.option("--only", multiple=True, metavar="ID", help="Run only this submission (repeatable).")
 @click.option(
@@ -125,12 +121,6 @@ def grade(
     out: Path,
     roster: Path | None,
     groups: Path | None,
-    column: str | None,
-    scale: bool | None,
-    no_notebook: str | None,
-    feedback: str | None,
-    pseudonyms: bool,
-    title: str | None,
     workers: int | None,
     executor: str,
     tls: Path | None,
@@ -146,9 +136,8 @@ def grade(
     bundle: Path | None,
     sandbox: str,
     config: Path | None,
-    cpu_seconds: float | None,
-    wall_seconds: float | None,
-    memory_gib: float | None,
+    limits: dict[str, float | None],
+    **remembered: Any,
 ) -> int:
     """Grade a Canvas archive (.zip), a folder or single notebooks.
 
@@ -162,8 +151,7 @@ def grade(
     Exit codes: 0 done, 2 wrong usage or no gradebook.csv, 3 some submissions need review, 4 the grader or its sandbox failed for some.
     """  # noqa: D301 - click: the paragraph is not wrapped
     leave_out(*(path if path.is_dir() else path.parent for path in sources), out)
-    loaded = load_assignment(assignment)
-    against = load_bundle(bundle)
+    loaded, against = load_assignment(assignment), load_bundle(bundle)
     against.verify()
     if sandbox == "none":
         stderr.print(_UNPROTECTED, style="bold red")
@@ -176,102 +164,95 @@ def grade(
         sandbox=choose(sandbox),
         grader_version=grader.__version__,
     )
-    told: dict[str, Any] = {
-        "title": title,
-        "roster": True if roster else None,
-        "column": column,
-        "scale": scale,
-        "feedback": feedback,
-        "no_notebook_is_zero": None if no_notebook is None else no_notebook == "0",
-        "pseudonyms": pseudonyms or None,
-    }
     course = read_settings(config) if config else None
-    given = read_roster(roster) if roster else None  # before the lock: a pipe may take its time
+    students = read_roster(roster) if roster else None  # before the lock: a pipe may take its time
     if info.sandbox != "none":
         refuse_exposed("what was handed in", *sources)
         refuse_exposed("the folder of the run", out)
     slots = workers or slots_for(*machine(), against.model_bytes)
     engine = choose_engine(executor, slots=slots, tls=tls, insecure_tcp=insecure_tcp)
     selection = RunSelection(only, failed, changed, force)
-    directory = RunDirectory(out)
-    with directory.lock():
-        directory.refuse_as_source(sources)
+    run = RunDirectory(out)
+    with run.lock():
+        run.refuse_as_source(sources)
         secret = _secret(secret_file)
-        if directory.exists():  # what it was told before holds until it is told something else
-            directory.refuse_another(info, secret)
-            before = directory.info()
-            if pseudonyms and not before.pseudonyms:
+        if run.exists():  # what it was told before holds until it is told something else
+            run.refuse_another(info, secret)
+            before = run.info()
+            if remembered["pseudonyms"] and not before.pseudonyms:
                 raise UsageError(f"{out} was begun with names; give --pseudonyms with another folder as --out")
-            info = replace(info, settings=before.settings, **{name: getattr(before, name) for name in told})
-        settings = course.after(info.settings) if course else info.settings
-        settings = settings.limited(cpu_seconds=cpu_seconds, wall_seconds=wall_seconds, memory_gib=memory_gib)
-        info = replace(info, settings=settings, **{name: value for name, value in told.items() if value is not None})
+            old = {name: getattr(before, name) for name in ("roster", "settings", *remembered)}
+            info = replace(info, **old)
+        settings = (course.after(info.settings) if course else info.settings).limited(**limits)
+        told = {name: value for name, value in remembered.items() if value is not None}
+        info = replace(info, settings=settings, **told)
         declared, _ = settings.apply(loaded, against)
-        limits = limits_of(cpu_seconds, memory_gib, settings, wall_seconds)
-        kept, members = directory.root / "roster.csv", directory.root / "groups.csv"
-        students = given or (read_roster(kept) if info.roster and kept.is_file() else None)
+        allowed = limits_of(settings)
+        kept, members = run.root / "roster.csv", run.root / "groups.csv"
+        if students is None and info.roster and kept.is_file():
+            students = read_roster(kept)
         if students is not None and (groups is not None or members.is_file()):
             students = with_groups(students, groups or members)
         elif groups is not None:
             raise UsageError("--groups says who of a class is in which group: give the class list, too, with --roster")
         info = replace(info, roster=students is not None)
         if students is not None:  # told before anything is run
-            refuse_unwritable_gradebook(directory, students, info, declared)
-        directory.start(info, secret)
+            refuse_unwritable_gradebook(run, students, info, declared)
+        run.start(info, secret)
         handed_out = [hashlib.sha256(path.read_bytes()).hexdigest() for path in starters]
         listed = hashlib.sha256(students.data + students.groups_data).hexdigest() if students is not None else ""
-        inputs = inputs_of(directory, sources, repr((limits, handed_out, listed)))
-        published = read_stamped(directory, inputs) if selection == RunSelection() and not anew else None
+        inputs = inputs_of(run, sources, repr((allowed, handed_out, listed)))
+        published = read_stamped(run, inputs) if selection == RunSelection() and not anew else None
         if published is not None:
-            return _nothing_to_do(directory, published)
+            return _nothing_to_do(run, published)
         with stderr.status("taking in submissions"):
             intake = take_in(
-                sources, directory.root / "intake", students, relative_to=directory.root, starters=starters,
-                kept=directory.root / "sources", replace_kept=anew,
-                naming=functools.partial(pseudonym, directory) if info.pseudonyms else None,
+                sources, run.root / "intake", students, relative_to=run.root, starters=starters,
+                kept=run.root / "sources", replace_kept=anew,
+                naming=functools.partial(pseudonym, run) if info.pseudonyms else None,
             )  # fmt: skip
-        intake = without_forgotten(directory, intake, students)
+        intake = without_forgotten(run, intake, students)
         if info.pseudonyms:
-            intake = hidden(directory, intake, students, sources)
+            intake = hidden(run, intake, students, sources)
         _say_sources(intake.notices)
         if students is not None:
-            write_derived(directory.root / "roster.csv", list_without_forgotten(directory, students, students.data))
+            write_derived(kept, list_without_forgotten(run, students, students.data))
             if students.groups_data:
-                groups_data = list_without_forgotten(directory, students, students.groups_data)
-                write_derived(directory.root / "groups.csv", groups_data)
+                write_derived(members, list_without_forgotten(run, students, students.groups_data))
         missing = tuple(entry.name for entry in intake.missing)
-        directory.write("intake.json", IntakeRecord(intake.submissions, intake.notices, missing))
-        context = load_context(directory.info(), directory.secret())
-        plan = make_plan(directory, context, limits, intake.submissions, selection)
+        run.write("intake.json", IntakeRecord(intake.submissions, intake.notices, missing))
+        context = load_context(run.info(), run.secret())
+        plan = make_plan(run, context, allowed, intake.submissions, selection)
         judged: Mapping[str, Report] = {}
         _say_plan(intake.submissions, plan, verbose=verbose)
         if plan.jobs:
             began = time.monotonic()
             waiting = {job.submission.id for job in plan.jobs} | {one.id for one in plan.left}
             done = [one for one in intake.submissions if one.id not in waiting]
-            page = LivePage(directory, done, len(intake.submissions))
+            page = LivePage(run, done, len(intake.submissions))
             with ClassProgress(len(plan.jobs), stderr) as progress, page:
 
                 def on_event(event: Event) -> None:
                     progress(event)
                     page(event)
 
-                run_batch(directory, context, plan.jobs, engine, on_event, progress.stopping)
+                run_batch(run, context, plan.jobs, engine, on_event, progress.stopping)
             judged = page.judged
             say(f"Ran {_count(plan.jobs)} in {_duration(time.monotonic() - began)} on {engine.name}.")
         with stderr.status("judging and writing reports"):
-            published = publish(directory, judged=judged)
-            if selection == RunSelection() and published.complete and directory.finished(intake.submissions):
-                write_stamp(directory, inputs, published)
-        return finish(directory, published)
+            published = publish(run, judged=judged)
+            if selection == RunSelection() and published.complete and run.finished(intake.submissions):
+                write_stamp(run, inputs, published)
+        return finish(run, published)
 
 
-def _nothing_to_do(directory: RunDirectory, published: Published) -> int:
+def _nothing_to_do(run: RunDirectory, published: Published) -> int:
     """Say that all is as it was, and what it was."""
-    _say_sources(directory.read("intake.json", IntakeRecord).notices)
-    submissions = directory.submissions()
-    _say_plan(submissions, Plan((), tuple(one for one in submissions if one.path and one.problem is None)))
-    return finish(directory, published)
+    intake = run.read("intake.json", IntakeRecord)
+    _say_sources(intake.notices)
+    unchanged = tuple(one for one in intake.submissions if one.path and one.problem is None)
+    _say_plan(intake.submissions, Plan((), unchanged))
+    return finish(run, published)
 
 
 def _say_sources(notices: Sequence[Notice]) -> None:

@@ -14,29 +14,29 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import click
-from click.shell_completion import CompletionItem, shell_complete
+from click.shell_completion import CompletionItem, get_completion_class, shell_complete
 
 import grader
 from grader.cli.streams import claim_streams
 from grader.errors import DeclarationError, GraderError, UsageError
 from grader.imports import leave_out
 
-__all__ = ["commands", "main"]
+__all__ = ["commands", "completion", "main"]
 
 COMMANDS = {
     "check": ("check", "Check your own notebook."),
     "grade": ("grade", "Grade a class."),
-    "override": ("override", "Set points by hand."),
-    "regrade": ("regrade", "Run one submission again, with other limits or another seed."),
+    "override": ("runs", "Set points by hand."),
+    "regrade": ("runs", "Run one submission again, with other limits or another seed."),
     "rejudge": ("runs", "Judge a run again without running any notebook."),
     "report": ("runs", "Write the reports of a run in other formats."),
     "canvas": ("canvas", "Fetch submissions from Canvas, and send scores and feedback back."),
-    "forget": ("forget", "Take one person out of a run."),
+    "forget": ("runs", "Take one person out of a run."),
     "doctor": ("doctor", "Say what this machine can do, and what to install."),
     "verify": ("verify", "Prove that the reference gets full marks and the template none."),
     "template": ("template", "Make the student template from the reference solution."),
     "bundle": ("bundle", "Check and calibrate what submissions run against."),
-    "completion": ("completion", "Print what makes your shell complete commands and options."),
+    "completion": ("main", "Print what makes your shell complete commands and options."),
 }
 """Name -> (module below `grader.cli` that holds the command by this name, its line in the help)."""
 
@@ -97,13 +97,30 @@ def commands() -> None:
         )
 
 
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    """Print what makes a SHELL complete commands and options.
+
+    \b
+    For this session in bash or zsh, in fish, and for good in bash:
+      eval "$(grader completion bash)"
+      grader completion fish | source
+      grader completion bash > ~/.local/share/bash-completion/completions/grader
+    """  # noqa: D301 - click: the paragraph is not wrapped
+    made = get_completion_class(shell)
+    assert made is not None, "click knows every shell of the choice"
+    click.echo(made(click.Command("grader"), {}, "grader", "_GRADER_COMPLETE").source())
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     leave_out()
     # numpy reads this once, when it is imported. The grader multiplies small matrices only: a second thread would spin beside
     # the notebooks and bring nothing. A kernel's threads are set on their own.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if asked := os.environ.get("_GRADER_COMPLETE"):  # a shell asks, see `grader.cli.completion`
+    if asked := os.environ.get("_GRADER_COMPLETE"):  # a shell asks, see `completion`
         return shell_complete(commands, {}, "grader", "_GRADER_COMPLETE", asked)
     try:
         output, errors = claim_streams()
@@ -126,21 +143,16 @@ def _run(arguments: list[str]) -> int:
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "grader"
         code, message = 2, f"{command}: {error.format_message()} (see `{command} --help`)"
-    except UsageError as error:
-        code, message = 2, f"grader: {error}"
-    except DeclarationError as error:
-        code, message = 4, f"grader: the assignment is declared wrongly: {error}"
     except GraderError as error:
-        code, message = 4, f"grader: {error}"
+        what = "the assignment is declared wrongly: " if isinstance(error, DeclarationError) else ""
+        code, message = 2 if isinstance(error, UsageError) else 4, f"grader: {what}{error}"
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         code, message = 4, f"grader: {where}{error.strerror or error}"
     except Exception as error:
         traceback.print_exc()
-        code, message = (
-            4,
-            f"grader: a fault of the grader itself ({type(error).__name__}); please report the lines above",
-        )
+        what = f"a fault of the grader itself ({type(error).__name__})"
+        code, message = 4, f"grader: {what}; please report the lines above"
     except KeyboardInterrupt:
         code, message = 130, "\ngrader: stopped; run the same command again to continue where it stopped."
     print(message, file=sys.stderr)

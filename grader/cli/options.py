@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable
@@ -10,14 +11,19 @@ from typing import Any, TypeVar
 
 import click
 
+from grader.runs.directory import RunDirectory
+
 __all__ = [
+    "FILE",
+    "FILE_OR_FOLDER",
+    "FOLDER",
+    "NEW_FILE",
+    "NEW_FOLDER",
     "Number",
+    "assignment_option",
     "assignment_options",
     "config_option",
-    "input_path",
     "limit_options",
-    "output_file",
-    "output_folder",
     "run_argument",
 ]
 
@@ -61,60 +67,59 @@ class _Path(click.Path):
         except (OSError, ValueError) as error:
             why = (isinstance(error, OSError) and error.strerror) or error
             self.fail(f"{text if len(text) < 200 else text[:200] + '...'}: {why}", param, ctx)
-        return super().convert(value, param, ctx)
+        return Path(os.fsdecode(super().convert(value, param, ctx)))
 
 
-def input_path(*, file: bool = True, folder: bool = False) -> click.ParamType[Any]:
-    """A path that has to be there and to be readable."""
-    return _Path(exists=True, file_okay=file, dir_okay=folder, path_type=Path)
+class _Run(_Path):
+    """The folder of a run."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Give the run in it."""
+        return RunDirectory(super().convert(value, param, ctx))
 
 
-def output_file() -> click.ParamType[Any]:
-    """A file that will be written."""
-    return _Path(dir_okay=False, writable=True, path_type=Path)
+FILE = _Path(exists=True, dir_okay=False)
+FOLDER = _Path(exists=True, file_okay=False)
+FILE_OR_FOLDER = _Path(exists=True)
+NEW_FILE = _Path(dir_okay=False, writable=True)
+"""A file that will be written."""
+NEW_FOLDER = _Path(file_okay=False, writable=True)
+"""A folder that is made when it is not there."""
 
-
-def output_folder() -> click.ParamType[Any]:
-    """A folder that is made when it is not there."""
-    return _Path(file_okay=False, writable=True, path_type=Path)
-
-
-def run_argument(command: F) -> F:
-    """Add the folder of a run."""
-    return click.argument("run", type=input_path(file=False, folder=True))(command)
+run_argument = click.argument("run", type=_Run(exists=True, file_okay=False))
+"""A run that is there."""
+assignment_option = click.option(
+    "--assignment", default="finetuning", show_default=True, metavar="NAME", help="Assignment, or module:attribute."
+)
+config_option = click.option(
+    "--config", type=FILE, metavar="TOML",
+    help="What the course sets: points, minimum accuracies, limits, what students see (docs/settings.md); a run remembers it.",
+)  # fmt: skip
 
 
 def assignment_options(command: F) -> F:
     """Add what is graded, against what, and how it is kept apart."""
-    for option in (
-        click.option(
-            "--sandbox", type=click.Choice(["auto", "warm", "cold", "none"]), default="auto", show_default=True,
-            help="Isolation: auto takes the best this machine has; none runs the code unprotected.",
-        ),
-        click.option(
-            "--bundle", type=input_path(file=False, folder=True), metavar="DIR",
-            help="Model, data and thresholds to run against.  [default: the small stand-in]",
-        ),
-        click.option(
-            "--assignment", default="finetuning", show_default=True, metavar="NAME", help="Assignment, or module:attribute.",
-        ),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+    sandbox = click.option(
+        "--sandbox", type=click.Choice(["auto", "warm", "cold", "none"]), default="auto", show_default=True,
+        help="Isolation: auto takes the best this machine has; none runs the code unprotected.",
+    )  # fmt: skip
+    bundle = click.option(
+        "--bundle", type=FOLDER, metavar="DIR",
+        help="Model, data and thresholds to run against.  [default: the small stand-in]",
+    )  # fmt: skip
+    return assignment_option(bundle(sandbox(command)))
 
 
-def config_option(command: F) -> F:
-    """Add the file with what the course sets."""
-    return click.option(
-        "--config",
-        type=input_path(),
-        metavar="TOML",
-        help="What the course sets: points, minimum accuracies, limits, what students see (docs/settings.md); a run remembers it.",
-    )(command)
+def limit_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the limits of one submission. The command gets them as `limits`, what `Settings.limited` takes; None for one not given."""
 
+    @functools.wraps(command)
+    def with_limits(
+        *, cpu_seconds: float | None, wall_seconds: float | None, memory_gib: float | None, **others: Any
+    ) -> int:
+        limits = {"cpu_seconds": cpu_seconds, "wall_seconds": wall_seconds, "memory_gib": memory_gib}
+        return command(limits=limits, **others)
 
-def limit_options(command: F) -> F:
-    """Add the limits of one submission."""
     for option in (
         click.option(
             "--memory-gib", type=Number(0.25, 1e6), metavar="G",
@@ -130,5 +135,5 @@ def limit_options(command: F) -> F:
             "[default: eight times the CPU time, and ten minutes]",
         ),
     ):  # fmt: skip
-        command = option(command)
-    return command
+        option(with_limits)
+    return with_limits

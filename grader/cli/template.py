@@ -10,7 +10,7 @@ from grader.assignments import load_assignment
 from grader.authoring import folder, template_files, values_of
 from grader.bundles import load_bundle
 from grader.cli.common import say, stderr
-from grader.cli.options import input_path, output_file, output_folder
+from grader.cli.options import FILE, FOLDER, NEW_FILE, NEW_FOLDER, assignment_option
 from grader.cli.resources import reference_path, template_path
 from grader.errors import UsageError
 from grader.grading.settings import Settings, read_settings
@@ -20,29 +20,27 @@ __all__ = ["template"]
 
 
 @click.command()
-@click.argument("reference", required=False, type=input_path())
-@click.argument("target", required=False, type=output_file(), metavar="[TEMPLATE]")
+@click.argument("reference", required=False, type=FILE)
+@click.argument("target", required=False, type=NEW_FILE, metavar="[TEMPLATE]")
 @click.option("--check", is_flag=True, help="Write nothing; exit code 1 when a notebook is out of step.")
 @click.option(
-    "--out", type=output_folder(), metavar="FOLDER",
+    "--out", type=NEW_FOLDER, metavar="FOLDER",
     help="Write the folder to hand out instead: notebook, reviews, README.md, and assignment.md for a web site.",
 )  # fmt: skip
 @click.option(
-    "--config", type=input_path(), metavar="TOML",
+    "--config", type=FILE, metavar="TOML",
     help="Deadline, addresses, points and minimum accuracies that the folder tells (docs/handout.md).",
 )  # fmt: skip
 @click.option(
-    "--data", type=input_path(file=False, folder=True), metavar="DIR",
+    "--data", type=FOLDER, metavar="DIR",
     help="Folder with the train.csv and eval.csv to hand out.  [default: the bundle's]",
 )  # fmt: skip
 @click.option(
-    "--bundle", type=input_path(file=False, folder=True), metavar="DIR",
+    "--bundle", type=FOLDER, metavar="DIR",
     help="What the notebooks will be graded against.  [default: the small stand-in]",
 )  # fmt: skip
-@click.option("--wheel", type=input_path(), metavar="FILE", help="The self-check's wheel, to be handed out as well.")
-@click.option(
-    "--assignment", default="finetuning", show_default=True, metavar="NAME", help="Assignment, or module:attribute."
-)
+@click.option("--wheel", type=FILE, metavar="FILE", help="The self-check's wheel, to be handed out as well.")
+@assignment_option
 def template(
     reference: Path | None,
     target: Path | None,

@@ -17,7 +17,7 @@ from rich.table import Table
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
 from grader.cli.common import bar, console, say
-from grader.cli.options import assignment_options, input_path, output_file
+from grader.cli.options import FILE, FOLDER, NEW_FILE, assignment_options
 from grader.cli.resources import corpus_path, reference_path, template_path
 from grader.errors import UsageError
 from grader.grading.pipeline import grade
@@ -32,14 +32,14 @@ ASSIGNMENT = "finetuning"
 
 
 @click.command()
-@click.option("--reference", type=input_path(), metavar="FILE", help="Notebook that must get full marks.")
-@click.option("--template", type=input_path(), metavar="FILE", help="Notebook that must get nothing.")
+@click.option("--reference", type=FILE, metavar="FILE", help="Notebook that must get full marks.")
+@click.option("--template", type=FILE, metavar="FILE", help="Notebook that must get nothing.")
 @click.option(
-    "--corpus", type=input_path(file=False, folder=True), metavar="FOLDER",
+    "--corpus", type=FOLDER, metavar="FOLDER",
     help="Labelled submissions to judge: a Python package (docs/judging.md).  [default: tests/corpus of a checkout]",
 )  # fmt: skip
 @click.option("--no-corpus", is_flag=True, help="Only the two notebooks.")
-@click.option("--markdown", type=output_file(), metavar="FILE", help="Also write a summary as Markdown (for CI).")
+@click.option("--markdown", type=NEW_FILE, metavar="FILE", help="Also write a summary as Markdown (for CI).")
 @assignment_options
 def verify(
     reference: Path | None,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from grader.cli.main import main
-from grader.cli.override import find_submission
+from grader.cli.runs import find_submission
 from grader.errors import UsageError
 from grader.records import Attempt, Evidence, Execution, Notebook, Observation, Outcome, SubmissionRun, Usage
 from grader.runs.directory import Done, IntakeRecord, RunDirectory, RunInfo, load_context

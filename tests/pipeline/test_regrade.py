@@ -150,7 +150,7 @@ def test_a_fault_of_the_machine_leaves_the_result(graded, run, capsys) -> None:
 
 def test_a_kill_loses_no_result(graded, run, monkeypatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("grader.cli.regrade.judge_again", lambda *_given, **_more: 1 / 0)
+        patch.setattr("grader.cli.runs._judge_again", lambda *_given, **_more: 1 / 0)
         assert regrade(run, "1001", "--cpu-seconds", "1800") == 4
     assert main(["rejudge", str(run)]) == 0
     assert "Result 2 of 2 counts" in page(run, "report.html") and scores(run)["1001"] == "3"

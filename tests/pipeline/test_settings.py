@@ -127,9 +127,13 @@ def test_a_course_makes_the_minimum_a_hard_one(config) -> None:
 
 def test_limits_of_the_command_line_win() -> None:
     settings = Settings(limits={"cpu_seconds": 50.0, "memory_gib": 2.0})
-    assert limits_of(None, None, settings).cpu_seconds == 50 and limits_of(None, None, settings).memory_bytes == 2 << 30
-    assert limits_of(70.0, 1.0, settings).cpu_seconds == 70 and limits_of(70.0, 1.0, settings).memory_bytes == 1 << 30
-    assert limits_of(None, None, Settings()).cpu_seconds == 900
+    of_course, given = (
+        limits_of(settings.limited(**told))
+        for told in ({}, {"cpu_seconds": 70.0, "memory_gib": 1.0, "wall_seconds": None})
+    )
+    assert (of_course.cpu_seconds, of_course.memory_bytes) == (50, 2 << 30)
+    assert (given.cpu_seconds, given.memory_bytes) == (70, 1 << 30)
+    assert limits_of(Settings()).cpu_seconds == 900
 
 
 @pytest.mark.parametrize(

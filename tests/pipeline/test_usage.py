@@ -59,10 +59,10 @@ def refused(capsys, arguments: list[str], message: str) -> None:
 
 
 def test_the_wall_net_can_be_set() -> None:
-    assert limits_of(100, 1, Settings()).wall_seconds == 1400
-    assert limits_of(100, 1, Settings(), 250).wall_seconds == 250
+    assert limits_of(Settings().limited(cpu_seconds=100)).wall_seconds == 1400
+    assert limits_of(Settings().limited(cpu_seconds=100, wall_seconds=250)).wall_seconds == 250
     with pytest.raises(UsageError, match=r"net above --cpu-seconds .*: give both"):
-        limits_of(100, 1, Settings(), 99)
+        limits_of(Settings().limited(cpu_seconds=100, wall_seconds=99))
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "0", "-1", "1e999", "1e-9", "many", ""])
