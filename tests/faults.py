@@ -418,8 +418,8 @@ FAULTS: tuple[Fault, ...] = (
         "one-result-is-kept",
         "what is run again keeps every result",
         "grader/runs/results.py",
-        '    part.replace(folder / "results" / str(len(kept) + 1))',
-        '    part.replace(folder / "results" / "1") if not kept else None',
+        '    part.replace(folder / "results" / str(number))',
+        '    part.replace(folder / "results" / "1") if number == 1 else None',
         ("tests/pipeline/test_regrade.py::test_both_results_are_kept_and_the_newer_counts",),
     ),
     Fault(

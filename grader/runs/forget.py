@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from grader import serialization
 from grader.intake import Intake, Roster, leave_out_of_copies, read_roster
 from grader.intake.roster import csv_rows
 from grader.lms.gradebook import csv_text
-from grader.records import Notice
+from grader.records import Notice, Submission
 from grader.runs.directory import IntakeRecord, RunDirectory, now, write_atomically
+from grader.runs.gradebook import forget_cells
 from grader.runs.pseudonyms import forget_names, people, pseudonym
 
 __all__ = ["forget", "list_without_forgotten", "without_forgotten"]
@@ -51,65 +50,68 @@ def forget(run: RunDirectory, submission_id: str, student: str = "") -> None:
     another process writes.
     """
     with run.lock():
-        intake = run.read("intake.json", IntakeRecord)
         own = [one for one in people(run) if one.id == submission_id]
-        alone = [one for one in own if not student or one.student_ids == (student,)]
-        gone = {submission_id, *(i for one in own for i in one.student_ids)} - {""} if alone else {student}
-        gone |= {pseudonym(run, one) for one in gone} if run.info().pseudonyms else set()
+        whole = [one for one in own if not student or one.student_ids == (student,)]
+        gone = {submission_id, *(i for one in whole for i in one.student_ids)} - {""} if whole else {student}
+        gone = {word for identity in gone for word in _also(run, identity)}
         # First what keeps the person out: after a crash the rest is done by the same command.
-        _leave_trace(run, sorted(gone))
+        traces = [_Trace(_digest(run, identity), now()) for identity in sorted(gone)]
+        run.write_ledger(_TRACE, [*run.ledger(_TRACE, _Trace), *traces])
         path = run.root / "roster.csv"
-        names = {entry.name for entry in (read_roster(path).entries if path.is_file() else ()) if entry.id in gone}
-        names |= {one.display_name for one in alone}
-        kept = [
-            replace(
-                one,
-                student_ids=tuple(member for member in one.student_ids if member not in gone),
-                notices=_silent(one.notices, gone | names),
-            )
-            for one in intake.submissions
-            if one.id not in {left.id for left in alone}
-        ]
-        missing = tuple(name for name in intake.missing if name not in names | gone)
-        notices = _silent(intake.notices, gone | names)
-        run.write("intake.json", IntakeRecord(tuple(kept), notices, missing))
-        roster = read_roster(path) if path.is_file() else None
-        leave_out_of_copies(run.root / "sources", roster, lambda identity: bool(_also(run, identity) & gone))
-        for one in alone:
-            shutil.rmtree(run.root / "intake" / one.id, ignore_errors=True)
-            shutil.rmtree(run.folder(one.id), ignore_errors=True)
+        intake = run.read("intake.json", IntakeRecord)
+        students = read_roster(path) if path.is_file() else None
+        kept, notices, words = _cleared(run, intake.submissions, intake.notices, students)
+        run.write("intake.json", IntakeRecord(kept, notices, tuple(n for n in intake.missing if n not in words)))
         forget_names(run, gone)
-        _rewrite_tables(run, gone)
+        forget_cells(run, gone)
+        for roster in (path, run.root / "groups.csv"):
+            if roster.is_file():
+                write_atomically(roster, _rows_without(roster, roster.read_bytes(), gone))
+        for name, key in _LEDGERS.items():
+            if (run.root / name).is_file():
+                lines = run.ledger(
+                    name, dict, log=name == "canvas.jsonl"
+                )  # a damaged line goes: it may be the person's
+                run.write_ledger(name, [line for line in lines if str(line.get(key)) not in gone])
         for name in _MADE_AGAIN:
             (run.root / name).unlink(missing_ok=True)
 
 
 def without_forgotten(run: RunDirectory, intake: Intake, students: Roster | None) -> Intake:
     """What was taken in, without those who were forgotten; their copied files are removed again."""
-    known = {trace.digest for trace in _traces(run)}
-    if not known:
+    if not (known := _known(run)):
         return intake
-    leave_out_of_copies(
-        run.root / "sources", students, lambda identity: any(_digest(run, one) in known for one in _also(run, identity))
-    )
+    kept, notices, _ = _cleared(run, intake.submissions, intake.notices, students)
+    return Intake(kept, notices, tuple(entry for entry in intake.missing if _digest(run, entry.id) not in known))
+
+
+def _cleared(
+    run: RunDirectory, submissions: Sequence[Submission], notices: Sequence[Notice], students: Roster | None
+) -> tuple[tuple[Submission, ...], tuple[Notice, ...], set[str]]:
+    """Submissions and notices without those who were forgotten, whose files are removed; and the words that stand for them."""
+    known = _known(run)
+
+    def gone(identity: str) -> bool:
+        return any(_digest(run, one) in known for one in _also(run, identity))
+
+    leave_out_of_copies(run.root / "sources", students, gone)
     listed = students.entries if students is not None else ()
-    words = {word for entry in listed if _digest(run, entry.id) in known for word in (entry.id, entry.name)}
+    words = {word for entry in listed if gone(entry.id) for word in (*_also(run, entry.id), entry.name)}
     kept = []
-    for one in intake.submissions:
-        members = tuple(student for student in one.student_ids if _digest(run, student) not in known)
-        if _digest(run, one.id) in known or (one.student_ids and not members):
+    for one in submissions:
+        members = tuple(student for student in one.student_ids if not gone(student))
+        if gone(one.id) or (one.student_ids and not members):
             shutil.rmtree(run.root / "intake" / one.id, ignore_errors=True)
-            words |= {one.id, one.display_name}
+            shutil.rmtree(run.folder(one.id), ignore_errors=True)
+            words |= {one.id, one.display_name, *one.student_ids}
         else:
             kept.append(replace(one, student_ids=members))
-    told = tuple(replace(one, notices=_silent(one.notices, words)) for one in kept)
-    missing = tuple(entry for entry in intake.missing if _digest(run, entry.id) not in known)
-    return Intake(told, _silent(intake.notices, words), missing)
+    return tuple(replace(one, notices=_silent(one.notices, words)) for one in kept), _silent(notices, words), words
 
 
 def list_without_forgotten(run: RunDirectory, students: Roster, data: bytes) -> bytes:
     """The bytes of a list of these students as they were given, or without the rows of those who were forgotten."""
-    known = {trace.digest for trace in _traces(run)}
+    known = _known(run)
     gone = {entry.id for entry in students.entries if _digest(run, entry.id) in known} if known else set()
     return _rows_without(Path("the class list"), data, gone).encode() if gone else data
 
@@ -128,30 +130,9 @@ def _digest(run: RunDirectory, identity: str) -> str:
     return hmac.new(run.secret(), b"forgotten/" + identity.encode(), hashlib.sha256).hexdigest()
 
 
-def _traces(run: RunDirectory) -> list[_Trace]:
-    return run.ledger(_TRACE, _Trace)
-
-
-def _leave_trace(run: RunDirectory, identities: Sequence[str]) -> None:
-    run.write_ledger(_TRACE, [*_traces(run), *(_Trace(_digest(run, identity), now()) for identity in identities)])
-
-
-def _rewrite_tables(run: RunDirectory, gone: set[str]) -> None:
-    """Take the person's rows out of the class list, the ledgers and what is known of the gradebook's cells."""
-    for roster in (run.root / "roster.csv", run.root / "groups.csv"):
-        if roster.is_file():
-            write_atomically(roster, _rows_without(roster, roster.read_bytes(), gone))
-    for name, key in _LEDGERS.items():
-        if (run.root / name).is_file():
-            lines = run.ledger(name, dict, log=name == "canvas.jsonl")  # a damaged line goes: it may be the person's
-            run.write_ledger(name, [line for line in lines if str(line.get(key)) not in gone])
-    cells = run.root / "gradebook.json"
-    if cells.is_file():
-        known = json.loads(cells.read_text(encoding="utf-8"))
-        for column in known["by_column"].values():
-            for identity in gone & column.keys():
-                del column[identity]
-        write_atomically(cells, serialization.dumps(known))
+def _known(run: RunDirectory) -> set[str]:
+    """Digests of the ids that were forgotten."""
+    return {trace.digest for trace in run.ledger(_TRACE, _Trace)}
 
 
 def _rows_without(path: Path, data: bytes, gone: set[str]) -> str:

@@ -26,7 +26,14 @@ from grader.rubric.assignment import Assignment
 from grader.runs.directory import RunDirectory, RunInfo, assignment_of, write_derived
 from grader.runs.pseudonyms import pseudonym
 
-__all__ = ["GRADEBOOK", "PREVIEW", "refuse_unwritable_gradebook", "scores_by_student", "write_gradebook"]
+__all__ = [
+    "GRADEBOOK",
+    "PREVIEW",
+    "forget_cells",
+    "refuse_unwritable_gradebook",
+    "scores_by_student",
+    "write_gradebook",
+]
 
 GRADEBOOK, PREVIEW = "gradebook.csv", "gradebook-preview.csv"
 _CELLS = "gradebook.json"
@@ -88,6 +95,16 @@ def write_gradebook(run: RunDirectory, reports: Sequence[Report], messages: list
     write_derived(run.root / GRADEBOOK, gradebook_csv(students, column, rows))
     messages += _left_out(rows, lambda entry: pseudonym(run, entry.id) if info.pseudonyms else entry.name)
     return True
+
+
+def forget_cells(run: RunDirectory, gone: set[str]) -> None:
+    """Take students out of what is known of the gradebook's cells."""
+    if (run.root / _CELLS).is_file():
+        kept = {
+            column: {student: cell for student, cell in cells.items() if student not in gone}
+            for column, cells in run.read(_CELLS, _Cells).by_column.items()
+        }
+        run.write(_CELLS, _Cells(kept))
 
 
 def scores_by_student(reports: Sequence[Report]) -> dict[str, float | None]:

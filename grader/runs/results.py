@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 from grader.errors import UsageError
 from grader.records import Notice, Submission
@@ -23,37 +21,23 @@ _RECORDS = ("notebook.json", "execution.json", "evidence.json", "done.json")
 _PAGES = ("report.json", "report.html", "instructor.html", "annotated.ipynb")
 
 
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """One result of a submission."""
-
-    number: int
-    """Counted from 1, the run of the class."""
-    done: Done
-    """Its mark."""
-    points: str
-    """The points it got when it was kept."""
-    counts: bool
-    """Whether it is the one that counts."""
-
-
 def keep_result(run: RunDirectory, submission_id: str) -> int:
     """Copy the result that counts among the kept ones, where it is not there yet; returns its number, 0 where none counts."""
-    folder, kept = run.folder(submission_id), _kept(run, submission_id)
-    mark = folder / "done.json"
-    if not mark.is_file():
+    current, results = run.done(submission_id), _results(run, submission_id)
+    if current is None:
         return 0
-    for number, path in enumerate(kept, 1):
-        if (path / "done.json").read_bytes() == mark.read_bytes():
-            return number
+    folder = run.folder(submission_id)
+    number = next((n for n, done in results.items() if done == current), 1)
+    if (folder / "results" / str(number)).is_dir():
+        return number
     part = folder / "results" / ".part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     for name in (*_RECORDS, *_PAGES):
         if (folder / name).is_file():
             shutil.copyfile(folder / name, part / name)
-    part.replace(folder / "results" / str(len(kept) + 1))
-    return len(kept) + 1
+    part.replace(folder / "results" / str(number))
+    return number
 
 
 def use_result(run: RunDirectory, submission: Submission, number: int | None = None) -> int:
@@ -62,12 +46,12 @@ def use_result(run: RunDirectory, submission: Submission, number: int | None = N
     Raises UsageError where there is none, or it is of a file that was replaced since.
     """
     keep_result(run, submission.id)
-    results = {one.number: one for one in _results(run, submission.id)}
+    results, current = _results(run, submission.id), run.done(submission.id)
     if number is None:
-        number = next((one.number for one in results.values() if one.counts), len(results) + 1) - 1
+        number = next((n for n, done in results.items() if done == current), len(results) + 1) - 1
     if number not in results:
         raise UsageError(f"{submission.display_name} has {len(results)} results, counted from 1; there is no {number}")
-    if results[number].done.parts.get("submission") != submission.sha256:
+    if results[number].parts.get("submission") != submission.sha256:
         raise UsageError(f"result {number} of {submission.display_name} is of a file that was replaced since")
     run.forget(submission.id)
     for name in _RECORDS:
@@ -78,18 +62,29 @@ def use_result(run: RunDirectory, submission: Submission, number: int | None = N
 
 def notices_of_results(run: RunDirectory, submission: Submission) -> Iterator[Notice]:
     """What readers of a report should know where there are several results of the same file."""
-    results = [one for one in _results(run, submission.id) if one.done.parts.get("submission") == submission.sha256]
-    again = [one.done.again for one in results if one.done.again is not None]
+    counts, found = run.done(submission.id), _results(run, submission.id)
+    results = {n: done for n, done in found.items() if done.parts.get("submission") == submission.sha256}
+    again = [done.again for done in results.values() if done.again is not None]
     if not again:
         return
     reason = f" ({again[-1].reason})" if again[-1].reason else ""
-    which = next((f"Result {one.number} of {len(results)} counts" for one in results if one.counts), "None counts now")
+    which = next(
+        (f"Result {n} of {len(results)} counts" for n, done in results.items() if done == counts), "None counts now"
+    )
     yield Notice("run-again", f"The notebook was run again on {date(again[-1].at)}{reason}. {which}.")
-    lines = (f"{one.number}: {one.points}{_how(one.done)}" for one in results)
+    lines = (f"{n}: {_points(run, submission.id, n)}{_how(done)}" for n, done in results.items())
     yield Notice(
         "staff-results",
         f"Results: {'; '.join(lines)}. `grader regrade RUN {submission.id} --use N` lets another one count.",
     )
+
+
+def _points(run: RunDirectory, submission_id: str, number: int) -> str:
+    """The points that a result got when it was kept."""
+    report = run.report(f"{submission_id}/results/{number}")
+    if report is None or report.score.total is None:
+        return ""
+    return f"{decimal(report.score.total)} of {decimal(report.score.possible)} points, "
 
 
 def _how(done: Done) -> str:
@@ -102,24 +97,11 @@ def _how(done: Done) -> str:
     return f"{limits}{', other seed' if done.again.draw else ''}, run again{by} on {when}"
 
 
-def _kept(run: RunDirectory, submission_id: str) -> list[Path]:
-    """Folders of the kept results, in their order."""
-    return sorted((run.folder(submission_id) / "results").glob("[0-9]*"), key=lambda path: int(path.name))
-
-
-def _results(run: RunDirectory, submission_id: str) -> list[_Result]:
-    """All results, that which counts among them whether it was kept already or not; none for who was run once."""
-    kept, current = _kept(run, submission_id), run.done(submission_id)
-    found = []
-    for number, path in enumerate(kept, 1):
-        name = str(path.relative_to(run.folder("")))
-        done, report = run.done(name), run.report(name)
-        if done is None:
-            continue
-        points = ""
-        if report is not None and report.score.total is not None:
-            points = f"{decimal(report.score.total)} of {decimal(report.score.possible)} points, "
-        found.append(_Result(number, done, points, done == current))
-    if kept and current is not None and not any(one.counts for one in found):
-        found.append(_Result(len(kept) + 1, current, "", counts=True))
+def _results(run: RunDirectory, submission_id: str) -> dict[int, Done]:
+    """The marks of all results by number, that which counts among them whether it was kept already or not; none for who was run once."""
+    numbers = sorted(int(path.name) for path in (run.folder(submission_id) / "results").glob("[0-9]*"))
+    found = {n: done for n in numbers if (done := run.done(f"{submission_id}/results/{n}")) is not None}
+    current = run.done(submission_id)
+    if numbers and current is not None and current not in found.values():
+        found[numbers[-1] + 1] = current
     return found
