@@ -39,14 +39,6 @@ class Pulled:
     """What was not fetched, and why."""
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    name: str
-    """As Canvas's archive would call it."""
-    fetch: Callable[[], bytes]
-    """Gives its bytes."""
-
-
 def pull(canvas: Any, course_id: str, assignment_id: str, folder: Path) -> Pulled:
     """Bring `folder/submissions` and `folder/roster.csv` up to date.
 
@@ -70,15 +62,14 @@ def pull(canvas: Any, course_id: str, assignment_id: str, folder: Path) -> Pulle
             if group[0] in groups_done:
                 continue
             groups_done.add(group[0])
-        files = list(_files(canvas, submission, left_out))
+        files = dict(_files(canvas, submission, left_out))
         submitted += bool(files)
-        for file in files:
-            wanted.add(file.name)
-            if file.name not in there:
-                part = target / f".{file.name}.part"
-                part.write_bytes(file.fetch())
-                part.replace(target / file.name)
-                new += 1
+        wanted |= files.keys()
+        for name in files.keys() - there:
+            part = target / f".{name}.part"
+            part.write_bytes(files[name]())
+            part.replace(target / name)
+            new += 1
     stale = there - wanted
     for name in stale:
         (target / name).unlink()
@@ -91,8 +82,8 @@ def _group(submission: Any) -> tuple[int, str] | None:
     return (group["id"], str(group.get("name") or group["id"])) if isinstance(group.get("id"), int) else None
 
 
-def _files(canvas: Any, submission: Any, left_out: list[str]) -> Iterator[_File]:
-    """The files of a submission's current attempt, or its text or link as a page, as Canvas's archive has them."""
+def _files(canvas: Any, submission: Any, left_out: list[str]) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Names of the files of a submission's current attempt, or its text or link as a page, as Canvas's archive has them -> their bytes."""
     anonymous = getattr(submission, "anonymous_id", None)
     user = getattr(submission, "user_id", None)
     late = "LATE_" if getattr(submission, "late", False) else ""
@@ -105,12 +96,12 @@ def _files(canvas: Any, submission: Any, left_out: list[str]) -> Iterator[_File]
             left_out.append(f"{name} of {who}: {size >> 20} MB; at most {_LARGEST >> 20} MB are fetched")
             continue
         url = str(attachment.url)
-        yield _File(f"{who}_{attachment.id}_{safe_file_name(name)}", functools.partial(get, canvas, url))
+        yield f"{who}_{attachment.id}_{safe_file_name(name)}", functools.partial(get, canvas, url)
     kind = getattr(submission, "submission_type", None)
     text = {"online_text_entry": "body", "online_url": "url"}.get(str(kind))
     if text is not None:
         words = str(getattr(submission, text, "") or "")
-        yield _File(f"{who}_{'text' if text == 'body' else 'link'}.html", words.encode)
+        yield f"{who}_{'text' if text == 'body' else 'link'}.html", words.encode
 
 
 def _owner(submission: Any) -> str:

@@ -8,11 +8,10 @@ import re
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from grader.intake.storage import safe_file_name, slug
 from grader.lms.gradebook import csv_text
-from grader.records import Notice, Submission
+from grader.records import Submission
 
 __all__ = ["Feedback", "FeedbackZip", "canvas_feedback_zip"]
 
@@ -25,8 +24,8 @@ class Feedback:
     """Whose it is; needs the Canvas user id (or anonymous id) and the attachment id of the upload that it answers."""
     file_name: str
     """Name of the file, e.g. `report.html`."""
-    content: bytes | Path
-    """The file, or where it lies, so that the pages of thousands need not be in memory."""
+    content: bytes
+    """The file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class FeedbackZip:
     """The zip file."""
     manifest: str
     """CSV: entry, user, attachment, sha256, submission; to be kept beside the zip."""
-    left_out: tuple[Notice, ...]
+    left_out: tuple[str, ...]
     """Who gets no file this way, and why."""
 
 
@@ -49,7 +48,7 @@ def canvas_feedback_zip(feedback: Iterable[Feedback]) -> FeedbackZip:
     """
     out = io.BytesIO()
     rows = [["entry", "user", "attachment", "sha256", "submission"]]
-    left_out: list[Notice] = []
+    left_out: list[str] = []
     seen: set[str] = set()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for item in sorted(feedback, key=lambda f: (f.submission.id, f.file_name)):
@@ -59,15 +58,14 @@ def canvas_feedback_zip(feedback: Iterable[Feedback]) -> FeedbackZip:
             if not reason and submission.attachment_id in seen:
                 reason = "another file is packed for the same upload"
             if reason or user is None or submission.attachment_id is None:
-                left_out.append(Notice("no-feedback-file", f"{submission.display_name}: {item.file_name}: {reason}."))
+                left_out.append(f"{submission.display_name}: {item.file_name}: {reason}.")
                 continue
             seen.add(submission.attachment_id)
             entry = f"{_owner(submission)}_{user}_{submission.attachment_id}_{safe_file_name(item.file_name)}"
             info = zipfile.ZipInfo(entry)  # with its fixed date of 1980
             info.external_attr = 0o644 << 16
-            content = item.content.read_bytes() if isinstance(item.content, Path) else item.content
-            archive.writestr(info, content, zipfile.ZIP_DEFLATED)
-            digest = hashlib.sha256(content).hexdigest()
+            archive.writestr(info, item.content, zipfile.ZIP_DEFLATED)
+            digest = hashlib.sha256(item.content).hexdigest()
             rows.append([entry, user, submission.attachment_id, digest, submission.id])
     return FeedbackZip(out.getvalue(), csv_text(rows), tuple(left_out))
 

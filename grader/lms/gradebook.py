@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from grader.errors import UsageError
 from grader.intake.names import printable
@@ -21,7 +22,6 @@ __all__ = [
     "EXCUSED",
     "NOT_ASSIGNED",
     "GradebookRow",
-    "canvas_gradebook",
     "choose_column",
     "csv_text",
     "formula_safe",
@@ -48,37 +48,16 @@ class GradebookRow:
     """Why, in a few words for the preview."""
 
 
-def canvas_gradebook(
-    roster: Roster,
-    scores: Mapping[str, float | None],
-    column: str | None = None,
-    *,
-    title: str = "",
-    possible: float | None = None,
-    scale: bool = False,
-) -> str:
-    """Return the CSV to import under Grades → Import: one row per scored student of the roster.
-
-    `scores` are points by Canvas user id; None (needs review) is left out, since an empty cell would clear an existing
-    score, and so is who is excused (`EX`) in Canvas. `column` (header, title or id) or `title` (of the assignment) picks the
-    assignment's column of an exported gradebook; with a plain class list, `column` is the whole header, `Lab 2 (98765)`.
-    `possible` is what `scores` are out of: where Canvas's points differ, `scale` converts, else it is refused.
-    Raises UsageError as `gradebook_column` does, ValueError for a score that is no finite number.
-    """
-    chosen = gradebook_column(roster, column, title=title, possible=possible, scale=scale)
-    return gradebook_csv(roster, chosen, gradebook_rows(roster, scores, chosen, possible=possible))
-
-
 def gradebook_rows(
     roster: Roster,
     scores: Mapping[str, float | None],
     column: AssignmentColumn,
     *,
-    possible: float | None = None,
-    known: Mapping[str, Collection[str]] | None = None,
-    reasons: Mapping[str, str] | None = None,
+    possible: float,
+    known: Mapping[str, Collection[str]] = MappingProxyType({}),
+    reasons: Mapping[str, str] = MappingProxyType({}),
 ) -> list[GradebookRow]:
-    """Decide what becomes of every student's cell.
+    """Decide what becomes of every student's cell; `scores` are points by Canvas user id, None for who needs review.
 
     `known` holds, by student id, the cells that Canvas had when it was first exported, and those that were written since: what is
     neither was set there by hand, and stays. `reasons` says why who has no score has none. Where the column's points differ
@@ -90,10 +69,10 @@ def gradebook_rows(
         old, points = entry.grades.get(column.id, ""), scores.get(entry.id)
         if points is not None and not math.isfinite(points):
             raise ValueError(f"the score of {entry.id} is not a finite number")
-        new, why = "", (reasons or {}).get(entry.id, "handed in nothing")
+        new, why = "", reasons.get(entry.id, "handed in nothing")
         if points is not None:
             new = number_cell(points * factor)
-            why = _kept(old, (known or {}).get(entry.id))
+            why = _kept(old, known.get(entry.id))
             if why:
                 new = ""
             else:
@@ -121,7 +100,7 @@ def _same(cell: str, other: str) -> bool:
 
 
 def gradebook_csv(roster: Roster, column: AssignmentColumn, rows: Iterable[GradebookRow]) -> str:
-    """Return the file to import: only the cells that have a new value, and what Canvas knows the students by."""
+    """Return the CSV to import under Grades → Import: only the cells that have a new value, since an empty one would clear a score."""
     header = list(roster.identity_header) or ["Student", "ID", "Section"]
     table = [[*header, column.header]]
     for row in rows:
@@ -141,9 +120,9 @@ def preview_csv(rows: Iterable[GradebookRow]) -> str:
 def gradebook_column(
     roster: Roster, column: str | None = None, *, title: str = "", possible: float | None = None, scale: bool = False
 ) -> AssignmentColumn:
-    """Return the column that `canvas_gradebook` fills when it is given the same.
+    """Return the column that scores out of `possible` go to: of an export, or the one that `column` names as Canvas does.
 
-    Raises UsageError when the column is not certain, or its points are not the `possible` ones and may not be converted.
+    Raises UsageError when the column is not certain, or its points are not the `possible` ones and may not be converted (`scale`).
     """
     if roster.identity_header:
         chosen = choose_column(roster, column, title)

@@ -17,7 +17,8 @@ from grader.errors import GraderError, GuardError, StoreError, UsageError
 from grader.grading.context import RunContext
 from grader.grading.report import report_for
 from grader.intake.storage import safe_file_name
-from grader.lms import Feedback, canvas_feedback_zip, gradescope_results, moodle_worksheet, prairielearn_results
+from grader.lms.feedback import Feedback, canvas_feedback_zip
+from grader.lms.others import gradescope_results, moodle_worksheet, prairielearn_results
 from grader.records import Evidence, Execution, Notebook, Notice, Report, Submission, SubmissionRun
 from grader.reports import (
     annotated_notebook,
@@ -234,7 +235,7 @@ def _tables(run: RunDirectory, reports: Sequence[Report], linked: Sequence[Repor
     if not pages and (without := [item.submission.display_name for item in packed if item.file_name == _PAGE]):
         more = f" and {len(without) - _NAMED} more" if len(without) > _NAMED else ""
         messages.append(_NO_NOTEBOOK.format(count=len(without), names=", ".join(without[:_NAMED]) + more))
-    if texts := [notice.text for notice in feedback.left_out]:  # their reports have to be handed out in another way
+    if texts := feedback.left_out:  # their reports have to be handed out in another way
         more = f" And {len(texts) - _NAMED} more." if len(texts) > _NAMED else ""
         messages.append(f"feedback.zip leaves out {len(texts)}: {' '.join(texts[:_NAMED])}{more}")
     return messages
@@ -242,26 +243,24 @@ def _tables(run: RunDirectory, reports: Sequence[Report], linked: Sequence[Repor
 
 def _feedback(run: RunDirectory, report: Report, *, page: bool) -> Feedback | None:
     """The file that goes back to a student: the annotated notebook, or the page where that is wanted or there is no notebook."""
-    folder = run.folder(report.submission.id)
+    folder, submission = run.folder(report.submission.id), report.submission
     if report.score.total is None:
         return None
     if not page and (folder / ANNOTATED).is_file():
-        name = f"{Path(report.submission.file_name).stem}-graded"
-        if any(
-            notice.kind == "opened-archive" for notice in report.submission.notices
-        ):  # which Canvas shows as lab.zip
-            return Feedback(report.submission, f"{name}.zip", _zipped(f"{name}.ipynb", folder / ANNOTATED))
-        return Feedback(report.submission, f"{name}.ipynb", folder / ANNOTATED)
+        name, content = f"{Path(submission.file_name).stem}-graded", (folder / ANNOTATED).read_bytes()
+        if any(notice.kind == "opened-archive" for notice in submission.notices):  # which Canvas shows as lab.zip
+            return Feedback(submission, f"{name}.zip", _zipped(f"{name}.ipynb", content))
+        return Feedback(submission, f"{name}.ipynb", content)
     if (folder / _PAGE).is_file():
-        return Feedback(report.submission, _PAGE, folder / _PAGE)
+        return Feedback(submission, _PAGE, (folder / _PAGE).read_bytes())
     return None
 
 
-def _zipped(name: str, path: Path) -> bytes:
+def _zipped(name: str, content: bytes) -> bytes:
     """An archive with one file; the same bytes every time."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(zipfile.ZipInfo(safe_file_name(name)), path.read_bytes(), zipfile.ZIP_DEFLATED)
+        archive.writestr(zipfile.ZipInfo(safe_file_name(name)), content, zipfile.ZIP_DEFLATED)
     return out.getvalue()
 
 

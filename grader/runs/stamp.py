@@ -28,10 +28,8 @@ _NAME = "stamp"
 class _Stamp:
     """What was so at the end of a run that left nothing to do."""
 
-    inputs: str
-    """Digest of what it was made from, taken before the sources were read."""
-    files: str
-    """Digest of what lies in its folder."""
+    digest: str
+    """Digest of what it was made from, taken before the sources were read, and of what lies in its folder."""
     messages: tuple[str, ...]
     """What was said of what could not be written."""
 
@@ -53,7 +51,7 @@ def read_stamped(run: RunDirectory, inputs: str) -> Published | None:
     """What a run that was made from the same inputs has published; None unless it left nothing to do and is as it was."""
     try:
         stamp = run.read(_NAME, _Stamp)
-        unchanged = inputs != "" and (stamp.inputs, stamp.files) == (inputs, _digest_of(_files_of(run)))
+        unchanged = inputs != "" and stamp.digest == _digest_of(_files_of(run), inputs)
         return Published(run.reports(), stamp.messages) if unchanged else None
     except StoreError:
         return None
@@ -61,7 +59,7 @@ def read_stamped(run: RunDirectory, inputs: str) -> Published | None:
 
 def write_stamp(run: RunDirectory, inputs: str, published: Published) -> None:
     """Remember that a run left nothing to do. Raises StoreError when the disk refuses."""
-    run.write(_NAME, _Stamp(inputs, _digest_of(_files_of(run)), published.messages))
+    run.write(_NAME, _Stamp(_digest_of(_files_of(run), inputs), published.messages))
 
 
 def _files_of(run: RunDirectory) -> Iterable[Path]:
@@ -69,8 +67,8 @@ def _files_of(run: RunDirectory) -> Iterable[Path]:
         yield from (Path(folder, name) for name in names if name not in (_NAME, ".lock", ".writer"))
 
 
-def _digest_of(files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
+def _digest_of(files: Iterable[Path], inputs: str = "") -> str:
+    digest = hashlib.sha256(inputs.encode())
     for name in sorted(map(os.fsencode, files)):
         seen = os.lstat(name)
         digest.update(name + b"\0%d %d %d %d\n" % (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from grader.intake import Intake, Roster, read_roster, take_in, with_groups
 from grader.intake.names import repaired
-from grader.lms import formula_safe
+from grader.lms.gradebook import formula_safe
 
 from .conftest import make_notebook as nb
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grader.intake import take_in
-from grader.lms import Feedback, canvas_feedback_zip
+from grader.lms.feedback import Feedback, canvas_feedback_zip
 from grader.records import Submission
 
 
@@ -88,7 +88,7 @@ def test_who_cannot_get_a_file_is_told() -> None:
     ]
     packed = canvas_feedback_zip(items)
     assert list(entries(packed.data).values()) == [b"1"]
-    texts = [notice.text for notice in packed.left_out]
+    texts = packed.left_out
     assert len(texts) == 4
     for text, words in zip(
         texts, ["nothing was uploaded", "no Canvas id", "not a Canvas user id", "same upload"], strict=True
@@ -105,4 +105,4 @@ def test_what_came_in_goes_back_to_the_same_upload(tmp_path: Path) -> None:
     submissions = take_in([source], tmp_path / "run").submissions
     packed = canvas_feedback_zip(Feedback(s, "report.html", b"r") for s in submissions)
     assert sorted(filter(None, map(canvas_reads, entries(packed.data)))) == [("12345", "67890"), ("12346", "67891")]
-    assert [notice.text.split(":")[0] for notice in packed.left_out] == ["ekeva"]
+    assert [text.split(":")[0] for text in packed.left_out] == ["ekeva"]

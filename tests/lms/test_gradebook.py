@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from grader.errors import UsageError
 from grader.intake import Roster, RosterEntry, read_roster
-from grader.lms import canvas_gradebook, choose_column, formula_safe
-from grader.lms.gradebook import number_cell
+from grader.lms.gradebook import choose_column, formula_safe, number_cell
+from tests.lms import canvas_gradebook
 
 EXPORT = """Student,ID,SIS User ID,SIS Login ID,Section,Notes,Lab 1 (98764),Lab 2: LoRA (98765),Lab 2: LoRA resit (98766),Final Score
 ,,,,,,,Manual Posting,,

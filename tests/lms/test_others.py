@@ -14,7 +14,7 @@ import pytest
 from grader.cli.main import main
 from grader.errors import UsageError
 from grader.intake import read_roster
-from grader.lms import gradescope_results, moodle_worksheet, prairielearn_results
+from grader.lms.others import gradescope_results, moodle_worksheet, prairielearn_results
 from grader.records import (
     CriterionResult,
     Execution,

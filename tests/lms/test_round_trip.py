@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from grader.intake import read_roster
 from grader.intake.roster import number, unguarded
-from grader.lms import canvas_gradebook
+from tests.lms import canvas_gradebook
 
 Cells = dict[tuple[str, str], str]
 """Student id and assignment's id -> the cell."""
