@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ParamSpec
 
 from grader.assignments import DEFAULT, load_assignment
 from grader.bundles import Bundle, load_bundle, prepare_home
@@ -36,6 +37,7 @@ from grader.sandbox.shown import refuse_exposed
 __all__ = ["Grader", "RunContext", "agrade", "grade", "report_for", "single_submission"]
 
 _COPIED_BYTES = 64 << 20
+P = ParamSpec("P")
 
 
 class Grader:
@@ -178,7 +180,7 @@ def single_submission(path: Path) -> tuple[Submission, bytes]:
     return Submission(path.stem, (), path.name, path.name, path.name, digest), data
 
 
-def grade(
+async def agrade(
     notebook: str | Path,
     assignment: Assignment | str = DEFAULT,
     *,
@@ -203,42 +205,10 @@ def grade(
     - `settings`: what the course sets, as `read_settings` gives it.
     - `on_progress`: called with a few words whenever the notebook gets further.
 
-    Works in a running event loop (Jupyter), too, which it blocks; `agrade` does not. Raises SubmissionError for a file that cannot be
-    read, UsageError for an unknown assignment or sandbox, and an InfrastructureError (BundleError, SandboxError) when the
-    machine does not allow it. What the student's code does is in the report.
+    `agrade` is for callers with an event loop, which goes on meanwhile; `grade` takes the same and blocks, also where a loop runs
+    (Jupyter). Raises SubmissionError for a file that cannot be read, UsageError for an unknown assignment or sandbox, and an
+    InfrastructureError (BundleError, SandboxError) when the machine does not allow it. What the student's code does is in the report.
     """
-    work = agrade(
-        notebook,
-        assignment,
-        bundle=bundle,
-        sandbox=sandbox,
-        limits=limits,
-        secret=secret,
-        definitions=definitions,
-        settings=settings,
-        on_progress=on_progress,
-    )
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1, "grade") as beside:  # a loop cannot be entered twice in one thread
-        return beside.submit(asyncio.run, work).result()
-
-
-async def agrade(
-    notebook: str | Path,
-    assignment: Assignment | str = DEFAULT,
-    *,
-    bundle: Bundle | str | Path | None = None,
-    sandbox: str = "auto",
-    limits: Limits | None = None,
-    secret: bytes | None = None,
-    definitions: bool = False,
-    settings: Settings | None = None,
-    on_progress: Progress = lambda _stage: None,
-) -> Report:
-    """Do what `grade` does without blocking the event loop; parameters and errors are the same."""
     path = Path(notebook)
     single_submission(path)  # a file that cannot be read is told before anything is prepared
     declared = load_assignment(assignment) if isinstance(assignment, str) else assignment
@@ -251,3 +221,22 @@ async def agrade(
         report = await grader.report(path, on_progress, definitions=definitions)
         await asyncio.to_thread(close.close)
     return report
+
+
+def _blocking(work: Callable[P, Coroutine[Any, Any, Report]]) -> Callable[P, Report]:
+    """The same for callers that wait for it."""
+
+    @functools.wraps(work)
+    def call(*args: P.args, **options: P.kwargs) -> Report:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(work(*args, **options))
+        with ThreadPoolExecutor(1, "grade") as beside:  # a loop cannot be entered twice in one thread
+            return beside.submit(asyncio.run, work(*args, **options)).result()
+
+    call.__name__ = call.__qualname__ = "grade"
+    return call
+
+
+grade = _blocking(agrade)

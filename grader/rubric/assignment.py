@@ -13,11 +13,10 @@ The docstring is the sentence the student reads. Declarations are checked here, 
 
 from __future__ import annotations
 
-import copy
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from grader.errors import DeclarationError, UsageError
@@ -57,57 +56,38 @@ class Check:
     """Where to read on."""
 
 
+@dataclass(eq=False, kw_only=True)
 class Assignment:
-    """A rubric under construction; complete once its module is imported."""
+    """A rubric under construction; complete once its module is imported. Raises DeclarationError for an id that is none."""
 
-    def __init__(
-        self,
-        id: str,  # noqa: A002
-        title: str,
-        *,
-        facts: Callable[[Any, bytes], Any] | None = None,
-        metrics: Callable[[Mapping[str, Question], Mapping[str, Observation]], dict[str, Any]] | None = None,
-        groups: Mapping[str, str] | None = None,
-        data_files: Sequence[str] = (),
-        preload: Sequence[str] | None = None,
-        shims: Sequence[str] = ("grader.inside.shims",),
-        watch: str = "",
-        needs_run: Sequence[str] = (),
-    ) -> None:
-        """Declare an assignment.
+    id: str = field(kw_only=False)
+    """A stable word."""
+    title: str = field(kw_only=False)
+    """For people."""
+    facts: Callable[[Any, bytes], Any] = lambda _bundle, _secret: None
+    """`facts(bundle, secret)` gives what its questions need to know of the bundle."""
+    metrics: Callable[[Mapping[str, Question], Mapping[str, Observation]], dict[str, Any]] = lambda _questions, _seen: {}
+    """`metrics(questions, observations)` gives numbers worth showing in a report."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Headings of the criteria, by what stands before the `/` in their ids; shown in this order."""
+    data_files: Sequence[str] = ()
+    """Files of the bundle that lie in the work folder, by their path in the bundle; found there by base name."""
+    preload: Sequence[str] | None = None
+    """Modules that kernels have imported before the first cell; None is torch and all that goes with it (seconds, once per run)."""
+    shims: Sequence[str] = ("grader.inside.shims",)
+    """Modules inside the box whose `install` is called before the first cell; they list what they adapt."""
+    watch: str = ""
+    """`module:function` that gives the witness of trainings inside the box; empty where none is watched."""
+    needs_run: Sequence[str] = ()
+    """Ids of the questions that definitions alone cannot answer, since the cells must have run."""
+    checks: dict[str, Check] = field(default_factory=dict, repr=False)
+    """The criteria by id, in the order of the rubric; `check` adds to them."""
+    questions: dict[str, Probe] = field(default_factory=dict, repr=False)
+    """The questions by id; `question` and `check` add to them."""
 
-        - `id`, `title`: a stable word, and the title for people.
-        - `facts(bundle, secret)`: gives what its questions need to know of the bundle.
-        - `metrics(questions, observations)`: gives numbers worth showing in a report.
-        - `groups`: headings of the criteria, by what stands before the `/` in their ids; shown in this order.
-        - `data_files`: files of the bundle that lie in the work folder, by their path in the bundle; found there by base name.
-        - `preload`: modules that kernels have imported before the first cell; left out, it is torch and all that goes with it
-          (seconds, once per run).
-        - `shims`: modules inside the box whose `install` is called before the first cell; they list what they adapt.
-        - `watch`: `module:function` that gives the witness of trainings inside the box; empty where none is watched.
-        - `needs_run`: ids of the questions that definitions alone cannot answer, since the cells must have run.
-
-        Raises DeclarationError for an id that is none.
-        """
-        if not _ID.match(id):
-            raise DeclarationError(f"assignment id {id!r}: use lower-case words joined by '-'")
-        self.id, self.title = id, title
-        self.checks: dict[str, Check] = {}
-        self.questions: dict[str, Probe] = {}
-        self.groups = dict(groups or {})
-        """Heading of each group of criteria, by what stands before the `/` in their ids."""
-        self.data_files = tuple(data_files)
-        """Paths in the bundle of the files that lie in the work folder under their base names."""
-        self.preload = None if preload is None else tuple(preload)
-        """Modules that kernels have imported before the first cell; None stands for torch and all that goes with it."""
-        self.shims = tuple(shims)
-        """Modules inside the box that are installed before the first cell."""
-        self.watch = watch
-        """`module:function` that gives the witness of trainings inside the box; empty where none is watched."""
-        self.needs_run = frozenset(needs_run)
-        """Ids of the questions that definitions alone cannot answer."""
-        self._facts = facts
-        self._metrics = metrics
+    def __post_init__(self) -> None:
+        if not _ID.match(self.id):
+            raise DeclarationError(f"assignment id {self.id!r}: use lower-case words joined by '-'")
 
     def question(self, id: str) -> Callable[[Probe], Probe]:  # noqa: A002
         """Declare a question that several checks share: `(draw) -> Question`."""
@@ -134,44 +114,32 @@ class Assignment:
         """Declare a criterion. Give either `probe` (its own question) or `asks` (a declared one), and where to `read` on."""
 
         def declare(judge: Judge) -> Judge:
-            self._admit(id, points, probe, asks, after, judge, read)
+            title = " ".join((inspect.getdoc(judge) or "").split())
+            unknown = next((other for other in after if other not in self.checks), None)
+            faults = {
+                ": use lower-case words joined by '-', at most one '/'": not _ID.match(id),
+                " is declared twice; ids are never reused": id in self.checks,
+                f" has points={points!r}; declare a positive integer": type(points) is not int or points <= 0,
+                " has no docstring; it is the sentence the student reads": not title,
+                ": give either probe=... or asks=..., not both or neither": (probe is None) == (asks is None),
+                f" asks {asks!r}, which is not declared above it": asks is not None and asks not in self.questions,
+                f": a question of that id exists; use asks={id!r}": probe is not None and id in self.questions,
+                f" comes after {unknown!r}, which is not declared above it": unknown is not None,
+                ": where to read on is no plain address (https://...)": read is not None
+                and not _ADDRESS.fullmatch(read.url),
+            }
+            for fault, found in faults.items():
+                if found:
+                    raise DeclarationError(f"{_where(judge)}: check {id!r}{fault}")
             if probe is not None:
                 self.questions[id] = probe
-            title = " ".join((inspect.getdoc(judge) or "").split())
             sees_earlier = len(inspect.signature(judge).parameters) == 3
-            found = Check(id, points, title, asks or id, tuple(after), judge, sees_earlier, frozenset(takes), read)
-            self.checks[id] = found
+            self.checks[id] = Check(
+                id, points, title, asks or id, tuple(after), judge, sees_earlier, frozenset(takes), read
+            )
             return judge
 
         return declare
-
-    def _admit(
-        self,
-        check_id: str,
-        points: int,
-        probe: Probe | None,
-        asks: str | None,
-        after: Sequence[str],
-        judge: Judge,
-        read: Reading | None,
-    ) -> None:
-        """Raise DeclarationError where a check is declared wrongly, with the first fault and its place."""
-        unknown = next((other for other in after if other not in self.checks), None)
-        faults = {
-            ": use lower-case words joined by '-', at most one '/'": not _ID.match(check_id),
-            " is declared twice; ids are never reused": check_id in self.checks,
-            f" has points={points!r}; declare a positive integer": type(points) is not int or points <= 0,
-            " has no docstring; it is the sentence the student reads": not inspect.getdoc(judge),
-            ": give either probe=... or asks=..., not both or neither": (probe is None) == (asks is None),
-            f" asks {asks!r}, which is not declared above it": asks is not None and asks not in self.questions,
-            f": a question of that id exists; use asks={check_id!r}": probe is not None and check_id in self.questions,
-            f" comes after {unknown!r}, which is not declared above it": unknown is not None,
-            ": where to read on is no plain address (https://...)": read is not None
-            and not _ADDRESS.fullmatch(read.url),
-        }
-        for fault, found in faults.items():
-            if found:
-                raise DeclarationError(f"{_where(judge)}: check {check_id!r}{fault}")
 
     @property
     def possible(self) -> int:
@@ -191,29 +159,18 @@ class Assignment:
         if not kept:
             parts = dict.fromkeys(name.partition("/")[0] for name in self.checks)
             raise UsageError(f"no criteria of {part!r} can be checked like this; the parts are {', '.join(parts)}")
-        smaller = copy.copy(self)
-        smaller.checks = {name: replace(c, after=tuple(a for a in c.after if a in kept)) for name, c in kept.items()}
-        smaller.questions = {name: self.questions[name] for name in {check.asks for check in kept.values()}}
-        return smaller
+        return replace(
+            self,
+            checks={
+                id_: replace(c, after=tuple(other for other in c.after if other in kept)) for id_, c in kept.items()
+            },
+            questions={name: self.questions[name] for name in {check.asks for check in kept.values()}},
+        )
 
     def with_points(self, points: Mapping[str, int]) -> Assignment:
         """The assignment with other points for some criteria, all of which it has."""
-        changed = copy.copy(self)
-        changed.checks = {n: replace(check, points=points.get(n, check.points)) for n, check in self.checks.items()}
-        return changed
-
-    def facts(self, bundle: Any, secret: bytes) -> Any:
-        """What the questions need to know of the bundle; None when the assignment needs nothing."""
-        return self._facts(bundle, secret) if self._facts is not None else None
-
-    def metrics(self, questions: Mapping[str, Question], observations: Mapping[str, Observation]) -> dict[str, Any]:
-        """Numbers worth showing; empty when the assignment has none or they cannot be told."""
-        if self._metrics is None:
-            return {}
-        try:
-            return self._metrics(questions, observations)
-        except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError):
-            return {}
+        checks = {id_: replace(check, points=points.get(id_, check.points)) for id_, check in self.checks.items()}
+        return replace(self, checks=checks)
 
     def draw(self, seed: str, facts: Any) -> Mapping[str, Question]:
         """All questions of this seed, by id; the same seed and facts give the same questions.
