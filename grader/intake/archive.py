@@ -25,9 +25,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from grader.errors import StoreError, SubmissionError, UsageError
-from grader.intake.names import is_noise, repaired
+from grader.intake.names import EntryName, is_noise, repaired
 
-__all__ = ["ArchiveEntry", "IntakeLimits", "Stage", "looks_like_zip", "read_file", "read_folder", "read_zip", "walk"]
+__all__ = ["IntakeLimits", "Stage", "UploadedFile", "looks_like_zip", "read_file", "read_folder", "read_zip", "walk"]
 
 _CHUNK = 1 << 20
 _DAMAGE = (
@@ -73,13 +73,13 @@ class IntakeLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class ArchiveEntry:
-    """One entry of an archive or a folder: staged, or refused with a reason."""
+class UploadedFile:
+    """One file of an archive or a folder: staged, or refused with a reason."""
 
     name: str
     """Name as it stands in the source, repaired; for people."""
     parts: tuple[str, ...]
-    """Its path components; never empty, never `..`."""
+    """Its path components, never empty, never `..`: in the source, and, once it has an owner, as the student called it."""
     staged: Path | None = None
     """Where the bytes lie, in the staging folder; None when refused or noise."""
     size: int = 0
@@ -92,6 +92,23 @@ class ArchiveEntry:
     """True for what operating systems and editors leave behind."""
     unsafe: bool = False
     """True when the name pointed outside of the archive."""
+    read_as: EntryName | None = None
+    """What the name says of its owner; None when no platform wrote it."""
+
+    @property
+    def file_name(self) -> str:
+        """Name without folders."""
+        return self.parts[-1]
+
+    @property
+    def kind(self) -> str:
+        """`file`, `text` (typed into the browser) or `link`."""
+        return self.read_as.kind if self.read_as else "file"
+
+    @property
+    def attachment(self) -> int:
+        """Canvas's attachment id, 0 where there is none; a higher one is newer."""
+        return int((self.read_as and self.read_as.attachment_id) or 0)
 
 
 @dataclass(slots=True)
@@ -122,7 +139,7 @@ class Stage:
         limit: int,
         *,
         unsafe: bool = False,
-    ) -> ArchiveEntry:
+    ) -> UploadedFile:
         """Write `pieces` to a new file; refused when they cannot be read or are more than `limit` bytes.
 
         Raises StoreError when the disk refuses.
@@ -137,13 +154,13 @@ class Stage:
                     size += target.write(chunk)
         except SubmissionError as error:
             path.unlink(missing_ok=True)
-            return ArchiveEntry(name, parts, refusal=str(error), unsafe=unsafe)
+            return UploadedFile(name, parts, refusal=str(error), unsafe=unsafe)
         except OSError as error:
             raise StoreError(
                 f"cannot write the submissions to {self.folder.parent}: {error.strerror}; make room or fix the permissions,"
                 " then run the same command again"
             ) from error
-        return ArchiveEntry(name, parts, path, size, digest.hexdigest(), unsafe=unsafe)
+        return UploadedFile(name, parts, path, size, digest.hexdigest(), unsafe=unsafe)
 
 
 def looks_like_zip(path: Path) -> bool:
@@ -152,29 +169,29 @@ def looks_like_zip(path: Path) -> bool:
         return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 
 
-def read_file(path: Path, parts: tuple[str, ...], stage: Stage, limits: IntakeLimits) -> ArchiveEntry:
+def read_file(path: Path, parts: tuple[str, ...], stage: Stage, limits: IntakeLimits) -> UploadedFile:
     """Stage one file of a folder; links, devices, folders and what cannot be read are refused."""
     name = "/".join(parts)
     if is_noise(parts):
-        return ArchiveEntry(name, parts, noise=True)
+        return UploadedFile(name, parts, noise=True)
     try:
         mode = path.lstat().st_mode
     except OSError as error:
-        return ArchiveEntry(name, parts, refusal=f"it cannot be read ({error.strerror})")
+        return UploadedFile(name, parts, refusal=f"it cannot be read ({error.strerror})")
     if stat.S_ISDIR(mode):
-        return ArchiveEntry(name, parts, refusal="the folder is empty or cannot be listed")
+        return UploadedFile(name, parts, refusal="the folder is empty or cannot be listed")
     if not stat.S_ISREG(mode):
-        return ArchiveEntry(name, parts, refusal=f"it is {_special(mode)}, not a file")
+        return UploadedFile(name, parts, refusal=f"it is {_special(mode)}, not a file")
     return stage.add(name, parts, _stream(lambda: path.open("rb")), limits.file_bytes)
 
 
-def read_folder(root: Path, stage: Stage, limits: IntakeLimits, skip: Path) -> list[ArchiveEntry]:
+def read_folder(root: Path, stage: Stage, limits: IntakeLimits, skip: Path) -> list[UploadedFile]:
     """Stage all files below `root`, in a fixed order, except in the folder `skip` (the run's own).
 
     Raises OSError when the folder cannot be listed, UsageError when it holds more entries than a class can have.
     """
     next(root.iterdir(), None)
-    entries: list[ArchiveEntry] = []
+    entries: list[UploadedFile] = []
     for path in walk(root, skip.resolve()):
         if len(entries) >= limits.entries:
             raise UsageError(f"{root} holds more than {limits.entries} files; give the folder of the submissions only")
@@ -209,7 +226,7 @@ def _children(folder: Path) -> list[tuple[Path, bool]]:
     return sorted(children, key=lambda child: repaired(child[0].name))
 
 
-def read_zip(path: Path, stage: Stage, limits: IntakeLimits, most: int, total: int) -> list[ArchiveEntry]:
+def read_zip(path: Path, stage: Stage, limits: IntakeLimits, most: int, total: int) -> list[UploadedFile]:
     """Stage the entries of an archive, at most `most` with `total` bytes together.
 
     Raises SubmissionError when it is no zip archive, is damaged as a whole, or has too many entries.
@@ -228,21 +245,21 @@ def read_zip(path: Path, stage: Stage, limits: IntakeLimits, most: int, total: i
             return _staged_entries(archive, stage, limits, total)
 
 
-def _staged_entries(archive: zipfile.ZipFile, stage: Stage, limits: IntakeLimits, total: int) -> list[ArchiveEntry]:
-    found: list[ArchiveEntry] = []
+def _staged_entries(archive: zipfile.ZipFile, stage: Stage, limits: IntakeLimits, total: int) -> list[UploadedFile]:
+    found: list[UploadedFile] = []
     for info in archive.infolist():
         if len(info.filename) > _LONGEST_NAME:
             name = f"{info.filename[:40]}…"
-            found.append(ArchiveEntry(name, (name,), refusal="its name is longer than that of any file"))
+            found.append(UploadedFile(name, (name,), refusal="its name is longer than that of any file"))
             continue
         name = repaired(info.filename) or "(no name)"
         parts, unsafe = _parts(info.filename)
         if info.filename.endswith("/") and not info.file_size:
             continue  # what is in a folder has entries of its own
         if is_noise(parts):
-            entry = ArchiveEntry(name, parts, noise=True)
+            entry = UploadedFile(name, parts, noise=True)
         elif refusal := _refusal(info, limits, total):
-            entry = ArchiveEntry(name, parts, refusal=refusal, unsafe=unsafe)
+            entry = UploadedFile(name, parts, refusal=refusal, unsafe=unsafe)
         else:
             entry = stage.add(name, parts, _member(archive, info), min(limits.file_bytes, total), unsafe=unsafe)
             total -= entry.size

@@ -8,28 +8,44 @@ that can be two people's belongs to nobody until a person decides.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from grader.intake.archive import ArchiveEntry, looks_like_zip
+from grader.intake.archive import UploadedFile, looks_like_zip
 from grader.intake.names import EntryName, canvas_readings, is_notebook_name, moodle_readings, shown
 from grader.intake.roster import Roster, RosterEntry
-from grader.intake.selection import Owner, UploadedFile, file_kind
+from grader.intake.selection import file_kind
 from grader.records import Notice
 
-__all__ = ["Assigned", "assign_owners", "is_one_hand_in", "match_by_name"]
+__all__ = ["Assigned", "Owner", "assign_owners", "is_one_hand_in", "match_by_name"]
 
 _MOST_WRAPPERS = 10
 _WRITERS = {"canvas": "Canvas", "moodle": "Moodle"}
 
 
 @dataclass(frozen=True, slots=True)
-class Assigned:
-    """The entries of a source by owner; each one that was given is in `files` or in `nobodys`."""
+class Owner:
+    """Whose something is, as far as a source and the roster tell."""
 
-    files: tuple[UploadedFile, ...]
+    key: tuple[str, ...]
+    """Who: `("user", id)`, `("anon", id)`, or something unique to the source such as `("folder", source, name)`."""
+    label: str
+    """The name as the source writes it."""
+    matched: bool = False
+    """True when found in the roster by name, not by id."""
+    doubt: str = ""
+    """Why it cannot be said whose it is, in a sentence with the names; empty when it can."""
+    possible: tuple[str, ...] = ()
+    """Ids of the roster that it may be of, when in doubt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """The files of a source by owner; each one that was given is somebody's or in `nobodys`."""
+
+    files: tuple[tuple[Owner, UploadedFile], ...]
     """What belongs to a student."""
-    nobodys: tuple[tuple[ArchiveEntry, str], ...]
+    nobodys: tuple[tuple[UploadedFile, str], ...]
     """What belongs to nobody, and why, to follow "left out because"."""
     notices: tuple[Notice, ...] = ()
     """What had to be decided about the source as a whole."""
@@ -45,7 +61,7 @@ class _Item:
     """Where it lies in the source."""
     folder: bool
     """Whether it is a folder."""
-    entries: list[ArchiveEntry]
+    entries: list[UploadedFile]
     """The file itself, or all that lies in the folder."""
 
     @property
@@ -72,7 +88,7 @@ class _Item:
         return found[min(found)] if found else ""
 
 
-def assign_owners(entries: Sequence[ArchiveEntry], source: str, roster: Roster, *, single: bool) -> Assigned:
+def assign_owners(entries: Sequence[UploadedFile], source: str, roster: Roster, *, single: bool) -> Assigned:
     """Say for each entry (noise excepted) whose it is; `single` means that a person named this very file."""
     platform, depth = _layout(entries, roster, single=single)
     if not platform:
@@ -86,7 +102,7 @@ def assign_owners(entries: Sequence[ArchiveEntry], source: str, roster: Roster, 
             original = name.original if name else item.name
             for entry in item.entries:
                 parts = entry.parts[len(item.path) :] if item.folder else (original,)
-                files.append(UploadedFile(entry, owner, parts, name))
+                files.append((owner, replace(entry, parts=parts, read_as=name)))
     foreign = [item for item in items if item.key not in owners]
     # A person has put them there. Whoever hands in through a platform cannot: so their names match nobody in the roster.
     rest = _by_names(foreign, source, Roster(()))
@@ -101,7 +117,7 @@ def assign_owners(entries: Sequence[ArchiveEntry], source: str, roster: Roster, 
     return Assigned((*files, *rest.files), rest.nobodys, tuple(notices), platform)
 
 
-def is_one_hand_in(name: str, entries: Sequence[ArchiveEntry], roster: Roster) -> bool:
+def is_one_hand_in(name: str, entries: Sequence[UploadedFile], roster: Roster) -> bool:
     """Whether a folder or archive that a person named is one hand-in, called as Canvas calls files: `svenssonåsa_12345_67890_lab`.
 
     The class list has its user, or it holds one notebook only: `dat450_2024_1101_lab` with many is the class.
@@ -140,7 +156,7 @@ def match_by_name(claims: Mapping[tuple[str, ...], tuple[str, str]], roster: Ros
     return owners
 
 
-def _layout(entries: Sequence[ArchiveEntry], roster: Roster, *, single: bool) -> tuple[str, int]:
+def _layout(entries: Sequence[UploadedFile], roster: Roster, *, single: bool) -> tuple[str, int]:
     """What wrote the names, and how many folders lie around what it named; empty when no platform did.
 
     More than half of what can be a hand-in has to bear a platform's name, or all of it where it lies in several folders.
@@ -200,9 +216,9 @@ def _is_certain(name: str, roster: Roster) -> bool:
     )
 
 
-def _items(entries: Iterable[ArchiveEntry], depth: int) -> list[_Item]:
+def _items(entries: Iterable[UploadedFile], depth: int) -> list[_Item]:
     """The files and folders below `depth` folders; what lies less deep comes as it is."""
-    found: dict[tuple[tuple[str, ...], bool], list[ArchiveEntry]] = {}
+    found: dict[tuple[tuple[str, ...], bool], list[UploadedFile]] = {}
     for entry in entries:
         path = entry.parts[: depth + 1]
         found.setdefault((path, entry.parts != path), []).append(entry)
@@ -245,34 +261,28 @@ def _owners(
     return owners
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What the names of a source that can be read in one way only tell about it."""
-
-    kinds: set[str]
-    """As whose the roster knows the names of listed users: `student`, `group`, or empty for other names."""
-    all_listed: bool
-    """Whether the roster has all the users."""
-
-
 def _settled(readings: Mapping[str, tuple[EntryName, ...]], roster: Roster) -> dict[str, tuple[EntryName, ...]]:
     """Strike out the readings that the other names of the source, and the roster, speak against; more than one may be left."""
     sure = [found[0] for found in readings.values() if len(found) == 1]
     listed = [name for name in sure if name.user_id in roster.by_id]
-    seen = _Seen({roster.says(name.user_id or "", name.owner) for name in listed}, len(listed) == len(sure))
+    # As whose names the roster knows those of its users: `student`, `group`, or empty for other names.
+    kinds = {roster.says(name.user_id or "", name.owner) for name in listed}
     left = dict(readings)
     while True:
         known: dict[str, set[str]] = {}
         for name in (found[0] for found in left.values() if len(found) == 1):
             known.setdefault(name.user_id or "", set()).add(name.owner)
-        narrowed = {path: _narrowed(found, known, seen, roster) for path, found in left.items()}
+        narrowed = {
+            path: _narrowed(found, known, roster, kinds, all_listed=len(listed) == len(sure))
+            for path, found in left.items()
+        }
         if narrowed == left:
             return left
         left = narrowed
 
 
 def _narrowed(
-    found: tuple[EntryName, ...], known: Mapping[str, set[str]], seen: _Seen, roster: Roster
+    found: tuple[EntryName, ...], known: Mapping[str, set[str]], roster: Roster, kinds: set[str], *, all_listed: bool
 ) -> tuple[EntryName, ...]:
     # A platform calls a user by one name in a source. What a student writes cannot change how another is called.
     found = tuple(r for r in found if r.owner in known.get(r.user_id or "", {r.owner})) or found
@@ -281,18 +291,16 @@ def _narrowed(
     listed = [reading for reading in found if reading.user_id in roster.by_id]
     # The name stands before all that a student wrote: where the sure names are those of the roster, it decides.
     named = [
-        r
-        for r in listed
-        if (kind := roster.says(r.user_id or "", r.owner)) and (kind in seen.kinds or len(listed) == 1)
+        r for r in listed if (kind := roster.says(r.user_id or "", r.owner)) and (kind in kinds or len(listed) == 1)
     ]
-    if len(named) == 1 and "" not in seen.kinds:
+    if len(named) == 1 and "" not in kinds:
         return tuple(named)
     # `team_7_12345_67890_lab_4_2.ipynb`: 12345 is the platform's own also if 7 is the user, and only one of them is a student's.
     # 4 could be a user only in a group that has the rest as its name, and everybody else is in the roster.
     for one in listed if len(listed) == 1 else ():
         after = [r for r in found if len(r.owner) > len(one.owner)]
         if all(r.attachment_id == one.user_id for r in found if r is not one and r not in after) and (
-            seen.all_listed or not after
+            all_listed or not after
         ):
             return (one,)
     return found
@@ -325,7 +333,7 @@ def _by_names(
         label = item.name if item.folder else _stem(item.name)
         claims["folder" if item.folder else "file", source, item.key] = (label, label)
     files = [
-        UploadedFile(entry, owner, entry.parts[len(item.path) :] or entry.parts[-1:])
+        (owner, replace(entry, parts=entry.parts[len(item.path) :] or entry.parts[-1:]))
         for item, owner in zip(mine, match_by_name(claims, roster).values(), strict=True)
         for entry in item.entries
     ]
@@ -333,12 +341,12 @@ def _by_names(
     others = [entry for item in items if item.key not in taken for entry in item.entries]
     if alone and len(files) == 1 and not mine[0].folder:
         # One student's folder or zip: what lies beside the notebook belongs to it.
-        return Assigned((*files, *(UploadedFile(e, files[0].owner, e.parts[-1:]) for e in others)), ())
+        return Assigned((*files, *((files[0][0], replace(e, parts=e.parts[-1:])) for e in others)), ())
     reason = "its name does not say whose it is" if files or not alone else "it is not a notebook"
     return Assigned(tuple(files), tuple((entry, entry.refusal or reason) for entry in others))
 
 
-def _wrapper_depth(entries: Sequence[ArchiveEntry]) -> int:
+def _wrapper_depth(entries: Sequence[UploadedFile]) -> int:
     """Count the folders around the whole class, as made by zipping a folder."""
     paths = [entry.parts for entry in entries]
     depth = 0
@@ -356,7 +364,7 @@ def _wrapper_depth(entries: Sequence[ArchiveEntry]) -> int:
     return depth
 
 
-def _may_be_hand_in(entry: ArchiveEntry, roster: Roster) -> bool:
+def _may_be_hand_in(entry: UploadedFile, roster: Roster) -> bool:
     """True for a file that is a notebook, may hold one, or bears a student's name."""
     name = entry.parts[-1]
     if is_notebook_name(name) or name.casefold().endswith(".zip") or roster.named(_stem(name)):

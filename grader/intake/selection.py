@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grader.errors import GuardError
-from grader.intake.archive import ArchiveEntry
-from grader.intake.names import EntryName, is_notebook_name, shown, without_resubmission_suffix
+from grader.intake.archive import UploadedFile
+from grader.intake.names import is_notebook_name, shown, without_resubmission_suffix
 from grader.notebook.reader import MAGIC
 from grader.records import Notice
 from grader.sandbox.guard import guarded
 
-__all__ = ["OFFICE", "FileKind", "Owner", "Selection", "UploadedFile", "code_of", "file_kind", "select"]
+__all__ = ["OFFICE", "FileKind", "Selection", "code_of", "file_kind", "select"]
 
 _PARSE_BYTES = 64_000_000
 _HARMLESS_BYTES = 1_000_000
@@ -42,51 +42,6 @@ _REASONS = (
     "it holds most code",
     "it comes last by name",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Whose something is, as far as a source and the roster tell."""
-
-    key: tuple[str, ...]
-    """Who: `("user", id)`, `("anon", id)`, or something unique to the source such as `("folder", source, name)`."""
-    label: str
-    """The name as the source writes it."""
-    matched: bool = False
-    """True when found in the roster by name, not by id."""
-    doubt: str = ""
-    """Why it cannot be said whose it is, in a sentence with the names; empty when it can."""
-    possible: tuple[str, ...] = ()
-    """Ids of the roster that it may be of, when in doubt."""
-
-
-@dataclass(frozen=True, slots=True)
-class UploadedFile:
-    """One file of a student, staged or refused."""
-
-    entry: ArchiveEntry
-    """The entry of the source, with the bytes."""
-    owner: Owner
-    """Whose it is."""
-    parts: tuple[str, ...]
-    """Its path as the student called it; the last component is the file's name."""
-    name: EntryName | None = None
-    """What the entry's name says; None when no platform named it."""
-
-    @property
-    def file_name(self) -> str:
-        """Name without folders."""
-        return self.parts[-1]
-
-    @property
-    def kind(self) -> str:
-        """`file`, `text` (typed into the browser) or `link`."""
-        return self.name.kind if self.name else "file"
-
-    @property
-    def attachment(self) -> int:
-        """Canvas's attachment id, 0 where there is none; a higher one is newer."""
-        return int((self.name and self.name.attachment_id) or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +121,7 @@ def select(files: Sequence[UploadedFile], starters: Iterable[tuple[str, ...]] = 
     another extension, then the newest attachment, then the one with most code.
     """
     handed_out = [code for code in starters if code]
-    kinds = {f: file_kind(f.entry.staged, f.file_name) for f in files if f.kind == "file" and f.entry.staged}
+    kinds = {f: file_kind(f.staged, f.file_name) for f in files if f.kind == "file" and f.staged}
 
     def rank(file: UploadedFile) -> tuple[bool, bool, bool, int, int, tuple[str, ...]]:
         kind = kinds[file]
@@ -209,7 +164,7 @@ def _untouched(code: tuple[str, ...], starters: Iterable[tuple[str, ...]]) -> bo
 
 def _why(judged: UploadedFile, others: Sequence[UploadedFile], reason: str) -> str:
     names = ", ".join(shown(other.file_name, 50) for other in others[:4]) + (" and more" if len(others) > 4 else "")
-    if all(other.entry.sha256 == judged.entry.sha256 for other in others):
+    if all(other.sha256 == judged.sha256 for other in others):
         reason = "all have the same content"
     elif reason == _UPLOADED_LAST:
         one, second = (without_resubmission_suffix(file.file_name) for file in (judged, others[-1]))

@@ -11,86 +11,70 @@ import json
 import shutil
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from grader.errors import StoreError, SubmissionError
-from grader.intake.archive import ArchiveEntry, IntakeLimits, Stage, read_zip
+from grader.intake.archive import IntakeLimits, Stage, UploadedFile, read_zip
 
-__all__ = ["KeptSource", "Source", "keep", "kept_in"]
+__all__ = ["Source", "digest_of", "keep", "kept_in"]
 
 _HEAD, _ORDER = "source.json", "order.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What one source held, staged."""
+    """What one source held."""
 
     label: str
     """How reports name it; students read it, so no path of this machine."""
     path: str
     """Where it lay."""
-    entries: tuple[ArchiveEntry, ...]
+    files: tuple[UploadedFile, ...]
     """What it held, without what operating systems leave behind; of a single file, itself and the modules beside it."""
-    single: bool = False
-    """Whether a person named this very file."""
-    kept: Path | None = None
-    """The run's copy, when it is of an earlier time."""
-
-    @property
-    def digest(self) -> str:
-        """The same for the same files under the same names."""
-        taken = [(entry.parts, entry.sha256) for entry in self.entries if entry.staged is not None]
-        return hashlib.sha256(repr(taken).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class KeptSource:
-    """The copy of an earlier source, not read yet."""
-
-    file: Path
-    """The archive."""
-    label: str
-    """As in `Source`."""
-    path: str
-    """As in `Source`."""
     single: bool
-    """As in `Source`."""
+    """Whether a person named this very file."""
     digest: str
-    """As in `Source`."""
-    names: tuple[tuple[str, ...], ...] = field(repr=False)
-    """Path components of each file, in their order."""
+    """The same for the same files under the same names."""
+    kept: Path | None = None
+    """The run's copy, when it is of an earlier time; its files are staged by `unpacked`."""
 
-    def staged(self, stage: Stage, limits: IntakeLimits) -> Source:
-        """Stage what it holds. Raises StoreError when the copy is damaged."""
+    def unpacked(self, stage: Stage, limits: IntakeLimits) -> Source:
+        """Stage the files of the copy. Raises StoreError when it is damaged."""
+        copy = self.kept or Path()
         try:
-            found = read_zip(self.file, stage, limits, len(self.names) + 1, limits.total_bytes * 2)[1:]
+            found = read_zip(copy, stage, limits, len(self.files) + 1, limits.total_bytes * 2)[1:]
         except SubmissionError as error:
-            raise _damaged(self.file) from error
-        entries = tuple(
-            replace(entry, name="/".join(parts), parts=parts) for entry, parts in zip(found, self.names, strict=False)
+            raise _damaged(copy) from error
+        files = tuple(
+            replace(file, name=known.name, parts=known.parts) for file, known in zip(found, self.files, strict=False)
         )
-        source = Source(self.label, self.path, entries, self.single, self.file)
-        if source.digest != self.digest:
-            raise _damaged(self.file)
-        return source
+        if digest_of(files) != self.digest:
+            raise _damaged(copy)
+        return replace(self, files=files)
 
 
-def kept_in(folder: Path) -> list[KeptSource]:
-    """The copies of earlier sources, the oldest first. Raises StoreError when one is damaged."""
+def digest_of(files: Sequence[UploadedFile]) -> str:
+    """The same for the same staged files under the same names."""
+    taken = [(file.parts, file.sha256) for file in files if file.staged is not None]
+    return hashlib.sha256(repr(taken).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def kept_in(folder: Path) -> list[Source]:
+    """The earlier sources, the oldest first, their files not staged yet. Raises StoreError when a copy is damaged."""
     order = folder / _ORDER
     if not order.exists():
         return []
-    file, found = order, []
+    copy, found = order, []
     try:
         for digest in json.loads(order.read_bytes()):
-            file = folder / _name(digest)
-            with zipfile.ZipFile(file) as archive:
+            copy = folder / _name(digest)
+            with zipfile.ZipFile(copy) as archive:
                 head = json.loads(archive.read(_HEAD))
-            names = tuple(tuple(map(str, parts)) for parts in head["names"])
-            found.append(KeptSource(file, head["label"], head["path"], head["single"], head["digest"], names))
+            files = tuple(UploadedFile("/".join(parts), tuple(parts)) for parts in head.pop("names"))
+            found.append(Source(**head, files=files, kept=copy))
     except (zipfile.BadZipFile, OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(file) from error
+        raise _damaged(copy) from error
     return found
 
 
@@ -113,16 +97,10 @@ def keep(sources: Sequence[Source], folder: Path) -> None:
 
 
 def _copy(source: Source, folder: Path) -> None:
-    staged = [(entry.parts, entry.staged) for entry in source.entries if entry.staged is not None]
-    head = {
-        "label": source.label,
-        "path": source.path,
-        "single": source.single,
-        "digest": source.digest,
-        "names": [parts for parts, _ in staged],
-    }
+    staged = [(file.parts, file.staged) for file in source.files if file.staged is not None]
+    head = {name: getattr(source, name) for name in ("label", "path", "single", "digest")}
     with zipfile.ZipFile(folder / "next.part", "w") as archive:
-        archive.writestr(zipfile.ZipInfo(_HEAD), json.dumps(head))
+        archive.writestr(zipfile.ZipInfo(_HEAD), json.dumps({**head, "names": [parts for parts, _ in staged]}))
         for number, (_, path) in enumerate(staged):
             with path.open("rb") as data, archive.open(zipfile.ZipInfo(str(number)), "w") as target:
                 shutil.copyfileobj(data, target)

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from grader.errors import SubmissionError
-from grader.intake.archive import ArchiveEntry, IntakeLimits, Stage, looks_like_zip, read_zip
+from grader.intake.archive import IntakeLimits, Stage, UploadedFile, looks_like_zip, read_zip
 from grader.intake.names import is_notebook_name, shown
-from grader.intake.owners import assign_owners
-from grader.intake.roster import Roster
-from grader.intake.selection import OFFICE, Owner, Selection, UploadedFile, select
+from grader.intake.owners import Owner, assign_owners
+from grader.intake.roster import Roster, RosterEntry
+from grader.intake.selection import OFFICE, Selection, select
 from grader.intake.sources import Source
 from grader.records import Notice
 
@@ -37,92 +37,86 @@ class StudentUpload:
     """What was odd so far."""
     selection: Selection = field(default_factory=lambda: Selection(None, ()))
     """The outcome of `choose`."""
+    name: str = ""
+    """Name to show; what it says and `members` are found out last."""
+    members: tuple[RosterEntry, ...] = ()
+    """The students of the roster that it counts for."""
 
     def add(self, file: UploadedFile) -> None:
         """Put one file with the student's others, and note what is odd about it."""
-        entry = file.entry
         self.files.append(file)
-        if entry.unsafe:
-            text = f"The name {shown(entry.name)} points outside of the archive; only its last part was used."
+        if file.unsafe:
+            text = f"The name {shown(file.name)} points outside of the archive; only its last part was used."
             self.notices.append(Notice("unsafe-name", text))
-        if entry.staged is None:
-            text = f"{shown(entry.name)} was left out because {entry.refusal}."
-            self.notices.append(Notice("refused-file", text))
+        if file.staged is None:
+            self._leave_out(shown(file.name), file.refusal)
+
+    def _leave_out(self, what: str, why: str) -> None:
+        self.notices.append(Notice("refused-file", f"{what} was left out because {why}."))
 
     def choose(self, stage: Stage, limits: IntakeLimits, starters: Sequence[tuple[str, ...]]) -> None:
         """Choose the notebook, opening a zip one level deep when there is none beside it, and what goes beside it."""
-        self._choose(stage, limits, starters)
-        kept: set[ArchiveEntry] = set()
-        size = 0
-        # modules first, since the notebook may import them, then what is small
-        for file in sorted(self.selection.companions, key=lambda f: (not f.file_name.endswith(".py"), f.entry.size)):
-            size += file.entry.size
-            if len(kept) < limits.companions and size <= limits.companions_bytes:
-                kept.add(file.entry)
-        companions = tuple(file for file in self.selection.companions if file.entry in kept)
-        if left := [file for file in self.selection.companions if file.entry not in kept]:
-            names = ", ".join(shown(file.file_name, 40) for file in left[:3]) + (", …" if len(left) > 3 else "")
-            text = (
-                f"{len(left)} of {len(left) + len(kept)} files beside the notebook were left out because at most {limits.companions} "
-                f"with {limits.companions_bytes // 1_000_000} MB together are taken along: {names}."
-            )
-            self.notices.append(Notice("refused-file", text))
-        self.selection = replace(self.selection, companions=companions)
+        staged = [file for file in self.files if file.staged is not None]
+        found = select(staged, starters)
+        if not staged:
+            refused = [(shown(file.file_name), file.refusal) for file in self.files]
+            problem = " ".join(f"{name} could not be taken in: {refusal}." for name, refusal in refused)
+            found = replace(found, problem=problem)
+        newest_first = sorted(staged, key=lambda file: (file.attachment, file.parts), reverse=True)
+        for archive in newest_first if found.judged is None else ():
+            path, office = archive.staged, archive.file_name.casefold().endswith(OFFICE)
+            if path is None or archive.kind != "file" or office or not looks_like_zip(path):
+                continue
+            try:
+                inside = [replace(file, read_as=archive.read_as) for file in _unpacked(path, stage, limits)]
+                selection = select([file for file in inside if file.staged is not None], starters)
+                if selection.judged is None:
+                    raise SubmissionError(_without_notebook(inside))
+            except SubmissionError as error:
+                found = replace(found, problem=f"{shown(archive.file_name)} is {error}")
+                continue
+            for file in inside:
+                if file.refusal:
+                    self._leave_out(f"{shown(file.name)} in {shown(archive.file_name)}", file.refusal)
+            self.notices.append(Notice("opened-archive", f"The notebook was taken out of {shown(archive.file_name)}."))
+            beside = [file for file in found.companions if file is not archive]
+            found = replace(selection, companions=(*selection.companions, *beside))
+            break
+        self.selection = replace(found, companions=self._within(limits, found.companions))
         if (more := len(self.notices) - _MOST_NOTICES) > 0:
             self.notices[_MOST_NOTICES:] = [Notice("refused-file", f"And {more} more of this kind.")]
 
-    def _choose(self, stage: Stage, limits: IntakeLimits, starters: Sequence[tuple[str, ...]]) -> None:
-        staged = [file for file in self.files if file.entry.staged is not None]
-        self.selection = select(staged, starters)
-        if self.selection.judged is not None:
-            return
-        problem = self.selection.problem
-        if not staged:
-            refused = [(shown(file.file_name), file.entry.refusal) for file in self.files]
-            problem = " ".join(f"{name} could not be taken in: {refusal}." for name, refusal in refused)
-        for file in sorted(staged, key=lambda file: (file.attachment, file.parts), reverse=True):
-            path = file.entry.staged
-            if path is None or file.kind != "file" or file.file_name.casefold().endswith(OFFICE):
-                continue
-            if looks_like_zip(path):
-                try:
-                    self._open(file, path, stage, limits, starters)
-                    return
-                except SubmissionError as error:
-                    problem = f"{shown(file.file_name)} is {error}"
-        self.selection = replace(self.selection, problem=problem)
-
-    def _open(
-        self,
-        archive: UploadedFile,
-        path: Path,
-        stage: Stage,
-        limits: IntakeLimits,
-        starters: Sequence[tuple[str, ...]],
-    ) -> None:
-        """Use what a student's zip holds; SubmissionError says why it cannot be used, after "... is"."""
-        try:
-            entries = read_zip(path, stage, limits, limits.inner_entries, limits.inner_total_bytes)
-        except SubmissionError as error:
-            raise SubmissionError(f"a zip archive that could not be opened: {error}.") from error
-        inside = [entry for entry in entries if not entry.noise]
-        found = assign_owners(inside, "", Roster(()), single=False)
-        if found.platform and len({f.owner.key for f in found.files if is_notebook_name(f.file_name)}) > 1:
-            raise SubmissionError("a download of several students; give that zip to the grader directly.")
-        staged = [replace(archive, entry=entry, parts=entry.parts) for entry in inside if entry.staged is not None]
-        selection = select(staged, starters)
-        if selection.judged is None:
-            raise SubmissionError(_without_notebook(entries))
-        for entry in inside:
-            if entry.refusal:
-                text = f"{shown(entry.name)} in {shown(archive.file_name)} was left out because {entry.refusal}."
-                self.notices.append(Notice("refused-file", text))
-        beside = [file for file in self.selection.companions if file is not archive]
-        self.notices.append(Notice("opened-archive", f"The notebook was taken out of {shown(archive.file_name)}."))
-        self.selection = replace(selection, companions=(*selection.companions, *beside))
+    def _within(self, limits: IntakeLimits, companions: Sequence[UploadedFile]) -> tuple[UploadedFile, ...]:
+        """As many companions as may be: modules first, since the notebook may import them, then what is small."""
+        kept: set[UploadedFile] = set()
+        size = 0
+        for file in sorted(companions, key=lambda file: (not file.file_name.endswith(".py"), file.size)):
+            size += file.size
+            if len(kept) < limits.companions and size <= limits.companions_bytes:
+                kept.add(file)
+        if left := [file for file in companions if file not in kept]:
+            names = ", ".join(shown(file.file_name, 40) for file in left[:3]) + (", …" if len(left) > 3 else "")
+            text = (
+                f"{len(left)} of {len(companions)} files beside the notebook were left out because at most {limits.companions} "
+                f"with {limits.companions_bytes // 1_000_000} MB together are taken along: {names}."
+            )
+            self.notices.append(Notice("refused-file", text))
+        return tuple(file for file in companions if file in kept)
 
 
-def _without_notebook(entries: Sequence[ArchiveEntry]) -> str:
+def _unpacked(archive: Path, stage: Stage, limits: IntakeLimits) -> list[UploadedFile]:
+    """What a student's zip holds; SubmissionError says why it cannot be used, after "... is"."""
+    try:
+        inside = read_zip(archive, stage, limits, limits.inner_entries, limits.inner_total_bytes)
+    except SubmissionError as error:
+        raise SubmissionError(f"a zip archive that could not be opened: {error}.") from error
+    found = assign_owners([file for file in inside if not file.noise], "", Roster(()), single=False)
+    if found.platform and len({owner.key for owner, file in found.files if is_notebook_name(file.file_name)}) > 1:
+        raise SubmissionError("a download of several students; give that zip to the grader directly.")
+    return inside
+
+
+def _without_notebook(entries: Sequence[UploadedFile]) -> str:
     if not entries:
         return "an empty zip archive; hand in the .ipynb file itself."
     names = ", ".join(shown(entry.name, 40) for entry in entries[:4]) + (", …" if len(entries) > 4 else "")

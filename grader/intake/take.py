@@ -13,9 +13,9 @@ from pathlib import Path
 
 from grader.errors import StoreError, SubmissionError, UsageError
 from grader.intake.archive import (
-    ArchiveEntry,
     IntakeLimits,
     Stage,
+    UploadedFile,
     looks_like_zip,
     read_file,
     read_folder,
@@ -24,8 +24,8 @@ from grader.intake.archive import (
 from grader.intake.names import compact, is_notebook_name, printable, repaired, shown, without_resubmission_suffix
 from grader.intake.owners import assign_owners, is_one_hand_in
 from grader.intake.roster import Roster, RosterEntry, alike
-from grader.intake.selection import OFFICE, UploadedFile, code_of, file_kind
-from grader.intake.sources import Source, keep, kept_in
+from grader.intake.selection import OFFICE, code_of, file_kind
+from grader.intake.sources import Source, digest_of, keep, kept_in
 from grader.intake.storage import StoragePaths, identifier
 from grader.intake.student_upload import StudentUpload
 from grader.notebook.helpers import imported_helpers
@@ -83,28 +83,16 @@ def leave_out_of_copies(kept: Path, roster: Roster | None, gone: Callable[[str],
         return
     with Stage(kept / ".staging") as stage:
         left = []
-        for source in (old.staged(stage, IntakeLimits()) for old in kept_in(kept)):
-            found = assign_owners(source.entries, source.label, roster or Roster(()), single=source.single)
+        for source in (old.unpacked(stage, IntakeLimits()) for old in kept_in(kept)):
+            found = assign_owners(source.files, source.label, roster or Roster(()), single=source.single)
             theirs = {
-                file.entry
-                for file in found.files
-                if any(map(gone, (*file.owner.possible, identifier(file.owner.key, file.owner.label, ()))))
+                file.staged
+                for owner, file in found.files
+                if any(map(gone, (*owner.possible, identifier(owner.key, owner.label, ()))))
             }
-            entries = tuple(entry for entry in source.entries if entry not in theirs)
-            left += [replace(source, entries=entries)] if entries else []
+            files = tuple(file for file in source.files if file.staged not in theirs)
+            left += [replace(source, files=files, digest=digest_of(files))] if files else []
         keep(left, kept)
-
-
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """What becomes a submission."""
-
-    name: str
-    """Name to show."""
-    members: tuple[RosterEntry, ...]
-    """The students of the roster it counts for."""
-    upload: StudentUpload
-    """What was handed in."""
 
 
 class _Intake:
@@ -142,21 +130,28 @@ class _Intake:
                 labels.setdefault(path, name if name not in labels.values() else f"{name} ({len(labels) + 1})")
                 today.append(self._read(source, labels[path], stage))
             digests = {source.digest for source in today}
-            read = [old.staged(stage, self.limits) for old in earlier if old.digest not in digests] + today
+            read = [old.unpacked(stage, self.limits) for old in earlier if old.digest not in digests] + today
             uploads = [upload for source in read for upload in self._uploads(source, stage)]
             present_today = {upload.owner.key for upload in uploads if upload.source.kept is None}
             chosen = _one_per_owner(uploads)
-            drafts = [_Draft(*self._who(upload), upload) for upload in chosen]
-            self._refuse_another_class(drafts)
+            for upload in chosen:
+                upload.name, upload.members = self._who(upload)
+            self._refuse_another_class(chosen)
             if kept is not None:
                 if replace_kept:
                     shutil.rmtree(kept, ignore_errors=True)
                 used = {id(upload.source) for upload in chosen}
                 keep([source for source in read if id(source) in used], kept)
-            self._tell_kept([d for d in drafts if d.upload.source.kept and d.upload.owner.key not in present_today])
-            submissions, present = self._finish(drafts)
+            earlier_only = sorted(u.name for u in chosen if u.source.kept and u.owner.key not in present_today)
+            if earlier_only:
+                text = (
+                    f"{len(earlier_only)} in none of today's sources, kept from earlier ones (--replace leaves them out): "
+                    f"{'; '.join(earlier_only)}."
+                )
+                self.notices.append(Notice("kept", text))
+            submissions, present = self._finish(chosen)
         missing = tuple(e for e in self.roster.entries if e.id not in present and not e.is_test_student)
-        if any(draft.upload.owner.key[0] == "anon" for draft in drafts):
+        if any(upload.owner.key[0] == "anon" for upload in chosen):
             missing = ()  # nobody can tell
         counts = (Notice("source", _sentence(source, uploads)) for source in today) if kept is not None else ()
         return Intake(tuple(submissions), (*counts, *self.notices), missing)
@@ -185,45 +180,45 @@ class _Intake:
             staged, single = self._staged(source, stage)
             name = repaired(source.resolve().name if source.is_dir() else source.stem)
             if not single and is_one_hand_in(name, staged, self.roster):
-                staged = [replace(entry, parts=(name, *entry.parts)) for entry in staged]
+                staged = [replace(file, parts=(name, *file.parts)) for file in staged]
         except SubmissionError as error:
             raise UsageError(
                 f"cannot take in {source}: {error}. Download it again, or unpack it and give the folder."
             ) from error
         except OSError as error:
             raise UsageError(f"cannot read {source}: {error.strerror or error}") from error
-        noise = [entry for entry in staged if entry.noise]
+        noise = [file for file in staged if file.noise]
         if noise:
-            names = ", ".join(shown(entry.name, 40) for entry in noise[:3]) + (", …" if len(noise) > 3 else "")
+            names = ", ".join(shown(file.name, 40) for file in noise[:3]) + (", …" if len(noise) > 3 else "")
             text = f"{len(noise)} files of operating systems or editors in {shown(label)} were ignored: {names}."
             self.notices.append(Notice("ignored-files", text))
-        entries = tuple(entry for entry in staged if not entry.noise)
-        return Source(label, str(source.resolve()), entries, single)
+        files = tuple(file for file in staged if not file.noise)
+        return Source(label, str(source.resolve()), files, single, digest_of(files))
 
     def _uploads(self, source: Source, stage: Stage) -> list[StudentUpload]:
-        """Sort the entries of a source by student."""
-        entries, beside = (source.entries[:1], source.entries[1:]) if source.single else (source.entries, ())
-        found = assign_owners(entries, source.label, self.roster, single=source.single)
-        if not any(file.entry.staged for file in found.files) and source.kept is None:
-            left = [*((file.entry, file.entry.refusal) for file in found.files), *found.nobodys][:3]
-            reasons = [f"{shown(entry.name)} was left out because {why}" for entry, why in left]
+        """Sort the files of a source by student."""
+        files, beside = (source.files[:1], source.files[1:]) if source.single else (source.files, ())
+        found = assign_owners(files, source.label, self.roster, single=source.single)
+        if not any(file.staged for _, file in found.files) and source.kept is None:
+            left = [*((file, file.refusal) for _, file in found.files), *found.nobodys][:3]
+            reasons = [f"{shown(file.name)} was left out because {why}" for file, why in left]
             raise UsageError(f"{source.path} holds no submissions: {'; '.join(reasons) or 'it is empty'}")
         self.notices += found.notices
-        for entry, why in found.nobodys:
-            text = f"{shown(entry.name)} in {shown(source.label)} was left out because {why}."
+        for file, why in found.nobodys:
+            text = f"{shown(file.name)} in {shown(source.label)} was left out because {why}."
             self.notices.append(Notice("left-out", text))
         by_owner: dict[tuple[str, ...], StudentUpload] = {}
-        for file in found.files:
-            by_owner.setdefault(file.owner.key, StudentUpload(source, file.owner)).add(file)
+        for owner, file in found.files:
+            by_owner.setdefault(owner.key, StudentUpload(source, owner)).add(file)
         for upload in by_owner.values():
-            for entry in beside:
-                upload.add(UploadedFile(entry, upload.owner, entry.parts))
-                text = f"{shown(entry.name)} beside the notebook was taken along because the notebook imports it."
+            for file in beside:
+                upload.add(file)
+                text = f"{shown(file.name)} beside the notebook was taken along because the notebook imports it."
                 upload.notices.append(Notice("module-beside", text))
             upload.choose(stage, self.limits, self.starters)
         return list(by_owner.values())
 
-    def _staged(self, source: Path, stage: Stage) -> tuple[list[ArchiveEntry], bool]:
+    def _staged(self, source: Path, stage: Stage) -> tuple[list[UploadedFile], bool]:
         """Stage what a source holds; True when it is a single file. A notebook's name means one, whatever is in it."""
         if source.is_dir():
             return read_folder(source, stage, self.limits, self.into), False
@@ -243,56 +238,41 @@ class _Intake:
         beside = (read_file((source.parent / name).resolve(), (name,), stage, self.limits) for name in names)
         return [*entries, *beside], True
 
-    def _refuse_another_class(self, drafts: Sequence[_Draft]) -> None:
-        if not self.known_class or any(
-            draft.members or draft.upload.owner.possible or draft.upload.owner.key[0] == "anon" for draft in drafts
-        ):
+    def _refuse_another_class(self, uploads: Sequence[StudentUpload]) -> None:
+        if not self.known_class or any(u.members or u.owner.possible or u.owner.key[0] == "anon" for u in uploads):
             return
         found, listed = (
             ", ".join(shown(name, 40) for name in names[:3]) + (", …" if len(names) > 3 else "")
-            for names in ([draft.name for draft in drafts], [f"{e.name} ({e.id})" for e in self.roster.entries])
+            for names in ([upload.name for upload in uploads], [f"{e.name} ({e.id})" for e in self.roster.entries])
         )
         raise UsageError(
             f"nobody who handed in stands in the class list: handed in by {found}; in the list {listed}. Give the list of "
             "this course with --roster, as Canvas exports it, or leave it out"
         )
 
-    def _tell_kept(self, drafts: Sequence[_Draft]) -> None:
-        if drafts:
-            names = "; ".join(sorted(draft.name for draft in drafts))
-            text = f"{len(drafts)} in none of today's sources, kept from earlier ones (--replace leaves them out): {names}."
-            self.notices.append(Notice("kept", text))
-
-    def _finish(self, drafts: list[_Draft]) -> tuple[list[Submission], set[str]]:
+    def _finish(self, uploads: list[StudentUpload]) -> tuple[list[Submission], set[str]]:
         """Give ids, move the files to their places, make the records; also say who of the roster may have handed in."""
         # Ids of a learning platform come first: a file called 12345.ipynb must not take a student's id, present or not.
-        drafts.sort(
-            key=lambda d: (
-                d.upload.owner.key[0] not in ("user", "moodle"),
-                d.name.casefold(),
-                d.name,
-                d.upload.owner.key,
-            )
-        )
-        present = Counter(member.id for draft in drafts for member in draft.members)
+        uploads.sort(key=lambda u: (u.owner.key[0] not in ("user", "moodle"), u.name.casefold(), u.name, u.owner.key))
+        present = Counter(member.id for upload in uploads for member in upload.members)
         for student, count in present.items():
             if count > 1:
                 who = f"{self.roster.by_id[student].name} ({student})"
                 text = f"{count} submissions count for {who}, alone and in a group: none does until one of them is left out."
                 self.notices.append(Notice("several-submissions", text))
-                for draft in drafts:
-                    if any(member.id == student for member in draft.members):
-                        members = tuple(member.id for member in draft.members)
-                        draft.upload.owner = replace(draft.upload.owner, doubt=text, possible=members)
+                for upload in uploads:
+                    members = tuple(member.id for member in upload.members)
+                    if student in members:
+                        upload.owner = replace(upload.owner, doubt=text, possible=members)
         reserved = {entry.id.casefold() for entry in self.roster.entries}
         taken: set[str] = set()
         submissions = []
-        for draft in drafts:
-            owner = draft.upload.owner
+        for upload in uploads:
+            owner = upload.owner
             id_ = identifier(owner.key, owner.label, taken if owner.key[0] == "user" else taken | reserved)
             taken.add(id_.casefold())
-            submissions.append(self._place(self.naming(id_) if self.naming else id_, draft))
-        maybe = {student for draft in drafts for student in draft.upload.owner.possible}
+            submissions.append(self._place(self.naming(id_) if self.naming else id_, upload))
+        maybe = {student for upload in uploads for student in upload.owner.possible}
         return sorted(submissions, key=lambda s: (s.display_name.casefold(), s.display_name, s.id)), {*present, *maybe}
 
     def _who(self, upload: StudentUpload) -> tuple[str, tuple[RosterEntry, ...]]:
@@ -334,9 +314,9 @@ class _Intake:
         upload.notices.append(Notice("group", text))
         return f"{label} ({entry.name})", (entry,)
 
-    def _place(self, id_: str, draft: _Draft) -> Submission:
+    def _place(self, id_: str, upload: StudentUpload) -> Submission:
         """Move one upload's files under its id and make the record."""
-        name, members, upload = draft.name, draft.members, draft.upload
+        members = upload.members
         judged, companions = upload.selection.judged, upload.selection.companions
         notices = list(upload.notices)
         folder = self.into / id_ / _FOLDER
@@ -361,7 +341,7 @@ class _Intake:
             moves[folder.joinpath(*paths.give(parts))] = file
         _move(folder, moves)
         placed = {file: target.relative_to(self.base).as_posix() for target, file in moves.items()}
-        late = any(file.name is not None and file.name.late for file in upload.files)
+        late = any(file.read_as is not None and file.read_as.late for file in upload.files)
         if late:
             notices.insert(0, Notice("late", "Handed in late, says Canvas (not how late)."))
         newest = judged or max(upload.files, key=lambda file: file.attachment)
@@ -375,13 +355,13 @@ class _Intake:
         return Submission(
             id=id_,
             student_ids=() if upload.owner.doubt else counts_for,
-            display_name=name,
+            display_name=upload.name,
             file_name=printable(newest.file_name),
             path=placed[judged] if judged else "",
-            sha256=judged.entry.sha256 if judged else "",
+            sha256=judged.sha256 if judged else "",
             late=late,
             anonymous_id=user if system == "anon" else None,
-            attachment_id=newest.name.attachment_id if newest.name else None,
+            attachment_id=newest.read_as.attachment_id if newest.read_as else None,
             section=", ".join(sections) or None,
             companions=tuple(placed[file] for file in companions),
             notices=(*notices, *upload.selection.notices),
@@ -393,10 +373,10 @@ def _sentence(source: Source, uploads: Sequence[StudentUpload]) -> str:
     mine = [upload for upload in uploads if upload.source is source]
     judged = sum(upload.selection.judged is not None for upload in mine)
     beside = sum(len(upload.selection.companions) for upload in mine if upload.selection.judged)
-    nobodys = len(source.entries) - sum(len(upload.files) for upload in mine)
+    nobodys = len(source.files) - sum(len(upload.files) for upload in mine)
     left_out = f", left out: {nobodys} (the class report says why)" if nobodys > 0 else ""
     counts = (
-        f"hand-ins: {len(mine)}, with a notebook: {judged}, files: {len(source.entries)}, beside a notebook: {beside}"
+        f"hand-ins: {len(mine)}, with a notebook: {judged}, files: {len(source.files)}, beside a notebook: {beside}"
     )
     return f"{shown(source.label)}: {counts}{left_out}."
 
@@ -437,7 +417,7 @@ def _newest(group: Sequence[StudentUpload]) -> StudentUpload:
     best = max(reversed(group), key=rank)
     for other in group:
         mine, theirs = best.selection.judged, other.selection.judged
-        same = mine is not None and theirs is not None and mine.entry.sha256 == theirs.entry.sha256
+        same = mine is not None and theirs is not None and mine.sha256 == theirs.sha256
         if other is best or (same and other.source.path == best.source.path):
             continue
         why = "given last"
@@ -457,8 +437,8 @@ def _move(folder: Path, moves: Mapping[Path, UploadedFile]) -> None:
     for target, file in moves.items():
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            if file.entry.staged is not None:
-                file.entry.staged.replace(target)
+            if file.staged is not None:
+                file.staged.replace(target)
         except OSError as error:
             raise StoreError(f"cannot write {target}: {error.strerror}") from error
 

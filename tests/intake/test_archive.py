@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from grader.errors import SubmissionError, UsageError
 from grader.intake import Intake, IntakeLimits, take_in
-from grader.intake.archive import ArchiveEntry, Stage, read_zip
+from grader.intake.archive import Stage, UploadedFile, read_zip
 from grader.sandbox.guard import GuardLimits, guarded
 
 from .conftest import make_notebook as nb
@@ -199,7 +199,7 @@ def largest_write(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     sizes = [0]
     add = Stage.add
 
-    def counting(self: Stage, *args: Any, **options: Any) -> ArchiveEntry:
+    def counting(self: Stage, *args: Any, **options: Any) -> UploadedFile:
         entry = add(self, *args, **options)
         sizes.append(entry.size)
         return entry
