@@ -5,18 +5,15 @@ The files are untrusted bytes in the staging folder; they are looked at here (as
 
 from __future__ import annotations
 
-import codecs
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from grader.errors import GuardError
+from grader.errors import InfrastructureError, SubmissionError
 from grader.intake.archive import UploadedFile
 from grader.intake.names import is_notebook_name, shown, without_resubmission_suffix
-from grader.notebook.reader import MAGIC
+from grader.notebook import limited, reader
 from grader.records import Notice
-from grader.sandbox.guard import guarded
 
 __all__ = ["OFFICE", "FileKind", "Selection", "code_of", "file_kind", "select"]
 
@@ -74,7 +71,7 @@ def file_kind(path: Path, name: str) -> FileKind:
         raw = file.read(_PARSE_BYTES + 1)
     if not raw.strip(b"\0\t\r\n \xef\xbb\xbf"):
         return FileKind("an empty file")
-    for magic, what in MAGIC:
+    for magic, what in reader.MAGIC:
         if raw.startswith(magic):
             office = raw.startswith(b"PK") and name.casefold().endswith(OFFICE)
             return FileKind("an Office document" if office else what)
@@ -83,35 +80,21 @@ def file_kind(path: Path, name: str) -> FileKind:
     other = "unreadable" if is_notebook_name(name) else _EXTENSIONS.get(Path(name).suffix.casefold(), "not a notebook")
     if len(raw) > _PARSE_BYTES:
         return FileKind("unreadable" if is_notebook_name(name) else "a large file")
-    if other != "unreadable" and raw.lstrip(b"\xef\xbb\xbf\xff\xfe\0\r\n\t ")[:1] != b"{":
+    if raw.lstrip(b"\xef\xbb\xbf\xff\xfe\0\r\n\t ")[:1] != b"{":
         return FileKind(other)
-    if len(raw) < _HARMLESS_BYTES:
-        return _parsed(raw, other)
-    try:
-        # A file of nothing but brackets takes thirty times its bytes in memory.
-        return guarded(lambda: _parsed(raw, other), FileKind)
-    except GuardError:
-        return FileKind(other)
-
-
-def _parsed(raw: bytes, other: str) -> FileKind:
     code = code_of(raw)
     return FileKind(other) if code is None else FileKind("notebook", code)
 
 
 def code_of(raw: bytes) -> tuple[str, ...] | None:
-    """Return the stripped sources of a notebook's code cells (format 3 or 4), without empty ones; None when it is none."""
+    """Return the stripped sources of a notebook's code cells, without empty ones; None when it cannot be read as one."""
+    # What is small and begins as JSON does no harm, and a fork for each takes its time.
+    harmless = len(raw) < _HARMLESS_BYTES and raw[:1] == b"{" and 0 not in raw[:4]
     try:
-        if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raw = raw.decode("utf-16").encode()
-        notebook = json.loads(raw)
-        sheets = notebook.get("worksheets", [notebook])
-        cells = [cell for sheet in sheets for cell in sheet["cells"] if cell["cell_type"] == "code"]
-        sources = [cell.get("source", cell.get("input", "")) for cell in cells]
-        texts = ["".join(source).strip() for source in sources]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        cells = (reader if harmless else limited).read_notebook(raw).cells
+    except (SubmissionError, InfrastructureError):
         return None
-    return tuple(text for text in texts if text)
+    return tuple(text for cell in cells if (text := cell.source.strip()))
 
 
 def select(files: Sequence[UploadedFile], starters: Iterable[tuple[str, ...]] = ()) -> Selection:
