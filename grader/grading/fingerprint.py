@@ -17,7 +17,7 @@ from grader.rubric.questions import Question
 
 __all__ = ["code_digest", "digest_of", "package_digest", "question_digest", "versions"]
 
-_VERSIONED = ("torch", "transformers", "datasets", "evaluate", "accelerate", "numpy", "ipykernel", "nbclient")
+_VERSIONED = ("torch", "transformers", "datasets", "evaluate", "accelerate", "numpy", "ipykernel")
 _PACKAGE = Path(grader.__file__).parent
 _ROOMS = ("grading", "inside", "notebook", "sandbox")
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 from jupyter_client.asynchronous import AsyncKernelClient
@@ -15,38 +16,45 @@ from jupyter_client.channels import AsyncZMQSocketChannel
 from traitlets import Type
 from zmq.constants import Event, SocketOption
 
-from grader.sandbox.contract import EvidenceTooLarge, Limits
+from grader.sandbox.contract import Limits
 
-__all__ = ["BoundedClient", "Flow", "lost", "race"]
+__all__ = ["TOO_WIDE", "BoundedClient", "Flow", "Take", "lost", "race"]
 
 _MOST_HEADER = 64 << 10
 _MOST_CONTENT = 16 << 20
 _MOST_CONTAINERS = 400_000
 """Lists and dicts in one message: twenty times the bytes that they came in, once they are Python's. What is wider is not parsed."""
-_TOO_WIDE = {"status": "error", "ename": "AnswerTooLarge", "evalue": "more than can be read", "traceback": []}
+TOO_WIDE = {"status": "error", "ename": "AnswerTooLarge", "evalue": "more than can be read", "traceback": []}
+"""The content of a reply that was too wide to be read."""
+_REPLY_SECONDS = 10.0
+"""How long after a kernel's word that it is at rest its reply may take; it was sent before, on another socket. Wall time."""
+_REST_SECONDS = 4.0
+"""How long after the reply that word, and outputs before it, may take."""
+
+Take = Callable[[str, dict[str, Any]], None]
+"""Takes kind and content of a message on the output channel."""
 
 
+@dataclass(slots=True)
 class Flow:
     """What has come in on one channel, and what may."""
 
-    def __init__(self, most_bytes: int, most_messages: int) -> None:
-        self.most_bytes, self.most_messages = most_bytes, most_messages
-        self.bytes = self.messages = 0
-        self.exceeded: Callable[[], None] = lambda: None
-        """Called once, when either limit is passed."""
-        self._stopped = False
+    most_bytes: int
+    """Bytes of all messages together."""
+    most_messages: int
+    """Number of messages."""
+    exceeded: Callable[[], None]
+    """Called with each message beyond these limits, none of which is read."""
+    bytes: int = 0
+    """So many have come."""
+    messages: int = 0
+    """So many have come."""
 
-    def count(self, frames: list[bytes]) -> bool:
-        """Count one message; False when it is beyond the limits."""
-        self.bytes += sum(len(frame) for frame in frames)
+    def count(self, size: int) -> bool:
+        """Count one message of so many bytes; False when it is beyond the limits."""
+        self.bytes += size
         self.messages += 1
         return self.bytes <= self.most_bytes and self.messages <= self.most_messages
-
-    def stop(self) -> None:
-        """Tell once that the flow has exceeded its limits."""
-        if not self._stopped:
-            self._stopped = True
-            self.exceeded()
 
 
 class BoundedChannel(AsyncZMQSocketChannel):
@@ -57,8 +65,8 @@ class BoundedChannel(AsyncZMQSocketChannel):
     async def _recv(self, **options: Any) -> dict[str, Any]:
         while True:
             frames = await self.socket.recv_multipart(**options)
-            if self.flow is not None and not self.flow.count(frames):
-                self.flow.stop()
+            if self.flow is not None and not self.flow.count(sum(map(len, frames))):
+                self.flow.exceeded()
                 continue
             try:
                 _identities, parts = self.session.feed_identities(frames)
@@ -68,7 +76,7 @@ class BoundedChannel(AsyncZMQSocketChannel):
                 if _wide(message["content"]):
                     if self.flow is not None:
                         continue  # an output that nobody could have read
-                    message["content"] = _TOO_WIDE  # of an answer it is told that it came
+                    message["content"] = TOO_WIDE  # of an answer it is told that it came
                 else:
                     message["content"] = self.session.unpack(message["content"])
             except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
@@ -83,7 +91,7 @@ def _wide(packed: bytes) -> bool:
 
 
 def _well_formed(message: Any) -> bool:
-    """Whether nbclient can read the message without tripping over a wrong type."""
+    """Whether what is read of every message has the right type."""
     return (
         isinstance(message, dict)
         and isinstance(message.get("header"), dict)
@@ -137,8 +145,7 @@ class BoundedClient(AsyncKernelClient):
         client = cls()
         client.load_connection_info(info)
         client.limits = limits
-        client.output = Flow(limits.output_bytes, limits.output_messages)
-        client.output.exceeded = flooded
+        client.output = Flow(limits.output_bytes, limits.output_messages, flooded)
         client.allow_stdin = False
         client.start_channels(shell=True, iopub=True, stdin=False, hb=False, control=False)  # noqa: S604 - a channel's name
         client.iopub_channel.flow = client.output
@@ -167,16 +174,43 @@ class BoundedClient(AsyncKernelClient):
         self.shell_channel.close()
         self._shell_channel = None
 
-    async def answer(self, message_id: str) -> dict[str, Any]:
-        """The answer to one question; anything else that comes on the shell channel is dropped."""
+    async def request(
+        self, kind: str, content: dict[str, Any], buffers: Sequence[bytes] = (), take: Take | None = None
+    ) -> dict[str, Any] | None:
+        """Send a request, such as `execute`, and read until its reply has come: that, or None where the kernel came to rest without one.
+
+        What is printed meanwhile counts as output, and is given to `take`. Raises ZMQError: the kernel takes nothing any more.
+        """
+        sent = self.session.send(self.shell_channel.socket, f"{kind}_request", content, buffers=list(buffers))
+        message_id = sent["header"]["msg_id"]
+        reply = asyncio.create_task(self._reply(message_id, f"{kind}_reply"))
+        rest = asyncio.create_task(self._rest(message_id, take))
+        try:
+            await asyncio.wait([reply, rest], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([reply], timeout=_REPLY_SECONDS)
+            if reply.done() and take is not None:
+                await asyncio.wait([rest], timeout=_REST_SECONDS)
+            return reply.result() if reply.done() else None
+        finally:
+            reply.cancel()
+            rest.cancel()
+            await asyncio.gather(reply, rest, return_exceptions=True)
+
+    async def _reply(self, message_id: str, kind: str) -> dict[str, Any]:
+        """The reply to one request; anything else that comes on the shell channel is dropped."""
         while True:
             message: dict[str, Any] = await self.shell_channel.get_msg()
-            if message["parent_header"].get("msg_id") == message_id and message["msg_type"] == "grader_reply":
-                if message["content"] is _TOO_WIDE:
-                    raise EvidenceTooLarge("an answer of more values than can be read")
+            if message["parent_header"].get("msg_id") == message_id and message["msg_type"] == kind:
                 return message
 
-    async def drain(self) -> None:
-        """Read and drop what is printed while a question is answered; it counts as output."""
+    async def _rest(self, message_id: str, take: Take | None) -> None:
+        """Read outputs until the kernel says that it has come to rest after one request; what is malformed is dropped."""
         while True:
-            await self.iopub_channel.get_msg()
+            message: dict[str, Any] = await self.iopub_channel.get_msg()
+            if message["parent_header"].get("msg_id") == message_id:
+                kind, content = message["msg_type"], message["content"]
+                if kind == "status" and content.get("execution_state") == "idle":
+                    return
+                if take is not None:
+                    with contextlib.suppress(TypeError, KeyError, AttributeError):
+                        take(kind, content)

@@ -1,7 +1,6 @@
-"""One submission's kernel, from its start to its end: cells through nbclient with its traps closed, questions beside them.
+"""One submission's kernel, from its start to its end: its cells and the questions that follow, which are requests alike.
 
-Trusted code that reads untrusted bytes. nbclient's features for honest notebooks are off: kernel name and tags of the notebook,
-widgets, input, unbounded outputs. Two clocks and a watchdog run beside the cells; the outcome says truthfully what ended a run.
+Trusted code that reads untrusted bytes. Two clocks and a watchdog run beside each request; the outcome says truthfully what ended a run.
 """
 
 from __future__ import annotations
@@ -16,12 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import nbformat
 from zmq.error import ZMQError
 
-from grader.errors import SandboxError
+from grader.errors import EvidenceError, SandboxError
 from grader.records import CellError, CellRun
-from grader.sandbox.channels import BoundedClient, lost, race
+from grader.sandbox.channels import TOO_WIDE, BoundedClient, Take, lost, race
 from grader.sandbox.contract import (
     BoxSpec,
     EvidenceTooLarge,
@@ -36,7 +34,7 @@ from grader.sandbox.contract import (
 )
 from grader.sandbox.handed import HandedOut
 from grader.sandbox.meter import Sample, machine_kills
-from grader.sandbox.outputs import CellClient, completed, error_of, plain, printed, symptom
+from grader.sandbox.outputs import CellOutputs, error_of, plain, symptom
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.provisioner import Provisioner
 from grader.sandbox.question_clock import QuestionClock, was_held_up
@@ -44,8 +42,9 @@ from grader.sandbox.question_clock import QuestionClock, was_held_up
 __all__ = ["KernelSession"]
 
 _READY_SECONDS = 600.0  # a cold start imports the libraries: two minutes and more on cores that many others use
-_GRACE_SECONDS = 10.0
-"""How long an interrupted cell may take to come back, in wall seconds: exception handlers may have to run."""
+_LATE_SECONDS = 0.05
+"""How long after a kernel's end a reply that it sent just before is still read."""
+_NO_REPLY = CellError("NoReply", "The kernel came to rest without an answer.", "")
 _SLEPT = (
     "For {:.0f} s the notebook used next to no CPU time, on a machine that had some to give, and this cell was interrupted. Does it wait"
     " for something that does not come: a sleep, a lock, an input, a worker that has ended?"
@@ -77,7 +76,6 @@ class KernelSession:
         """What the machine did to the submission, with the outcome SANDBOX_FAILED: nobody's points hang on it. Else None."""
         self._provisioner = Provisioner(self.pool, self.spec, self.limits, handed)
         self._client: BoundedClient
-        self._notebook: CellClient
         self._connected = False
         self._last = self._start = Sample()
         self._sampling = threading.Lock()
@@ -98,7 +96,6 @@ class KernelSession:
             info = await self._provisioner.start()
             self._client = BoundedClient.connected(info, self.limits, lambda: self._kill(Outcome.OUTPUT_LIMIT))
             self._connected = True
-            self._notebook = CellClient.of(self._client, self._provisioner.ended)
             for channel in (self._client.shell_channel, self._client.iopub_channel):
                 self._tasks.append(asyncio.create_task(self._guard(channel)))
             await self._ready()
@@ -270,7 +267,7 @@ class KernelSession:
         else:
             self._lost.set()
 
-    # ---- cells ----
+    # ---- requests ----
 
     async def run_cell(self, source: str, index: int) -> CellRun:
         """Run one cell. Never raises because of what the cell does.
@@ -279,75 +276,32 @@ class KernelSession:
         end stopped it: see `alive` and `outcome`. After TIMED_OUT the kernel often lives on, interrupted, and can still be asked;
         further cells are not run. After a sleeper they are, until the third one.
         """
-        before, began = await self._reading(), time.monotonic()
-        cell = nbformat.v4.new_code_cell(source)
-        reply: dict[str, Any] = {}
-        status = "killed"
+        outputs, began, used = CellOutputs(), time.monotonic(), 0.0
+        status, error = "killed", None
         if self.alive and self.outcome is not Outcome.TIMED_OUT:
-            self._stop.clear()
-            self._lost.clear()
             self._deadline = self._start.cpu_seconds + self._asked_cpu + self.limits.cpu_seconds
-            self._notebook.on_cell_executed = lambda **executed: reply.update(executed["execute_reply"] or {})
-            self._clock.begin(before.cpu_seconds, math.inf, began, before.waited_seconds)
+            content = {
+                "code": source,
+                "silent": False,
+                "store_history": True,
+                "allow_stdin": False,
+                "stop_on_error": False,
+            }
             try:
-                status = await self._execute(cell)
+                reply, verdict, used = await self._request("execute", content, take=outputs.take)
             finally:
                 self._deadline = math.inf
-                self._clock.end()
-        after = await self._reading()
-        self._judge(after) if self.alive else self._gone()  # the watchdog may not have come round yet
-        used = max(0.0, after.cpu_seconds - before.cpu_seconds)
-        error = error_of(reply) if status in ("ok", "slept") else None
-        if status == "slept":
-            status, error = (
-                "error",
-                CellError("Asleep", _SLEPT.format(self._clock.slept), error.traceback if error else ""),
-            )
-        elif error is not None:
-            status = "error"
-            if met := symptom(error):
-                self._note(met)
-        return CellRun(index, status, time.monotonic() - began, used, error, printed(cell))
-
-    async def _execute(self, cell: Any) -> str:
-        """`ok` when the cell came to an end, whatever it raised; `slept` when it had to be interrupted first; `killed` else."""
-        task = asyncio.ensure_future(self._notebook.run(cell))
-        try:
-            if await race(asyncio.shield(task), None, self._stop, self._lost):
-                if await completed(task):
-                    return "ok"
-                if self.alive:
-                    self._kill(Outcome.KERNEL_DIED)
-                return "killed"
-            if self._lost.is_set():  # the reply itself was too large
+            if isinstance(verdict, EvidenceTooLarge):
                 self._kill(Outcome.OUTPUT_LIMIT)
-            elif isinstance(self._clock.verdict, QuestionIdle):
-                self._note(Outcome.IDLE)
-                if await self._interrupt(task) and not self._clock.exhausted:
-                    await completed(task)
-                    return "slept"
-                self._kill(Outcome.IDLE)
-            else:
-                self._note(Outcome.TIMED_OUT)
-                if not await self._interrupt(task):
-                    self._kill(Outcome.TIMED_OUT)
-            await completed(task)
-            return "killed"
-        finally:
-            if not task.done():
-                task.cancel()
-                await completed(task)
-
-    async def _interrupt(self, task: asyncio.Future[Any], seconds: float = _GRACE_SECONDS) -> bool:
-        """Send SIGINT until the running request comes to its end, which it gets some time for."""
-        for _attempt in range(int(seconds)):
-            self._provisioner.interrupt()
-            done, _ = await asyncio.wait([task], timeout=1.0)
-            if done or not self.alive:
-                break
-        return task.done() and self.alive
-
-    # ---- questions ----
+            elif isinstance(verdict, QuestionIdle) and self.alive:
+                slept, status = error_of(reply or {}), "error"
+                error = CellError("Asleep", _SLEPT.format(self._clock.slept), slept.traceback if slept else "")
+            elif verdict is None and (reply or self.alive):
+                error = error_of(reply) if reply else _NO_REPLY
+                status = "error" if error else "ok"
+                if error and (met := symptom(error)):
+                    self._note(met)
+        return CellRun(index, status, time.monotonic() - began, used, error, outputs.text)
 
     async def ask(
         self, content: dict[str, Any], buffers: Sequence[bytes] = (), *, cpu_seconds: float
@@ -362,48 +316,72 @@ class KernelSession:
         cpu_seconds = min(cpu_seconds, self.limits.cpu_seconds - self._asked_cpu)
         if cpu_seconds <= 0:
             raise QuestionTimedOut("nothing: earlier questions have used up the CPU time of all of them")
-        now = await self._reading()
-        before = now.cpu_seconds
-        self._stop.clear()
-        self._lost.clear()
-        self._clock.begin(before, cpu_seconds, time.monotonic(), now.waited_seconds)
-        socket = self._client.shell_channel.socket
-        try:
-            message = self._client.session.send(socket, "grader_request", content, buffers=list(buffers))
-        except ZMQError:
-            self._kill(Outcome.KERNEL_DIED)  # it does not take anything any more
-            raise KernelGone(self._why_gone()) from None
-        drain = asyncio.create_task(self._client.drain())
-        answer = asyncio.ensure_future(self._client.answer(message["header"]["msg_id"]))
-        try:
-            if not await race(asyncio.shield(answer), None, self._provisioner.ended, self._stop, self._lost):
-                await self._give_up(answer)
-            reply = answer.result()
-        finally:
-            self._clock.end()
-            for task in (answer, drain):
-                task.cancel()
-            await asyncio.gather(answer, drain, return_exceptions=True)
-            self._asked_cpu += max(0.0, (await self._reading()).cpu_seconds - before)
-            if self._lost.is_set() and self.alive:
-                self._client.reopen_shell()
-                self._tasks.append(asyncio.create_task(self._guard(self._client.shell_channel)))
+        reply, verdict, used = await self._request("grader", content, buffers, cpu_seconds=cpu_seconds)
+        self._asked_cpu += used
+        if verdict is not None:
+            raise verdict
+        if reply is None:
+            if self.alive:
+                raise QuestionTimedOut("nothing, but came to rest without an answer")
+            raise KernelGone(self._why_gone())
+        if reply["content"] is TOO_WIDE:
+            raise EvidenceTooLarge("an answer of more values than can be read")
         return reply["content"], [bytes(buffer) for buffer in reply["buffers"]]
 
-    async def _give_up(self, answer: asyncio.Future[Any]) -> None:
-        """Raise what an answer that did not come means."""
+    async def _request(
+        self, kind: str, content: dict[str, Any], buffers: Sequence[bytes] = (), *,
+        cpu_seconds: float = math.inf, take: Take | None = None,
+    ) -> tuple[dict[str, Any] | None, EvidenceError | None, float]:  # fmt: skip
+        """Send one request: its reply, if one came; why it was given up, where that is no news of the kernel's end; its CPU seconds."""
+        before = await self._reading()
+        self._stop.clear()
+        self._lost.clear()
+        self._clock.begin(before.cpu_seconds, cpu_seconds, time.monotonic(), before.waited_seconds)
+        work = asyncio.create_task(self._client.request(kind, content, buffers, take))
+        reply, verdict = None, None
+        try:
+            if await race(asyncio.shield(work), None, self._provisioner.ended, self._stop, self._lost):
+                reply = work.result()
+            else:
+                reply, verdict = await self._give_up(work, of_cell=take is not None)
+        except ZMQError:
+            self._kill(Outcome.KERNEL_DIED)  # it does not take anything any more
+        finally:
+            self._clock.end()
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            after = await self._reading()
+            self._judge(after) if self.alive else self._gone()  # the watchdog may not have come round yet
+        if self._lost.is_set() and self.alive:
+            self._client.reopen_shell()
+            self._tasks.append(asyncio.create_task(self._guard(self._client.shell_channel)))
+        return reply, verdict, max(0.0, after.cpu_seconds - before.cpu_seconds)
+
+    async def _give_up(
+        self, work: asyncio.Task[dict[str, Any] | None], *, of_cell: bool
+    ) -> tuple[dict[str, Any] | None, EvidenceError | None]:
+        """Interrupt a request that got no reply in its time: what came of it then, and why it was given up, as in `_request`."""
         if not self.alive:
-            raise KernelGone(self._why_gone())
+            await asyncio.wait([work], timeout=_LATE_SECONDS)
+            return work.result() if work.done() else None, None
         if self._lost.is_set():
-            raise EvidenceTooLarge(f"the answer was larger than {self.limits.message_bytes >> 20} MiB")
+            return None, EvidenceTooLarge(f"the answer was larger than {self.limits.message_bytes >> 20} MiB")
         verdict = self._clock.verdict
-        if not await self._interrupt(answer, self._clock.grace_seconds):
-            if self.alive:
-                self._kill(Outcome.TIMED_OUT)
-            raise verdict if isinstance(verdict, QuestionCpuStarved) else KernelGone(self._why_gone())
-        if self._clock.exhausted:
-            self._kill(Outcome.IDLE)
-        raise verdict
+        outcome = Outcome.IDLE if isinstance(verdict, QuestionIdle) and of_cell else Outcome.TIMED_OUT
+        if of_cell:
+            self._note(outcome)
+        for _second in range(int(self._clock.grace_seconds)):  # exception handlers may have to run
+            self._provisioner.interrupt()
+            await asyncio.wait([work], timeout=1.0)
+            if work.done() or not self.alive:
+                break
+        if work.done() and self.alive:
+            if self._clock.exhausted:
+                self._kill(Outcome.IDLE)
+            return work.result(), verdict
+        if self.alive:
+            self._kill(outcome)
+        return None, verdict if isinstance(verdict, QuestionCpuStarved) else None
 
     def _why_gone(self) -> Outcome:
         self._gone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 import tempfile
@@ -17,7 +18,7 @@ from grader.sandbox.cgroup import ControlGroup, allowance
 from grader.sandbox.contract import BoxSpec, Limits, Outcome
 from grader.sandbox.environment import environment
 from grader.sandbox.host import _mount_script, choose
-from grader.sandbox.outputs import error_of, plain, printed, symptom
+from grader.sandbox.outputs import CellOutputs, error_of, plain, symptom
 from grader.sandbox.seccomp import DENIED, program
 
 
@@ -241,17 +242,22 @@ def test_forged_error_is_read_as_text(content, name, traceback):
     assert error_of({"content": None}) is None
 
 
-def test_outputs_of_any_shape_are_printed():
-    cell = {
-        "outputs": [
-            {"output_type": "stream", "text": "a\n"},
-            {"data": {"text/plain": ["b"]}},
-            {"data": {}},
-            {"data": 3},
-            {},
-        ]
-    }
-    assert printed(cell).startswith("a\n")
+@pytest.mark.parametrize(
+    "content", [{}, {"data": 3}, {"data": {"text/plain": ["b"]}}, {"text": 5}, {"data": {}, "transient": 1}]
+)
+@pytest.mark.parametrize("kind", ["stream", "display_data", "update_display_data", "comm_open"])
+def test_outputs_of_any_shape_are_taken_or_dropped(kind, content):
+    outputs = CellOutputs()
+    outputs.take("stream", {"text": "a\n"})
+    with contextlib.suppress(TypeError, KeyError, AttributeError):
+        outputs.take(kind, content)
+    assert outputs.text == "a\n"
+
+
+def test_outputs_without_a_text_are_named():
+    outputs = CellOutputs()
+    outputs.take("display_data", {"data": {"image/png": "..."}, "transient": None})
+    assert outputs.text == "(a figure or widget)\n"
 
 
 def test_errors_that_speak_of_a_limit():

@@ -126,7 +126,7 @@ def test_an_endless_recursion_is_shown_in_no_time(warm_pool, call):
 @pytest.mark.box
 @pytest.mark.parametrize("left", ["k._own_handlers['execute_request'] = print", "k._own_handlers.clear()"])
 def test_a_kernel_that_rests_without_a_reply_has_failed_the_cell(warm_pool, monkeypatch, left):
-    monkeypatch.setattr("grader.sandbox.outputs._REPLY_SECONDS", 0.5)
+    monkeypatch.setattr("grader.sandbox.channels._REPLY_SECONDS", 0.5)
     ran = go(warm_pool, [f"k = get_ipython().kernel\n{left}", "x = 3", "x = 4"], replace(SMALL, wall_seconds=30))
     assert [cell.status for cell in ran.cells] == ["ok", "error", "error"]
     assert ran.cells[1].error.name == "NoReply"
