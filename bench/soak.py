@@ -191,7 +191,7 @@ async def one(pool: KernelPool, number: int, tally: Tally) -> None:
         tally.wrong.append(f"{name}: could not be started: {error}")
     else:
         tally.outcomes[name, session.outcome.value] += 1
-        message = f"{name}: {session.outcome.value}, {expected.value} is right; cells {[run.status for run in runs]} {session.detail}"
+        message = f"{name}: {session.outcome.value}, {expected.value} is right; cells {[run.status for run in runs]}"
         if session.outcome is not expected or (session.outcome is Outcome.COMPLETED and runs[-1].output != "499500\n"):
             tally.wrong.append(message)
         if session.mode != pool.mode:

@@ -40,15 +40,13 @@ def doctor() -> int:
     with bar() as progress:
         task = progress.add_task("trying the box", total=len(CHECKS))
 
-        def on_finding(finding: Finding) -> None:
-            findings.append(finding)
-            progress.update(task, advance=1, description=finding.name)
-
         def on_start(why_cold: str) -> None:
             if why_cold:
                 say(f"Kernels start cold here, some seconds of CPU time each: {why_cold}.", "yellow")
 
-        conform("warm" if not usable["warm"] else "cold", on_finding, on_start)
+        for finding in conform(on_start):
+            findings.append(finding)
+            progress.update(task, advance=1, description=finding.name)
     table = Table(title="The box on this machine", title_justify="left", box=None, pad_edge=False)
     for header in ("", "promise", "what was found", "s"):
         table.add_column(header, justify="right" if header == "s" else "left", overflow="fold")

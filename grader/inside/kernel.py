@@ -265,18 +265,18 @@ class BoxKernelApp(IPKernelApp):
         self.control_thread = ControlThread(daemon=True)
 
 
-def _reseed(seed: int | None, threads: int) -> None:
+def _reseed(seed: int | None) -> None:
     """A fork inherits the zygote's random states: draw new ones, or set the one that is asked for."""
     reseed(seed if seed is not None else int.from_bytes(os.urandom(6), "little"))
     if "torch" in sys.modules:
-        import_module("torch").set_num_threads(threads)
+        import_module("torch").set_num_threads(1)
 
 
 def become_kernel(request: dict[str, Any]) -> None:
     """Turn this process into the kernel and serve until it ends.
 
-    `request`: `info` (connection), `descriptors` (channel -> listening socket, may be empty), `environment`, `cwd`, `seed`, `threads`,
-    `preload`, `watch`.
+    `request`: `info` (connection), `descriptors` (channel -> listening socket, may be empty), `environment`, `cwd`, `seed`, `preload`,
+    `watch`.
     """
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -284,7 +284,7 @@ def become_kernel(request: dict[str, Any]) -> None:
     os.umask(0o022)
     sys.argv = ["ipykernel_launcher"]
     sys.path[:] = [entry for entry in sys.path if entry and entry != request["cwd"]]
-    _reseed(request.pop("seed"), request["threads"])  # nobody is to find it later
+    _reseed(request.pop("seed"))  # nobody is to find it later
     # IPython creates a database and a profile on disk for every user; here nobody comes back to read them.
     folder = Path(os.environ["IPYTHONDIR"])
     folder.mkdir(parents=True, exist_ok=True)

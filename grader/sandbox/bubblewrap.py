@@ -28,10 +28,11 @@ from grader.sandbox.contract import BOX, BoxSpec, Limits
 from grader.sandbox.host import PrivilegeDrop
 from grader.sandbox.shown import shown
 
-__all__ = ["Box", "box_arguments", "build", "statistics"]
+__all__ = ["FOLDERS", "Box", "box_arguments", "build", "statistics"]
 
 _STARTUP_SECONDS = 60.0
-_FOLDERS = (BOX, "/tmp", "/dev/shm", "/")  # noqa: S108 - the names inside the box
+FOLDERS = (BOX, "/tmp", "/dev/shm", "/")  # noqa: S108 - the names inside the box
+"""Where a submission may write."""
 
 
 def box_arguments(limits: Limits) -> list[str]:
@@ -229,7 +230,7 @@ def _read_info(descriptor: int) -> bytes:
 def statistics(box: Box) -> tuple[int, int]:
     """Bytes and number of files in the folders of the box, from the file systems themselves. Raises OSError when it is gone."""
     used = files = 0
-    for folder in _FOLDERS:
+    for folder in FOLDERS:
         status = os.statvfs(f"{box.inside}{folder}")
         used += (status.f_blocks - status.f_bfree) * status.f_frsize
         files += status.f_files - status.f_ffree

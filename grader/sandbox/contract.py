@@ -99,12 +99,8 @@ class BoxSpec:
     """Path relative to the work folder -> a host file or folder to copy there, or its bytes. The copies are writable."""
     binds: Mapping[str, Path] = field(default_factory=dict)
     """Path relative to the work folder -> a host file or folder shown there read-only (large models); mode `none` copies it."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """Added to the clean environment. A value that starts with `/box` means the work folder, whatever its path."""
     seed: int | None = None
     """One fixed seed for random, numpy and torch at the start; None draws fresh ones for every kernel."""
-    threads: int = 1
-    """Threads torch may use for one operation."""
 
     def __post_init__(self) -> None:
         """Refuse paths that leave the work folder: ValueError."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 
 from grader.sandbox.contract import BOX
 
@@ -38,7 +37,7 @@ _PASSED_ON = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PAT
 """What a plain subprocess keeps of the caller's environment, since its interpreter may need it."""
 
 
-def environment(extra: Mapping[str, str], threads: int, work: str = BOX, *, isolated: bool = True) -> dict[str, str]:
+def environment(work: str = BOX, *, isolated: bool = True) -> dict[str, str]:
     """The whole environment of a kernel whose work folder is `work`; values that start with `/box` follow it."""
     temporary = "/tmp" if isolated else f"{work}/.tmp"  # noqa: S108 - the box's own
     values = {
@@ -53,12 +52,11 @@ def environment(extra: Mapping[str, str], threads: int, work: str = BOX, *, isol
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "TERM": "dumb",
         "NO_COLOR": "1",
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
         **BEFORE_IMPORTS,
         **_HUGGING_FACE,
         **_FEW_MESSAGES,
-        **extra,
     }
     if not isolated:
         values.update({name: os.environ[name] for name in _PASSED_ON if name in os.environ})

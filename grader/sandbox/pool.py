@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,20 +135,21 @@ def _lock(folder: Path, *, wait: bool) -> int:
 class KernelPool:
     """Starts kernels in one sandbox mode, for any number of sessions after or beside each other, in one event loop or several.
 
-    `mode`: `auto`, `warm`, `cold` or `none`; `environment`: added to the clean environment already when the zygote imports (see
-    `BoxSpec.environment`); `control_groups`: False keeps to the watchdog; `preload`: the modules that kernels have imported before
-    their first cell (by default torch and all that goes with it); `watch`: what gives the witness of trainings inside (see
-    `Assignment`). Entering may raise SandboxError or UsageError.
+    `mode`: `auto`, `warm`, `cold` or `none`; `control_groups`: False keeps to the watchdog; `preload`: the modules that kernels have
+    imported before their first cell (by default torch and all that goes with it); `watch`: what gives the witness of trainings
+    inside (see `Assignment`). Entering may raise SandboxError or UsageError.
     """
 
     def __init__(
-        self, mode: str = "auto", *, environment: Mapping[str, str] | None = None, threads: int = 1,
-        control_groups: bool = True, preload: Sequence[str] | None = None, watch: str = "",
-    ) -> None:  # fmt: skip
+        self,
+        mode: str = "auto",
+        *,
+        control_groups: bool = True,
+        preload: Sequence[str] | None = None,
+        watch: str = "",
+    ) -> None:
         self.requested = mode
         self.mode = mode
-        self.environment = dict(environment or {})
-        self.threads = threads
         self.preload = tuple(PRELOAD if preload is None else preload)
         """Modules that are imported before a box is entered."""
         self.watch = watch
@@ -208,11 +209,9 @@ class KernelPool:
         return self._zygote is not None and not self._zygote.refused and self._restarts < _RESTARTS
 
     def _start_zygote(self) -> None:
-        values = environment(self.environment, self.threads)
         # what the zygote was started with can be read in /proc by every fork: it holds nothing but this
-        values["MPLCONFIGDIR"] = str(
-            self.folder / "matplotlib"
-        )  # a list of fonts is written on import, outside of the box
+        values = environment()
+        values["MPLCONFIGDIR"] = str(self.folder / "matplotlib")  # a list of fonts is written on import
         self._zygote = Zygote(self.folder, self.privileges, values, self.folder / "zygote.log", self.preload)
 
     async def in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:

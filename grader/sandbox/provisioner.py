@@ -191,17 +191,13 @@ class Provisioner:
     def _request(
         self, info: dict[str, Any], listeners: list[socket.socket], work: str = BOX, *, isolated: bool = True
     ) -> dict[str, Any]:
-        values = environment(
-            {**self.pool.environment, **self.spec.environment}, self.spec.threads, work, isolated=isolated
-        )
         return {
             "info": info,
             "descriptors": dict(zip((*CHANNELS, "handed"), self._descriptors(listeners), strict=False))
             | ({"handed": str(self._handed.path)} if self._handed.path else {}),
-            "environment": values,
+            "environment": environment(work, isolated=isolated),
             "cwd": work,
             "seed": self.spec.seed,
-            "threads": self.spec.threads,
             "preload": self.pool.preload,
             "watch": self.pool.watch,
             "limits": {

@@ -34,7 +34,7 @@ from grader.sandbox.contract import (
 )
 from grader.sandbox.handed import HandedOut
 from grader.sandbox.meter import Sample, machine_kills
-from grader.sandbox.outputs import CellOutputs, error_of, plain, symptom
+from grader.sandbox.outputs import CellOutputs, error_of, symptom
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.provisioner import Provisioner
 from grader.sandbox.question_clock import QuestionClock, was_held_up
@@ -70,8 +70,6 @@ class KernelSession:
         """Start nothing yet. `handed` is what another kernel handed out: operations here may read it, and nobody may write it."""
         self.pool, self.spec, self.limits = pool, spec or BoxSpec(), limits or Limits()
         self.outcome = Outcome.COMPLETED
-        self.detail = ""
-        """What the kernel's process said last on its own standard error, for the log of a failure; untrusted text."""
         self.fault: SandboxError | None = None
         """What the machine did to the submission, with the outcome SANDBOX_FAILED: nobody's points hang on it. Else None."""
         self._provisioner = Provisioner(self.pool, self.spec, self.limits, handed)
@@ -246,7 +244,6 @@ class KernelSession:
         if self._closed:
             return
         self._judge(self._sample())  # a limit met a moment ago may be why
-        self.detail = plain(self._provisioner.last_words(), 1_000)
         if self.outcome is Outcome.COMPLETED and self._provisioner.uncounted and machine_kills() > self._kills:
             self._kill_for_machine(MachineFault(_SHORT))
         self._note(Outcome.KERNEL_DIED)

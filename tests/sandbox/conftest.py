@@ -100,7 +100,7 @@ async def run_in(pool: KernelPool, cells: list[str], limits: Limits = SMALL, spe
             ran.alive = session.alive
         assert traces(session) == [], "folders or control groups are left behind"
         assert ran.mode == "none" or members() == [], "processes are left behind"
-    ran.outcome, ran.usage, ran.detail = session.outcome, session.usage, session.detail
+    ran.outcome, ran.usage = session.outcome, session.usage
     return ran
 
 

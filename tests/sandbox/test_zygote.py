@@ -16,6 +16,7 @@ from grader.grading.execution import RunRequest, run_notebook
 from grader.notebook.reader import read_notebook
 from grader.reports import for_student
 from grader.sandbox import conformance
+from grader.sandbox.environment import environment
 from grader.sandbox.host import available_modes
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.session import KernelSession
@@ -39,13 +40,13 @@ def test_the_reference_run_imports_little_after_the_fork():
 
 
 @pytest.fixture
-def with_thread():
-    """Options of a pool in whose environment a library starts a thread, at once or as soon as another one is imported."""
+def with_thread(monkeypatch):
+    """Lets a library start a thread in zygotes, at once or as soon as another one is imported."""
     folder = tempfile.TemporaryDirectory()
     place = Path(folder.name)
     place.chmod(0o755)  # for the ordinary user that the zygote runs as
 
-    def options(when: str) -> dict:
+    def begin(when: str) -> None:
         (place / "sitecustomize.py").write_text(
             f"""
 import sys, threading, time
@@ -58,15 +59,17 @@ class Finder:
 begin() if {not when} else sys.meta_path.insert(0, Finder())
 """
         )
-        return {"environment": {"PYTHONPATH": str(place)}}
+        found = {"PYTHONPATH": str(place)}
+        monkeypatch.setattr("grader.sandbox.pool.environment", lambda *given: {**environment(*given), **found})
 
     with folder:
-        yield options
+        yield begin
 
 
 @pytest.mark.slow
 def test_a_zygote_with_a_second_thread_refuses(with_thread):
-    with KernelPool("warm", **with_thread("pandas")) as pool:
+    with_thread("pandas")
+    with KernelPool("warm") as pool:
         assert pool.ready_zygote() is None
         assert "forking would not be safe: the imports started threads" in pool.zygote_failure
         refused = pool._zygote
@@ -84,7 +87,8 @@ def test_a_zygote_with_a_second_thread_refuses(with_thread):
 def test_the_doctor_is_told_why_kernels_start_cold(with_thread, monkeypatch):
     monkeypatch.setattr(conformance, "CHECKS", {})
     reasons = []
-    conformance.conform("warm", started=reasons.append, **with_thread(""))
+    with_thread("")
+    assert list(conformance.conform(reasons.append)) == []
     assert len(reasons) == 1
     assert "there are threads already" in reasons[0]
 
