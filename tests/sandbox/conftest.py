@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,9 +81,13 @@ def throttled(session: KernelSession, share: float) -> Iterator[None]:
             (folder / "cgroup.procs").write_text(str(process.pid))
         yield
     finally:
-        for pid in (folder / "cgroup.procs").read_text().split():
-            (folder.parent / "cgroup.procs").write_text(pid)
-        folder.rmdir()
+        while folder.exists():  # what was killed in there takes its time, with so little of a processor
+            for pid in (folder / "cgroup.procs").read_text().split():
+                with contextlib.suppress(OSError):
+                    (folder.parent / "cgroup.procs").write_text(pid)
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+            time.sleep(0.02)
 
 
 async def run_in(pool: KernelPool, cells: list[str], limits: Limits = SMALL, spec: BoxSpec | None = None) -> Ran:
