@@ -15,9 +15,8 @@ import select
 import signal
 import subprocess
 import threading
-import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -38,14 +37,7 @@ FOLDERS = (BOX, "/tmp", "/dev/shm", "/")  # noqa: S108 - the names inside the bo
 def box_arguments(limits: Limits) -> list[str]:
     """Bubblewrap's options up to, but without, the submission's own files."""
     size = str(limits.disk_bytes)
-    words = [
-        "--unshare-user",
-        "--unshare-ipc",
-        "--unshare-pid",
-        "--unshare-net",
-        "--unshare-uts",
-        "--unshare-cgroup-try",
-    ]
+    words = [f"--unshare-{name}" for name in ("user", "ipc", "pid", "net", "uts", "cgroup-try")]
     words += ["--disable-userns", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"]
     words += ["--uid", "1000", "--gid", "1000", "--hostname", "box"]
     # the root itself can be written to: a notebook may keep its results anywhere, as on the machine it was written on
@@ -107,95 +99,80 @@ class Box:
                 return
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.init_fd, signal.SIGKILL)
-            if self.holder.stdin:
-                self.holder.stdin.close()
-            try:
-                self.holder.wait(10)
-            except subprocess.TimeoutExpired:
-                self.holder.kill()
-                self.holder.wait()
-            if self.holder.stdout:
-                self.holder.stdout.close()
+            with self.holder:  # closes its streams, and waits
+                try:
+                    self.holder.wait(10)
+                except subprocess.TimeoutExpired:
+                    self.holder.kill()
             os.close(self.init_fd)
             self.init_fd = -1
 
 
 def build(
     spec: BoxSpec, limits: Limits, privileges: PrivilegeDrop, log: int, *, command: Sequence[str] = ("/bin/cat",),
-    environment: dict[str, str] | None = None, descriptors: Sequence[int] = (),
+    environment: Mapping[str, str] | None = None, descriptors: Sequence[int] = (),
 ) -> Box:  # fmt: skip
     """Build a box and start `command` in it; `cat` keeps it open for a kernel that enters later.
 
     The box dies with the thread that calls this, which therefore has to be one of the pool's (`KernelPool.in_thread`).
-    `environment` and `descriptors` are handed to the command; `log` takes bubblewrap's and its standard
-    error.
+    `environment` and `descriptors` are handed to the command; `log` takes bubblewrap's and its standard error.
     Raises SandboxError when bubblewrap fails; why stands in the log.
     """
     words = box_arguments(limits)
-    opened: list[int] = []
-    writers: list[tuple[IO[bytes], bytes]] = []
-    try:
+    with contextlib.ExitStack() as opened:
+
+        def descriptor_of(source: Path | bytes) -> str:
+            file = source.open("rb") if isinstance(source, Path) else _in_memory(source)
+            handed.append(opened.enter_context(file).fileno())
+            return str(handed[-1])
+
+        handed = [*privileges.descriptors(), *descriptors]
         for name, source in _contents(spec):
-            if isinstance(source, bytes):
-                reader, writer = os.pipe()
-                writers.append((os.fdopen(writer, "wb"), source))
-            else:
-                reader = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-            opened.append(reader)
             for parent in reversed(Path(name).parents):
                 if parent != Path():
                     words += ["--perms", "0755", "--dir", f"{BOX}/{parent.as_posix()}"]
-            words += ["--perms", "0644", "--file", str(reader), f"{BOX}/{name}"]
+            words += ["--perms", "0644", "--file", descriptor_of(source), f"{BOX}/{name}"]
         for name, folder in spec.binds.items():
             words += ["--ro-bind", str(folder.resolve()), f"{BOX}/{name}"]
         words += ["--chdir", BOX]
         for key, value in (environment or {}).items():
             words += ["--setenv", key, value]
-        return _start(words, command, privileges, [*opened, *descriptors], writers, log, waits=command == ("/bin/cat",))
-    finally:
-        for descriptor in opened:
-            os.close(descriptor)
-        for stream, _data in writers:
-            if not stream.closed:
-                stream.close()
+        # the options travel in a file: a long list would not fit a command line, and `ps` shows nothing of it
+        options = descriptor_of(b"".join(word.encode() + b"\0" for word in words))
+        told, tells = os.pipe()
+        info, waits = opened.enter_context(os.fdopen(told, "rb")), command == ("/bin/cat",)
+        try:
+            holder = subprocess.Popen(
+                [*privileges.prefix(), "bwrap", "--args", options, "--info-fd", str(tells), *command],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE if waits else log, stderr=log, cwd="/",
+                pass_fds=[*handed, tells], env={"PATH": os.defpath},
+            )  # fmt: skip
+        finally:
+            os.close(tells)
+        return _started(holder, info, waits=waits)
 
 
-def _start(
-    words: list[str], command: Sequence[str], privileges: PrivilegeDrop, descriptors: list[int],
-    writers: list[tuple[IO[bytes], bytes]], log: int, *, waits: bool,
-) -> Box:  # fmt: skip
-    info, info_writer = os.pipe()
-    # the options travel over a pipe: a long file list would not fit a command line, and `ps` shows nothing of it
-    arguments, arguments_writer = os.pipe()
-    handed = [*privileges.descriptors(), info_writer, arguments, *descriptors]
-    argv = [*privileges.prefix(), "bwrap", "--args", str(arguments), "--info-fd", str(info_writer), *command]
+def _in_memory(data: bytes) -> IO[bytes]:
+    """A file without a name that holds `data`, to be read from its start."""
+    file = os.fdopen(os.memfd_create("handed"), "w+b")
+    file.write(data)
+    file.seek(0)
+    return file
+
+
+def _started(holder: subprocess.Popen[bytes], info: IO[bytes], *, waits: bool) -> Box:
+    """The box, as soon as bubblewrap tells of it, and where it `waits`, as soon as its folders are complete. Raises SandboxError."""
     try:
-        holder = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE if waits else log,
-            stderr=log, pass_fds=handed, cwd="/", env={"PATH": os.defpath},
-        )  # fmt: skip
-    finally:
-        os.close(info_writer)
-        os.close(arguments)
-    try:
-        with os.fdopen(arguments_writer, "wb") as stream:
-            stream.write(b"".join(word.encode() + b"\0" for word in words))
-        for writer, data in writers:
-            with writer:
-                writer.write(data)
-        init = int(json.loads(_read_info(info))["child-pid"])
+        said = info.read() if select.select([info], [], [], _STARTUP_SECONDS)[0] else b""
+        init = int(json.loads(said)["child-pid"])
         box = Box(holder, init, os.pidfd_open(init))
     except (OSError, ValueError, KeyError) as error:
-        holder.kill()
-        holder.wait()
-        _close(holder)
-        raise SandboxError(f"bubblewrap could not build the box ({error})") from error
-    finally:
-        os.close(info)
+        with holder:
+            holder.kill()
+        raise SandboxError("bubblewrap could not build the box") from error
     if waits:
         assert holder.stdin and holder.stdout
         try:
-            # the folders are complete only when the command runs: wait for its echo
             holder.stdin.write(b"r\n")
             holder.stdin.flush()
             echo = holder.stdout.readline() if select.select([holder.stdout], [], [], _STARTUP_SECONDS)[0] else b""
@@ -205,26 +182,6 @@ def _start(
             box.end()
             raise SandboxError("bubblewrap ended while it built the box")
     return box
-
-
-def _close(holder: subprocess.Popen[bytes]) -> None:
-    for stream in (holder.stdin, holder.stdout):
-        if stream:
-            stream.close()
-
-
-def _read_info(descriptor: int) -> bytes:
-    """Bubblewrap writes its JSON in several pieces."""
-    text = b""
-    deadline = time.monotonic() + _STARTUP_SECONDS
-    while b"}" not in text:
-        if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            raise ValueError("no answer in time")
-        piece = os.read(descriptor, 4096)
-        if not piece:
-            raise ValueError("it ended early")
-        text += piece
-    return text
 
 
 def statistics(box: Box) -> tuple[int, int]:
