@@ -29,7 +29,7 @@ from grader.reports.view import review_reasons, status_of
 from grader.rubric.shown import ASKED_ANEW
 from grader.runs.directory import write_atomically
 from grader.sandbox.contract import Limits
-from grader.sandbox.host import available_modes
+from grader.sandbox.host import why_no_box
 
 __all__ = ["check"]
 
@@ -95,13 +95,11 @@ def check(
     """  # noqa: D301 - click: the paragraph is not wrapped
     if preflight and (fast or step or watch):
         raise UsageError("--preflight looks at the whole notebook, once: leave out --fast, --step and --watch")
-    usable = available_modes()
-    if sandbox == "auto":  # one's own code may run unprotected where no box can be had
-        sandbox = next(mode for mode in ("warm", "cold", "none") if not usable[mode])
-        if sandbox == "none":
+    if sandbox == "auto":
+        sandbox = "warm" if watch else "cold"  # for a single notebook a zygote would only be one more start
+        if why_no_box():  # one's own code may run unprotected where no box can be had
+            sandbox = "none"
             stderr.print("No box on this machine (see `grader doctor`); your notebook runs as an ordinary program.")
-        elif sandbox == "warm" and not watch:
-            sandbox = "cold"  # for a single notebook a zygote would only be one more start
 
     def prepared() -> tuple[RunContext, Limits]:
         settings = settings_for(notebook, config)

@@ -12,7 +12,7 @@ from rich.text import Text
 from grader.cli.common import bar, console, say
 from grader.grading.fingerprint import versions
 from grader.sandbox.conformance import CHECKS, Finding, conform
-from grader.sandbox.host import available_modes
+from grader.sandbox.host import why_no_box
 from grader.sandbox.pool import KernelPool
 
 __all__ = ["doctor"]
@@ -23,17 +23,17 @@ def doctor() -> int:
     """Try the box and show the versions on this machine, and say what to install. Exit code 1 when a promise does not hold."""
     facts = Table(title="What results depend on", title_justify="left", show_header=False, box=None)
     facts.add_column(style="dim")
-    usable = available_modes()
+    why = why_no_box()
     host = {"machine": platform.machine(), "system": platform.platform(), "processors": str(os.cpu_count() or "?")}
-    modes = {f"sandbox {mode}": why or "works" for mode, why in usable.items()}
-    if not usable["cold"]:
+    modes = {"sandbox warm": why or "works", "sandbox cold": why or "works", "sandbox none": "works"}
+    if not why:
         with KernelPool("cold", preload=()) as pool:
             modes["control groups"] = pool.no_groups or "work"
     for name, value in {**versions(), **host, **modes}.items():
         facts.add_row(name, value)
     console.print(facts)
-    if usable["warm"] and usable["cold"]:
-        say(f"\nNo box can be built here: {usable['cold']}", "bold red")
+    if why:
+        say(f"\nNo box can be built here: {why}", "bold red")
         say("`grader check` still runs your own notebook; `grader grade` refuses unless --sandbox none is given.")
         return 1
     findings: list[Finding] = []

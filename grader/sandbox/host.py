@@ -23,7 +23,7 @@ from grader.errors import SandboxError, UsageError
 from grader.sandbox.contract import MODES
 from grader.sandbox.shown import package_folder, prefixes
 
-__all__ = ["PrivilegeDrop", "available_modes", "choose", "ordinary_user", "recipe"]
+__all__ = ["PrivilegeDrop", "choose", "ordinary_user", "recipe", "why_no_box"]
 
 
 def ordinary_user() -> tuple[int, int] | None:
@@ -73,18 +73,11 @@ class PrivilegeDrop:
         shown = [*prefixes(), package_folder(), *(Path(path).resolve() for path in readable)]
         script = _mount_script(shown, user)
         argv = [_tool("unshare", "util-linux"), "--mount", "--propagation", "private", "sh", "-euc", script]
-        with subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd="/",
-            env={"PATH": os.defpath},
-        ) as keeper:
+        pipe, environment = subprocess.PIPE, {"PATH": os.defpath}
+        with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, cwd="/", env=environment) as keeper:
             assert keeper.stdout and keeper.stdin and keeper.stderr
             if keeper.stdout.readline() != b"ready\n":
-                keeper.stdin.close()
-                reason = keeper.stderr.read().decode(errors="replace").strip()
+                reason = keeper.communicate()[1].decode(errors="replace").strip()
                 raise SandboxError(
                     "started as root, and no private mount namespace can be made for an ordinary user"
                     f" ({reason or 'no reason given'}): run the grader as an ordinary user"
@@ -94,7 +87,7 @@ class PrivilegeDrop:
         privileges = cls(namespace, user)
         check = subprocess.run(
             [*privileges.prefix(), sys.executable, "-Pc", "import encodings"],
-            pass_fds=privileges.descriptors(), capture_output=True, text=True, env={"PATH": os.defpath}, check=False,
+            pass_fds=privileges.descriptors(), capture_output=True, text=True, env=environment, check=False,
         )  # fmt: skip
         if check.returncode != 0:
             privileges.close()
@@ -108,15 +101,9 @@ class PrivilegeDrop:
         """Words to put before a helper's command line."""
         if self.namespace is None or self.user is None:
             return []
+        user, group = self.user
         where = f"--mount=/proc/self/fd/{self.namespace}"
-        return [
-            _tool("nsenter", "util-linux"),
-            where,
-            f"--setuid={self.user[0]}",
-            f"--setgid={self.user[1]}",
-            "--wd=/",
-            "--",
-        ]
+        return [_tool("nsenter", "util-linux"), where, f"--setuid={user}", f"--setgid={group}", "--wd=/", "--"]
 
     def descriptors(self) -> tuple[int, ...]:
         """Descriptors that the command line of `prefix` needs."""
@@ -200,8 +187,8 @@ def recipe(said: str, root: Path = Path("/")) -> str:
     return f"{manual} has recipes"
 
 
-def _user_namespaces_work() -> str:
-    """Why bubblewrap cannot build a box here, in one sentence; empty when it can."""
+def why_no_box() -> str:
+    """Why no box can be built on this host, in one sentence; empty when one can."""
     if not sys.platform.startswith("linux"):
         return f"boxes need Linux, and this is {sys.platform}"
     if not hasattr(os, "pidfd_open") or not hasattr(ctypes.CDLL(None), "setns"):
@@ -221,12 +208,6 @@ def _user_namespaces_work() -> str:
     return ""
 
 
-def available_modes() -> dict[str, str]:
-    """Mode -> why it does not work on this host, empty when it does."""
-    why = _user_namespaces_work()
-    return {"warm": why, "cold": why, "none": ""}
-
-
 def choose(mode: str = "auto") -> str:
     """The mode to use: `auto` is the best that isolates. Raises UsageError for an unknown mode, SandboxError saying what to do.
 
@@ -236,8 +217,7 @@ def choose(mode: str = "auto") -> str:
         return mode
     if mode != "auto" and mode not in MODES:
         raise UsageError(f"unknown sandbox mode {mode!r}: one of auto, {', '.join(MODES)}")
-    why = available_modes()["warm" if mode == "auto" else mode]
-    if why:
+    if why := why_no_box():
         raise SandboxError(
             f"No box can be built: {why}. Notebooks you trust can be run without isolation with `--sandbox none`;"
             " the reports will say so."

@@ -29,31 +29,9 @@ def enter_scope() -> str:
     if busctl is None or not Path(runtime, "bus").exists():
         return "this user has no systemd user manager here"
     name = f"grader-{os.getpid()}-{time.time_ns()}.scope"
-    properties = [
-        "3",
-        "PIDs",
-        "au",
-        "1",
-        str(os.getpid()),
-        "Delegate",
-        "b",
-        "true",
-        "CollectMode",
-        "s",
-        "inactive-or-failed",
-    ]
-    call = [
-        busctl,
-        "--user",
-        "call",
-        *_MANAGER,
-        "StartTransientUnit",
-        "ssa(sv)a(sa(sv))",
-        name,
-        "fail",
-        *properties,
-        "0",
-    ]
+    properties = f"3 PIDs au 1 {os.getpid()} Delegate b true CollectMode s inactive-or-failed"
+    call = [busctl, "--user", "call", *_MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", name, "fail"]
+    call += [*properties.split(), "0"]
     address = os.environ.get("DBUS_SESSION_BUS_ADDRESS") or f"unix:path={runtime}/bus"
     environment = {"PATH": os.defpath, "XDG_RUNTIME_DIR": runtime, "DBUS_SESSION_BUS_ADDRESS": address}
     try:

@@ -14,7 +14,7 @@ import pytest
 
 import grader
 from grader.bundles.process import run_module
-from grader.sandbox.host import available_modes
+from grader.sandbox.host import why_no_box
 
 PACKAGE = Path(grader.__file__).parent
 PYTHON_S_OWN = {
@@ -94,7 +94,7 @@ def test_processes_that_train_start_in_the_current_folder(hostile, monkeypatch) 
 @pytest.mark.attack
 def test_submissions_at_the_top_of_a_checkout() -> None:
     """The zygote runs outside of the box: what it tries to import, and does not find, must not come from beside the notebooks."""
-    if why := available_modes()["warm"]:
+    if why := why_no_box():
         pytest.skip(why)
     with tempfile.TemporaryDirectory() as name:
         checkout = Path(name)
@@ -119,13 +119,13 @@ def test_programs_in_the_current_folder_are_not_started(hostile) -> None:
     code = """
 from grader.imports import leave_out
 leave_out()  # as every command does first
-from grader.sandbox.host import available_modes
+from grader.sandbox.host import why_no_box
 import json
-print(json.dumps(available_modes()))
+print(json.dumps(why_no_box()))
 """
     path = {"PYTHONPATH": str(PACKAGE.parent)}
     done = start(hostile, sys.executable, "-Pc", code, PATH=os.pathsep.join([str(hostile), os.environ["PATH"]]), **path)
-    assert json.loads(done.stdout) == available_modes(), done.stderr
+    assert json.loads(done.stdout) == why_no_box(), done.stderr
     assert ran(hostile) == []
 
 

@@ -15,7 +15,7 @@ import pytest
 from grader.records import CellRun
 from grader.sandbox.conformance import host_processes, traces
 from grader.sandbox.contract import BoxSpec, Limits, Outcome, Usage
-from grader.sandbox.host import available_modes
+from grader.sandbox.host import why_no_box
 from grader.sandbox.meter import tree
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.session import KernelSession
@@ -44,7 +44,7 @@ class Ran:
 
 
 def box_missing() -> str:
-    return available_modes()["warm"]
+    return why_no_box()
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from grader.notebook.reader import read_notebook
 from grader.reports import for_student
 from grader.sandbox import conformance
 from grader.sandbox.environment import environment
-from grader.sandbox.host import available_modes
+from grader.sandbox.host import why_no_box
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.session import KernelSession
 from tests.pipeline.conftest import notebook_bytes
@@ -26,7 +26,7 @@ from tests.reports import samples
 from .conftest import SMALL, run_in
 from .imports import late_imports, listed
 
-WHY_NOT = available_modes()["warm"]
+WHY_NOT = why_no_box()
 pytestmark = [pytest.mark.box, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "boxes work")]
 
 MOST_LATE_BYTES = 100_000
