@@ -33,6 +33,8 @@ class Sample:
     """CPU seconds so far, of all processes."""
     memory_bytes: int = 0
     """Memory in use, files in memory not included."""
+    peak_bytes: int = 0
+    """Largest memory until now, files included where a box holds them."""
     disk_bytes: int = 0
     """Bytes of files in the folders of the box."""
     files: int = 0
@@ -51,14 +53,11 @@ class Sample:
 
 _DOWNLOAD_RATE = 32 << 10
 """Bytes a second: more than machines whisper to each other."""
-
-
 _FREE_SOCKETS = 64
 """Sockets whose buffers are not counted: those of the kernel itself are fewer."""
 _LEAST_LEFT = 128 << 20
 _LEAST_SHARE_LEFT = 0.02
 """Of the machine's memory, where that is more than _LEAST_LEFT: with less, kernels without a control group are ended."""
-
 
 _adding = threading.Lock()
 
@@ -178,7 +177,7 @@ class BoxMeter:
             with contextlib.suppress(OSError):
                 self._cpu = max(self._cpu, self.group.cpu_seconds())
             memory = max(0, self.group.memory_bytes() - disk)
-            killed, outside = self.group.out_of_memory(), self.group.killed_from_outside()
+            killed, outside = self.group.kills()
             refused = self.group.refused_forks()
         else:
             memory = self._sum_memory(folders) + self._socket_buffers()
@@ -187,9 +186,9 @@ class BoxMeter:
             cpu, tasks = self._sum_processes(folders)
             self._cpu = max(self._cpu, cpu)
         memory = max(0, memory - self.imported)
-        self._peak = max(self._peak, memory + disk)
+        self._peak = max(self._peak, memory + disk, self.group.peak_bytes() if self.group else 0)
         waited = self._waits.add(folders)
-        return Sample(self._cpu, memory, disk, files, tasks, killed, outside, refused, waited)
+        return Sample(self._cpu, memory, self._peak, disk, files, tasks, killed, outside, refused, waited)
 
     def _is_largest(self) -> bool:
         """Whether no box beside this one holds more; of what cannot be counted nobody knows whose it is."""
@@ -242,10 +241,6 @@ class BoxMeter:
                 proportional += anonymous + shared
         return max(private, proportional - self.shared) + tables
 
-    def peak_bytes(self) -> int:
-        """Largest memory seen, files included."""
-        return max(self._peak, self.group.peak_bytes() if self.group else 0)
-
 
 @dataclass(slots=True)
 class TreeMeter:
@@ -280,7 +275,7 @@ class TreeMeter:
                 count += 1
         self._peak = max(self._peak, memory)
         waited = self._waits.add([Path(f"/proc/{p.pid}") for p in processes], busy_elsewhere=self._downloads())
-        return Sample(sum(self._own.values()), memory, tasks=count, waited_seconds=waited)
+        return Sample(sum(self._own.values()), memory, self._peak, tasks=count, waited_seconds=waited)
 
     def _downloads(self) -> bool:
         """Whether the machine has received much since the last reading, perhaps for this program: nothing keeps it from the network."""
@@ -288,10 +283,6 @@ class TreeMeter:
             (then, before), self._received = self._received, (time.monotonic(), psutil.net_io_counters().bytes_recv)
             return then > 0 and self._received[1] - before > _DOWNLOAD_RATE * (self._received[0] - then)
         return False
-
-    def peak_bytes(self) -> int:
-        """Largest memory seen, processes only."""
-        return self._peak
 
 
 Meter = BoxMeter | TreeMeter

@@ -79,7 +79,6 @@ class KernelSession:
         self._sampling = threading.Lock()
         self._started = self._asked_cpu = self._wall = 0.0
         self._kills = machine_kills()
-        self._peak = 0
         self._deadline = math.inf
         self._clock = QuestionClock(self.limits.idle_seconds)
         self._stop, self._lost = asyncio.Event(), asyncio.Event()
@@ -166,13 +165,8 @@ class KernelSession:
     @property
     def usage(self) -> Usage:
         """What the submission has used so far."""
-        meter = self._provisioner.meter
-        return Usage(
-            cpu_seconds=self._last.cpu_seconds,
-            wall_seconds=self._wall or time.monotonic() - self._started,
-            peak_bytes=meter.peak_bytes() if meter is not None and not self._closed else self._peak,
-            output_bytes=self._client.output.bytes,
-        )
+        wall = self._wall or time.monotonic() - self._started
+        return Usage(self._last.cpu_seconds, wall, self._last.peak_bytes, self._client.output.bytes)
 
     def _sample(self) -> Sample:
         """A fresh reading, from whatever thread; the last one once everything was ended."""
@@ -180,7 +174,6 @@ class KernelSession:
         with self._sampling:
             if meter is not None and not self._provisioner.finished:
                 self._last = meter.sample()
-                self._peak = max(self._peak, meter.peak_bytes())
             return self._last
 
     async def _reading(self) -> Sample:
@@ -206,14 +199,13 @@ class KernelSession:
     # ---- the watchdog ----
 
     async def _watch(self) -> None:
-        meter = self._provisioner.meter
-        seconds = meter.pause if meter is not None else 0.1
+        assert self._provisioner.meter is not None
         while not self._provisioner.ended.is_set():
             now = await self._reading()
             if self.alive:
                 self._judge(now)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._provisioner.ended.wait(), seconds)
+                await asyncio.wait_for(self._provisioner.ended.wait(), self._provisioner.meter.pause)
         self._gone()
 
     def _judge(self, now: Sample) -> None:
@@ -275,7 +267,9 @@ class KernelSession:
         """
         outputs, began, used = CellOutputs(), time.monotonic(), 0.0
         status, error = "killed", None
-        if self.alive and self.outcome is not Outcome.TIMED_OUT:
+        if not self.alive:
+            self._gone()  # the watchdog may not have come round yet
+        elif self.outcome is not Outcome.TIMED_OUT:
             self._deadline = self._start.cpu_seconds + self._asked_cpu + self.limits.cpu_seconds
             content = {
                 "code": source,
@@ -348,7 +342,7 @@ class KernelSession:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
             after = await self._reading()
-            self._judge(after) if self.alive else self._gone()  # the watchdog may not have come round yet
+            self._judge(after) if self.alive else self._gone()
         if self._lost.is_set() and self.alive:
             self._client.reopen_shell()
             self._tasks.append(asyncio.create_task(self._guard(self._client.shell_channel)))
