@@ -354,8 +354,8 @@ FAULTS: tuple[Fault, ...] = (
         "any-kill-is-the-students",
         "a machine short of memory is nobody's fault",
         "grader/sandbox/cgroup.py",
-        "return kills if self._met_its_cap() else 0",
-        "return kills",
+        "return (kills, 0) if self._met_its_cap() else (0, kills)",
+        "return kills, 0",
         ("tests/sandbox/test_contract.py",),
     ),
     Fault(

@@ -43,11 +43,8 @@ def _parent(root: Path, own: str) -> Path:
     for group in _upwards(root, own):
         with contextlib.suppress(OSError):
             given = (group / "cgroup.subtree_control").read_text().split()
-            if (
-                {"memory", "pids"} <= set(given)
-                and os.access(group, os.W_OK)
-                and os.access(group / "cgroup.procs", os.W_OK)
-            ):
+            writable = os.access(group, os.W_OK) and os.access(group / "cgroup.procs", os.W_OK)
+            if writable and {"memory", "pids"} <= set(given):
                 return group
     group = root / own.lstrip("/")
     try:
@@ -83,6 +80,10 @@ class ControlGroup:
     unified: bool
     """True for version 2."""
 
+    @property
+    def _folders(self) -> set[Path]:
+        return {self.memory, self.pids, self.cpu}
+
     @classmethod
     def create(cls, limits: Limits, name: str, root: Path = _ROOT, own: str | None = None) -> Self | None:
         """Make a group called `name` with `limits`; None where this host does not let us.
@@ -97,16 +98,15 @@ class ControlGroup:
                 folders = [_parent(root, paths.get("", "/")) / name] * 3
             else:
                 folders = [root / controller / paths[controller].lstrip("/") / name for controller in _V1]
-            for folder in dict.fromkeys(folders):
+            for folder in set(folders):
                 folder.mkdir()
-            group = cls(folders[0], folders[1], folders[2], unified)
-            total = limits.memory_bytes + limits.disk_bytes
-            group._cap_memory(total)
-            group.pids.joinpath("pids.max").write_text(
-                str(limits.processes + 1)
-            )  # bubblewrap's first process comes on top
+            memory, pids, cpu = folders
+            group = cls(memory, pids, cpu, unified)
+            group._cap_memory(limits.memory_bytes + limits.disk_bytes)
+            most = str(limits.processes + 1)  # bubblewrap's first process comes on top
+            (group.pids / "pids.max").write_text(most)
         except (OSError, KeyError, ValueError):
-            for folder in dict.fromkeys(folders):
+            for folder in set(folders):
                 with contextlib.suppress(OSError):
                     folder.rmdir()
             return None
@@ -132,7 +132,7 @@ class ControlGroup:
 
     def add(self, pid: int) -> None:
         """Move a process in; its future children are born there. Raises OSError."""
-        for folder in dict.fromkeys((self.memory, self.pids, self.cpu)):
+        for folder in self._folders:
             (folder / "cgroup.procs").write_text(str(pid))
 
     def cpu_seconds(self) -> float:
@@ -149,18 +149,14 @@ class ControlGroup:
         """Largest charge ever, 0 where the kernel does not keep it."""
         return _number(self.memory / ("memory.peak" if self.unified else "memory.max_usage_in_bytes"))
 
-    def out_of_memory(self) -> int:
-        """How many processes the kernel has killed because this group met its own memory cap."""
-        kills = self._killed()  # read first: what was killed since may have met the cap since
-        return kills if self._met_its_cap() else 0
+    def kills(self) -> tuple[int, int]:
+        """How many processes the kernel has killed because this group met its own memory cap, and how many although it never did.
 
-    def killed_from_outside(self) -> int:
-        """How many it has killed although the cap was never met: a group above, or the machine, had no memory left."""
-        kills = self._killed()
-        return 0 if self._met_its_cap() else kills
-
-    def _killed(self) -> int:
-        return _entry(self.memory / ("memory.events" if self.unified else "memory.oom_control"), "oom_kill")
+        Then a group above, or the machine, had no memory left.
+        """
+        # read first: what was killed since may have met the cap since
+        kills = _entry(self.memory / ("memory.events" if self.unified else "memory.oom_control"), "oom_kill")
+        return (kills, 0) if self._met_its_cap() else (0, kills)
 
     def _met_its_cap(self) -> bool:
         """Version 2 counts it at the group whose cap it was (`oom`; this group has none below); of version 1 the peak tells."""
@@ -174,7 +170,7 @@ class ControlGroup:
 
     def remove(self) -> None:
         """Remove the group once its processes have ended; they may take a moment to be accounted as gone."""
-        for folder in dict.fromkeys((self.memory, self.pids, self.cpu)):
+        for folder in self._folders:
             for _attempt in range(100):
                 try:
                     folder.rmdir()
