@@ -164,7 +164,7 @@ class Assignment:
             checks={
                 id_: replace(c, after=tuple(other for other in c.after if other in kept)) for id_, c in kept.items()
             },
-            questions={name: self.questions[name] for name in {check.asks for check in kept.values()}},
+            questions={check.asks: self.questions[check.asks] for check in kept.values()},
         )
 
     def with_points(self, points: Mapping[str, int]) -> Assignment:

@@ -9,7 +9,7 @@ import random
 import secrets
 import sys
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from grader.inside import agent
 from grader.records import Attempt, Evidence, Observation, Verdict
 from grader.rubric.assignment import Assignment
 from grader.rubric.judge import judge
-from grader.rubric.questions import Draw, Question, generator
+from grader.rubric.questions import Question
 
 __all__ = ["Alone", "ask", "ask_all", "draw", "in_kernel", "names_of", "set_up", "shell", "undisturbed", "verdicts"]
 
@@ -79,10 +79,9 @@ class Alone(agent.Context):
         return []
 
 
-def draw(assignment: Assignment, names: Iterable[str], facts: Any = None) -> dict[str, Question]:
-    """These questions of the assignment, drawn anew."""
-    seed = secrets.token_hex(16)
-    return {name: assignment.questions[name](Draw(generator(seed, name), facts)) for name in names}
+def draw(assignment: Assignment, facts: Any = None) -> Mapping[str, Question]:
+    """The questions of the assignment, drawn anew."""
+    return assignment.draw(secrets.token_hex(16), facts)
 
 
 def names_of(question: Question) -> tuple[str, ...]:

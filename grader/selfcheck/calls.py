@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from grader.assignments import load_assignment
-from grader.assignments.finetuning.facts import METHODS
+from grader.assignments.finetuning.facts import METHODS, JudgeFacts
 from grader.bundles.thresholds import Calibration, read_thresholds, shipped
 from grader.errors import GraderError, UsageError
+from grader.grading.settings import settings_for
 from grader.inside.witness import Run
 from grader.records import Attempt, CriterionResult, Observation, Status, Verdict
 from grader.rubric.assignment import Check
@@ -19,7 +20,7 @@ from grader.rubric.questions import Question
 from grader.rubric.shown import ASKED_ANEW, redacted, with_numbers
 from grader.selfcheck.asking import Alone, ask_all, draw, names_of, set_up, shell, verdicts
 from grader.selfcheck.card import Card, Row
-from grader.selfcheck.trained import Trained, describe, find_reviews, glimpse, judged, model_in
+from grader.selfcheck.trained import Trained, describe, glimpse, judged, model_in
 
 __all__ = ["check", "load_ipython_extension"]
 
@@ -64,27 +65,25 @@ def check(*what: Any, data: Any = None, settings: Any = None) -> Card:
 def _check(what: tuple[Any, ...], data: Any, settings: Any) -> Card:
     set_up()
     course = _Course(settings)
-    parts = _ASSIGNMENT.groups
-    first = what[0] if what else None
-    if len(what) > 2 or (len(what) == 2 and not isinstance(first, str)):
+    parts, names = _ASSIGNMENT.groups, shell().user_ns
+    if not what:
+        return _everything(course)
+    first, *others = what
+    if len(others) > 1 or (others and not isinstance(first, str)):
         raise UsageError('One thing at a time: `check(LoRA)`, `check("head", trainer)`.')
     if isinstance(first, str) and first not in parts:
-        if first not in shell().user_ns:
+        if first not in names:
             raise UsageError(
                 f"`{first}` is no part of the assignment and no name in this notebook; the parts are {', '.join(parts)}."
             )
-        first = shell().user_ns[first]
-    if not what:
-        return _everything(course)
-    if isinstance(first, str):
-        if len(what) > 1:
-            if first not in METHODS:
-                raise UsageError(f"`{first}` is no training; the trainings are {', '.join(METHODS)}.")
-            return _training(first, what[1], data, course)
+        first = names[first]
+    if not isinstance(first, str):
+        return _definition(first, course) if model_in(first) is None else _training("", first, data, course)
+    if not others:
         return _everything(course, first)
-    if model_in(first) is not None:
-        return _training("", first, data, course)
-    return _definition(first, course)
+    if first not in METHODS:
+        raise UsageError(f"`{first}` is no training; the trainings are {', '.join(METHODS)}.")
+    return _training(first, others[0], data, course)
 
 
 class _Course:
@@ -92,18 +91,15 @@ class _Course:
 
     def __init__(self, given: Any) -> None:
         """`given`: a settings file, or None for the one beside the notebook. Raises UsageError where it cannot be read."""
-        self.settings: Any = None
-        if given is not None or Path("grader.toml").is_file():
-            from grader.grading.settings import read_settings
-
-            self.settings = read_settings(Path(given or "grader.toml"))
-        accuracy = dict(self.settings.accuracy) if self.settings is not None else {}
-        self.assignment = _ASSIGNMENT.with_points(self.settings.points if self.settings is not None else {})
-        self.calibrations: Mapping[str, Calibration] = {
+        self.settings = settings_for(Path("notebook"), None if given is None else Path(given))
+        accuracy = self.settings.accuracy
+        self.assignment = _ASSIGNMENT.with_points(self.settings.points)
+        self.definitions = self.assignment.only(definitions=True)
+        calibrations = {
             method: replace(known, accuracy=accuracy.get(method, known.accuracy))
             for method, known in read_thresholds(shipped()).items()
         }
-        self.linear_range = float(accuracy.get("linear_range", 0.0))
+        self.facts = JudgeFacts(0, frozenset(), (), (), calibrations, linear_range=accuracy.get("linear_range", 0.0))
 
     def rows(self, found: Mapping[str, Verdict]) -> dict[str, Row]:
         """Criterion -> its row, as students of this course may see it."""
@@ -120,14 +116,13 @@ class _Course:
         return step in with_numbers(self._results({}))
 
     def _results(self, found: Mapping[str, Verdict]) -> tuple[CriterionResult, ...]:
-        results = score(self.assignment, found).criteria
-        return results if self.settings is None else tuple(replace(r, show=self.settings.shown(r.id)) for r in results)
+        return tuple(replace(r, show=self.settings.shown(r.id)) for r in score(self.assignment, found).criteria)
 
 
 def _definition(thing: Any, course: _Course) -> Card:
     """A card on a function or a class: on what it is called after, else on what it does."""
     name = str(getattr(thing, "__name__", type(thing).__name__))
-    questions = draw(course.assignment, _asked_by_names())
+    questions = draw(course.definitions)
     named = {asks: question for asks, question in questions.items() if name in names_of(question)}
     seen = ask_all(named or questions, Alone({name: thing}))
     seen = {asks: found for asks, found in seen.items() if found.attempt is not Attempt.MISSING}
@@ -138,23 +133,16 @@ def _definition(thing: Any, course: _Course) -> Card:
     return Card(f"`{name}`", list(course.rows(found).values()), course.notices(found))
 
 
-def _asked_by_names() -> list[str]:
-    """Questions that functions and classes answer."""
-    return [name for name in _ASSIGNMENT.questions if name not in _ASSIGNMENT.needs_run]
-
-
 def _training(step: str, thing: Any, data: Any, course: _Course) -> Card:
     """A card on a training: what it was, what is right about it, and how far its accuracy is from what is asked."""
     model = model_in(thing)
     if model is None:
         raise UsageError(f'A {type(thing).__name__} is no model and no Trainer: `check("{step}", trainer)`.')
     trainer = thing if thing is not model else None
-    steps = int(getattr(getattr(trainer, "state", None), "global_step", 0) or 0)
-    reviews = find_reviews(data, trainer, model)
-    trained = judged(course.assignment, model, steps, reviews, course.calibrations, course.linear_range)
+    trained = judged(course.assignment, course.facts, model, trainer, data)
     step = step or trained.run.kind
     _remembered[step] = trained
-    questions = draw(course.assignment, _asked_by_names())
+    questions = draw(course.definitions)
     rows = list(_rows_of_training(step, trained, questions, ask_all(questions), course).values())
     counts = "This counts" if trained.seen else "This would count"
     details = f": {describe(trained.run)}" if course.numbers(step) else ""
@@ -200,7 +188,7 @@ def _row(name: str, row: Row, verdict: Verdict, trained: Trained) -> Row:
 
 def _accuracy(trained: Trained, step: str, course: _Course) -> list[str]:
     """How far the accuracy is from what is asked."""
-    run, asked = trained.run, course.calibrations[step]
+    run, asked = trained.run, course.facts.calibrations[step]
     if run.accuracy is None or not trained.measured or not course.numbers(step):
         return []
     return [
@@ -214,7 +202,7 @@ def _logged(trainer: Any, step: str, course: _Course) -> list[str]:
     noted = [entry["eval_accuracy"] for entry in log if "eval_accuracy" in entry]
     if not noted or not course.numbers(step):
         return []
-    return [f"Your Trainer noted the accuracy {noted[-1]:.3f}{_gap(noted[-1], course.calibrations[step])}"]
+    return [f"Your Trainer noted the accuracy {noted[-1]:.3f}{_gap(noted[-1], course.facts.calibrations[step])}"]
 
 
 def _gap(accuracy: float, asked: Calibration) -> str:
@@ -225,7 +213,7 @@ def _gap(accuracy: float, asked: Calibration) -> str:
 def _everything(course: _Course, part: str = "") -> Card:
     """A card on all that is there, or on one part of it; what is not there yet costs nothing yet."""
     wanted = _checks(part, course)
-    questions = draw(course.assignment, _asked_by_names())
+    questions = draw(course.definitions)
     seen = ask_all(questions)
     found = verdicts(course.assignment, questions, seen)
     if part in ("", *METHODS):
@@ -249,14 +237,7 @@ def _look_at_trainings(course: _Course) -> None:
     for run in set_up().runs:
         if run.model is not None and run.steps and (run.order, run.steps) not in known:
             try:
-                trained = judged(
-                    course.assignment,
-                    run.model,
-                    0,
-                    find_reviews(None, None, run.model),
-                    course.calibrations,
-                    course.linear_range,
-                )
+                trained = judged(course.assignment, course.facts, run.model)
             except UsageError:  # some other model
                 continue
             _remembered[trained.run.kind] = trained

@@ -32,27 +32,17 @@ from grader.rubric.assignment import Assignment
 from grader.rubric.questions import Question
 from grader.selfcheck.asking import ask, draw, set_up, undisturbed
 
-__all__ = ["NO_REVIEWS", "Reviews", "Trained", "describe", "find_reviews", "glimpse", "is_slow", "judged", "model_in"]
+__all__ = ["Trained", "describe", "glimpse", "judged", "model_in"]
 
 _NAMES = ("distilbert-base-uncased", "distilbert/distilbert-base-uncased")
 _LARGE = 10_000_000
 """Numbers of a model that takes minutes for the reviews where there is no GPU."""
 _UNSEEN = "unseen"
-NO_REVIEWS = "reviews"
-"""What the reviews are called where there are none."""
+_Reviews = tuple[tuple[str, ...], tuple[int, ...], str]
+"""Reviews that a student has, 0 or 1 for each, and what they are called."""
+_NO_REVIEWS: _Reviews = (("a film like any other",), (0,), "reviews")
+"""Models are compared on some review, also where none has a label."""
 _TEXT, _LABEL = ("review", "text", "sentence"), ("label", "labels")
-
-
-@dataclass(frozen=True)
-class Reviews:
-    """Reviews with labels that a student has."""
-
-    texts: Sequence[str]
-    """The reviews."""
-    labels: Sequence[int]
-    """0 or 1 for each."""
-    name: str
-    """What they are called."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +63,7 @@ class Trained:
     @property
     def measured(self) -> bool:
         """Whether there were reviews to measure the accuracy on."""
-        return bool(self.question.secret["facts"].reviews != NO_REVIEWS)
+        return bool(self.question.secret["facts"].reviews != _NO_REVIEWS[2])
 
 
 def model_in(thing: Any) -> Any:
@@ -86,33 +76,31 @@ def model_in(thing: Any) -> Any:
     return thing if isinstance(thing, module) else None
 
 
-def is_slow(model: Any) -> bool:
-    """Whether a model would take minutes to read the reviews: the real one without a GPU."""
-    first = next(sys.modules["torch"].nn.Module.parameters(model), None)
-    return first is not None and bool(first.device.type == "cpu") and _is_large(model)
-
-
 def _is_large(model: Any) -> bool:
     return bool(sum(p.numel() for p in sys.modules["torch"].nn.Module.parameters(model)) > _LARGE)
 
 
-def find_reviews(data: Any, trainer: Any, model: Any) -> Reviews | None:
+def _device(model: Any) -> str:
+    return next((str(p.device.type) for p in sys.modules["torch"].nn.Module.parameters(model)), "cpu")
+
+
+def _find_reviews(data: Any, trainer: Any, model: Any) -> _Reviews:
     """The reviews to measure on: those given, `eval.csv` beside the notebook, or the trainer's.
 
-    None without any, and where none are given and the model is slow. Raises UsageError where they have no texts or no labels of 0 and 1.
+    None where none are given and the model would take minutes for them: the real one without a GPU. Raises UsageError where those
+    given have no texts or no labels of 0 and 1.
     """
-    if data is None:
-        if is_slow(model):
-            return None
-        places = (Path("eval.csv"), *sorted(Path().glob("*/eval.csv")))
-        own = next((place for place in places if place.is_file()), getattr(trainer, "eval_dataset", None))
+    if data is not None:
+        return _read(data)
+    places = (Path("eval.csv"), *sorted(Path().glob("*/eval.csv")))
+    own = next((place for place in places if place.is_file()), getattr(trainer, "eval_dataset", None))
+    if own is not None and not (_is_large(model) and _device(model) == "cpu"):
         with contextlib.suppress(UsageError):  # a trainer may have token ids alone
-            return _read(own) if own is not None else None
-        return None
-    return _read(data)
+            return _read(own)
+    return _NO_REVIEWS
 
 
-def _read(data: Any) -> Reviews:
+def _read(data: Any) -> _Reviews:
     if isinstance(data, str | Path):
         with Path(data).open(encoding="utf-8-sig", newline="") as lines:
             return _reviews(list(csv.DictReader(lines)), Path(data).name)
@@ -123,16 +111,16 @@ def _read(data: Any) -> Reviews:
     return _reviews([data[i] for i in range(len(data))], "the evaluation set")
 
 
-def _reviews(rows: Sequence[Mapping[str, Any]], name: str) -> Reviews:
+def _reviews(rows: Sequence[Mapping[str, Any]], name: str) -> _Reviews:
     first = rows[0] if rows else {}
     text, label = (next((key for key in keys if key in first), None) for keys in (_TEXT, _LABEL))
     if text is None or label is None:
         raise UsageError(f"{name} has no columns `review` and `label`, but {', '.join(map(str, first)) or 'nothing'}.")
     try:
-        labels = [("0", "1").index(str(int(row[label]))) for row in rows]
+        labels = tuple(("0", "1").index(str(int(row[label]))) for row in rows)
     except (TypeError, ValueError):
         raise UsageError(f"{name} has labels that are neither 0 nor 1.") from None
-    return Reviews([str(row[text]) for row in rows], labels, f"reviews of {name}")
+    return tuple(str(row[text]) for row in rows), labels, f"reviews of {name}"
 
 
 def checkpoint_of(model: Any) -> str | None:
@@ -153,47 +141,42 @@ def checkpoint_of(model: Any) -> str | None:
 class _OfOne(Context):
     """What a question about trainings sees: one run, and a copy of its model."""
 
+    checkpoint = home = handed = ""
+
     def __init__(self, run: Run, copied: Any, checkpoint: str, folder: str) -> None:
         super().__init__(None, types.SimpleNamespace(runs=[run], snapshot_models=int, model_of=lambda _: copied))  # type: ignore[arg-type]
-        self._checkpoint, self._folder = checkpoint, folder
-
-    @property
-    def checkpoint(self) -> str:
-        return self._checkpoint
-
-    @property
-    def home(self) -> str:
-        return self._folder
-
-    @property
-    def handed(self) -> str:
-        return str(Path(self._folder, HANDED))
+        self.checkpoint, self.home, self.handed = checkpoint, folder, str(Path(folder, HANDED))
 
 
-def judged(
-    assignment: Assignment,
-    model: Any,
-    steps: int,
-    reviews: Reviews | None,
-    calibrations: Mapping[str, Calibration],
-    linear_range: float,
-) -> Trained:
+def judged(assignment: Assignment, course: JudgeFacts, model: Any, trainer: Any = None, data: Any = None) -> Trained:
     """Look at a model as the grading looks at a trained one.
 
-    `steps`: optimizer steps that its trainer has counted, which may have begun unseen. Raises UsageError for a model that is no
-    DistilBERT or cannot be copied.
+    `course`: what it asks, without a model or reviews. `trainer`: may have counted steps that were not seen, and have reviews.
+    `data`: reviews to measure on. Raises UsageError for a model that is no DistilBERT or cannot be copied, and for reviews that are none.
     """
-    witness = set_up()
-    run = witness.run_of(model)
+    reviews = _find_reviews(data, trainer, model)
+    steps = int(getattr(getattr(trainer, "state", None), "global_step", 0) or 0)
+    run = set_up().run_of(model)
     seen = run is not None and run.steps > 0
     with undisturbed():
         if not seen:
             run = Run(0, model, "", states(model), layout(model), None, steps=max(1, steps))
-        assert run is not None
         folder = checkpoint_of(model)
-        digests = frozenset(read_checkpoint(folder).by_digest) if folder else frozenset[str]()
-        facts = _facts(model, digests, reviews if seen or steps else None, calibrations, linear_range)
-        question = draw(assignment, ["training"], facts)["training"].whole
+        texts, labels, name = reviews if seen or steps else _NO_REVIEWS
+        calibrations = course.calibrations
+        if _is_large(model):  # what a short training may be short of was measured with the small model
+            calibrations = {method: Calibration(known.accuracy) for method, known in calibrations.items()}
+        facts = replace(
+            course,
+            dim=int(getattr(getattr(model, "config", None), "dim", 768)),
+            digests=frozenset(read_checkpoint(folder).by_digest) if folder else frozenset[str](),
+            texts=texts,
+            labels=labels,
+            calibrations=calibrations,
+            public=texts[:16],
+            reviews=name,
+        )
+        question = draw(assignment, facts)["training"].whole
         answer = _answer(question, run, model, folder)
     if not seen:  # what is trainable and not as it was pretrained may have been trained, for all that can be seen
         answer["start"] = [[n, shape, t, _UNSEEN if t else digest] for n, shape, t, digest in answer["start"]]
@@ -206,36 +189,18 @@ def judged(
     return Trained(observation, question, runs[-1], seen, folder is not None)
 
 
-def _facts(
-    model: Any,
-    digests: frozenset[str],
-    reviews: Reviews | None,
-    calibrations: Mapping[str, Calibration],
-    linear_range: float,
-) -> JudgeFacts:
-    dim = int(getattr(getattr(model, "config", None), "dim", 768))
-    texts, labels = (tuple(reviews.texts), tuple(reviews.labels)) if reviews else ((), ())
-    if _is_large(model):  # what a short training may be short of was measured with the small model
-        calibrations = {method: Calibration(known.accuracy) for method, known in calibrations.items()}
-    name = reviews.name if reviews else NO_REVIEWS
-    # models are compared on some review, also where none has a label
-    public = texts[:16] or ("a film like any other",)
-    return JudgeFacts(dim, digests, texts or public, labels or (0,), calibrations, public, linear_range, name)
-
-
 def _answer(question: Question, run: Run, model: Any, folder: str | None) -> dict[str, Any]:
     """The evidence of a run, as both halves of the question give it; what is there to be seen where there is no pretrained model."""
     if folder is None:
         rows = [[s.name, list(s.shape), s.trainable, s.digest] for s in states(model)]
         return {**claims(replace(run, model=model)), "end": rows}
     copied = _copy(model)
-    device = next((p.device.type for p in sys.modules["torch"].nn.Module.parameters(model)), "cpu")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
-        seen = ask(question, _OfOne(run, copied, folder, home), device=device)
+        seen = ask(question, _OfOne(run, copied, folder, home), device=_device(model))
     if seen.attempt is not Attempt.VALUE:
         raise UsageError(f"It could not be looked at: {seen.error}.")
     answer: dict[str, Any] = seen.value["runs"][0]
-    if question.secret["facts"].reviews == NO_REVIEWS:
+    if question.secret["facts"].reviews == _NO_REVIEWS[2]:
         answer["raised"] = "there are none"
     return answer
 
