@@ -65,11 +65,12 @@ def pull(canvas: Any, course_id: str, assignment_id: str, folder: Path) -> Pulle
         files = dict(_files(canvas, submission, left_out))
         submitted += bool(files)
         wanted |= files.keys()
-        for name in files.keys() - there:
-            part = target / f".{name}.part"
-            part.write_bytes(files[name]())
-            part.replace(target / name)
-            new += 1
+        for name, fetch in files.items():
+            if name not in there:
+                part = target / f".{name}.part"
+                part.write_bytes(fetch())
+                part.replace(target / name)
+                new += 1
     stale = there - wanted
     for name in stale:
         (target / name).unlink()
