@@ -13,19 +13,7 @@ from grader.intake.storage import safe_file_name, slug
 from grader.lms.gradebook import csv_text
 from grader.records import Submission
 
-__all__ = ["Feedback", "FeedbackZip", "canvas_feedback_zip"]
-
-
-@dataclass(frozen=True, slots=True)
-class Feedback:
-    """One file for one student or group."""
-
-    submission: Submission
-    """Whose it is; needs the Canvas user id (or anonymous id) and the attachment id of the upload that it answers."""
-    file_name: str
-    """Name of the file, e.g. `report.html`."""
-    content: bytes
-    """The file."""
+__all__ = ["FeedbackZip", "canvas_feedback_zip"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +28,10 @@ class FeedbackZip:
     """Who gets no file this way, and why."""
 
 
-def canvas_feedback_zip(feedback: Iterable[Feedback]) -> FeedbackZip:
-    """Pack files under the names by which Canvas finds the student: `<name>_<user id>_<attachment id>_<file name>`.
+def canvas_feedback_zip(files: Iterable[tuple[Submission, str, bytes]]) -> FeedbackZip:
+    """Pack files, each with the submission that it answers and a name, as Canvas finds the student by it.
 
+    That is `<name>_<user id>_<attachment id>_<file name>`; needed are the Canvas user id (or anonymous id) and the attachment id.
     The same input gives the same bytes. Canvas accepts a file only for an upload that is still the student's current one, and
     only one file per upload: of several for one attachment the first is packed.
     """
@@ -51,21 +40,20 @@ def canvas_feedback_zip(feedback: Iterable[Feedback]) -> FeedbackZip:
     left_out: list[str] = []
     seen: set[str] = set()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for item in sorted(feedback, key=lambda f: (f.submission.id, f.file_name)):
-            submission = item.submission
+        for submission, name, content in sorted(files, key=lambda file: (file[0].id, file[1])):
             user = submission.anonymous_id or (submission.student_ids[0] if submission.student_ids else None)
             reason = _obstacle(submission, user)
             if not reason and submission.attachment_id in seen:
                 reason = "another file is packed for the same upload"
             if reason or user is None or submission.attachment_id is None:
-                left_out.append(f"{submission.display_name}: {item.file_name}: {reason}.")
+                left_out.append(f"{submission.display_name}: {name}: {reason}.")
                 continue
             seen.add(submission.attachment_id)
-            entry = f"{_owner(submission)}_{user}_{submission.attachment_id}_{safe_file_name(item.file_name)}"
+            entry = f"{_owner(submission)}_{user}_{submission.attachment_id}_{safe_file_name(name)}"
             info = zipfile.ZipInfo(entry)  # with its fixed date of 1980
             info.external_attr = 0o644 << 16
-            archive.writestr(info, item.content, zipfile.ZIP_DEFLATED)
-            digest = hashlib.sha256(item.content).hexdigest()
+            archive.writestr(info, content, zipfile.ZIP_DEFLATED)
+            digest = hashlib.sha256(content).hexdigest()
             rows.append([entry, user, submission.attachment_id, digest, submission.id])
     return FeedbackZip(out.getvalue(), csv_text(rows), tuple(left_out))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,9 @@ def plan_push(canvas: Any, run: RunDirectory, course_id: str, assignment_id: str
         known = {_student(one): one for one in assignment.get_submissions(include=_COMMENTS)}
     reports = with_ids(run, run.reports())
     possible = getattr(assignment, "points_possible", None)
-    factor = _factor(run, reports, possible)
+    own = reports[0].score.possible if reports else None
+    remedy = "grade with --scale, or change the points in Canvas"
+    factor = points_factor("the assignment", possible, own or None, scale=run.info().scale, remedy=remedy)
     posted = _last_posted(run)
     alone = bool(getattr(assignment, "grade_group_students_individually", False))
     steps: list[Step] = []
@@ -132,12 +134,6 @@ def plan_push(canvas: Any, run: RunDirectory, course_id: str, assignment_id: str
             "The assignment's rubric is left empty: name its criteria as the grader's parts or criteria to have it filled in."
         )
     return Push(course_id, assignment, tuple(steps), rubric, tuple(notes))
-
-
-def _factor(run: RunDirectory, reports: Sequence[Report], possible: float | None) -> float:
-    own = reports[0].score.possible if reports else 0
-    remedy = "grade with --scale, or change the points in Canvas"
-    return points_factor("the assignment", possible, own or None, scale=run.info().scale, remedy=remedy)
 
 
 def _step(
@@ -259,18 +255,11 @@ def _in_words(report: Report) -> str:
 
 
 def _upload(requester: Any, url: str, path: Path) -> int:
-    """Upload a file for a comment: Canvas's three steps. A file that nothing refers to is harmless, so it may be tried again."""
-    for number in range(_TRIES):
-        try:
-            done, answer = Uploader(requester, url, str(path)).start()
-        except requests.RequestException:
-            if number == _TRIES - 1:
-                raise
-            time.sleep(pause(number))
-            continue
-        if done and isinstance(answer.get("id"), int):
-            return int(answer["id"])
-    raise LmsError(f"Canvas did not take the file {path.name}")
+    """Upload a file for a comment: Canvas's three steps. A file that nothing refers to is harmless, so it may be sent again."""
+    done, answer = Uploader(requester, url, str(path)).start()
+    if not done or not isinstance(answer.get("id"), int):
+        raise LmsError(f"Canvas did not take the file {path.name}")
+    return int(answer["id"])
 
 
 def _files(run: RunDirectory, report: Report) -> list[Path]:

@@ -262,8 +262,9 @@ class RunDirectory:
         """
         writer = self.root / ".writer"
         try:
-            if not self.exists() and self.root.is_dir():
-                self._refuse_something_else()
+            there = self.root.iterdir() if self.root.is_dir() and not self.exists() else ()
+            if any(path.name not in _BEFORE_A_RUN and path.suffix != ".part" for path in there):
+                raise UsageError(f"{self.root} is not empty and holds no run; choose another folder with --out")
             self.root.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(NotImplementedError):
                 self._lock.acquire(timeout=wait_seconds)
@@ -280,28 +281,16 @@ class RunDirectory:
         outermost = self._lock.lock_counter == 1
         try:
             if outermost:
-                self._enter(writer)
+                if writer.exists():  # who wrote last was killed; what was handed in is not looked through
+                    for part in (*self.root.glob(".*.part"), *self.root.glob("submissions/*/.*.part")):
+                        part.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # a full disk: whatever has to be written says so
+                    writer.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
             yield
         finally:
             if outermost:
                 writer.unlink(missing_ok=True)
             self._lock.release()
-
-    def _refuse_something_else(self) -> None:
-        if any(path.name not in _BEFORE_A_RUN and path.suffix != ".part" for path in self.root.iterdir()):
-            raise UsageError(f"{self.root} is not empty and holds no run; choose another folder with --out")
-
-    def _enter(self, writer: Path) -> None:
-        """Say who writes here; remove temporary files when the last one who did was killed."""
-        if writer.exists():
-            left = (
-                *self.root.glob(".*.part"),
-                *self.root.glob("submissions/*/.*.part"),
-            )  # not among what was handed in
-            for part in left:
-                part.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # a full disk: whatever has to be written says so
-            writer.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
 
     def start(self, info: RunInfo, secret: bytes | None = None) -> RunInfo:
         """Begin a run, or continue the one that is there; a caller that goes on to write keeps the `lock` meanwhile.

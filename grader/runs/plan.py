@@ -6,7 +6,6 @@ A result is taken from the last run while the digests of all that it depends on,
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -202,12 +201,9 @@ def _failure(run: RunDirectory, submission: Submission, done: Done | None) -> st
 
 
 def _chosen(submissions: Sequence[Submission], only: Sequence[str]) -> list[Submission]:
-    if not only:
-        return list(submissions)
-    unknown = Counter(only) - Counter({submission.id: len(only) for submission in submissions})
-    if unknown:
+    if unknown := sorted(set(only) - {submission.id for submission in submissions}):
         raise UsageError(f"no submission {', '.join(unknown)}; ids are in the first column of scores.csv")
-    return [submission for submission in submissions if submission.id in set(only)]
+    return [submission for submission in submissions if not only or submission.id in only]
 
 
 def _digest_of_files(files: Mapping[str, bytes]) -> str:

@@ -108,17 +108,13 @@ def people(run: RunDirectory) -> tuple[Submission, ...]:
 def with_ids(run: RunDirectory, reports: Iterable[Report]) -> list[Report]:
     """Reports with the ids by which a learning platform knows whose they are; names stay as the run has them."""
     names = _names(run).submissions
-    return [
-        replace(report, submission=_joined(report.submission, names.get(report.submission.id))) for report in reports
-    ]
 
+    def joined(shown: Submission) -> Submission:
+        real = names.get(shown.id, shown)
+        ids = {name: getattr(real, name) for name in ("student_ids", "anonymous_id", "attachment_id")}
+        return replace(shown, **ids)
 
-def _joined(shown: Submission, real: Submission | None) -> Submission:
-    if real is None:
-        return shown
-    return replace(
-        shown, student_ids=real.student_ids, anonymous_id=real.anonymous_id, attachment_id=real.attachment_id
-    )
+    return [replace(report, submission=joined(report.submission)) for report in reports]
 
 
 def forget_names(run: RunDirectory, gone: set[str]) -> None:

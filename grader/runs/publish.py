@@ -17,7 +17,7 @@ from grader.errors import GraderError, GuardError, StoreError, UsageError
 from grader.grading.context import RunContext
 from grader.grading.report import report_for
 from grader.intake.storage import safe_file_name
-from grader.lms.feedback import Feedback, canvas_feedback_zip
+from grader.lms.feedback import canvas_feedback_zip
 from grader.lms.others import gradescope_results, moodle_worksheet, prairielearn_results
 from grader.records import Evidence, Execution, Notebook, Notice, Report, Submission, SubmissionRun
 from grader.reports import (
@@ -232,7 +232,7 @@ def _tables(run: RunDirectory, reports: Sequence[Report], linked: Sequence[Repor
     write_derived(run.root / FEEDBACK, feedback.data)
     write_derived(run.root / "feedback-manifest.csv", feedback.manifest)
     messages = [_PAGES] if pages else []
-    if not pages and (without := [item.submission.display_name for item in packed if item.file_name == _PAGE]):
+    if not pages and (without := [submission.display_name for submission, name, _ in packed if name == _PAGE]):
         more = f" and {len(without) - _NAMED} more" if len(without) > _NAMED else ""
         messages.append(_NO_NOTEBOOK.format(count=len(without), names=", ".join(without[:_NAMED]) + more))
     if texts := feedback.left_out:  # their reports have to be handed out in another way
@@ -241,7 +241,7 @@ def _tables(run: RunDirectory, reports: Sequence[Report], linked: Sequence[Repor
     return messages
 
 
-def _feedback(run: RunDirectory, report: Report, *, page: bool) -> Feedback | None:
+def _feedback(run: RunDirectory, report: Report, *, page: bool) -> tuple[Submission, str, bytes] | None:
     """The file that goes back to a student: the annotated notebook, or the page where that is wanted or there is no notebook."""
     folder, submission = run.folder(report.submission.id), report.submission
     if report.score.total is None:
@@ -249,10 +249,10 @@ def _feedback(run: RunDirectory, report: Report, *, page: bool) -> Feedback | No
     if not page and (folder / ANNOTATED).is_file():
         name, content = f"{Path(submission.file_name).stem}-graded", (folder / ANNOTATED).read_bytes()
         if any(notice.kind == "opened-archive" for notice in submission.notices):  # which Canvas shows as lab.zip
-            return Feedback(submission, f"{name}.zip", _zipped(f"{name}.ipynb", content))
-        return Feedback(submission, f"{name}.ipynb", content)
+            return submission, f"{name}.zip", _zipped(f"{name}.ipynb", content)
+        return submission, f"{name}.ipynb", content
     if (folder / _PAGE).is_file():
-        return Feedback(submission, _PAGE, (folder / _PAGE).read_bytes())
+        return submission, _PAGE, (folder / _PAGE).read_bytes()
     return None
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grader.intake import take_in
-from grader.lms.feedback import Feedback, canvas_feedback_zip
+from grader.lms.feedback import canvas_feedback_zip
 from grader.records import Submission
 
 
@@ -45,8 +45,8 @@ def entries(data: bytes) -> dict[str, bytes]:
 
 def test_round_trip_with_the_manifest() -> None:
     items = [
-        Feedback(submission(), "report.html", b"<p>a"),
-        Feedback(
+        (submission(), "report.html", b"<p>a"),
+        (
             submission("Anonymous", id="anon-q", student_ids=(), anonymous_id="acJ4Q", attachment_id="5"),
             "report.html",
             b"b",
@@ -66,7 +66,7 @@ def test_round_trip_with_the_manifest() -> None:
 
 @given(st.text(max_size=30), st.integers(1, 10**15), st.integers(1, 10**15), st.text(max_size=20))
 def test_any_name_is_found_again(name: str, user: int, attachment: int, file_name: str) -> None:
-    item = Feedback(submission(name, student_ids=(str(user),), attachment_id=str(attachment)), file_name, b"")
+    item = (submission(name, student_ids=(str(user),), attachment_id=str(attachment)), file_name, b"")
     (entry,) = entries(canvas_feedback_zip([item]).data)
     assert canvas_reads(entry) == (str(user), str(attachment))
     assert "/" not in entry
@@ -74,17 +74,17 @@ def test_any_name_is_found_again(name: str, user: int, attachment: int, file_nam
 
 @pytest.mark.parametrize("name", ["link, bo", "Linkvist, Åsa", "anon", "7 of 9", "team_7", "李明", ""])
 def test_names_that_canvas_would_misread(name: str) -> None:
-    (entry,) = entries(canvas_feedback_zip([Feedback(submission(name), "report.html", b"")]).data)
+    (entry,) = entries(canvas_feedback_zip([(submission(name), "report.html", b"")]).data)
     assert canvas_reads(entry) == ("12345", "67890")
 
 
 def test_who_cannot_get_a_file_is_told() -> None:
     items = [
-        Feedback(submission("No Upload", id="1", attachment_id=None), "r.html", b""),
-        Feedback(submission("No Id", id="2", student_ids=()), "r.html", b""),
-        Feedback(submission("Login", id="3", student_ids=("abc",)), "r.html", b""),
-        Feedback(submission("Twice", id="4"), "a.html", b"1"),
-        Feedback(submission("Twice", id="4"), "b.html", b"2"),
+        (submission("No Upload", id="1", attachment_id=None), "r.html", b""),
+        (submission("No Id", id="2", student_ids=()), "r.html", b""),
+        (submission("Login", id="3", student_ids=("abc",)), "r.html", b""),
+        (submission("Twice", id="4"), "a.html", b"1"),
+        (submission("Twice", id="4"), "b.html", b"2"),
     ]
     packed = canvas_feedback_zip(items)
     assert list(entries(packed.data).values()) == [b"1"]
@@ -103,6 +103,6 @@ def test_what_came_in_goes_back_to_the_same_upload(tmp_path: Path) -> None:
         archive.writestr("bergbo_12346_67891_lab2.pdf", b"%PDF")
         archive.writestr("ekeva_12347_text.html", b"hi")
     submissions = take_in([source], tmp_path / "run").submissions
-    packed = canvas_feedback_zip(Feedback(s, "report.html", b"r") for s in submissions)
+    packed = canvas_feedback_zip((s, "report.html", b"r") for s in submissions)
     assert sorted(filter(None, map(canvas_reads, entries(packed.data)))) == [("12345", "67890"), ("12346", "67891")]
     assert [text.split(":")[0] for text in packed.left_out] == ["ekeva"]

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import importlib.metadata
-import json
 import multiprocessing.util
 import signal
 import socket
@@ -23,7 +21,7 @@ from typing import Any
 from grader import serialization
 from grader.errors import EngineError
 from grader.grading.context import RunContext
-from grader.grading.fingerprint import package_digest, question_digest, versions
+from grader.grading.fingerprint import package_digest, versions
 from grader.grading.pipeline import Grader
 from grader.imports import leave_out
 from grader.records import Outcome
@@ -74,13 +72,12 @@ def identity(context: RunContext) -> dict[str, str]:
     Raises BundleError when a file of the bundle is not what its manifest says.
     """
     context.bundle.verify()
-    questions = {name: question_digest(question) for name, question in context.questions("identity").items()}
     return {
         **versions(),
         "peft": importlib.metadata.version("peft"),
         "grader's code": package_digest()[:_SHORT],
         "bundle": f"{context.bundle.name} {context.bundle.digest[:_SHORT]}",
-        "questions": hashlib.sha256(json.dumps(questions, sort_keys=True).encode()).hexdigest()[:_SHORT],
+        "questions": context.question_sample[:_SHORT],
     }
 
 
