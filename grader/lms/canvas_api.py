@@ -31,6 +31,16 @@ _SERVICE = "dat450-grader"
 _TIMEOUT = (10.0, 60.0)
 _TRIES = 6
 _LONGEST_PAUSE = 60.0
+_WORDS = {
+    InvalidAccessToken: f"Canvas does not take the access token (expired or revoked?); make a new one for {TOKEN}",
+    Unauthorized: "Canvas does not let this token at {what}",
+    ResourceDoesNotExist: "Canvas does not find {what}, or hides it from this token",
+    Forbidden: "Canvas forbids it for {what}: {why}",
+    CanvasException: "Canvas refused for {what}: {why}",
+    requests.HTTPError: "{why} for {what}: its servers have failed; try again later",
+    requests.RequestException: "Canvas could not be reached for {what} ({kind})",
+}
+"""What is said of each kind of error; the first that fits."""
 
 
 class PatientSession(requests.Session):  # type: ignore[misc]  # requests has no types
@@ -124,19 +134,6 @@ def speaking(what: str) -> Iterator[None]:
     """Turn what went wrong on the way to Canvas into a LmsError with a sentence; the token is in none of them."""
     try:
         yield
-    except InvalidAccessToken as error:
-        raise LmsError(
-            f"Canvas does not take the access token (expired or revoked?); make a new one for {TOKEN}"
-        ) from error
-    except Unauthorized as error:
-        raise LmsError(f"Canvas does not let this token at {what}") from error
-    except ResourceDoesNotExist as error:
-        raise LmsError(f"Canvas does not find {what}, or hides it from this token") from error
-    except Forbidden as error:
-        raise LmsError(f"Canvas forbids it for {what}: {str(error)[:200]}") from error
-    except CanvasException as error:
-        raise LmsError(f"Canvas refused for {what}: {str(error)[:200]}") from error
-    except requests.HTTPError as error:
-        raise LmsError(f"{error} for {what}: its servers have failed; try again later") from error
-    except requests.RequestException as error:
-        raise LmsError(f"Canvas could not be reached for {what} ({type(error).__name__})") from error
+    except (CanvasException, requests.RequestException) as error:
+        words = next(words for kind, words in _WORDS.items() if isinstance(error, kind))
+        raise LmsError(words.format(what=what, why=str(error)[:200], kind=type(error).__name__)) from error

@@ -32,6 +32,9 @@ _AGAIN = {
 }
 
 
+_LEFT_BY_FAILED = "left as they are: --failed runs only what failed"
+_LEFT_BY_CHANGED = "left as they are: --changed runs only new and changed files"
+_FAULT = "run again: the grader or its machine failed"
 _HANDED_IN = {"submission", "companions"}
 _LIMITED: Mapping[str, tuple[str, ...]] = {
     Outcome.TIMED_OUT: ("cpu_seconds", "wall_seconds"),
@@ -99,12 +102,13 @@ def make_plan(
 
     Raises UsageError for an id that nobody has, StoreError when the files of a submission are gone from the run directory.
     """
-    chosen = _chosen(submissions, selection.only)
+    if unknown := sorted(set(selection.only) - {submission.id for submission in submissions}):
+        raise UsageError(f"no submission {', '.join(unknown)}; ids are in the first column of scores.csv")
     jobs: list[Job] = []
     cached: list[Submission] = []
     left: list[Submission] = []
     reasons: dict[str, list[str]] = {}
-    for submission in chosen:
+    for submission in (one for one in submissions if not selection.only or one.id in selection.only):
         if submission.problem is not None or not submission.path:
             continue
         parts = content_parts(context, submission, _files(run, submission)[1])
@@ -113,7 +117,7 @@ def make_plan(
         if not why:
             cached.append(submission)
             continue
-        if why in _LEFT:
+        if why in (_LEFT_BY_FAILED, _LEFT_BY_CHANGED):
             left.append(submission)
         else:
             jobs.append(_job(submission, done, parts, limits))
@@ -134,11 +138,6 @@ def load_job(run: RunDirectory, job: Job) -> Job:
             "run the same command again"
         )
     return replace(job, data=data, companions=companions)
-
-
-_LEFT_BY_FAILED = "left as they are: --failed runs only what failed"
-_LEFT_BY_CHANGED = "left as they are: --changed runs only new and changed files"
-_LEFT = (_LEFT_BY_FAILED, _LEFT_BY_CHANGED)
 
 
 def _why(
@@ -166,7 +165,7 @@ def _why(
         # A changed bundle or grader changes the questions, too: the root cause is named.
         return "run again: " + next(text for name, text in _AGAIN.items() if name in changed)
     if done.fault:
-        return "run again: the grader or its machine failed"
+        return _FAULT
     return "run again: it met a limit that is higher now" if _has_more(done, limits) else ""
 
 
@@ -190,7 +189,7 @@ def _failure(run: RunDirectory, submission: Submission, done: Done | None) -> st
         begun = run.folder(submission.id).is_dir()
         return "run again: the last run did not get to its end" if begun else _FIRST
     if done.fault:
-        return "run again: the grader or its machine failed"
+        return _FAULT
     report = run.report(submission.id)
     if report is None:
         return "run again: it has no report"
@@ -198,12 +197,6 @@ def _failure(run: RunDirectory, submission: Submission, done: Done | None) -> st
         return "run again: it needs review"
     completed = report.execution is not None and report.execution.outcome is Outcome.COMPLETED
     return "" if completed else "run again: its notebook did not run to its end"
-
-
-def _chosen(submissions: Sequence[Submission], only: Sequence[str]) -> list[Submission]:
-    if unknown := sorted(set(only) - {submission.id for submission in submissions}):
-        raise UsageError(f"no submission {', '.join(unknown)}; ids are in the first column of scores.csv")
-    return [submission for submission in submissions if not only or submission.id in only]
 
 
 def _digest_of_files(files: Mapping[str, bytes]) -> str:
