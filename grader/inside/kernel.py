@@ -2,7 +2,7 @@
 
 Runs in the box, shares its interpreter with student code: everything it says is a claim. Beside the usual messages it answers
 `grader_request` on the shell channel by calling `grader.inside.agent.handle(kernel, content, buffers)` in the main thread.
-Started cold as `python -m grader.inside.kernel` with one JSON request on standard input (see `become_kernel`).
+Without a box it is started as `python -m grader.inside.kernel` with one JSON request on standard input (see `become_kernel`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from traitlets.config import Config
 from zmq.constants import SocketOption, SocketType
 
 from grader.inside.seeds import reseed
-from grader.inside.zygote import ARCHIVE, CHANNELS, preload
+from grader.inside.zygote import ARCHIVE, CHANNELS
 
 __all__ = ["BoxKernel", "BoxKernelApp", "become_kernel", "main"]
 
@@ -275,8 +275,7 @@ def _reseed(seed: int | None) -> None:
 def become_kernel(request: dict[str, Any]) -> None:
     """Turn this process into the kernel and serve until it ends.
 
-    `request`: `info` (connection), `descriptors` (channel -> listening socket, may be empty), `environment`, `cwd`, `seed`, `preload`,
-    `watch`.
+    `request`: `info` (connection), `descriptors` (channel -> listening socket, may be empty), `environment`, `cwd`, `seed`, `watch`.
     """
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -312,18 +311,11 @@ def _unpack() -> None:
 
 
 def main() -> None:
-    """Read one request from standard input, give up rights where it says so, and serve."""
+    """Read one request from standard input, and serve."""
     request = json.loads(sys.stdin.buffer.read())
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)
-    if request.get("seccomp") is not None:
-        from grader.inside import confine
-
-        # as in a warm start: mapping the libraries is not the submission's use of memory or time
-        preload(request["preload"])
-        confine.limit(request["limits"])
-        confine.drop_privileges(bytes.fromhex(request["seccomp"]))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     become_kernel(request)
 

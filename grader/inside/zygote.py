@@ -2,8 +2,8 @@
 
 Trusted until the fork; the child then enters its box, gives up its rights and becomes a kernel. The zygote itself never runs an
 operation of torch and never has a second thread: neither survives a fork. It speaks one JSON message per connection on the
-socket it was handed (its first argument; the second names what to import), with descriptors beside it: a go-ahead comes back only
-when the parent has set its limits.
+socket it was handed (its first argument; the second names what to import, or is null), with descriptors beside it: a go-ahead comes
+back only when the parent has set its limits. One that has imported nothing is for a cold start: its kernels import in the box.
 """
 
 from __future__ import annotations
@@ -110,11 +110,13 @@ def _serve(connection: socket.socket, listener: socket.socket) -> None:
             os._exit(1)
         connection.close()
         _close_all_but(sockets)
-        confine.limit(request["limits"])
-        confine.drop_privileges(bytes.fromhex(request["seccomp"]))
         for signum in (signal.SIGTERM, signal.SIGCHLD):
             signal.signal(signum, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if request["preload"] is not None:
+            preload(request["preload"])  # before limits: mapping the libraries is not the submission's use of memory
+        confine.limit(request["limits"])
+        confine.drop_privileges(bytes.fromhex(request["seccomp"]))
         request["descriptors"] = dict(zip((*CHANNELS, "handed"), sockets, strict=False))
         import_module("grader.inside.kernel").become_kernel(request)
         leave(0)
@@ -135,11 +137,13 @@ def _refuse(found: list[str], what: str) -> None:
 
 def main() -> None:
     """Import, check that forking is safe, report on standard output, and serve until the parent goes."""
-    _refuse(confine.sole_thread(), "there are threads already")
-    missing = preload(json.loads(sys.argv[2]))
-    _refuse(confine.sole_thread(), "the imports started threads")
-    torch = sys.modules.get("torch")
-    _refuse(["it is in use"] if torch and torch.cuda.is_initialized() else [], "a GPU")
+    names, missing = json.loads(sys.argv[2]), list[str]()
+    if names is not None:
+        _refuse(confine.sole_thread(), "there are threads already")
+        missing = preload(names)
+        _refuse(confine.sole_thread(), "the imports started threads")
+        torch = sys.modules.get("torch")
+        _refuse(["it is in use"] if torch and torch.cuda.is_initialized() else [], "a GPU")
     confine.reap_orphans()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is the parent's business
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # kernels are collected at once: a box ends only when all in it are

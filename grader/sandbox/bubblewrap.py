@@ -16,7 +16,7 @@ import signal
 import subprocess
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -108,15 +108,11 @@ class Box:
             self.init_fd = -1
 
 
-def build(
-    spec: BoxSpec, limits: Limits, privileges: PrivilegeDrop, log: int, *, command: Sequence[str] = ("/bin/cat",),
-    environment: Mapping[str, str] | None = None, descriptors: Sequence[int] = (),
-) -> Box:  # fmt: skip
-    """Build a box and start `command` in it; `cat` keeps it open for a kernel that enters later.
+def build(spec: BoxSpec, limits: Limits, privileges: PrivilegeDrop, log: int) -> Box:
+    """Build a box, which a `cat` keeps open for a kernel that enters it.
 
     The box dies with the thread that calls this, which therefore has to be one of the pool's (`KernelPool.in_thread`).
-    `environment` and `descriptors` are handed to the command; `log` takes bubblewrap's and its standard error.
-    Raises SandboxError when bubblewrap fails; why stands in the log.
+    `log` takes bubblewrap's standard error. Raises SandboxError when it fails; why stands in the log.
     """
     words = box_arguments(limits)
     with contextlib.ExitStack() as opened:
@@ -126,7 +122,7 @@ def build(
             handed.append(opened.enter_context(file).fileno())
             return str(handed[-1])
 
-        handed = [*privileges.descriptors(), *descriptors]
+        handed = [*privileges.descriptors()]
         for name, source in _contents(spec):
             for parent in reversed(Path(name).parents):
                 if parent != Path():
@@ -135,21 +131,19 @@ def build(
         for name, folder in spec.binds.items():
             words += ["--ro-bind", str(folder.resolve()), f"{BOX}/{name}"]
         words += ["--chdir", BOX]
-        for key, value in (environment or {}).items():
-            words += ["--setenv", key, value]
         # the options travel in a file: a long list would not fit a command line, and `ps` shows nothing of it
         options = descriptor_of(b"".join(word.encode() + b"\0" for word in words))
         told, tells = os.pipe()
-        info, waits = opened.enter_context(os.fdopen(told, "rb")), command == ("/bin/cat",)
+        info = opened.enter_context(os.fdopen(told, "rb"))
         try:
             holder = subprocess.Popen(
-                [*privileges.prefix(), "bwrap", "--args", options, "--info-fd", str(tells), *command],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE if waits else log, stderr=log, cwd="/",
-                pass_fds=[*handed, tells], env={"PATH": os.defpath},
+                [*privileges.prefix(), "bwrap", "--args", options, "--info-fd", str(tells), "/bin/cat"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd="/", pass_fds=[*handed, tells],
+                env={"PATH": os.defpath},
             )  # fmt: skip
         finally:
             os.close(tells)
-        return _started(holder, info, waits=waits)
+        return _started(holder, info)
 
 
 def _in_memory(data: bytes) -> IO[bytes]:
@@ -160,8 +154,8 @@ def _in_memory(data: bytes) -> IO[bytes]:
     return file
 
 
-def _started(holder: subprocess.Popen[bytes], info: IO[bytes], *, waits: bool) -> Box:
-    """The box, as soon as bubblewrap tells of it, and where it `waits`, as soon as its folders are complete. Raises SandboxError."""
+def _started(holder: subprocess.Popen[bytes], info: IO[bytes]) -> Box:
+    """The box, as soon as its folders are complete: when `cat` runs and echoes. Raises SandboxError."""
     try:
         said = info.read() if select.select([info], [], [], _STARTUP_SECONDS)[0] else b""
         init = int(json.loads(said)["child-pid"])
@@ -170,17 +164,16 @@ def _started(holder: subprocess.Popen[bytes], info: IO[bytes], *, waits: bool) -
         with holder:
             holder.kill()
         raise SandboxError("bubblewrap could not build the box") from error
-    if waits:
-        assert holder.stdin and holder.stdout
-        try:
-            holder.stdin.write(b"r\n")
-            holder.stdin.flush()
-            echo = holder.stdout.readline() if select.select([holder.stdout], [], [], _STARTUP_SECONDS)[0] else b""
-        except OSError:
-            echo = b""
-        if echo != b"r\n":
-            box.end()
-            raise SandboxError("bubblewrap ended while it built the box")
+    assert holder.stdin and holder.stdout
+    try:
+        holder.stdin.write(b"r\n")
+        holder.stdin.flush()
+        echo = holder.stdout.readline() if select.select([holder.stdout], [], [], _STARTUP_SECONDS)[0] else b""
+    except OSError:
+        echo = b""
+    if echo != b"r\n":
+        box.end()
+        raise SandboxError("bubblewrap ended while it built the box")
     return box
 
 

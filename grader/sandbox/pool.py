@@ -163,6 +163,7 @@ class KernelPool:
         self._folder: LockedTempDir | None = None
         self._privileges: PrivilegeDrop | None = None
         self._zygote: Zygote | None = None
+        self._bare: Zygote | None = None
         self._zygote_lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
         self.running: set[Callable[[], None]] = set()
@@ -212,7 +213,7 @@ class KernelPool:
         # what the zygote was started with can be read in /proc by every fork: it holds nothing but this
         values = environment()
         values["MPLCONFIGDIR"] = str(self.folder / "matplotlib")  # a list of fonts is written on import
-        self._zygote = Zygote(self.folder, self.privileges, values, self.folder / "zygote.log", self.preload)
+        self._zygote = Zygote(self.folder / "zygote", self.privileges, values, self.preload)
 
     async def in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
         """Call a function that blocks in a thread of the pool, so that other sessions of the event loop go on.
@@ -257,6 +258,15 @@ class KernelPool:
             self.zygote_failure = ""
             return self._zygote
 
+    def bare_zygote(self) -> Zygote:
+        """The zygote that has imported nothing, for kernels that start cold; callable from any thread. Raises SandboxError."""
+        with self._zygote_lock:
+            if self._bare is None or not self._bare.alive:
+                if self._bare is not None:
+                    self._bare.stop()
+                self._bare = Zygote(self.folder / "bare", self.privileges, environment(), None)
+            return self._bare
+
     def served(self) -> None:
         """A kernel was forked: the zygote works, and earlier deaths no longer count."""
         self._restarts = 0
@@ -293,16 +303,16 @@ class KernelPool:
     def close(self) -> None:
         """End what runs and the zygote, and remove everything. Idempotent."""
         self._abandon_all()
-        if self._zygote is not None:
-            self._restarts = _RESTARTS  # it is not started again, and whatever thread waits for it comes back now
-            self._zygote.kill()
+        self._restarts = _RESTARTS  # it is not started again, and whatever thread waits for it comes back now
+        for zygote in filter(None, (self._zygote, self._bare)):
+            zygote.kill()
         if self._threads is not None:
             self._threads.shutdown()
             self._threads = None
             self._abandon_all()  # those that a thread was just about to start
-        if self._zygote is not None:
-            self._zygote.stop()
-            self._zygote = None
+        for zygote in filter(None, (self._zygote, self._bare)):
+            zygote.stop()
+        self._zygote = self._bare = None
         if self._privileges is not None:
             self._privileges.close()
             self._privileges = None

@@ -36,6 +36,7 @@ from grader.sandbox.handed import HandedOut
 from grader.sandbox.meter import BoxMeter, Meter, TreeMeter, anonymous_bytes, first_to_be_killed, tree
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.seccomp import program
+from grader.sandbox.zygote import Zygote
 
 __all__ = ["PlainKernel", "Provisioner"]
 
@@ -103,7 +104,7 @@ class Provisioner:
         self.folder: Path | None = None
         """Private folder of the session on the host, with the sockets; the control group has its name. None until the start."""
         self.pid = 0
-        """Process id of the kernel as seen from here; of a cold one, of the box's first process."""
+        """Process id of the kernel as seen from here."""
         self.meter: Meter | None = None
         self.finished = False
         """True once everything was ended from here: there is nothing left to measure."""
@@ -138,10 +139,7 @@ class Provisioner:
         if self.ended.is_set():
             return
         with contextlib.suppress(OSError):
-            if self.mode == "cold":
-                for pid in _children(self.pid):  # the first process is bubblewrap's
-                    os.kill(pid, signal.SIGINT)
-            elif self._pidfd >= 0:
+            if self._pidfd >= 0:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGINT)
             elif isinstance(self._walls, PlainKernel):
                 self._walls.process.send_signal(signal.SIGINT)
@@ -165,9 +163,10 @@ class Provisioner:
                 self._start_plain(info, listeners)
             else:
                 self._group = self.pool.control_group(self.limits, self.folder)
-                if self.mode != "warm" or not self._start_warm(info, listeners):
+                zygote = self.pool.ready_zygote() if self.mode == "warm" else None
+                if zygote is None or not self._start_boxed(info, listeners, zygote):
                     self.mode = "cold"
-                    self._start_cold(info, listeners)
+                    self._start_boxed(info, listeners, self.pool.bare_zygote())
         except (OSError, SandboxError) as error:
             what = str(error) if isinstance(error, SandboxError) else f"the kernel could not be started: {error}"
             why = self.last_words().rpartition("\n")[2]  # bubblewrap's own, as a rule
@@ -198,7 +197,7 @@ class Provisioner:
             "environment": environment(work, isolated=isolated),
             "cwd": work,
             "seed": self.spec.seed,
-            "preload": self.pool.preload,
+            "preload": self.pool.preload if self.mode == "cold" else None,
             "watch": self.pool.watch,
             "limits": {
                 "core": 0,
@@ -215,42 +214,27 @@ class Provisioner:
         handed = [self._handed.descriptor] if self._handed.descriptor >= 0 else []
         return [*(listener.fileno() for listener in listeners), *handed]
 
-    def _start_warm(self, info: dict[str, Any], listeners: list[socket.socket]) -> bool:
-        """Fork the zygote into a box; False when it cannot serve just now."""
-        zygote = self.pool.ready_zygote()
-        if zygote is None:
-            return False
+    def _start_boxed(self, info: dict[str, Any], listeners: list[socket.socket], zygote: Zygote) -> bool:
+        """Fork the zygote into a box; False when a warm one has died, or does not answer."""
         with self._log_pipe() as log:
             self._walls = box = build(self.spec, self.limits, self.pool.privileges, log)
             handed = [*self._descriptors(listeners), log, box.init_fd]
             try:
                 connection, self.pid, self._pidfd = zygote.request(self._request(info, listeners), handed)
             except SandboxError:
-                if zygote.alive:
+                if zygote.alive or self.mode == "cold":
                     raise
-                box.end()  # the zygote died just now, or did not answer; the box is built anew for a cold start
+                box.end()  # it is built anew for a cold start
                 return False
         with connection:
             self._account(box.init, self.pid)
             connection.send(b"go")
-        self.pool.served()
-        self.meter = BoxMeter(box, self._group, self.limits.memory_bytes, anonymous_bytes(zygote.pid))
+        shared = 0
+        if self.mode == "warm":
+            self.pool.served()
+            shared = anonymous_bytes(zygote.pid)
+        self.meter = BoxMeter(box, self._group, self.limits.memory_bytes, shared)
         return True
-
-    def _start_cold(self, info: dict[str, Any], listeners: list[socket.socket]) -> None:
-        request = self._request(info, listeners)
-        with self._log_pipe() as log:
-            self._walls = box = build(
-                self.spec, self.limits, self.pool.privileges, log, command=python_command("grader.inside.kernel"),
-                environment=request["environment"], descriptors=self._descriptors(listeners),
-            )  # fmt: skip
-        self.pid, self._pidfd = box.init, os.dup(box.init_fd)
-        self._account(box.init)
-        self._account(*_children(box.init))  # those born before; later ones are born in the group
-        assert box.holder.stdin
-        box.holder.stdin.write(json.dumps(request).encode())
-        box.holder.stdin.close()
-        self.meter = BoxMeter(box, self._group, self.limits.memory_bytes)
 
     def _start_plain(self, info: dict[str, Any], listeners: list[socket.socket]) -> None:
         assert self.folder is not None
@@ -347,11 +331,3 @@ class Provisioner:
             self._group.remove()
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _children(pid: int) -> list[int]:
-    """Process ids of the children of a process; empty when it is gone."""
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []

@@ -145,7 +145,7 @@ class KernelSession:
 
     @property
     def pid(self) -> int:
-        """Process id of the kernel as seen from here; of a cold one, of the box's first process."""
+        """Process id of the kernel as seen from here."""
         return self._provisioner.pid
 
     @property

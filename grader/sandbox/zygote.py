@@ -31,21 +31,21 @@ class Zygote:
     """A running zygote. Raises SandboxError when it cannot be started; ask `alive` before each use."""
 
     def __init__(
-        self, folder: Path, privileges: PrivilegeDrop, environment: Mapping[str, str], log: Path, preload: Sequence[str]
+        self, path: Path, privileges: PrivilegeDrop, environment: Mapping[str, str], preload: Sequence[str] | None
     ) -> None:
-        self._path = folder / "zygote"
+        """Start it, with its socket at `path`; it imports the modules of `preload`, or nothing where that is None."""
+        self._path, self._log = path, path.with_suffix(".log")
         self._path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         listener.bind(str(self._path))
         self._path.chmod(0o600)
         listener.listen(64)
-        with listener, log.open("ab") as errors:
-            command = [*python_command("grader.inside.zygote"), str(listener.fileno()), json.dumps(list(preload))]
+        with listener, self._log.open("ab") as errors:
+            command = [*python_command("grader.inside.zygote"), str(listener.fileno()), json.dumps(preload)]
             self._process = subprocess.Popen(
                 [*privileges.prefix(), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd="/",
                 pass_fds=[*privileges.descriptors(), listener.fileno()], env=dict(environment),
             )  # fmt: skip
-        self._log = log
         self.ready: dict[str, Any] | None = None
         self.refused = ""
         """Why it would not serve, in its own words; starting it again would not help. Empty for one that was killed."""
@@ -74,7 +74,7 @@ class Zygote:
                 answer = {"error": f"it ended while importing: {self._last_words()}"}
             if "error" in answer:
                 self.stop()
-                raise SandboxError(f"the warm start does not work here: {answer['error']}")
+                raise SandboxError(f"no kernel can be forked here: {answer['error']}")
             self.ready = answer
         return self.ready
 

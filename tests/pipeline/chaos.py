@@ -117,15 +117,12 @@ def _in_a_box(pid: int) -> bool:
 
 
 def processes(coordinator: int) -> dict[str, list[int]]:
-    """The living processes of a batch by kind. Kernels are forks of a zygote, or bubblewrap's own child after a cold start."""
+    """The living processes of a batch by kind. Kernels are forks of a zygote."""
     found: dict[str, list[int]] = {"coordinator": [coordinator], "zygote": [], "kernel": []}
     for child in _children(coordinator):
         if "grader.inside.zygote" in _command(child):
             found["zygote"].append(child)
             found["kernel"] += [fork for fork in _children(child) if _in_a_box(fork)]
-        else:
-            below = [grandchild for first in _children(child) for grandchild in [first, *_children(first)]]
-            found["kernel"] += [pid for pid in below if _in_a_box(pid) and "inside.kernel" in _command(pid)]
     return {kind: [pid for pid in pids if _status(pid).get("State", "Z")[0] != "Z"] for kind, pids in found.items()}
 
 

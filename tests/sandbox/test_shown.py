@@ -28,18 +28,15 @@ pytestmark = [pytest.mark.box, pytest.mark.attack]
 
 PACKAGE = Path(grader.__file__).parent
 LIST = """
-import json, sys, tempfile
+import subprocess, sys, tempfile
 from grader.sandbox.bubblewrap import build
 from grader.sandbox.contract import BoxSpec, Limits
 from grader.sandbox.host import PrivilegeDrop
 with PrivilegeDrop.open() as drop, tempfile.TemporaryFile() as log:
-    find = "find / -name proc -prune -o \\\\( -name 'needle*' -o -path '*/grader/*' -o -name '*dat450*' \\\\) -print 2>/dev/null; ls /usr"
-    box = build(BoxSpec(), Limits(), drop, log.fileno(), command=["/bin/sh", "-c", find], environment={"PATH": "/usr/bin:/bin"})
-    box.holder.stdin.close()
-    box.holder.wait()
+    box = build(BoxSpec(), Limits(), drop, log.fileno())
+    find = "find . -name proc -prune -o \\\\( -name 'needle*' -o -path '*/grader/*' -o -name '*dat450*' \\\\) -print | cut -c2-; ls usr"
+    sys.stdout.write(subprocess.run(["sh", "-c", find], cwd=box.inside, stdout=subprocess.PIPE, text=True).stdout)
     box.end()
-    log.seek(0)
-    sys.stdout.write(log.read().decode())
 """
 
 
