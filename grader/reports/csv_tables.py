@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from grader.records import Report
 from grader.reports import view
@@ -15,56 +15,37 @@ from grader.reports.sanitize import csv_text
 
 __all__ = ["needs_review_csv", "scores_csv"]
 
-_SCORE_COLUMNS = (
-    "submission",
-    "name",
-    "student_ids",
-    "section",
-    "file",
-    "late",
-    "total",
-    "possible",
-    "certain",
-    "needs_review",
-)
-_REVIEW_COLUMNS = (
-    "submission",
-    "name",
-    "file",
-    "criterion",
-    "points",
-    "reason",
-    "certain",
-    "possible",
-    "give",
-    "explanation",
-)
+_SCORES: dict[str, Callable[[Report], object]] = {
+    "submission": lambda report: report.submission.id,
+    "name": lambda report: report.submission.display_name,
+    "student_ids": lambda report: " ".join(report.submission.student_ids),
+    "section": lambda report: report.submission.section,
+    "file": lambda report: report.submission.file_name,
+    "late": lambda report: "yes" if report.submission.late else "",
+    "total": lambda report: report.score.total,
+    "possible": lambda report: report.score.possible,
+    "certain": lambda report: report.score.earned,
+    "needs_review": lambda report: "yes" if view.needs_review(report) else "",
+}
+_AFTER_THE_CRITERIA: dict[str, Callable[[Report], object]] = {
+    "ended": view.outcome_word,
+    "cpu_seconds": lambda report: report.execution and f"{report.execution.usage.cpu_seconds:.1f}",
+    "sha256": lambda report: report.submission.sha256,
+}
+_REVIEWS = (
+    "submission", "name", "file", "criterion", "points", "reason", "certain", "possible", "give", "explanation",
+)  # fmt: skip
 
 
 def scores_csv(reports: Sequence[Report]) -> str:
     """One row per submission, a column per criterion. What needs review has an empty `total` and empty criteria."""
     ids = dict.fromkeys(result.id for report in reports for result in report.score.criteria)
-    return _csv([*_SCORE_COLUMNS, *ids, "ended", "cpu_seconds", "sha256"], [_scores(report) for report in reports])
-
-
-def _scores(report: Report) -> dict[str, object]:
-    submission, score, cpu = report.submission, report.score, view.cpu_seconds(report)
-    return {
-        "submission": submission.id,
-        "name": submission.display_name,
-        "student_ids": " ".join(submission.student_ids),
-        "section": submission.section,
-        "file": submission.file_name,
-        "late": "yes" if submission.late else "",
-        "total": score.total,
-        "possible": score.possible,
-        "certain": score.earned,
-        "needs_review": "yes" if score.total is None else "",
-        **{result.id: result.earned for result in score.criteria},
-        "ended": view.outcome_word(report),
-        "cpu_seconds": None if cpu is None else f"{cpu:.1f}",
-        "sha256": submission.sha256,
-    }
+    rows: list[Iterable[object]] = [(*_SCORES, *ids, *_AFTER_THE_CRITERIA)]
+    for report in reports:
+        earned = {result.id: result.earned for result in report.score.criteria}
+        cells = [cell(report) for cell in _SCORES.values()]
+        rows.append([*cells, *map(earned.get, ids), *(cell(report) for cell in _AFTER_THE_CRITERIA.values())])
+    return _csv(rows)
 
 
 def needs_review_csv(reports: Sequence[Report]) -> str:
@@ -72,32 +53,20 @@ def needs_review_csv(reports: Sequence[Report]) -> str:
 
     `give` and `explanation` are for a person to fill in, for `grader override --from`.
     """
-    rows: list[dict[str, object]] = [
-        {
-            "submission": report.submission.id,
-            "name": report.submission.display_name,
-            "file": report.submission.file_name,
-            "criterion": result.id if result else "",
-            "points": result.points if result else None,
-            "reason": reason.text,
-            "certain": report.score.earned,
-            "possible": report.score.possible,
-        }
-        for report in reports
-        for reason in view.review_reasons(report)
-        for result in reason.criteria or (None,)
-    ]
-    return _csv(_REVIEW_COLUMNS, rows)
+    rows: list[Iterable[object]] = [_REVIEWS]
+    for report in reports:
+        who, score = report.submission, report.score
+        for reason in view.review_reasons(report):
+            for result in reason.criteria or (None,):
+                criterion = (result.id, result.points) if result else ("", "")
+                cells = (who.id, who.display_name, who.file_name, *criterion, reason.text)
+                rows.append((*cells, score.earned, score.possible, "", ""))
+    return _csv(rows)
 
 
-def _csv(columns: Sequence[str], rows: Sequence[dict[str, object]]) -> str:
+def _csv(rows: Iterable[Iterable[object]]) -> str:
     out = io.StringIO()
     # Every cell is quoted: a spreadsheet that guesses the separator then has nothing to guess wrong.
     writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    writer.writerow([csv_text(column) for column in columns])
-    writer.writerows([csv_text(_cell(row.get(column))) for column in columns] for row in rows)
+    writer.writerows([csv_text("" if cell is None else str(cell)) for cell in row] for row in rows)
     return out.getvalue()
-
-
-def _cell(value: object) -> str:
-    return "" if value is None else str(value)
