@@ -103,16 +103,14 @@ def _criterion(result: CriterionResult) -> CriterionResult:
 
 def _metrics(report: Report) -> dict[str, Any]:
     # Named one by one: a number that is added later, about held-out reviews say, stays out until somebody decides otherwise.
-    kept, measured = dict[str, Any](), with_numbers(report.score.criteria)
-    methods = report.metrics.get("methods")
-    if isinstance(methods, Mapping):
+    kept = {key: report.metrics[key] for key in ("methods", "runs_seen") if key in report.metrics}
+    if "methods" in kept:
+        measured = with_numbers(report.score.criteria)
         kept["methods"] = {
             name: {key: values[key] for key in _METRICS if key in values}
-            for name, values in methods.items()
-            if name in report.groups and name in measured and isinstance(values, Mapping)
+            for name, values in kept["methods"].items()
+            if name in report.groups and name in measured
         }
-    if isinstance(report.metrics.get("runs_seen"), int):
-        kept["runs_seen"] = report.metrics["runs_seen"]
     return kept
 
 

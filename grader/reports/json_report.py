@@ -6,7 +6,6 @@ Trusted. Pure: the same report gives the same bytes; the text is safe to print o
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 from grader.records import Report
@@ -24,9 +23,9 @@ def report_json(report: Report) -> str:
 
     Numbers that JSON does not know (NaN, infinities) become null. Invisible characters are written as escapes.
     """
-    plain = to_plain(report)
-    document = {"schema": SCHEMA_ID, "needs_review": report.score.total is None, **plain}
-    text = json.dumps(_finite(document), ensure_ascii=False, indent=1, allow_nan=False)
+    document = {"schema": SCHEMA_ID, "needs_review": report.score.total is None, **to_plain(report)}
+    finite = json.loads(json.dumps(document), parse_constant=lambda _: None)
+    text = json.dumps(finite, ensure_ascii=False, indent=1, allow_nan=False)
     return (text if is_printable(text) else "".join(map(_visible, text))) + "\n"
 
 
@@ -51,14 +50,6 @@ def report_schema() -> dict[str, Any]:
         "then": {"properties": {"score": {"properties": {"total": {"type": "null"}}}}},
         "else": {"properties": {"score": {"properties": {"total": {"type": "integer"}}}}},
     }
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _visible(char: str) -> str:
