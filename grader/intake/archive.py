@@ -7,6 +7,7 @@ goes to a numbered file in a staging folder, within limits that hold while it st
 from __future__ import annotations
 
 import bz2
+import contextlib
 import copy
 import functools
 import hashlib
@@ -20,7 +21,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -117,7 +118,7 @@ class Stage:
 
     folder: Path
     """Where the files lie."""
-    count: int = field(default=0)
+    count: int = 0
     """Number of files made so far."""
 
     def __enter__(self) -> Stage:
@@ -131,16 +132,8 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def add(
-        self,
-        name: str,
-        parts: tuple[str, ...],
-        pieces: Iterable[bytes],
-        limit: int,
-        *,
-        unsafe: bool = False,
-    ) -> UploadedFile:
-        """Write `pieces` to a new file; refused when they cannot be read or are more than `limit` bytes.
+    def add(self, file: UploadedFile, pieces: Iterable[bytes], limit: int) -> UploadedFile:
+        """The file with its bytes, `pieces`, staged; refused when they cannot be read or are more than `limit` bytes.
 
         Raises StoreError when the disk refuses.
         """
@@ -154,13 +147,13 @@ class Stage:
                     size += target.write(chunk)
         except SubmissionError as error:
             path.unlink(missing_ok=True)
-            return UploadedFile(name, parts, refusal=str(error), unsafe=unsafe)
+            return replace(file, refusal=str(error))
         except OSError as error:
             raise StoreError(
                 f"cannot write the submissions to {self.folder.parent}: {error.strerror}; make room or fix the permissions,"
                 " then run the same command again"
             ) from error
-        return UploadedFile(name, parts, path, size, digest.hexdigest(), unsafe=unsafe)
+        return replace(file, staged=path, size=size, sha256=digest.hexdigest())
 
 
 def looks_like_zip(path: Path) -> bool:
@@ -171,18 +164,18 @@ def looks_like_zip(path: Path) -> bool:
 
 def read_file(path: Path, parts: tuple[str, ...], stage: Stage, limits: IntakeLimits) -> UploadedFile:
     """Stage one file of a folder; links, devices, folders and what cannot be read are refused."""
-    name = "/".join(parts)
-    if is_noise(parts):
-        return UploadedFile(name, parts, noise=True)
+    file = UploadedFile("/".join(parts), parts, noise=is_noise(parts))
+    if file.noise:
+        return file
     try:
         mode = path.lstat().st_mode
     except OSError as error:
-        return UploadedFile(name, parts, refusal=f"it cannot be read ({error.strerror})")
+        return replace(file, refusal=f"it cannot be read ({error.strerror})")
     if stat.S_ISDIR(mode):
-        return UploadedFile(name, parts, refusal="the folder is empty or cannot be listed")
+        return replace(file, refusal="the folder is empty or cannot be listed")
     if not stat.S_ISREG(mode):
-        return UploadedFile(name, parts, refusal=f"it is {_special(mode)}, not a file")
-    return stage.add(name, parts, _stream(lambda: path.open("rb")), limits.file_bytes)
+        return replace(file, refusal=f"it is {_special(mode)}, not a file")
+    return stage.add(file, _stream(lambda: path.open("rb")), limits.file_bytes)
 
 
 def read_folder(root: Path, stage: Stage, limits: IntakeLimits, skip: Path) -> list[UploadedFile]:
@@ -210,20 +203,14 @@ def walk(root: Path, skip: Path) -> Iterator[Path]:
     pending = [(root, True)]
     while pending:
         path, is_folder = pending.pop()
-        children = _children(path) if is_folder else []
+        children: list[tuple[Path, bool]] = []
+        if is_folder:
+            with contextlib.suppress(OSError), os.scandir(path) as listing:
+                children = [(Path(child), child.is_dir(follow_symlinks=False)) for child in listing]
         if not children and path != root:
             yield path
-        pending += (child for child in reversed(children) if child[0] not in hidden)
-
-
-def _children(folder: Path) -> list[tuple[Path, bool]]:
-    """List a folder, sorted; True for folders. Empty when it cannot be listed."""
-    try:
-        with os.scandir(folder) as listing:
-            children = [(Path(child), child.is_dir(follow_symlinks=False)) for child in listing]
-    except OSError:
-        return []
-    return sorted(children, key=lambda child: repaired(child[0].name))
+        children.sort(key=lambda child: repaired(child[0].name), reverse=True)
+        pending += (child for child in children if child[0] not in hidden)
 
 
 def read_zip(path: Path, stage: Stage, limits: IntakeLimits, most: int, total: int) -> list[UploadedFile]:
@@ -252,18 +239,16 @@ def _staged_entries(archive: zipfile.ZipFile, stage: Stage, limits: IntakeLimits
             name = f"{info.filename[:40]}…"
             found.append(UploadedFile(name, (name,), refusal="its name is longer than that of any file"))
             continue
-        name = repaired(info.filename) or "(no name)"
-        parts, unsafe = _parts(info.filename)
         if info.filename.endswith("/") and not info.file_size:
             continue  # what is in a folder has entries of its own
-        if is_noise(parts):
-            entry = UploadedFile(name, parts, noise=True)
-        elif refusal := _refusal(info, limits, total):
-            entry = UploadedFile(name, parts, refusal=refusal, unsafe=unsafe)
-        else:
-            entry = stage.add(name, parts, _member(archive, info), min(limits.file_bytes, total), unsafe=unsafe)
-            total -= entry.size
-        found.append(entry)
+        parts, unsafe = _parts(info.filename)
+        file = UploadedFile(repaired(info.filename) or "(no name)", parts, unsafe=unsafe, noise=is_noise(parts))
+        if not file.noise:
+            refusal = _refusal(info, limits, total)
+            most = min(limits.file_bytes, total)
+            file = replace(file, refusal=refusal) if refusal else stage.add(file, _member(archive, info), most)
+            total -= file.size
+        found.append(file)
     return found
 
 
