@@ -466,8 +466,8 @@ FAULTS: tuple[Fault, ...] = (
         "solutions-in-the-template",
         "the template holds no solution",
         "grader/authoring/template.py",
-        "        if not part.solution:\n            lines += part.lines\n            continue",
-        "        lines += part.lines\n        if not part.solution:\n            continue",
+        '        return "\\n".join(lines)\n',
+        '        return "\\n".join([*lines, body])\n',
         ("tests/authoring/test_template.py",),
     ),
     Fault(

@@ -18,8 +18,6 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 from nbformat import NotebookNode
 
@@ -30,20 +28,14 @@ __all__ = ["CODE_PLACEHOLDER", "TEXT_PLACEHOLDER", "make_template"]
 
 CODE_PLACEHOLDER = "# YOUR CODE HERE"
 TEXT_PLACEHOLDER = "*YOUR ANSWER HERE*"
-_MARKERS = {
-    "code": re.compile(r"[ \t]*### (BEGIN|END) SOLUTION"),
-    "markdown": re.compile(r"[ \t]*<!-- (BEGIN|END) SOLUTION -->"),
+_MARKER = {"code": r"### {} SOLUTION", "markdown": r"<!-- {} SOLUTION -->"}
+_SOLUTION = {
+    kind: re.compile(
+        rf"^(?P<indent>[ \t]*){marker.format('BEGIN')}\n(?P<body>(?:.*\n)*?)[ \t]*{marker.format('END')}$", re.MULTILINE
+    )
+    for kind, marker in _MARKER.items()
 }
 _ANY_MARKER = re.compile(r"(BEGIN|END)\s*SOLUTION", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A run of lines of a cell: given to the student, or the solution between two markers."""
-
-    lines: tuple[str, ...]  # without the markers
-    solution: bool  # whether the student has to write it
-    indent: str = ""  # white space before the BEGIN marker
 
 
 def make_template(reference: NotebookNode) -> NotebookNode:
@@ -55,67 +47,52 @@ def make_template(reference: NotebookNode) -> NotebookNode:
 
     """
     template = canonical(reference)
-    parts = {cell.id: tuple(_split(cell)) for cell in template.cells}
-    if not any(part.solution for cell_parts in parts.values() for part in cell_parts):
+    if not [cell for cell in template.cells if _has_solution(cell)]:
         raise DeclarationError(
             "the reference marks no solution: put '### BEGIN SOLUTION' and '### END SOLUTION' around it."
         )
     code = [cell for cell in template.cells if cell.cell_type == "code"]
-    given = [_names_read(cell.id, _fill(cell.id, parts[cell.id], frozenset())) for cell in code]
+    given = [_names_read(cell.id, _filled(cell, frozenset())) for cell in code]
     for position, cell in enumerate(code):
-        needed = frozenset().union(*given[position:])
-        cell.source = _fill(cell.id, parts[cell.id], needed)
+        cell.source = _filled(cell, frozenset().union(*given[position:]))
         _parse(cell.id, cell.source)
     for cell in template.cells:
-        if cell.cell_type != "code":
-            cell.source = "\n".join(
-                line for part in parts[cell.id] for line in ((TEXT_PLACEHOLDER,) if part.solution else part.lines)
-            )
+        if cell.cell_type == "markdown":
+            cell.source = _SOLUTION["markdown"].sub(TEXT_PLACEHOLDER, cell.source)
     return template
 
 
-def _split(cell: NotebookNode) -> Iterator[_Part]:
-    """Yield the parts of a cell in order."""
-    marker = _MARKERS.get(cell.cell_type)
-    lines: list[str] = []
-    begin: re.Match[str] | None = None
-    for number, line in enumerate(cell.source.split("\n"), start=1):
-        match = marker.fullmatch(line) if marker else None
-        if match is None:
-            if _ANY_MARKER.search(line):
-                raise DeclarationError(
-                    f"cell {cell.id!r}, line {number}: {line.strip()!r} looks like a marker but is none."
-                )
-            lines.append(line)
-            continue
-        if (match[1] == "BEGIN") != (begin is None):
-            raise DeclarationError(f"cell {cell.id!r}, line {number}: this {match[1]} SOLUTION has no partner.")
-        yield _Part(tuple(lines), begin is not None, begin[0][: -len(begin[0].lstrip())] if begin else "")
-        begin, lines = (match, []) if begin is None else (None, [])
-    if begin is not None:
-        raise DeclarationError(f"cell {cell.id!r}: BEGIN SOLUTION without END SOLUTION.")
-    yield _Part(tuple(lines), solution=False)
+def _has_solution(cell: NotebookNode) -> bool:
+    """Whether a cell has a solution. Raises DeclarationError for markers that are no pair."""
+    pattern, marker = _SOLUTION.get(cell.cell_type), _MARKER.get(cell.cell_type, "")
+    source = pattern.sub(r"\n\g<body>", cell.source) if pattern else cell.source
+    for number, line in enumerate(source.split("\n"), start=1):
+        if found := _ANY_MARKER.search(line):
+            what = f"{line.strip()!r} looks like a marker but is none."
+            if line.strip() == marker.format(found[1]):
+                what = f"this {found[1]} SOLUTION is without {'END' if found[1] == 'BEGIN' else 'BEGIN'} SOLUTION."
+            raise DeclarationError(f"cell {cell.id!r}, line {number}: {what}")
+    return bool(source != cell.source)
 
 
-def _fill(cell_id: str, parts: tuple[_Part, ...], needed: frozenset[str]) -> str:
+def _filled(cell: NotebookNode, needed: frozenset[str]) -> str:
     """Return the source of a cell with placeholders for its solutions; `needed` are the names that given code reads."""
-    lines: list[str] = []
-    for part in parts:
-        if not part.solution:
-            lines += part.lines
-            continue
-        names = [name for name in _names_assigned(cell_id, part.lines) if name in needed]
-        body = [f"{name} = ..." for name in names] or ["..."]
-        lines += [part.indent + line for line in (CODE_PLACEHOLDER, *body)]
-        if not part.indent and part.lines and not part.lines[-1].strip():
+
+    def placeholder(solution: re.Match[str]) -> str:
+        indent, body = solution["indent"], solution["body"]
+        names = [name for name in _names_assigned(cell.id, body) if name in needed]
+        lines = [indent + line for line in (CODE_PLACEHOLDER, *([f"{name} = ..." for name in names] or ["..."]))]
+        if not indent and f"\n{body}".endswith("\n\n"):
             lines += ["", ""]  # the blank lines before a definition stay
-    return "\n".join(lines).strip("\n")
+        return "\n".join(lines)
+
+    return _SOLUTION["code"].sub(placeholder, cell.source).strip("\n")
 
 
-def _names_assigned(cell_id: str, lines: tuple[str, ...]) -> list[str]:
+def _names_assigned(cell_id: str, solution: str) -> list[str]:
     """Return the variables that a solution assigns at its own level, in order; functions and classes are left out."""
     names: dict[str, None] = {}
-    for statement in _parse(cell_id, textwrap.dedent("\n".join(lines))).body:
+    for statement in _parse(cell_id, textwrap.dedent(solution)).body:
         targets = statement.targets if isinstance(statement, ast.Assign) else []
         for target in targets:
             names |= {node.id: None for node in ast.walk(target) if isinstance(node, ast.Name)}
