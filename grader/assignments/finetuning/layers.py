@@ -9,6 +9,10 @@ from grader.rubric.answers import Count, Kind, Many, Raised, Text
 from grader.rubric.compare import failed, passed
 from grader.rubric.questions import Draw, Question
 
+_NO_LAYERS = {"Parameter", "Tensor", "str", "int", "tuple", "list", "dict"}
+"""Types that are given in place of layers."""
+_IN_LOOP = " Does the loop end after its first layer, by a `return` or `break` inside of it?"
+
 
 @ASSIGNMENT.question("extract")
 def _extract(_draw: Draw) -> Question:
@@ -29,6 +33,12 @@ def extracts_query_and_value(asked: Question, seen: Observation) -> Verdict:
             "It returned an empty dict.",
             "Print the model: `q_lin` and `v_lin` are in each of its blocks. PyTorch can also list all layers with their names.",
         )
+    kinds = {kind for _, _, kind, _ in entries}
+    if not any(true) and kinds <= _NO_LAYERS:
+        return failed(
+            f"What it maps to is no layer but of type `{min(kinds)}`.",
+            "Dotted name -> the layer itself: not its name, not its weight.",
+        )
     others = [(key, kind) for key, name, kind, _ in entries if name not in QV_LAYERS]
     if others:
         key, kind = others[0]
@@ -42,11 +52,25 @@ def extracts_query_and_value(asked: Question, seen: Observation) -> Verdict:
             "Only `q_lin` and `v_lin`.",
         )
     if len(set(true)) < len(QV_LAYERS):
-        return failed(f"{len(set(true))} of the 12 query and value layers were found.", "Six blocks, two layers each.")
-    wrong = [key for key, _, _, reached in entries if not reached]
+        hint = "Six blocks, two layers each."
+        if all("." not in key for key, _, _, _ in entries):
+            hint += (
+                f" A name such as `{entries[0][0]}` is there in each block: of layers under one key the last one stays."
+            )
+        elif len(entries) == 1:
+            hint += _IN_LOOP
+        return failed(f"{len(set(true))} of the 12 query and value layers were found.", hint)
+    wrong = [(key, name) for key, name, _, reached in entries if not reached]
+    if wrong and wrong[0][0] in QV_LAYERS:
+        return failed(
+            f"Under `{wrong[0][0]}` stands the layer `{wrong[0][1]}`.",
+            "Each layer stands under the name that leads to it.",
+        )
+    if wrong and wrong[0][0] in ("int", "tuple"):
+        return failed(f"Its keys are of type `{wrong[0][0]}`.", "Dotted name -> the layer: the names are strings.")
     if wrong:
         return failed(
-            f"`model.get_submodule({wrong[0]!r})` does not give that layer.",
+            f"`model.get_submodule({wrong[0][0]!r})` does not give that layer.",
             "Names start at the whole model: `distilbert.transformer.layer.0.attention.q_lin`.",
         )
     return passed("The 12 query and value layers, each under the name that leads to it.")
@@ -87,6 +111,7 @@ def replaces_layers(asked: Question, seen: Observation) -> Verdict:
             )
         if not all(placed is True for placed in answer["placed"]) or len(answer["placed"]) != len(case["names"]):
             right = sum(1 for placed in answer["placed"] if placed is True)
+            hint += _IN_LOOP if right == 1 and answer["placed"][0] is True else ""
             return failed(f"For {what} {right} of {len(case['names'])} layers are where their names say.", hint)
         if answer["others"] != 0:
             return failed(

@@ -165,7 +165,7 @@ def starts_as_identity(asked: Question, seen: Observation) -> Verdict:
             given = [y for y in zip(case.x, case.base, _arrays(fresh[mode]), strict=True) if y[2] is not None]
             fitting = [(wanted, y) for _, wanted, y in given if y.shape == wanted.shape]
             if given and not fitting:  # of some inputs only: that is judged by `lora/forward`
-                return failed(_other_shape(case, *given[0]))
+                return failed(_other_shape(case, *given[0]), "The output has the shape of the wrapped layer's.")
             for wanted, y in fitting:
                 if not close(y, wanted, rtol=1e-5, atol=1e-6):
                     if _adds_input(case, answer):
@@ -241,7 +241,8 @@ def computes_forward(asked: Question, seen: Observation, earlier: dict[str, Verd
             return failed(f"For {case} the class {unwrapped}.", hint)
         problem = _problem(answer["fresh"]["eval"])
         if problem:
-            return failed(f"For {case} the forward pass {problem}.", hint)
+            mode = "" if _problem(answer["fresh"]["train"]) else " in eval mode"
+            return failed(f"For {case} the forward pass{mode} {problem}.", hint)
         outputs = zip(case.x, case.base, _arrays(answer["fresh"]["eval"]), strict=True)
         odd = next((_other_shape(case, *output) for output in outputs if output[2].shape != output[1].shape), "")
         if odd and earlier["lora/identity"].message != odd:
@@ -331,7 +332,7 @@ def passes_gradients(asked: Question, seen: Observation, earlier: dict[str, Verd
 
 def _gradients(usable: list[tuple[Case, Any, float | None]], earlier: dict[str, Verdict]) -> Verdict:
     """Judge the gradients of layers that have factors."""
-    hint = "No `torch.no_grad()`, `.detach()`, `.data` or `torch.tensor(...)` in `forward`."
+    hint = "A and B require a gradient, and `forward` has no `torch.no_grad()`, `.detach()`, `.data` or `torch.tensor(...)`."
     judged = 0
     for case, factorization, c in usable:
         if factorization["registered"] is not True:
@@ -352,7 +353,7 @@ def _gradients(usable: list[tuple[Case, Any, float | None]], earlier: dict[str, 
         if not without_effect and not any(_positive(norm) for norm in factorization["start"]):
             return failed(
                 f"For {case} a fresh layer gives neither A nor B a gradient.",
-                "If both start at zero neither can learn: only B does.",
+                "If both start at zero neither can learn: B alone starts there.",
             )
         if (
             c is not None
