@@ -34,6 +34,7 @@ _HINTS = {
 }
 """What a cause says -> what to try, the first that fits."""
 _NO_FORWARD = "Look at its spelling and its indentation: it stands in the class, beside `__init__`."
+_NEWER = " in an f-string (which a newer Python may read: use other quotes inside of its braces, and no backslash)"
 _FOREIGN = re.compile(r"[^\x00-\x7f]+")
 _MOST_MARKS = 50
 """Accents on one letter."""
@@ -78,7 +79,8 @@ def _what_happened(cell_run: CellRun, run: SubmissionRun, sources: Mapping[int, 
         return f"the notebook was stopped in {cell}. {run.execution.outcome.sentence.rstrip('.')}"
     line, missing = _LINE.search(error.message), _MISSING_NAME.search(error.message)
     if error.name in ("SyntaxError", "IndentationError", "TabError"):
-        return f"{cell} has a syntax error{f' in line {line[1]}' if line else ''}"
+        newer = _NEWER if "f-string" in error.message else ""
+        return f"{cell} has a syntax error{f' in line {line[1]}' if line else ''}{newer}"
     if "ellipsis" in error.message and (empty := _placeholder(run, cell_run.index)) is not None:
         return f"cell {empty + 1} still holds a placeholder (`...`)"
     places = [index for index, source in sources.items() if missing and missing[1] in _defines(source)]
@@ -140,7 +142,10 @@ def follow_ons(run: SubmissionRun) -> tuple[Notice, ...]:
         if root is not failure:
             after.setdefault(root.run.index + 1, []).append(failure.run.index + 1)
     return tuple(
-        Notice("follow-on", f"Cell {', '.join(map(str, cells))} failed only because cell {root} had failed before.")
+        Notice(
+            "follow-on",
+            f"Cell{'s' * (len(cells) > 1)} {', '.join(map(str, cells))} failed only because cell {root} had failed before.",
+        )
         for root, cells in after.items()
     )
 
@@ -168,7 +173,8 @@ def explained(
     """The same verdicts with what caused them: the first that a cause costs names it, the others say that they follow."""
     failures = _failures(run)
     roots = _roots(failures)
-    training = [failure for failure in failures if _TRAINS.search(failure.source)]
+    trains = _training(run)
+    training = [failure for failure in failures if trains.search(failure.source)]
     stopped = any(cell.status == "not_run" for cell in run.execution.cells)
     found: dict[str, Verdict] = {}
     charged: dict[str, str] = {}  # cause -> the criterion that names it
@@ -197,6 +203,21 @@ def explained(
             said = _of_definition(verdict, run, seen, questions[asks])
         found[id_] = _once(id_, said, charged) if said is not verdict else said
     return found
+
+
+def _training(run: SubmissionRun) -> re.Pattern[str]:
+    """What calls a training: the usual methods, and the notebook's own functions that do, directly or by others of them."""
+    texts = {
+        node.name: "\n".join(map(ast.unparse, node.body))
+        for cell in run.notebook.cells
+        for node in _parsed(cell.source) or []
+        if isinstance(node, ast.FunctionDef)
+    }
+    pattern = _TRAINS
+    while found := [name for name, text in texts.items() if pattern.search(text)]:
+        pattern = re.compile("|".join([pattern.pattern, *(rf"\b{name}\(" for name in found)]))
+        texts = {name: text for name, text in texts.items() if name not in found}
+    return pattern
 
 
 def _once(id_: str, verdict: Verdict, charged: dict[str, str]) -> Verdict:

@@ -436,6 +436,7 @@ class Weighted(Trainer):
         outputs = model(**inputs)
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
+assert TrainingArguments("out", optim="adamw_hf", report_to="none").optim == "adamw_torch"
 arguments = TrainingArguments(
     "out/x", evaluation_strategy="epoch", num_train_epochs=1, per_gpu_train_batch_size=2, no_cuda=False, fp16=True,
     overwrite_output_dir=True, logging_dir="logs", report_to="wandb", push_to_hub=True, warmup_ratio=0.5, tf32=True,

@@ -100,6 +100,12 @@ def test_a_syntax_error_is_named_once_with_cell_and_line():
     assert "syntax" not in found["f/two"].message
 
 
+def test_an_f_string_of_a_newer_python_is_called_that():
+    broken = ('def f(x):\n    return f"{"\\n".join(x)}"', "SyntaxError", "f-string: expecting '}' (1234.py, line 2)")
+    found = said(notebook_run(broken, f=GONE))
+    assert "cell 1 has a syntax error in line 2 in an f-string (which a newer Python may read" in found["f/one"].message
+
+
 def test_what_is_nowhere_is_asked_for_by_its_name():
     found = said(notebook_run("x = 1", ("plot(x)", "NameError", "name 'plot' is not defined"), f=GONE))
     assert found["f/one"].message == "`f` is not defined in the notebook."
@@ -113,6 +119,15 @@ def test_a_name_that_comes_too_late_is_said_so_once():
         "This training was not reached: cell 1 uses `fresh`, which is defined further down, in cell 3."
     )
     assert found["run/two"].message.endswith("see `run/one`.")
+
+
+def test_a_training_is_known_by_what_the_notebooks_functions_do():
+    helpers = (
+        "def go(model):\n    Trainer(model).train()\ndef tune(model):\n    return go(model)\ndef plot():\n    pass"
+    )
+    failing = [("plot()", "ValueError", "no plot"), ("tune(model)", "ValueError", "no loss")]
+    found = said(notebook_run(helpers, *failing, training=0))
+    assert found["run/one"].message == "This training was not reached: cell 3 failed with `ValueError: no loss`."
 
 
 def test_the_same_error_in_several_cells_is_one_cause():
@@ -155,7 +170,7 @@ def test_a_training_that_was_not_reached_names_the_first_cause():
     assert "see `run/one`" in found["run/two"].message
     assert "FileNotFoundError" not in found["run/two"].message
     (notice,) = follow_ons(run)
-    assert notice.text == "Cell 2, 3 failed only because cell 1 had failed before."
+    assert notice.text == "Cells 2, 3 failed only because cell 1 had failed before."
 
 
 def test_a_failed_plot_is_no_cause_of_a_missing_training():
@@ -253,4 +268,4 @@ def test_causes_are_found_in_the_time_of_reading(cells):
 
 def test_a_chain_of_failures_has_one_root():
     (told,) = follow_ons(notebook_run(*HEAVY["a chain of a thousand cells"][:4]))
-    assert told.text == "Cell 2, 3, 4 failed only because cell 1 had failed before."
+    assert told.text == "Cells 2, 3, 4 failed only because cell 1 had failed before."

@@ -48,10 +48,11 @@ notebook, a placeholder and a missing `super().__init__()` are named once, where
 """
 FUNCTIONS = (
     "count-all", "count-tensors", "count-only-print", "count-string", "count-constant", "count-shared-twice", "count-no-bias",
-    "count-raises", "count-missing", "count-hf-method",
-    "extract-keys-too", "extract-query-only", "extract-relative", "extract-list", "extract-copies", "extract-empty", "extract-none",
+    "count-raises", "count-missing", "count-hf-method", "count-early-return", "count-buffers-too", "count-state-dict",
+    "extract-last-name", "extract-early-return", "extract-weights", "extract-swapped", "extract-keys-too", "extract-query-only", "extract-relative", "extract-list", "extract-copies", "extract-empty",
+    "extract-none",
     "replace-dotted-setattr", "replace-copy-of-model", "replace-nothing", "replace-raises",
-    "lora-missing", "lora-no-super", "lora-wants-weight", "lora-misspelt", "lora-no-return", "lora-both-random", "lora-new-linear",
+    "lora-missing", "lora-no-super", "lora-no-forward", "lora-residual-in-place-of-the-base", "lora-wants-weight", "lora-misspelt", "lora-no-return", "lora-both-random", "lora-new-linear",
     "lora-base-in-list", "lora-between-relu", "lora-bias-truth", "lora-two-d-only", "lora-square-only", "lora-adapter-unused",
     "lora-scale-floor", "lora-scale-alpha", "lora-rank-fixed", "lora-both-zero", "lora-no-grad", "lora-plain-list",
     "lora-train-mode-only", "lora-flattens",

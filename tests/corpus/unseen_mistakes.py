@@ -1,6 +1,6 @@
 """Mistakes in the LoRA class that came after the first corpus, one root each: labelled before they were judged."""
 
-from tests.corpus.base import lora
+from tests.corpus.base import PARTS, case, lora
 from tests.corpus.unseen_class import AB, I_O, INIT, KEEP
 
 # ---- wrong: the class
@@ -27,6 +27,14 @@ lora(
     INIT,
     "return x + self.pretrained(x) + self.scaling * (x @ self.A.T @ self.B.T)",
     loses=ID,
+)
+case("lora-no-forward", lora=PARTS["lora"].replace("def forward", "def foward"), loses=ALL)
+case(
+    "lora-forward-inside-of-init",
+    lora=PARTS["lora"]
+    .replace("    def forward", "        def forward")
+    .replace("        return", "            return"),
+    loses=ALL,
 )
 lora("residual-in-place-of-the-base", INIT, "return x + self.scaling * (x @ self.A.T @ self.B.T)", loses=ID)
 lora(

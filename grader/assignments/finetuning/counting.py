@@ -15,8 +15,8 @@ from grader.rubric.compare import failed, passed, skipped
 from grader.rubric.questions import Draw, Question
 
 FULL, HEAD = 66_955_010, 592_130
-_TENSORS = 104
 _HOW = "A module gives its parameters one by one, each once: add up how many numbers they hold."
+_SAME = "It gives the same for whatever model: count what the model that is passed in has when the function is called."
 _SIZE = "A weight matrix of 3 x 5 holds 15 numbers: ask each parameter how many it holds."
 _ANY = "Count what every PyTorch module gives of itself, whatever its layers are called and of whatever kind they are."
 
@@ -114,7 +114,8 @@ def _number(entry: Any) -> int | None:
 def _same_for_all(seen: Any) -> bool:
     """Whether it gave one number for whatever module it was asked about."""
     pairs = [entry for pair in seen["pairs"] for entry in pair]
-    return len({_number(entry) for entry in (seen["distilbert"], *seen["modules"], *pairs)}) == 1
+    found = {_number(entry) for entry in (seen["distilbert"], *seen["modules"], *pairs)}
+    return len(found) == 1 and found != {None}
 
 
 _HINTS = {
@@ -144,22 +145,18 @@ def _never_a_number(seen: Any) -> bool:
     return all(_number(entry) is None for entry in entries)
 
 
-def _counts_tensors(asked: Question, seen: Any) -> bool:
-    return _mistake(asked, seen) == "tensors" and _number(seen["distilbert"]) == _TENSORS
-
-
 @ASSIGNMENT.check("count/distilbert", points=8, asks="count", read=ON_MODULES)
 def counts_distilbert(asked: Question, seen: Observation) -> Verdict:
     """`count_trainable_parameters` gives 66955010 for DistilBERT with a two-label head."""
     entry = seen.value["distilbert"]
     if _number(entry) == FULL:
         return passed(f"For DistilBERT with a two-label head it returned {FULL}.")
-    if _counts_tensors(asked, seen.value):
+    if _mistake(asked, seen.value) == "tensors":
         return skipped(
             "count/any-module", f"For DistilBERT {_answer_text(entry)}: the number of tensors, see `count/any-module`."
         )
     hint = "A function that prints the number must also return it." if entry["kind"] == "None" else _HOW
-    hint = _HINTS.get(_mistake(asked, seen.value), hint)
+    hint = _SAME if _same_for_all(seen.value) else _HINTS.get(_mistake(asked, seen.value), hint)
     return failed(f"For DistilBERT with a two-label head {_answer_text(entry)}; {FULL} is right.", hint)
 
 
@@ -173,7 +170,7 @@ def leaves_out_frozen(asked: Question, seen: Observation, earlier: dict[str, Ver
     hint = "A parameter says of itself whether it is trained: count only those that are."
     if earlier["count/distilbert"].status == "passed":
         if _number(entry) != HEAD:
-            hint = _HINTS.get(_mistake(asked, seen.value), hint)
+            hint = _SAME if _same_for_all(seen.value) else _HINTS.get(_mistake(asked, seen.value), hint)
             return failed(f"With the body frozen {_answer_text(entry)}; {HEAD} is right.", hint)
         if not any(part for _, part in pairs):
             return passed(f"With the body frozen it returned {HEAD}.")  # other modules are judged by `count/any-module`
@@ -204,7 +201,7 @@ def counts_any_module(asked: Question, seen: Observation, earlier: dict[str, Ver
     """It works for any module, and counts numbers, not tensors."""
     if _never_a_number(seen.value):
         return skipped("count/distilbert", "It gave no number for any model.")
-    if _counts_tensors(asked, seen.value):
+    if _mistake(asked, seen.value) == "tensors":
         return failed("It counts tensors: a weight matrix counts as one, not as its number of entries.", _SIZE)
     lost = [id_ for id_ in ("count/distilbert", "count/frozen") if earlier[id_].status == "failed"]
     if lost and _same_for_all(seen.value):

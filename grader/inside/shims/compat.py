@@ -80,6 +80,9 @@ def clean_arguments(given: dict[str, Any], accepted: frozenset[str], gpu: bool, 
         kept["report_to"] = "none"
     if kept.get("push_to_hub"):
         note("push_to_hub", kept.pop("push_to_hub"), "", _OFFLINE)
+    if kept.get("optim") == "adamw_hf":  # which was removed, and was AdamW
+        note("optim", kept["optim"], "optim='adamw_torch'", _OLD)
+        kept["optim"] = "adamw_torch"
     if not gpu:
         for name in _ACCELERATED:
             if kept.get(name):
