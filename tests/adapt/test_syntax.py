@@ -17,6 +17,8 @@ RIGHT = {
     'f\'{d[\'a\']}\' f"{d["b"]}" "{"': "12{",
     'f"{", ".join(f"{k}" for k in d)}"': "a, b",
     'f"{\n    d["a"]\n}" # "': "1",
+    'f"{"\\n".join(map(str, d))}\\t{d["a"]}"': "a\nb\t1",
+    "f'{chr(39).join(['\\'é', '\\x41'])}'": "'é'A",
     'rf"\\d{d["a"]}" + """f"{"""': '\\d1f"{',
 }
 
@@ -30,9 +32,7 @@ def test_quotes_inside_of_f_strings(source):
     assert all(before in source for _, before, _, _ in changes)
 
 
-@pytest.mark.parametrize(
-    "source", ['f"{d[\'a\']}" "', "f'{x", "def f(:", 'f"{', 'x = f"{a["b"}"', 'f"{"\\n".join(x)}"', "f" * 9 + '"{"']
-)
+@pytest.mark.parametrize("source", ['f"{d[\'a\']}" "', "f'{x", "def f(:", 'f"{', 'x = f"{a["b"}"', "f" * 9 + '"{"'])
 def test_what_cannot_be_read_stays_as_it_is(source):
     assert older(source, lambda *_change: pytest.fail("nothing is adapted")) == source
 

@@ -29,6 +29,7 @@ RIGHT = {
 WRONG = {
     "tensors": ("return len([p for p in model.parameters() if p.requires_grad])", ALL.replace("count/frozen ", "")),
     "all": ("return sum(p.numel() for p in model.parameters())", "count/frozen"),
+    "saved": ("return sum(v.numel() for v in model.state_dict().values())", "count/frozen count/any-module"),
     "num-parameters": ("return sum(p.numel() for n, p in model.named_parameters())", "count/frozen"),
     "only-print": ("print(sum(p.numel() for p in model.parameters() if p.requires_grad))", ALL),
     "string": ("return f'{sum(p.numel() for p in model.parameters() if p.requires_grad):,}'", ALL),

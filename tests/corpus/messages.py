@@ -48,7 +48,7 @@ notebook, a placeholder and a missing `super().__init__()` are named once, where
 """
 FUNCTIONS = (
     "count-all", "count-tensors", "count-only-print", "count-string", "count-constant", "count-shared-twice", "count-no-bias",
-    "count-raises", "count-missing", "count-hf-method", "count-early-return", "count-buffers-too", "count-state-dict",
+    "count-raises", "count-missing", "count-hf-method", "count-early-return", "count-buffers-too", "count-saved",
     "extract-last-name", "extract-early-return", "extract-weights", "extract-swapped", "extract-keys-too", "extract-query-only", "extract-relative", "extract-list", "extract-copies", "extract-empty",
     "extract-none",
     "replace-dotted-setattr", "replace-copy-of-model", "replace-nothing", "replace-raises",

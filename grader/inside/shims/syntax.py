@@ -54,7 +54,7 @@ def older(source: Any, record: Record) -> Any:
     changes: list[tuple[str, str]] = []
     try:
         changed = _requoted(text, changes)
-    except (IndexError, RecursionError):  # a string that never ends
+    except (IndexError, RecursionError, SyntaxError, ValueError):  # a string that never ends, or is none
         return source
     if not _parses(changed):
         return source
@@ -72,7 +72,7 @@ def _parses(source: str) -> bool:
 
 
 def _requoted(text: str, changes: list[tuple[str, str]]) -> str:
-    """`text` with three quotes around each f-string that holds its own quotes or ends of lines. Raises IndexError."""
+    """`text` with three quotes around f-strings that hold their own or ends of lines. Raises IndexError, SyntaxError, ValueError."""
     parts, place = [], 0
     while place < len(text):
         opened = _OPENED.match(text, place)
@@ -81,25 +81,38 @@ def _requoted(text: str, changes: list[tuple[str, str]]) -> str:
             end = end if end > 0 else len(text)
             parts.append(text[place:end])
         else:
-            quote, formatted = opened[1], "f" in opened[0].lower()
-            end = _end(text, opened.end(), quote, formatted)
+            quote, escaped = opened[1], list[tuple[int, int]]()
+            end = _end(text, opened.end(), opened, escaped)
             inner = text[opened.end() : end - len(quote)]
-            free = next((q for q in _TRIPLE if q not in inner and not inner.endswith(q[0])), "")
-            parts.append(text[place:end])
-            if formatted and len(quote) == 1 and free and (quote in inner or "\n" in inner):
-                parts[-1] = f"{opened[0][:-1]}{free}{inner}{free}"
+            for first, last in reversed(escaped):  # no backslash may stand inside of the braces
+                plain = f"bytes({tuple(ast.literal_eval(text[first:last]).encode())}).decode()"
+                inner = inner[: first - opened.end()] + plain + inner[last - opened.end() :]
+            if len(quote) == 1 and (quote in inner or "\n" in inner):
+                quote = next((q for q in _TRIPLE if q not in inner and not inner.endswith(q[0])), quote)
+            parts.append(
+                f"{opened[0].removesuffix(opened[1])}{quote}{inner}{quote}" if _formatted(opened) else text[place:end]
+            )
+            if parts[-1] != text[place:end]:
                 changes.append((text[place:end], parts[-1]))
         place = end
     return "".join(parts)
 
 
-def _end(text: str, place: int, quote: str, formatted: bool) -> int:
-    """Where a string ends whose text begins at `place`, as Python 3.12 reads it. Raises IndexError."""
+def _formatted(opened: re.Match[str]) -> bool:
+    return "f" in opened[0].lower()
+
+
+def _end(text: str, place: int, opened: re.Match[str], escaped: list[tuple[int, int]]) -> int:
+    """Where a string ends whose text begins at `place`, as Python 3.12 reads it. Raises IndexError.
+
+    `escaped` gets where in its fields there are strings with backslashes.
+    """
+    quote, formatted = opened[1], _formatted(opened)
     while not text.startswith(quote, place):
         if text[place] == "\\" or (formatted and text.startswith("{{", place)):
             place += 2
         elif formatted and text[place] == "{":
-            place = _end_of_field(text, place + 1)
+            place = _end_of_field(text, place + 1, escaped)
         elif text[place] == "\n" and len(quote) == 1:
             raise IndexError(place)
         else:
@@ -107,13 +120,16 @@ def _end(text: str, place: int, quote: str, formatted: bool) -> int:
     return place + len(quote)
 
 
-def _end_of_field(text: str, place: int) -> int:
+def _end_of_field(text: str, place: int, escaped: list[tuple[int, int]]) -> int:
     """Where a replacement field ends that begins before `place`, strings and brackets in it skipped. Raises IndexError."""
     depth = 1
     while depth:
         opened = _OPENED.match(text, place)
         if opened is not None:
-            place = _end(text, opened.end(), opened[1], "f" in opened[0].lower())
+            end = _end(text, opened.end(), opened, escaped)
+            if "\\" in text[place:end] and not _formatted(opened) and "b" not in opened[0].lower():
+                escaped.append((place, end))
+            place = end
             continue
         depth += (text[place] in "([{") - (text[place] in ")]}")
         place += 1
