@@ -276,6 +276,11 @@ training(
     def_lora="class LoRA(nn.Module):\n    def __init__(self, pretrained, rank=12, alpha=24):\n        super().__init__()\n        self.base, self.c = pretrained, alpha / rank\n        self.A = nn.Parameter(torch.randn(1, pretrained.in_features, rank))\n        self.B = nn.Parameter(torch.zeros(1, rank, pretrained.out_features))\n    def forward(self, x):\n        return self.base(x) + self.c * (x @ self.A[0] @ self.B[0])\n",
 )
 # ---- wrong
+training(
+    "head-inverted",
+    head=FRESH + "for n, p in model.named_parameters():\n    p.requires_grad = 'classifier' not in n\n" + TRAIN,
+    loses="head/frozen head/trained",
+)
 training("full-lora-frozen-model", full=FRESH + FREEZE + TRAIN, loses="full/trained full/accuracy")
 training(
     "full-no-grad-body",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grader.assignments.finetuning.accuracy import judge_accuracy, run_for
 from grader.assignments.finetuning.rubric import ASSIGNMENT, ON_DISTILBERT, ON_FREEZING, ON_TRAINER
 from grader.assignments.finetuning.runs import HEAD_TENSORS, MIN_KINSHIP, NOT_PRETRAINED
-from grader.records import Observation, Verdict
+from grader.records import Observation, Status, Verdict
 from grader.rubric.compare import NO_RUN, failed, passed, skipped
 from grader.rubric.questions import Question
 
@@ -21,9 +21,12 @@ def head_run_left_body_alone(asked: Question, seen: Observation) -> Verdict:
         )
     open_body = [t.name for t in run.tensors if t.trainable and t.name.startswith("distilbert.")]
     if open_body:
+        inverted = not any(tensor.trainable for tensor in run.head)
         return failed(
             f"{len(open_body)} tensors of the body were trainable when training started, e.g. `{open_body[0]}`.",
-            "Parameters are frozen one by one: an attribute set on a module changes none of them. Count them before you train.",
+            "The head was frozen in its place: is a condition the wrong way round?"
+            if inverted
+            else "Parameters are frozen one by one: an attribute set on a module changes none of them. Count them before you train.",
         )
     if run.changed:
         return failed(
@@ -36,11 +39,14 @@ def head_run_left_body_alone(asked: Question, seen: Observation) -> Verdict:
 
 
 @ASSIGNMENT.check("head/trained", points=5, asks="training", read=ON_DISTILBERT)
-def head_run_moved_head(asked: Question, seen: Observation) -> Verdict:
+def head_run_moved_head(asked: Question, seen: Observation, earlier: dict[str, Verdict]) -> Verdict:
     """Both layers of the head (`pre_classifier`, `classifier`) are trainable in the second run, and moved."""
     run = run_for("head", asked, seen)
     if run is None:
         return skipped("head/frozen", NO_RUN)
+    inverted = run.kind == "full" and not any(tensor.trainable for tensor in run.head)
+    if inverted and earlier["head/frozen"].status is Status.FAILED:
+        return skipped("head/frozen", "The body was trained in place of the head.")
     for name in HEAD_TENSORS:
         tensor = run.head_tensors.get(name)
         if tensor is None or not tensor.trainable:
