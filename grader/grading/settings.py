@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -22,14 +22,13 @@ if sys.version_info >= (3, 11):  # noqa: UP036
     import tomllib
 else:  # in a student's kernel
     import tomli as tomllib
-if TYPE_CHECKING:
-    from grader.bundles import Bundle
 
 __all__ = ["BESIDE", "Settings", "read_settings", "settings_for"]
 
 BESIDE = "grader.toml"
 """What a settings file is called that lies beside a notebook."""
 
+_Judged = TypeVar("_Judged")
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Line = Annotated[str, msgspec.Meta(max_length=200, pattern=r"\A[^\r\n]*\Z")]
 _Address = Annotated[str, msgspec.Meta(max_length=500, pattern=r"\A(https?://[^\s\"'<>()\\]+)?\Z")]
@@ -77,8 +76,12 @@ class Settings:
     handout: Handout = field(default_factory=Handout)
     """What the assignment says where it is handed out; nothing is judged by it."""
 
-    def apply(self, assignment: Assignment, bundle: Bundle) -> tuple[Assignment, Bundle]:
-        """The assignment and the bundle with what is set. Raises UsageError for a criterion, part or method that there is not."""
+    def apply(self, assignment: Assignment, judged_by: _Judged) -> tuple[Assignment, _Judged]:
+        """The assignment with what is set, and a bundle, or whatever else has `calibrations` and a `linear_range`.
+
+        Raises UsageError for a criterion, part or method that there is not.
+        """
+        bundle: Any = judged_by
         parts = {name.partition("/")[0] for name in assignment.checks}
         methods = {*bundle.calibrations, "linear_range"}
         for table, given, known in (

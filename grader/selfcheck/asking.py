@@ -22,7 +22,7 @@ from grader.rubric.assignment import Assignment
 from grader.rubric.judge import judge
 from grader.rubric.questions import Question
 
-__all__ = ["Alone", "ask", "ask_all", "draw", "in_kernel", "names_of", "set_up", "shell", "undisturbed", "verdicts"]
+__all__ = ["Alone", "ask", "ask_all", "draw", "in_kernel", "set_up", "shell", "undisturbed", "verdicts"]
 
 
 def in_kernel() -> Any:
@@ -82,11 +82,6 @@ class Alone(agent.Context):
 def draw(assignment: Assignment, facts: Any = None) -> Mapping[str, Question]:
     """The questions of the assignment, drawn anew."""
     return assignment.draw(secrets.token_hex(16), facts)
-
-
-def names_of(question: Question) -> tuple[str, ...]:
-    """What students may call that which is asked about; empty where it has no name."""
-    return tuple(question.params.get("names", ()))
 
 
 def ask(question: Question, context: agent.Context | None = None, **also: Any) -> Observation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,8 @@ from grader.inside.witness import Run
 from grader.records import Attempt, CriterionResult, Observation, Status, Verdict
 from grader.rubric.assignment import Check
 from grader.rubric.judge import score
-from grader.rubric.questions import Question
 from grader.rubric.shown import ASKED_ANEW, redacted, with_numbers
-from grader.selfcheck.asking import Alone, ask_all, draw, names_of, set_up, shell, verdicts
+from grader.selfcheck.asking import Alone, ask_all, draw, set_up, shell, verdicts
 from grader.selfcheck.card import Card, Row
 from grader.selfcheck.trained import Trained, describe, glimpse, judged, model_in
 
@@ -92,14 +92,15 @@ class _Course:
     def __init__(self, given: Any) -> None:
         """`given`: a settings file, or None for the one beside the notebook. Raises UsageError where it cannot be read."""
         self.settings = settings_for(Path("notebook"), None if given is None else Path(given))
-        accuracy = self.settings.accuracy
-        self.assignment = _ASSIGNMENT.with_points(self.settings.points)
-        self.definitions = self.assignment.only(definitions=True)
-        calibrations = {
-            method: replace(known, accuracy=accuracy.get(method, known.accuracy))
-            for method, known in read_thresholds(shipped()).items()
-        }
-        self.facts = JudgeFacts(0, frozenset(), (), (), calibrations, linear_range=accuracy.get("linear_range", 0.0))
+        facts = JudgeFacts(0, frozenset(), (), (), read_thresholds(shipped()))
+        self.assignment, self.facts = self.settings.apply(_ASSIGNMENT, facts)
+        self.questions = draw(self.assignment.only(definitions=True))
+        """What functions and classes answer."""
+
+    @functools.cached_property
+    def seen(self) -> Mapping[str, Observation]:
+        """What the notebook answers to the questions."""
+        return ask_all(self.questions)
 
     def rows(self, found: Mapping[str, Verdict]) -> dict[str, Row]:
         """Criterion -> its row, as students of this course may see it."""
@@ -122,14 +123,14 @@ class _Course:
 def _definition(thing: Any, course: _Course) -> Card:
     """A card on a function or a class: on what it is called after, else on what it does."""
     name = str(getattr(thing, "__name__", type(thing).__name__))
-    questions = draw(course.definitions)
-    named = {asks: question for asks, question in questions.items() if name in names_of(question)}
-    seen = ask_all(named or questions, Alone({name: thing}))
+    names = {asks: question.params.get("names", ()) for asks, question in course.questions.items()}
+    named = {asks: course.questions[asks] for asks, known in names.items() if name in known}
+    seen = ask_all(named or course.questions, Alone({name: thing}))
     seen = {asks: found for asks, found in seen.items() if found.attempt is not Attempt.MISSING}
     if not seen:
-        known = ", ".join(f"`{names_of(question)[0]}`" for question in questions.values())
-        raise UsageError(f"`{name}` is none of {known}, nor does it do what one of them does.")
-    found = verdicts(course.assignment, questions, seen)
+        asked = ", ".join(f"`{known[0]}`" for known in names.values())
+        raise UsageError(f"`{name}` is none of {asked}, nor does it do what one of them does.")
+    found = verdicts(course.assignment, course.questions, seen)
     return Card(f"`{name}`", list(course.rows(found).values()), course.notices(found))
 
 
@@ -142,8 +143,7 @@ def _training(step: str, thing: Any, data: Any, course: _Course) -> Card:
     trained = judged(course.assignment, course.facts, model, trainer, data)
     step = step or trained.run.kind
     _remembered[step] = trained
-    questions = draw(course.definitions)
-    rows = list(_rows_of_training(step, trained, questions, ask_all(questions), course).values())
+    rows = list(_rows_of_training(step, trained, course).values())
     counts = "This counts" if trained.seen else "This would count"
     details = f": {describe(trained.run)}" if course.numbers(step) else ""
     facts = [f"{counts} as {_KINDS[trained.run.kind]}{details}."]
@@ -152,12 +152,11 @@ def _training(step: str, thing: Any, data: Any, course: _Course) -> Card:
     return Card(course.assignment.groups[step], rows, facts, notes)
 
 
-def _rows_of_training(
-    step: str, trained: Trained, questions: Mapping[str, Question], seen: Mapping[str, Observation], course: _Course
-) -> dict[str, Row]:
+def _rows_of_training(step: str, trained: Trained, course: _Course) -> dict[str, Row]:
     """The criteria on a training, which may follow from those on functions and the class."""
     question = replace(trained.question, secret={**trained.question.secret, "step": step})
-    found = verdicts(course.assignment, {**questions, "training": question}, {**seen, "training": trained.observation})
+    questions, seen = {**course.questions, "training": question}, {**course.seen, "training": trained.observation}
+    found = verdicts(course.assignment, questions, seen)
     own = {check.id: found[check.id] for check in _checks(step, course) if check.asks == "training"}
     return {name: _row(name, row, own[name], trained) for name, row in course.rows(own).items()}
 
@@ -213,19 +212,20 @@ def _gap(accuracy: float, asked: Calibration) -> str:
 def _everything(course: _Course, part: str = "") -> Card:
     """A card on all that is there, or on one part of it; what is not there yet costs nothing yet."""
     wanted = _checks(part, course)
-    questions = draw(course.definitions)
-    seen = ask_all(questions)
-    found = verdicts(course.assignment, questions, seen)
+    found = verdicts(course.assignment, course.questions, course.seen)
     if part in ("", *METHODS):
         _look_at_trainings(course)
-    there = {check.id: check.asks != "training" and seen[check.asks].attempt is not Attempt.MISSING for check in wanted}
+    there = {
+        check.id: check.asks != "training" and course.seen[check.asks].attempt is not Attempt.MISSING
+        for check in wanted
+    }
     nothing = Verdict(Status.SKIPPED, "Not there yet.")
     rows = course.rows({name: found[name] if is_there else nothing for name, is_there in there.items()})
     rows = {name: row if there[name] else _open(row, row.message) for name, row in rows.items()}
     facts = course.notices(found)
     for step, trained in sorted(_remembered.items(), key=lambda item: METHODS.index(item[0])):
         if part in ("", step):
-            rows.update(_rows_of_training(step, trained, questions, seen, course))
+            rows.update(_rows_of_training(step, trained, course))
             facts += [f"{course.assignment.groups[step]}: {fact}" for fact in _accuracy(trained, step, course)]
     shown = [replace(row, message="") if row.mark == "passed" else row for row in rows.values()]
     return Card(course.assignment.groups.get(part, course.assignment.title), shown, facts, [ASKED_ANEW])

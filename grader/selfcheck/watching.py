@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from grader.inside.distilbert import layout
-from grader.inside.hooks import when_imported
 from grader.inside.witness import Run, Witness
 
 __all__ = ["KernelWitness", "watch"]
@@ -40,13 +39,8 @@ class KernelWitness(Witness):
         self.on_end: Callable[[Run], None] = lambda _run: None
         """Called with each run that has ended or paused."""
 
-    def install(self) -> None:
-        """Watch optimizers, `Trainer` and what builds modules; loops without any optimizer are not seen here."""
-        from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
-
-        self.own_calls.install()
-        self._handles = [register_optimizer_step_pre_hook(self._before), register_optimizer_step_post_hook(self._after)]
-        when_imported("transformers.trainer", self._watch_trainer)
+    def _watch_backward(self) -> None:
+        """Loops without any optimizer are not seen here."""
 
     def _begin(self, optimizer: Any) -> None:
         super()._begin(optimizer)

@@ -195,6 +195,12 @@ def test_settings_beside_the_notebook_count(kernel, place) -> None:
         (place / "grader.toml").unlink()
 
 
+def test_settings_of_another_assignment_are_told(kernel, place) -> None:
+    (place / "other.toml").write_text('[points]\n"add/sum" = 9\n', encoding="utf-8")
+    shown = " ".join(kernel("check(LoRA, settings='other.toml')").split())
+    assert "could not be checked" in shown and "[points] has add/sum; there are" in shown
+
+
 def test_interrupts_reach_the_notebook(kernel) -> None:
     kernel("def stops(model): raise KeyboardInterrupt\nstops.__name__ = 'count_params'")
     with pytest.raises(AssertionError, match="KeyboardInterrupt"):
