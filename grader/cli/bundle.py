@@ -12,7 +12,7 @@ from grader.bundles import load_bundle
 from grader.bundles.bundle import seal as seal_bundle
 from grader.bundles.grid import SEEDS
 from grader.bundles.thresholds import MANIFEST
-from grader.cli.common import bar, machine, say
+from grader.cli.common import machine, say, working
 from grader.cli.options import FOLDER
 
 __all__ = ["bundle"]
@@ -74,13 +74,12 @@ def calibrate(folder: Path, seeds: int, workers: int | None) -> int:
     core; a larger model takes as many times longer as its training does.
     """  # noqa: D301
     found = load_bundle(folder)
-    with bar() as progress:
-        task = progress.add_task("training", total=None)
+    with working("training", counted=True) as update:
         found = calibrate_bundle(
             found,
             seeds=seeds,
             workers=workers or machine()[0],
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=lambda done, total: update(completed=done, total=total),
         )
     say(f"Bundle {found.name} ({found.digest[:12]}) in {found.path}")
     for method, calibration in found.calibrations.items():

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from grader.cli.common import bar, console, say
+from grader.cli.common import console, say, working
 from grader.cli.options import NEW_FOLDER, run_argument
 from grader.errors import UsageError
 from grader.lms.gradebook import number_cell
@@ -60,8 +60,7 @@ def pull(course: str, assignment: str, out: Path) -> int:
     client = _connect()
     from grader.lms.canvas_pull import pull as fetch
 
-    with bar(unit=False) as progress:
-        progress.add_task("fetching submissions", total=None)
+    with working("fetching submissions"):
         found = fetch(client, course, assignment, out)
     say(
         f"{line(found.title)}: {found.submitted} handed in; {found.new} files fetched, {found.kept} there already,"
@@ -106,9 +105,8 @@ def push(run: RunDirectory, course: str, assignment: str, send: bool, overwrite:
         if not send:
             say(f"Nothing was sent. {count} would be; add --send.", "bold")
             return 0
-        with bar() as progress:
-            task = progress.add_task("sending", total=count)
-            different = canvas_push.send(client, run, planned, lambda _step: progress.advance(task))
+        with working("sending", count) as update:
+            different = canvas_push.send(client, run, planned, lambda _step: update(advance=1))
     for text in different:
         say(line(text), "bold red")
     say(f"Sent {count}; {'Canvas shows all of it' if not different else f'{len(different)} are not as sent'}.")

@@ -13,7 +13,7 @@ import click
 
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
-from grader.cli.common import bar, console, exit_code, limits_of, say, stderr
+from grader.cli.common import console, exit_code, limits_of, say, stderr, working
 from grader.cli.options import FILE, NEW_FILE, assignment_options, config_option, limit_options
 from grader.cli.preflight import preflight as preflight_lines
 from grader.cli.preflight import shown
@@ -109,13 +109,9 @@ def check(
     def run() -> Report:
         """Run and judge it, with progress on standard error."""
         what = f"checking {notebook.name}"
-        with bar(unit=False) as progress:
-            task = progress.add_task(what, total=None)
-
-            def on_progress(stage: str) -> None:
-                progress.update(task, description=f"{what}: {stage}")
-
-            return asyncio.run(grader.report(notebook, on_progress, definitions=fast))
+        with working(what) as update:
+            told = grader.report(notebook, lambda stage: update(description=f"{what}: {stage}"), definitions=fast)
+            return asyncio.run(told)
 
     def show(done: Report) -> int:
         student = for_student(replace(done, note=f"{done.note} {ASKED_ANEW}".strip()))

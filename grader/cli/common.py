@@ -1,8 +1,10 @@
-"""What several commands share: building limits, consoles, progress bars, closing messages."""
+"""What several commands share: building limits, consoles, progress, closing messages."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
 import psutil
 from rich.console import Console
@@ -28,7 +30,7 @@ from grader.runs.publish import FEEDBACK, Published
 from grader.sandbox.cgroup import allowance, cores
 from grader.sandbox.contract import Limits
 
-__all__ = ["bar", "console", "exit_code", "finish", "limits_of", "machine", "say", "stderr"]
+__all__ = ["console", "exit_code", "finish", "limits_of", "machine", "say", "stderr", "working"]
 
 _EMPTY_ZIP = 22
 """Bytes of an archive with nothing in it."""
@@ -60,14 +62,19 @@ def machine() -> tuple[int, int]:
     return cores(), int(min(psutil.virtual_memory().available, allowance()[1]))
 
 
-def bar(*, unit: bool = True) -> Progress:
-    """Progress on standard error: what is going on, how far, how long still."""
+@contextlib.contextmanager
+def working(what: str, total: int | None = None, *, counted: bool = False) -> Iterator[Callable[..., None]]:
+    """Show on standard error what is going on, and, of a `total` or where it is `counted`, how far and how long still.
+
+    Gives what tells of progress: `Progress.update` of this one task.
+    """
     columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=30)]
-    if unit:
+    if counted or total is not None:
         columns += [MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn()]
     else:
         columns += [TimeElapsedColumn()]
-    return Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        yield functools.partial(progress.update, progress.add_task(what, total=total))
 
 
 def finish(directory: RunDirectory, published: Published, *, table: bool = True) -> int:

@@ -9,7 +9,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from grader.cli.common import bar, console, say
+from grader.cli.common import console, say, working
 from grader.grading.fingerprint import versions
 from grader.sandbox.conformance import CHECKS, Finding, conform
 from grader.sandbox.host import why_no_box
@@ -37,8 +37,7 @@ def doctor() -> int:
         say("`grader check` still runs your own notebook; `grader grade` refuses unless --sandbox none is given.")
         return 1
     findings: list[Finding] = []
-    with bar() as progress:
-        task = progress.add_task("trying the box", total=len(CHECKS))
+    with working("trying the box", len(CHECKS)) as update:
 
         def on_start(why_cold: str) -> None:
             if why_cold:
@@ -46,7 +45,7 @@ def doctor() -> int:
 
         for finding in conform(on_start):
             findings.append(finding)
-            progress.update(task, advance=1, description=finding.name)
+            update(advance=1, description=finding.name)
     table = Table(title="The box on this machine", title_justify="left", box=None, pad_edge=False)
     for header in ("", "promise", "what was found", "s"):
         table.add_column(header, justify="right" if header == "s" else "left", overflow="fold")

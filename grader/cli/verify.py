@@ -16,7 +16,7 @@ from rich.table import Table
 
 from grader.assignments import load_assignment
 from grader.bundles import load_bundle
-from grader.cli.common import bar, console, say
+from grader.cli.common import console, say, working
 from grader.cli.options import FILE, FOLDER, NEW_FILE, assignment_options
 from grader.cli.resources import corpus_path, reference_path, template_path
 from grader.errors import UsageError
@@ -64,8 +64,7 @@ def verify(
     summaries: list[str] = []
     wrong = 0
     for name, path, wanted in (("reference", reference, declared.possible), ("template", template, 0)):
-        with bar(unit=False) as progress:
-            progress.add_task(f"running the {name}", total=None)
+        with working(f"running the {name}"):
             report = grade(path, declared, bundle=found, sandbox=sandbox)
         wrong += not _is_right(name, report, wanted)
         summaries.append(report_markdown(report))
@@ -122,11 +121,13 @@ def _judge(folder: Path) -> tuple[str, int]:
     corpus = _load_corpus(folder)
     began = time.monotonic()
     cases: list[Any] = []
-    with bar(unit=False) as progress, contextlib.redirect_stdout(io.StringIO()):  # what the cases print is not shown
-        task = progress.add_task("judging the corpus", total=None)
+    with (
+        working("judging the corpus") as update,
+        contextlib.redirect_stdout(io.StringIO()),
+    ):  # what the cases print is not shown
         for case in corpus.judged():
             cases.append(case)
-            progress.update(task, description=f"judging the corpus: {len(cases)} cases, now {case.part}")
+            update(description=f"judging the corpus: {len(cases)} cases, now {case.part}")
     matrix = corpus.matrix(cases)
     table = Table(*matrix.head, title="labelled corpus, by criterion", title_justify="left")
     for column in table.columns[1:]:
