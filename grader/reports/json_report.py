@@ -48,7 +48,7 @@ def report_schema() -> dict[str, Any]:
         "required": list(schema["properties"]),
         "if": {"properties": {"needs_review": {"const": True}}},
         "then": {"properties": {"score": {"properties": {"total": {"type": "null"}}}}},
-        "else": {"properties": {"score": {"properties": {"total": {"type": "integer"}}}}},
+        "else": {"properties": {"score": {"properties": {"total": {"type": "number"}}}}},
     }
 
 

@@ -106,6 +106,12 @@ def test_json_fits_the_published_schema(name: str) -> None:
         assert text.encode("utf-8")
 
 
+def test_half_points_fit_the_published_schema() -> None:
+    report = samples.perfect()
+    report = replace(report, score=replace(report.score, total=2.5))
+    VALIDATOR.validate(json.loads(report_json(report)))
+
+
 def test_schema_describes_every_field() -> None:
     schema = report_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
