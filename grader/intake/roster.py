@@ -131,26 +131,6 @@ def alike(one: str, other: str) -> bool:
     return sorted(compact(one)) == sorted(compact(other))
 
 
-def read_roster(path: Path, groups: Path | None = None) -> Roster:
-    """Read a class list: Canvas's gradebook export, or any CSV with the columns `id` and `name`.
-
-    `,` `;` and tab as separators, BOM, decimal comma, the rows `Manual Posting` and `Points Possible`, the formula
-    guard `="…"` and missing SIS columns are understood. `groups` is a file with the columns `canvas_user_id` and
-    `group_name`. Each file is read once, so that it may be a pipe. Raises UsageError when one cannot be read or lacks the
-    columns, naming those that it has.
-    """
-    roster = _parsed(path)
-    return roster if groups is None else with_groups(roster, groups)
-
-
-def with_groups(roster: Roster, groups: Path) -> Roster:
-    """Add the groups that a file lists, as `read_roster` does."""
-    listed = _parsed(groups, need_group=True)
-    of = {entry.id: entry.group for entry in listed.entries}
-    entries = tuple(replace(e, group=of.get(e.id, e.group)) for e in roster.entries)
-    return replace(roster, entries=entries, groups_data=listed.data)
-
-
 def number(cell: str) -> float | None:
     """Read a number with decimal point or comma; None when the cell holds none."""
     text = re.sub(r"[\s'’]", "", cell)  # between thousands in some languages
@@ -169,7 +149,13 @@ def unguarded(cell: str) -> str:
     return cell
 
 
-def _parsed(path: Path, *, need_group: bool = False) -> Roster:
+def read_roster(path: Path, *, need_group: bool = False) -> Roster:
+    """Read a class list: Canvas's gradebook export, or any CSV with the columns `id` and `name`, and one of groups if it needs it.
+
+    `,` `;` and tab as separators, BOM, decimal comma, the rows `Manual Posting` and `Points Possible`, the formula
+    guard `="…"` and missing SIS columns are understood. The file is read once, so that it may be a pipe. Raises UsageError when it
+    cannot be read or lacks the columns, naming those that it has.
+    """
     data = _read(path)
     rows = csv_rows(path, data)
     header = [printable(cell) for cell in rows[0]]
@@ -220,6 +206,14 @@ def _parsed(path: Path, *, need_group: bool = False) -> Roster:
         notices=tuple(notices),
         data=data,
     )
+
+
+def with_groups(roster: Roster, groups: Path) -> Roster:
+    """Add the groups that a file lists, with the columns `canvas_user_id`, `name` and `group_name`; read as by `read_roster`."""
+    listed = read_roster(groups, need_group=True)
+    of = {entry.id: entry.group for entry in listed.entries}
+    entries = tuple(replace(e, group=of.get(e.id, e.group)) for e in roster.entries)
+    return replace(roster, entries=entries, groups_data=listed.data)
 
 
 def _entry(columns: list[str], cells: list[str], identity: list[int]) -> RosterEntry:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grader.errors import UsageError
-from grader.intake import Roster, RosterEntry, read_roster
+from grader.intake import Roster, RosterEntry, read_roster, with_groups
 from grader.intake.roster import number, unguarded
 
 EXPORT = """Student,ID,SIS User ID,SIS Login ID,Section,Notes,Lab 2: LoRA (98765),Lab 3 (resit) (98766),Current Score
@@ -22,10 +22,11 @@ EXPORT = """Student,ID,SIS User ID,SIS Login ID,Section,Notes,Lab 2: LoRA (98765
 """
 
 
-def read(tmp_path: Path, content: str | bytes, **options: Path) -> Roster:
+def read(tmp_path: Path, content: str | bytes, groups: Path | None = None) -> Roster:
     path = tmp_path / "grades.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_roster(path, **options)
+    roster = read_roster(path)
+    return with_groups(roster, groups) if groups else roster
 
 
 VARIANTS = {
