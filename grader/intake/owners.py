@@ -347,21 +347,15 @@ def _by_names(
 
 
 def _wrapper_depth(entries: Sequence[UploadedFile]) -> int:
-    """Count the folders around the whole class, as made by zipping a folder."""
-    paths = [entry.parts for entry in entries]
-    depth = 0
-    while (
-        paths
-        and depth < _MOST_WRAPPERS
-        and all(len(path) > depth + 1 and path[depth] == paths[0][depth] for path in paths)
-    ):
-        notebooks = [path[depth + 1 :] for path in paths if is_notebook_name(path[-1])]
-        direct = sum(len(path) == 1 for path in notebooks)
-        below = {path[0] for path in notebooks if len(path) > 1}
-        if not (direct >= 2 or (not direct and below) or len(below) >= 2):
-            break
-        depth += 1
-    return depth
+    """Count the folders around the whole class, as made by zipping a folder; one with a single notebook is a student's."""
+    for depth in range(_MOST_WRAPPERS):
+        items, inside = _items(entries, depth), _items(entries, depth + 1)
+        with_notebooks = [i for i in inside if any(is_notebook_name(file.parts[-1]) for file in i.entries)]
+        below = len({item.name for item in with_notebooks if item.folder})
+        direct = len(with_notebooks) - below
+        if len(items) != 1 or not items[0].folder or (direct == 1 and below < 2) or not with_notebooks:
+            return depth
+    return _MOST_WRAPPERS
 
 
 def _may_be_hand_in(entry: UploadedFile, roster: Roster) -> bool:

@@ -156,7 +156,14 @@ def read_roster(path: Path, *, need_group: bool = False) -> Roster:
     guard `="…"` and missing SIS columns are understood. The file is read once, so that it may be a pipe. Raises UsageError when it
     cannot be read or lacks the columns, naming those that it has.
     """
-    data = _read(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"cannot read the class list {path}: {reason}") from error
+    if len(data) > _MAX_BYTES:
+        raise UsageError(f"{path} is too large for a class list")
     rows = csv_rows(path, data)
     header = [printable(cell) for cell in rows[0]]
     columns = [cell.casefold() for cell in header]
@@ -229,18 +236,6 @@ def _entry(columns: list[str], cells: list[str], identity: list[int]) -> RosterE
         group=text(_GROUP),
         identity=tuple(cells[i] for i in identity),
     )
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"cannot read the class list {path}: {reason}") from error
-    if len(data) > _MAX_BYTES:
-        raise UsageError(f"{path} is too large for a class list")
-    return data
 
 
 def csv_rows(path: Path, data: bytes) -> list[list[str]]:
