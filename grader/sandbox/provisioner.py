@@ -36,7 +36,6 @@ from grader.sandbox.handed import HandedOut
 from grader.sandbox.meter import BoxMeter, Meter, TreeMeter, anonymous_bytes, first_to_be_killed, tree
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.seccomp import program
-from grader.sandbox.zygote import Zygote
 
 __all__ = ["PlainKernel", "Provisioner"]
 
@@ -112,7 +111,6 @@ class Provisioner:
         self._walls: Box | PlainKernel | None = None
         self._group: ControlGroup | None = None
         self._pidfd = -1
-        self._watched = False
         self._log = -1
         self._words = b""
         self._ending: asyncio.Task[None] | None = None
@@ -124,7 +122,6 @@ class Provisioner:
         info = await self.pool.in_thread(self._start)
         if self._pidfd >= 0:
             asyncio.get_running_loop().add_reader(self._pidfd, self._has_ended)
-            self._watched = True
         return info
 
     def handed_out(self) -> HandedOut:
@@ -163,10 +160,7 @@ class Provisioner:
                 self._start_plain(info, listeners)
             else:
                 self._group = self.pool.control_group(self.limits, self.folder)
-                zygote = self.pool.ready_zygote() if self.mode == "warm" else None
-                if zygote is None or not self._start_boxed(info, listeners, zygote):
-                    self.mode = "cold"
-                    self._start_boxed(info, listeners, self.pool.bare_zygote())
+                self._start_boxed(info, listeners)
         except (OSError, SandboxError) as error:
             what = str(error) if isinstance(error, SandboxError) else f"the kernel could not be started: {error}"
             why = self.last_words().rpartition("\n")[2]  # bubblewrap's own, as a rule
@@ -214,27 +208,30 @@ class Provisioner:
         handed = [self._handed.descriptor] if self._handed.descriptor >= 0 else []
         return [*(listener.fileno() for listener in listeners), *handed]
 
-    def _start_boxed(self, info: dict[str, Any], listeners: list[socket.socket], zygote: Zygote) -> bool:
-        """Fork the zygote into a box; False when a warm one has died, or does not answer."""
+    def _start_boxed(self, info: dict[str, Any], listeners: list[socket.socket]) -> None:
+        """Fork a zygote into a box: the one that has imported all, else, where it cannot serve, the one that has imported nothing."""
+        zygote = self.pool.ready_zygote() if self.mode == "warm" else None
+        forked, shared = None, 0
         with self._log_pipe() as log:
             self._walls = box = build(self.spec, self.limits, self.pool.privileges, log)
             handed = [*self._descriptors(listeners), log, box.init_fd]
-            try:
-                connection, self.pid, self._pidfd = zygote.request(self._request(info, listeners), handed)
-            except SandboxError:
-                if zygote.alive or self.mode == "cold":
-                    raise
-                box.end()  # it is built anew for a cold start
-                return False
+            if zygote is not None:
+                try:
+                    forked = zygote.request(self._request(info, listeners), handed)
+                except SandboxError:
+                    if zygote.alive:  # else it has died, or did not answer
+                        raise
+                else:
+                    self.pool.served()
+                    shared = anonymous_bytes(zygote.pid)
+            if forked is None:
+                self.mode = "cold"
+                forked = self.pool.bare_zygote().request(self._request(info, listeners), handed)
+        connection, self.pid, self._pidfd = forked
         with connection:
             self._account(box.init, self.pid)
             connection.send(b"go")
-        shared = 0
-        if self.mode == "warm":
-            self.pool.served()
-            shared = anonymous_bytes(zygote.pid)
         self.meter = BoxMeter(box, self._group, self.limits.memory_bytes, shared)
-        return True
 
     def _start_plain(self, info: dict[str, Any], listeners: list[socket.socket]) -> None:
         assert self.folder is not None
@@ -260,7 +257,6 @@ class Provisioner:
     @contextlib.contextmanager
     def _log_pipe(self) -> Iterator[int]:
         """The writing end of a pipe for bubblewrap's and the kernel's own standard error; whoever fills it loses the rest."""
-        self._close_log()  # of a warm start that failed
         self._log, writer = os.pipe()
         if sys.platform != "win32":
             os.set_blocking(self._log, False)
@@ -277,11 +273,6 @@ class Provisioner:
                 self._words = (self._words + os.read(self._log, 1 << 16))[-4000:]
         return self._words.decode(errors="replace").strip()
 
-    def _close_log(self) -> None:
-        if self._log >= 0:
-            os.close(self._log)
-            self._log = -1
-
     # ---- the end ----
 
     def _has_ended(self) -> None:
@@ -289,9 +280,8 @@ class Provisioner:
         self.ended.set()
 
     def _unwatch(self) -> None:
-        if self._watched:
+        if self._pidfd >= 0:
             asyncio.get_running_loop().remove_reader(self._pidfd)
-            self._watched = False
 
     def end(self) -> asyncio.Task[None]:
         """Begin to kill everything the submission has started, which a thread waits for; all is gone when the task is done. Idempotent."""
@@ -308,7 +298,9 @@ class Provisioner:
             os.close(self._pidfd)
             self._pidfd = -1
         self.last_words()
-        self._close_log()
+        if self._log >= 0:
+            os.close(self._log)
+            self._log = -1
 
     async def close(self) -> None:
         """End everything and remove every trace."""

@@ -40,22 +40,19 @@ class QuestionClock:
         """Allow the first sleeper `idle_seconds` without computing."""
         self.idled = 0
         """Cells and questions that slept until now."""
+        self.slept = 0.0
+        """Wall seconds without computing, of the last one that was taken for a sleeper and of those before it."""
         self._first = idle_seconds
         self._asking = False
         self._verdict: EvidenceError | None = None
         self._limit = self._start = self._mark = self._last = self._idle = self._wall = 0.0
         self._waited_start = self._waited_mark = 0.0
-        self._drowsy = self._slept = self._cpu = self._waited = 0.0
+        self._drowsy = self._cpu = self._waited = 0.0
 
     @property
     def idle_seconds(self) -> float:
         """Wall seconds that the next one may sleep."""
         return self._first * (_NEXT_SHARE if self.idled else 1.0)
-
-    @property
-    def slept(self) -> float:
-        """Wall seconds without computing, of the last one that was taken for a sleeper and of those before it."""
-        return self._slept
 
     @property
     def exhausted(self) -> bool:
@@ -92,8 +89,8 @@ class QuestionClock:
         if used > self._limit:
             self._verdict = QuestionTimedOut(f"nothing, but took more than {self._limit:.0f} s of CPU time")
         elif self._idle > self.idle_seconds or self._drowsy > self._first:
-            self._slept, self._drowsy = max(self._idle, self._drowsy), 0.0
-            self._verdict = QuestionIdle(f"nothing, but slept: for {self._slept:.0f} s nothing was computed")
+            self.slept, self._drowsy = max(self._idle, self._drowsy), 0.0
+            self._verdict = QuestionIdle(f"nothing, but slept: for {self.slept:.0f} s nothing was computed")
             self.idled += 1
         elif self._wall > max(self._first, _WALL_FACTOR * self._limit):
             self._verdict = self._slow(used, waited - self._waited_start)

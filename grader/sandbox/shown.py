@@ -78,14 +78,8 @@ def package_folder() -> Path:
 def prefixes() -> list[Path]:
     """Folders outside of /usr that this interpreter and its libraries live in, outermost only; for helpers of ours, never for a box."""
     executable = Path(sys.executable)
-    candidates = [
-        sys.prefix,
-        sys.base_prefix,
-        sys.exec_prefix,
-        sys.base_exec_prefix,
-        *site.getsitepackages(),
-        *_user_site(),
-    ]
+    candidates = [sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix]
+    candidates += [*site.getsitepackages(), *_user_site()]
     candidates += [str(executable.resolve().parent.parent), str(executable.parent.parent)]
     found = {Path(text) for text in candidates if Path(text).is_dir() and text != "/"}
     return _outermost(path for path in found if not path.is_relative_to("/usr"))
@@ -122,10 +116,8 @@ def shown() -> Shown:
         inside = [folder for folder in paths if target.is_relative_to(folder.resolve())]
         hidden += [folder / target.relative_to(folder.resolve()) for folder in inside]
     package = package_folder()
-    again = [
-        package / "__init__.py",
-        package / "inside",
-    ]  # libraries list what is installed, and stumble over a name without metadata
+    again = [package / "__init__.py", package / "inside"]
+    # libraries list what is installed, and stumble over a name without metadata
     again += [path / name for path in hidden for name in ("METADATA", "PKG-INFO") if (path / name).is_file()]
     return Shown(tuple(links.items()), tuple(paths), tuple(_outermost([*hidden, package])), tuple(again))
 
