@@ -14,10 +14,26 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from typing import Any
 
-__all__ = ["Record", "provide", "replacing", "when_imported"]
+__all__ = ["Record", "provide", "replacing", "rescuing", "running_shell", "torch", "when_imported"]
 
 Record = Callable[[str, str, str, str], None]
 """Takes rule, before, after and reason of one adaptation; rules and reasons are ids (`grader/notebook/adaptations.py`)."""
+
+
+class _PyTorch:
+    """Its names, looked up when they are used: notebooks import it, nothing here is the first to do so."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.modules["torch"], name)
+
+
+torch: Any = _PyTorch()
+
+
+def running_shell() -> Any:
+    """The IPython shell of this process; None where there is none."""
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython is not None else None
 
 
 class _Watcher(importlib.abc.MetaPathFinder):
@@ -102,5 +118,21 @@ def replacing(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[
 
         setattr(owner, name, replaced)
         return replaced
+
+    return put
+
+
+def rescuing(owner: Any, name: str, *errors: type[Exception]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorate a function that is called, with the same arguments, where `owner.name` raises one of `errors`."""
+
+    def put(function: Callable[..., Any]) -> Callable[..., Any]:
+        @replacing(owner, name)
+        def tried(real: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return real(*args, **kwargs)
+            except errors:
+                return function(*args, **kwargs)
+
+        return tried
 
     return put

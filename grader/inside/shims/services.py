@@ -94,23 +94,18 @@ def _first(choice: Any) -> Any:
     return None
 
 
+_OF_8_BITS = frozenset(
+    ("optim_bits", "args", "min_8bit_size", "percentile_clipping", "block_wise", "max_unorm", "is_paged")
+)
+
+
 def _bitsandbytes_optim() -> dict[str, Any]:
-    """PyTorch's own optimizers under the names of those with 8 bits, whose further arguments mean nothing to them."""
+    """PyTorch's own optimizers under the names of those with 8 bits, whose arguments `_OF_8_BITS` mean nothing to them."""
     import torch
 
     def plain(real: Any) -> type:
         def init(self: Any, *args: Any, **given: Any) -> None:
-            for name in (
-                "optim_bits",
-                "args",
-                "min_8bit_size",
-                "percentile_clipping",
-                "block_wise",
-                "max_unorm",
-                "is_paged",
-            ):
-                given.pop(name, None)
-            real.__init__(self, *args, **given)
+            real.__init__(self, *args, **{name: value for name, value in given.items() if name not in _OF_8_BITS})
 
         return type(real.__name__, (real,), {"__init__": init})
 

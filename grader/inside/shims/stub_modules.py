@@ -11,6 +11,7 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import operator
 import sys
 import sysconfig
 import types
@@ -18,77 +19,32 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from grader.inside.hooks import Record, when_imported
+from grader.inside.hooks import Record, running_shell, when_imported
 
 __all__ = ["Absorber", "install"]
 
-_SERVICES = frozenset(
-    {
-        "wandb",
-        "mlflow",
-        "comet_ml",
-        "neptune",
-        "clearml",
-        "dvclive",
-        "aim",
-        "trackio",
-        "kaggle",
-        "kaggle_secrets",
-        "kagglehub",
-    }
-    | {
-        "gdown",
-        "opendatasets",
-        "pyngrok",
-        "gradio",
-        "streamlit",
-        "codecarbon",
-        "pynvml",
-        "GPUtil",
-        "nvidia_smi",
-        "bitsandbytes",
-    }
-)
+_SERVICES = frozenset((
+    "wandb", "mlflow", "comet_ml", "neptune", "clearml", "dvclive", "aim", "trackio", "kaggle", "kaggle_secrets", "kagglehub", "gdown",
+    "opendatasets", "pyngrok", "gradio", "streamlit", "codecarbon", "pynvml", "GPUtil", "nvidia_smi", "bitsandbytes",
+))  # fmt: skip
 """Packages that talk to a service or to a GPU: a stand-in takes their place even where they are installed."""
 
-_SHOWING = frozenset(
-    {
-        "bokeh",
-        "bertviz",
-        "graphviz",
-        "torchviz",
-        "netron",
-        "cartopy",
-        "japanize_matplotlib",
-        "scienceplots",
-        "tensorboard",
-    }
-    | {"tensorboardX", "tensorboardcolab", "torchsummaryX", "watermark", "line_profiler", "memory_profiler"}
-)
+_SHOWING = frozenset((
+    "bokeh", "bertviz", "graphviz", "torchviz", "netron", "cartopy", "japanize_matplotlib", "scienceplots", "tensorboard",
+    "tensorboardX", "tensorboardcolab", "torchsummaryX", "watermark", "line_profiler", "memory_profiler",
+))  # fmt: skip
 """Packages that show or measure something; a stand-in takes their place where they are missing."""
 
-_COMPUTING = frozenset(
-    {
-        "torchvision",
-        "torchaudio",
-        "torchtext",
-        "tensorflow",
-        "keras",
-        "spacy",
-        "gensim",
-        "textblob",
-        "sentence_transformers",
-    }
-    | {"statsmodels", "imblearn", "xgboost", "lightgbm", "optuna"}
-)
+_COMPUTING = frozenset((
+    "torchvision", "torchaudio", "torchtext", "tensorflow", "keras", "spacy", "gensim", "textblob", "sentence_transformers",
+    "statsmodels", "imblearn", "xgboost", "lightgbm", "optuna",
+))  # fmt: skip
 """Large packages that are left out; a notebook that only imports them, or sets their seed, does without."""
 
 _MISSING = "stand-in-for-package"
 _TOOK_PART = "stand-in-took-part"
 _COLAB = "no-colab"
 _LIBRARIES = tuple({sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")})
-
-
 _noted: list[Record] = []
 
 
@@ -123,88 +79,35 @@ class Absorber:
             return args[0]  # used as a decorator: the function stays what it is
         return Absorber(f"{self._name}()")
 
-    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[Any, ...]:
-        return ()
-
-    def __enter__(self) -> Absorber:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        return None
-
     def __iter__(self) -> Iterator[Any]:
         return iter(())
 
     def __getitem__(self, key: Any) -> Absorber:
         return Absorber(f"{self._name}[]")
 
-    def __setitem__(self, key: Any, value: Any) -> None:
-        return None
-
-    def __len__(self) -> int:
-        return 0
-
-    def __bool__(self) -> bool:
-        return False
-
-    def __int__(self) -> int:
-        return 0
-
-    def __index__(self) -> int:
-        return 0
-
-    def __float__(self) -> float:
-        return 0.0
-
-    def __str__(self) -> str:
-        return ""
-
-    def __format__(self, spec: str) -> str:
-        return ""
-
-    def __fspath__(self) -> str:
-        return "."
-
-    def __add__(self, other: Any) -> Any:
-        return other
-
-    __radd__ = __sub__ = __rsub__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __rpow__ = __or__ = __ror__ = __and__ = (
-        __add__
-    )
-
-    def __mul__(self, other: Any) -> Any:
-        return self
-
-    __rmul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = __matmul__ = __rmatmul__ = __mul__
-
-    def __neg__(self) -> Absorber:
-        return self
-
-    __pos__ = __abs__ = __neg__
-
-    def __round__(self, _digits: int | None = None) -> int:
-        return 0
-
-    def __lt__(self, other: Any) -> bool:
-        return bool(other > 0)
-
-    def __gt__(self, other: Any) -> bool:
-        return bool(other < 0)
-
-    def __le__(self, other: Any) -> bool:
-        return bool(other >= 0)
-
-    def __ge__(self, other: Any) -> bool:
-        return bool(other <= 0)
-
-    def __instancecheck__(self, instance: Any) -> bool:
-        return False
-
-    def __deepcopy__(self, memo: Any) -> Absorber:
-        return self
-
     def __reduce__(self) -> tuple[Any, ...]:
         return (Absorber, (self._name,))
+
+
+_ANSWERS: dict[str, Any] = {
+    "bool": False, "len": 0, "int": 0, "index": 0, "round": 0, "float": 0.0, "str": "", "format": "", "fspath": ".",
+    "instancecheck": False, "mro_entries": (), "exit": None, "setitem": None,
+}  # fmt: skip
+_GIVES_ITSELF = (
+    "enter", "deepcopy", "neg", "pos", "abs", "mul", "rmul", "matmul", "rmatmul", "truediv", "floordiv", "mod", "pow",
+)  # fmt: skip
+_GIVES_THE_OTHER = ("add", "radd", "sub", "rsub", "rtruediv", "rfloordiv", "rmod", "rpow", "or", "ror", "and")
+_COMPARES_ZERO = {"lt": operator.gt, "gt": operator.lt, "le": operator.ge, "ge": operator.le}
+"""What an absorber answers in its special methods, by their names."""
+
+for _name, _answer in _ANSWERS.items():
+    setattr(Absorber, f"__{_name}__", lambda _self, *_given, answer=_answer, **_named: answer)
+for _name in _GIVES_ITSELF:
+    setattr(Absorber, f"__{_name}__", lambda self, *_given: self)
+for _name in _GIVES_THE_OTHER:
+    setattr(Absorber, f"__{_name}__", lambda _self, other: other)
+for _name, _compare in _COMPARES_ZERO.items():
+    setattr(Absorber, f"__{_name}__", lambda self, other, compare=_compare: bool(compare(other, 0)))  # noqa: ARG005 - `_blame` looks for it
 
 
 def _member(name: str) -> Any:
@@ -292,9 +195,7 @@ def install(record: Record, contents: Mapping[str, Callable[[], Mapping[str, Any
     _noted.append(record)
     sys.meta_path.insert(0, _Finder(record, contents))
     when_imported("tqdm.notebook", lambda module: _plain_progress(module, record))
-    interactive = sys.modules.get("IPython")
-    shell = interactive.get_ipython() if interactive is not None else None
-    if shell is not None:
+    if (shell := running_shell()) is not None:
         shell.events.register("post_run_cell", _blame)
 
 
