@@ -8,20 +8,19 @@ from __future__ import annotations
 import builtins
 import functools
 import getpass
-import sys
+import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from grader.inside.hooks import Record, when_imported
+from grader.inside.hooks import Record, running_shell, when_imported
 from grader.inside.shims import services, stub_modules
 
 __all__ = ["install"]
 
-_COLAB = "no-colab"
-_LOGIN = "no-account"
-_PROMPT = "nobody-answers"
 _PROMPTS = 20
+_LOGINS = ("login", "notebook_login", "interpreter_login", "logout")
+_UPLOADS = ("create_repo", "upload_file", "upload_folder", "upload_large_folder", "create_commit", "delete_repo")
 
 
 def install(record: Record, config: Mapping[str, Any]) -> None:
@@ -40,76 +39,58 @@ def _colab(record: Record, config: Mapping[str, Any]) -> dict[str, dict[str, Any
     known = {name: home / path for name, path in dict(config.get("data_files", {})).items()}
     known |= {name: home / name for name in config.get("companions", ())}
 
-    def mount(mountpoint: str = "", *_args: Any, **_kwargs: Any) -> None:
-        record("colab", f"drive.mount({str(mountpoint)!r})", "", _COLAB)
-        print("no-drive")
+    def stub(call: str, after: str = "", reason: str = "no-colab", answer: Callable[[str], Any] | None = None) -> Any:
+        """What stands for a function: notes that it was called and with what first, and gives the answer to that."""
 
-    def upload(*_args: Any, **_kwargs: Any) -> dict[str, bytes]:
-        record("colab", "files.upload()", "the data files", _COLAB)
+        def called(given: Any = "", *_args: Any, **_kwargs: Any) -> Any:
+            record("colab", call.format(repr(str(given))), after, reason)
+            return answer(str(given)) if answer is not None else None
+
+        return called
+
+    def uploaded(_given: str) -> dict[str, bytes]:
         return {name: path.read_bytes() for name, path in known.items() if path.is_file()}
 
-    def upload_file(name: str = "", *_args: Any, **_kwargs: Any) -> str:
-        record("colab", "files.upload_file()", str(name), _COLAB)
-        return str(name)
-
-    def download(name: Any = "", *_args: Any, **_kwargs: Any) -> None:
-        record("colab", f"files.download({str(name)!r})", "", _COLAB)
-
-    def secret(key: str = "", *_args: Any, **_kwargs: Any) -> str:
-        record("colab", f"userdata.get({str(key)!r})", "''", "no-secrets")
-        return ""
-
+    download = stub("files.download({})")
+    upload = stub("files.upload()", "the data files", answer=uploaded)
+    upload_file = stub("files.upload_file({})", "the file beside the notebook", answer=str)
     return {
-        "google.colab.drive": {"mount": mount, "flush_and_unmount": download},
+        "google.colab.drive": {"mount": stub("drive.mount({})", reason="no-drive"), "flush_and_unmount": download},
         "google.colab.files": {"upload": upload, "upload_file": upload_file, "download": download, "view": download},
-        "google.colab.userdata": {"get": secret},
+        "google.colab.userdata": {"get": stub("userdata.get({})", "''", "no-secrets", answer=lambda _key: "")},
     }
 
 
 def _patch_prompts(record: Record) -> None:
-    asked = 0
+    asked = itertools.count(1)
 
     def answer(prompt: Any = "", *_args: Any, **_kwargs: Any) -> str:
-        nonlocal asked
-        asked += 1
-        if asked > _PROMPTS:
+        if next(asked) > _PROMPTS:
             raise EOFError("input() was called too often: nobody answers while grading.")
-        record("prompt", f"input({str(prompt)[:80]!r})", "''", _PROMPT)
+        record("prompt", f"input({str(prompt)[:80]!r})", "''", "nobody-answers")
         return ""
 
     builtins.input = answer
     getpass.getpass = answer
-    interactive = sys.modules.get("IPython")
-    shell = interactive.get_ipython() if interactive is not None else None
-    kernel = getattr(shell, "kernel", None)
+    kernel = getattr(running_shell(), "kernel", None)
     if kernel is not None:  # which sets both names anew for each cell
-        kernel.raw_input = answer
-        kernel.getpass = answer
+        kernel.raw_input = kernel.getpass = answer
 
 
 def _patch_login(module: Any, record: Record) -> None:
-    def nothing(name: str) -> Callable[..., None]:
-        def skipped(*_args: Any, **_kwargs: Any) -> None:
-            record("login", f"huggingface_hub.{name}()", "", _LOGIN)
+    def skipped(name: str, answer: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*args: Any, **kwargs: Any) -> Any:
+            record("login", f"huggingface_hub.{name}()", "", "no-account")
+            return answer(*args, **kwargs)
 
-        return skipped
+        return called
 
-    for name in ("login", "notebook_login", "interpreter_login", "logout"):
-        setattr(module, name, nothing(name))
+    def repository(*args: Any, **kwargs: Any) -> Any:
+        return kwargs.get("repo_id", args[-1] if args and isinstance(args[-1], str) else "")
 
-    def whoami(*_args: Any, **_kwargs: Any) -> dict[str, str]:
-        record("login", "huggingface_hub.whoami()", "", _LOGIN)
-        return {"name": "student"}
-
-    module.whoami = whoami
-
-    def uploaded(name: str) -> Callable[..., Any]:
-        def skipped(*args: Any, **kwargs: Any) -> Any:
-            record("login", f"huggingface_hub.{name}()", "", _LOGIN)
-            return kwargs.get("repo_id", args[-1] if args and isinstance(args[-1], str) else "")
-
-        return skipped
-
-    for name in ("create_repo", "upload_file", "upload_folder", "upload_large_folder", "create_commit", "delete_repo"):
-        setattr(module, name, uploaded(name))
-        setattr(module.HfApi, name, uploaded(name))
+    for name in _LOGINS:
+        setattr(module, name, skipped(name, lambda *_args, **_kwargs: None))
+    module.whoami = skipped("whoami", lambda *_args, **_kwargs: {"name": "student"})
+    for name in _UPLOADS:
+        setattr(module, name, skipped(name, repository))
+        setattr(module.HfApi, name, skipped(name, repository))
