@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from grader.inside.hooks import Record, replacing
+from grader.inside.hooks import Record, replacing, running_shell
 
 __all__ = ["install"]
 
@@ -90,8 +90,7 @@ def install(record: Record, _config: Mapping[str, Any]) -> None:
     os.environ["PATH"] = os.pathsep.join([str(folder / "bin"), os.environ.get("PATH", os.defpath)])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder / "lib"), os.environ.get("PYTHONPATH")]))
     sys.path.insert(1, str(folder / "lib"))
-    interactive = sys.modules.get("IPython")
-    shell = interactive.get_ipython() if interactive is not None else None
+    shell = running_shell()
     _patch_ends(record, shell)
     if shell is not None:
         shell.events.register("post_run_cell", lambda *_result: _report_skipped(log, record))

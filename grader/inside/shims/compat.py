@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from grader.inside.hooks import Record, provide, replacing, when_imported
+from grader.inside.hooks import Record, provide, replacing, rescuing, when_imported
 
 __all__ = ["clean_arguments", "install"]
 
@@ -129,7 +129,7 @@ def _patch_trainer(owner: Any, record: Record) -> None:
 
     @replacing(owner, "__init__")
     def init(real: Any, self: Any, *args: Any, **kwargs: Any) -> None:
-        if "tokenizer" in kwargs and "tokenizer" not in accepted and "processing_class" in accepted:
+        if "tokenizer" in kwargs and "tokenizer" not in accepted:
             record("argument", "Trainer(tokenizer=...)", "processing_class=...", _OLD)
             tokenizer = kwargs.pop("tokenizer")
             kwargs.setdefault("processing_class", tokenizer)
@@ -191,22 +191,16 @@ def _older_call(name: str, record: Record) -> Callable[..., Any]:
 
 
 def _old_names(module: Any, record: Record) -> None:
-    """`from transformers import AdamW` and the like; the lazy module's own class answers for missing names."""
-    owner = type(module)
-    real = getattr(owner, "__getattr__", None)
-    if real is None or getattr(real, "__adapted__", False):
-        return  # the package makes its lazy module more than once
+    """`from transformers import AdamW` and the like; the lazy module's own class answers, since the package makes several."""
 
-    def missing(self: Any, name: str) -> Any:
-        if self.__name__ == "transformers" and name == "AdamW":
+    @rescuing(type(module), "__getattr__", AttributeError)
+    def missing(lazy: Any, name: str) -> Any:
+        if lazy.__name__ == "transformers" and name == "AdamW":
             return _adamw(record)
-        if self.__name__ == "transformers" and name == "EvaluationStrategy":
+        if lazy.__name__ == "transformers" and name == "EvaluationStrategy":
             record("renamed", "transformers.EvaluationStrategy", "transformers.IntervalStrategy", _OLD)
-            return self.IntervalStrategy
-        return real(self, name)
-
-    missing.__adapted__ = True  # type: ignore[attr-defined]
-    owner.__getattr__ = missing
+            return lazy.IntervalStrategy
+        raise  # the error, while it is being handled
 
 
 def _adamw(record: Record) -> Any:
@@ -252,18 +246,12 @@ def _old_numpy(module: Any, record: Record) -> None:
 
 
 def _patch_backend(module: Any, record: Record) -> None:
-    @replacing(module, "use")
-    def use(real: Any, backend: Any, *args: Any, **kwargs: Any) -> None:
-        try:
-            real(backend, *args, **kwargs)
-        except ImportError:
-            record("plot", f"matplotlib.use({backend!r})", "", "no-screen")
+    @rescuing(module, "use", ImportError)
+    def use(backend: Any, *_args: Any, **_kwargs: Any) -> None:
+        record("plot", f"matplotlib.use({backend!r})", "", "no-screen")
 
 
 def _patch_style(module: Any, record: Record) -> None:
-    @replacing(module, "use")
-    def use(real: Any, style: Any) -> None:
-        try:
-            real(style)
-        except OSError:
-            record("plot", f"plt.style.use({style!r})", "", _OLD)
+    @rescuing(module, "use", OSError)
+    def use(style: Any) -> None:
+        record("plot", f"plt.style.use({style!r})", "", _OLD)

@@ -5,11 +5,10 @@ Runs in the box. Texts come out cleaned a little differently than at home; that 
 
 from __future__ import annotations
 
-import types
 from collections.abc import Mapping
 from typing import Any
 
-from grader.inside.hooks import Record, replacing, when_imported
+from grader.inside.hooks import Record, replacing, rescuing, when_imported
 
 __all__ = ["install"]
 
@@ -34,37 +33,25 @@ def _patch_download(module: Any, record: Record) -> None:
 
 
 def _patch_sentences(module: Any, record: Record) -> None:
-    @replacing(module, "_get_punkt_tokenizer")
-    def tokenizer(real: Any, *args: Any) -> Any:
-        try:
-            return real(*args)
-        except LookupError:
-            record("stand-in", "nltk's punkt", "sentences by their marks alone", _DATA)
-            return module.PunktSentenceTokenizer()
+    @rescuing(module, "_get_punkt_tokenizer", LookupError)
+    def tokenizer(*_args: Any) -> Any:
+        record("stand-in", "nltk's punkt", "sentences by their marks alone", _DATA)
+        return module.PunktSentenceTokenizer()
 
 
 def _patch_lemmas(owner: Any, record: Record) -> None:
-    @replacing(owner, "lemmatize")
-    def lemmatize(real: Any, self: Any, word: str, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return real(self, word, *args, **kwargs)
-        except LookupError:
-            record("stand-in", "nltk's wordnet", "words as they are", _DATA)
-            return word
+    @rescuing(owner, "lemmatize", LookupError)
+    def lemmatize(_self: Any, word: str, *_args: Any, **_kwargs: Any) -> Any:
+        record("stand-in", "nltk's wordnet", "words as they are", _DATA)
+        return word
 
 
 def _patch_corpora(owner: Any, record: Record) -> None:
-    @replacing(owner, "_LazyCorpusLoader__load")
-    def load(real: Any, self: Any) -> None:
-        try:
-            real(self)
-        except LookupError:
-            if self._LazyCorpusLoader__name != "stopwords":
-                raise
-            from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+    @rescuing(owner, "_LazyCorpusLoader__load", LookupError)
+    def load(self: Any) -> None:
+        if self._LazyCorpusLoader__name != "stopwords":
+            raise  # the error, while it is being handled
+        from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-            record("stand-in", "nltk's stopwords", "scikit-learn's", _DATA)
-            plain = types.SimpleNamespace(
-                words=lambda *_languages: sorted(ENGLISH_STOP_WORDS), fileids=lambda: ["english"]
-            )
-            self.__dict__.update(vars(plain))
+        record("stand-in", "nltk's stopwords", "scikit-learn's", _DATA)
+        vars(self).update(words=lambda *_languages: sorted(ENGLISH_STOP_WORDS), fileids=lambda: ["english"])

@@ -12,7 +12,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from grader.inside.hooks import Record, replacing, when_imported
+from grader.inside.hooks import Record, replacing, rescuing, when_imported
 
 __all__ = ["install"]
 
@@ -99,18 +99,15 @@ def _patch_torch(torch: Any, record: Record) -> None:
 
     for name, answer in _ANSWERS.items():
         if hasattr(torch.cuda, name):
-            replacing(torch.cuda, name)(_answering(name, answer, record))
+            rescuing(torch.cuda, name, Exception)(_answering(name, answer, record))
     torch.cuda.get_device_properties = _properties
     torch.cuda.Event = _Event
 
 
 def _answering(name: str, answer: Any, record: Record) -> Callable[..., Any]:
-    def asked(real: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return real(*args, **kwargs)
-        except Exception:
-            record("device", f"torch.cuda.{name}()", repr(answer), _REASON)
-            return answer
+    def asked(*_args: Any, **_kwargs: Any) -> Any:
+        record("device", f"torch.cuda.{name}()", repr(answer), _REASON)
+        return answer
 
     return asked
 

@@ -17,7 +17,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
-from grader.inside.hooks import Record
+from grader.inside.hooks import Record, running_shell
 from grader.inside.shims.syntax import older
 
 __all__ = ["Literals", "install"]
@@ -63,8 +63,7 @@ def install(record: Record, config: Mapping[str, Any]) -> None:
         return real(self, literals.parsed(data) if str(path).startswith(home) else data, path, **options)
 
     SourceFileLoader.source_to_code = source_to_code  # type: ignore[method-assign]
-    interactive = sys.modules.get("IPython")
-    shell = interactive.get_ipython() if interactive is not None else None
+    shell = running_shell()
     if shell is not None:
         shell.ast_transformers.append(literals)
         # what `%run` compiles a script with

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from grader.inside.hooks import Record, replacing, when_imported
+from grader.inside.hooks import Record, rescuing, when_imported
 
 __all__ = ["install"]
 
@@ -33,16 +33,13 @@ def _patch(module: Any, record: Record) -> None:
     if hasattr(module.load, "__serves_metrics__"):
         return
 
-    @replacing(module, "load")
-    def load(real: Any, path: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return real(path, *args, **kwargs)
-        except (OSError, ImportError):  # not here, and no network
-            name = str(path).rpartition("/")[2]
-            if name not in _SERVED:
-                raise
-            record("metric", f"evaluate.load({path!r})", "the same by scikit-learn", _REASON)
-            return _metric(name, kwargs.get("experiment_id"))
+    @rescuing(module, "load", OSError, ImportError)  # not here, and no network
+    def load(path: Any, *_args: Any, **kwargs: Any) -> Any:
+        name = str(path).rpartition("/")[2]
+        if name not in _SERVED:
+            raise  # the error, while it is being handled
+        record("metric", f"evaluate.load({path!r})", "the same by scikit-learn", _REASON)
+        return _metric(name, kwargs.get("experiment_id"))
 
     load.__serves_metrics__ = True  # type: ignore[attr-defined]
 
