@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import copy
 import functools
-import sys
 from typing import Any
 
+from grader.inside.hooks import torch
 from grader.inside.witness import Witness
 
 BLOCKS = 6
@@ -26,7 +26,6 @@ def positions() -> list[str]:
 
 def find_root(model: Any) -> tuple[str, Any]:
     """Find the module that has `distilbert` and `classifier` below it; ('', model) when it is the model itself."""
-    torch = sys.modules["torch"]
     best = ("", model)
     for name, module in torch.nn.Module.named_modules(model):
         children = dict(torch.nn.Module.named_children(module))
@@ -42,7 +41,6 @@ def layout(model: Any) -> dict[str, Any]:
 
     Returns {"root": dotted name, "at": {position: {"plain", "type", "tensors": [[name, shape, trainable]]}}}.
     """
-    torch = sys.modules["torch"]
     root_name, root = find_root(model)
     found: dict[str, Any] = {}
     for position in positions():
@@ -74,7 +72,6 @@ def small_model() -> Any:
 
 @functools.cache
 def _small_model() -> Any:
-    torch = sys.modules["torch"]
     from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
     with torch.random.fork_rng(devices=[]):
@@ -92,7 +89,6 @@ def real_size_model() -> Any:
 
 @functools.cache
 def _meta_model() -> Any:
-    torch = sys.modules["torch"]
     from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
     with torch.device("meta"):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grader.inside.hooks import replacing
+from grader.inside.hooks import replacing, torch
 
 _FRAMES = 8  # from a module's start up to the student's call
 _MOST = 500  # functions of the student's that are remembered
@@ -51,9 +51,8 @@ class OwnCalls:
 
     def install(self) -> None:
         """Watch all modules being made from now on."""
-        nn = sys.modules["torch"].nn
 
-        @replacing(nn.Module, "__init__")
+        @replacing(torch.nn.Module, "__init__")
         def begin(real: Any, module: Any, *args: Any, **kwargs: Any) -> None:
             with contextlib.suppress(Exception):  # a guess less must not break the student's module
                 self._look(sys._getframe(2))
@@ -83,11 +82,10 @@ class OwnCalls:
 
 def _kept(given: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments as they may be given again: sizes of the layer beside them by their meaning, layers without their weights."""
-    nn = sys.modules["torch"].nn
-    layer = next((value for value in given.values() if isinstance(value, nn.Linear)), None)
+    layer = next((value for value in given.values() if isinstance(value, torch.nn.Linear)), None)
     kept: dict[str, Any] = {}
     for name, value in given.items():
-        if isinstance(value, nn.Module) and next(nn.Module.parameters(value), None) is not None:
+        if isinstance(value, torch.nn.Module) and next(torch.nn.Module.parameters(value), None) is not None:
             kept[name] = Layer()
         elif layer is not None and type(value) is int and value in (layer.in_features, layer.out_features):
             either = layer.in_features == layer.out_features

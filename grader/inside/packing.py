@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from grader.inside.hooks import torch
+
 ARRAY = "__nd__"
 _TEXT_LIMIT = 20_000
 _LARGEST_INTEGER = 10**40
@@ -92,8 +94,7 @@ def _pack(value: Any, packer: _Packer, depth: int) -> Any:
             for key, item in value.items()
             if type(key) is str and key not in _RESERVED
         }
-    torch = sys.modules.get("torch")
-    if torch is not None and issubclass(kind, torch.Tensor):
+    if "torch" in sys.modules and issubclass(kind, torch.Tensor):
         try:
             value = tensor_to_array(value)
         except Exception:  # a tensor without data, or of a class that answers every question its own way
@@ -106,7 +107,6 @@ def _pack(value: Any, packer: _Packer, depth: int) -> Any:
 
 def tensor_to_array(tensor: Any) -> np.ndarray[Any, Any]:
     """Copy a tensor to a numpy array on the CPU; half precision is widened to float32."""
-    torch = sys.modules["torch"]
     plain = torch.Tensor.detach(tensor)
     if plain.dtype in (torch.bfloat16, torch.float16):
         plain = torch.Tensor.to(plain, torch.float32)

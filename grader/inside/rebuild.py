@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from grader.inside.distilbert import HEAD, positions
+from grader.inside.hooks import torch
 from grader.inside.tensors import digest
 
 __all__ = [
@@ -61,7 +61,6 @@ class Checkpoint:
     @functools.cached_property
     def in_half_precision(self) -> dict[str, Any]:
         """What the tensors become in bfloat16 and float16, as float32, by digest."""
-        torch = sys.modules["torch"]
         kinds = (torch.bfloat16, torch.float16)
         rounded = [tensor.to(kind).float() for tensor in self.body.values() for kind in kinds]
         return {digest(tensor): tensor for tensor in rounded}
@@ -69,7 +68,6 @@ class Checkpoint:
     @functools.cached_property
     def stock(self) -> Any:
         """The library's own class for two labels in eval mode, without values."""
-        torch = sys.modules["torch"]
         from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
         content = json.loads((Path(self.folder) / "config.json").read_text(encoding="utf-8"))
@@ -118,7 +116,6 @@ class Layer:
 
         A weight to which the factors add nothing is the very tensor.
         """
-        torch = sys.modules["torch"]
         weight = pretrained[0] if not self.base else _matrix(members[self.base])
         weight = weight.T if self.base_flipped else weight
         bias = torch.zeros(len(weight))
@@ -157,7 +154,7 @@ def probe_inputs(drawn: int, width: int) -> Any:
     """Random inputs (PROBES + 1, width) for a layer, float64, the last of them zero."""
     inputs = np.random.default_rng([drawn, width]).standard_normal((PROBES + 1, width))
     inputs[-1] = 0.0
-    return sys.modules["torch"].from_numpy(inputs)
+    return torch.from_numpy(inputs)
 
 
 def _matrix(tensor: Any) -> Any:
@@ -195,7 +192,6 @@ def explain(
     `outputs` (PROBES + 1, out) for `inputs` (PROBES + 1, in), the last of them zero; `pretrained`: weight and bias, or empty.
     What the layer holds itself comes before the pretrained.
     """
-    torch = sys.modules["torch"]
     shape = (outputs.shape[1], inputs.shape[1])
     matrices = {name: tensor.double() for name, tensor in own.items() if tensor.dim() == 2}
     zero, x = outputs[-1], inputs[:-1]
@@ -228,7 +224,6 @@ def _explain_bias(
     vectors: Mapping[str, Any], zero: Any, pair: Any, scale: float, pretrained: Sequence[Any], enough: float
 ) -> tuple[str, bool, tuple[str, str], float]:
     """The base's bias, whether it is the pretrained one that the layer does not hold, biases of A and of B, and what is left."""
-    torch = sys.modules["torch"]
     nothing = ("", torch.zeros_like(zero))
     outer = [(name, vector) for name, vector in vectors.items() if vector.shape == zero.shape]
     if pretrained:
@@ -318,7 +313,6 @@ def tensors_at_start(
 
 def kinship(checkpoint: Checkpoint, rebuilt: Rebuilt) -> float:
     """Cosine of the body's matrices with the pretrained ones: near 0 for one that began from random numbers."""
-    torch = sys.modules["torch"]
     product = ours = theirs = 0.0
     for name, wanted in checkpoint.body.items():
         found = rebuilt.tensors.get(name)
@@ -344,7 +338,6 @@ def _pretrained(checkpoint: Checkpoint, position: str) -> list[Any]:
 def _probed(
     own: Mapping[str, Any], outputs: Any, drawn: int, shape: tuple[int, ...], pretrained: list[Any], tolerance: float
 ) -> Layer | None:
-    torch = sys.modules["torch"]
     if not isinstance(outputs, np.ndarray) or outputs.shape != (PROBES + 1, shape[0]) or outputs.dtype.kind != "f":
         return None
     most = max(shape) * max(_MOST_RANK, *shape)
@@ -369,7 +362,6 @@ def _changed(
     tolerance: float,
 ) -> tuple[tuple[str, ...], dict[str, int]]:
     """Names of pretrained tensors that are not in their place, and ranks of the changes of wrapped layers' weights."""
-    torch = sys.modules["torch"]
     changed, ranks = [], {}
     for name, wanted in checkpoint.body.items():
         position, _, kind = name.rpartition(".")
@@ -404,7 +396,6 @@ def _closest(members: Mapping[str, Any], position: str, wanted: Any) -> Any:
 
 def _same(found: Any, wanted: Any) -> bool:
     """Whether a tensor is the pretrained one, up to the rounding of a merge and unmerge or of half precision."""
-    torch = sys.modules["torch"]
     if found is wanted or torch.equal(found, wanted):
         return True
     if float((found - wanted).abs().max()) <= 4e-6 * max(1.0, float(wanted.abs().max())):
@@ -423,7 +414,6 @@ class Readers:
 
     def logits(self, tensors: Mapping[str, Any]) -> Any:
         """Logits (reviews, 2) of a classifier with these tensors."""
-        torch = sys.modules["torch"]
         body = {name: tensor for name, tensor in tensors.items() if name.startswith("distilbert.")}
         key = tuple(tensor.data_ptr() for tensor in body.values())
         if key not in self._pooled:
@@ -437,7 +427,6 @@ class Readers:
 
     def _pool(self, body: Mapping[str, Any]) -> Any:
         """What the head reads of every review (reviews, dim); sorted by length meanwhile, so that little is padded."""
-        torch = sys.modules["torch"]
         model = self._checkpoint.stock.distilbert
         own = {name.removeprefix("distilbert."): tensor.to(self._device) for name, tensor in body.items()}
         longest = self._checkpoint.stock.config.max_position_embeddings
@@ -456,7 +445,6 @@ class Readers:
 
 def padded(rows: Sequence[Sequence[int]]) -> tuple[Any, Any]:
     """Token ids and attention mask (rows x longest)."""
-    torch = sys.modules["torch"]
     width = max(len(row) for row in rows)
     ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
     return ids, torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])

@@ -11,13 +11,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from grader.inside.hooks import replacing, when_imported
+from grader.inside.hooks import replacing, torch, when_imported
 from grader.inside.own_calls import OwnCalls
 from grader.inside.tensors import digest
 
@@ -80,7 +79,6 @@ def _leaves(outputs: Any) -> Iterator[Any]:
 
 def states(model: Any) -> list[TensorState]:
     """State of every registered parameter and buffer, shared ones once."""
-    torch = sys.modules["torch"]
     found, seen = [], set()
     members = [(n, p, True) for n, p in torch.nn.Module.named_parameters(model)]
     members += [(n, b, False) for n, b in torch.nn.Module.named_buffers(model)]
@@ -95,7 +93,7 @@ def states(model: Any) -> list[TensorState]:
 
 def own_at_start(model: Any, layout: dict[str, Any]) -> dict[str, Any]:
     """Copies, by name, of what is trained beside the plain layers of a pretrained body: the head, adapters."""
-    named = list(sys.modules["torch"].nn.Module.named_parameters(model))
+    named = list(torch.nn.Module.named_parameters(model))
     root = layout.get("root", "")
     body = f"{root}.distilbert." if root else "distilbert."
     at = tuple(
@@ -106,7 +104,7 @@ def own_at_start(model: Any, layout: dict[str, Any]) -> dict[str, Any]:
 
 def tensors_of(model: Any) -> dict[str, Any]:
     """Parameters and buffers by name, shared ones under each of their names, whatever the model's own methods say."""
-    module = sys.modules["torch"].nn.Module
+    module = torch.nn.Module
     named = [
         *module.named_buffers(model, remove_duplicate=False),
         *module.named_parameters(model, remove_duplicate=False),
@@ -120,14 +118,13 @@ def owner(parameters: list[Any]) -> Any:
     Of several such modules: the smallest that is a classifier on a body (so that a container of several models is not taken
     for one), else the largest.
     """
-    torch = sys.modules["torch"]
-    wanted = {id(p) for p in parameters}
+    module, wanted = torch.nn.Module, {id(p) for p in parameters}
     best, best_key = None, (0, False, 0)
     for candidate in gc.get_objects():
         try:
-            if not issubclass(type(candidate), torch.nn.Module):
+            if not issubclass(type(candidate), module):
                 continue
-            held = {id(p) for p in torch.nn.Module.parameters(candidate)}
+            held = {id(p) for p in module.parameters(candidate)}
             root = is_classifier(candidate)
         except Exception:  # noqa: S112 - half-built or hostile objects are passed over
             continue
@@ -139,12 +136,11 @@ def owner(parameters: list[Any]) -> Any:
 
 def is_classifier(module: Any) -> bool:
     """Whether a module is a classifier on a DistilBERT body, and not something around one."""
-    return {"distilbert", "classifier"} <= dict(sys.modules["torch"].nn.Module.named_children(module)).keys()
+    return {"distilbert", "classifier"} <= dict(torch.nn.Module.named_children(module)).keys()
 
 
 def _alike(copied: Any, original: Any) -> bool:
     """Whether two models are of the same classes and hold the same tensors; what is no number equals itself here."""
-    torch = sys.modules["torch"]
     kinds, others = ([type(m) for m in torch.nn.Module.modules(model)] for model in (copied, original))
     theirs, ours = tensors_of(copied), tensors_of(original)
     return (
@@ -195,7 +191,7 @@ class Witness:
 
     def _watch_backward(self) -> None:
         """See loops that step by hand, without any optimizer: by the gradients they ask for."""
-        autograd = sys.modules["torch"].autograd
+        autograd = torch.autograd
 
         def watched(real: Any, outputs: Any, *args: Any, **kwargs: Any) -> Any:
             self._before_backward(outputs)
@@ -224,7 +220,7 @@ class Witness:
                 return
             run = Run(-1, model, "by hand", states(model), self._layout(model), self.current_cell, steps=1)
             run.begun = own_at_start(model, run.layout)
-            run.parameters = {id(p): p for p in sys.modules["torch"].nn.Module.parameters(model)}
+            run.parameters = {id(p): p for p in torch.nn.Module.parameters(model)}
             run.started = time.monotonic()
             self._by_hand.append(run)
         except Exception as error:
@@ -291,7 +287,7 @@ class Witness:
             len(self.runs), model, type(optimizer).__name__, states(model), self._layout(model), self.current_cell
         )
         run.begun = own_at_start(model, run.layout)
-        run.parameters = {id(p): p for p in sys.modules["torch"].nn.Module.parameters(model)}
+        run.parameters = {id(p): p for p in torch.nn.Module.parameters(model)}
         run.started = time.monotonic()
         self._by_optimizer[id(optimizer)] = run
         self.runs.append(run)
@@ -329,7 +325,6 @@ class Witness:
     @staticmethod
     def copy(run: Run) -> None:
         """Copy the model of a run as it is now, or its values where it cannot be copied."""
-        torch = sys.modules["torch"]
         grads = [(p, p.grad) for p in torch.nn.Module.parameters(run.model)]
         try:
             for parameter, _grad in grads:
@@ -350,7 +345,6 @@ class Witness:
 
     def model_of(self, run: Run) -> Any:
         """Return the model as the run left it: the copy, or the original with the saved values put back."""
-        torch = sys.modules["torch"]
         if run.snapshot is not None:
             return run.snapshot
         if run.saved_state is not None and run.model is not None:
