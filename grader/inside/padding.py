@@ -7,28 +7,25 @@ left out. Where a configuration asks for dropout in the body, the random numbers
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import torch
 from transformers import DistilBertForSequenceClassification
 
+from grader.inside.hooks import replacing
+
 
 def install() -> None:
-    """Patches `DistilBertForSequenceClassification.forward`, once; its signature stays what `Trainer` expects."""
-    original = DistilBertForSequenceClassification.forward
-    if hasattr(original, "cuts_padding"):
-        return
+    """Patches `DistilBertForSequenceClassification.forward`; its signature stays what `Trainer` expects."""
 
-    @functools.wraps(original)
-    def forward(self: Any, input_ids: Any = None, attention_mask: Any = None, *args: Any, **kwargs: Any) -> Any:
+    @replacing(DistilBertForSequenceClassification, "forward")
+    def forward(
+        real: Any, self: Any, input_ids: Any = None, attention_mask: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
         kept = _kept_columns(self.config, input_ids, attention_mask, args, kwargs)
         if kept is not None:
             input_ids, attention_mask = input_ids[:, :kept], attention_mask[:, :kept]
-        return original(self, input_ids, attention_mask, *args, **kwargs)
-
-    forward.cuts_padding = True  # type: ignore[attr-defined]
-    DistilBertForSequenceClassification.forward = forward
+        return real(self, input_ids, attention_mask, *args, **kwargs)
 
 
 def _kept_columns(config: Any, input_ids: Any, attention_mask: Any, args: Any, kwargs: dict[str, Any]) -> int | None:

@@ -79,16 +79,9 @@ def _leaves(outputs: Any) -> Iterator[Any]:
 
 def states(model: Any) -> list[TensorState]:
     """State of every registered parameter and buffer, shared ones once."""
-    found, seen = [], set()
-    members = [(n, p, True) for n, p in torch.nn.Module.named_parameters(model)]
+    members = [(n, p, bool(p.requires_grad)) for n, p in torch.nn.Module.named_parameters(model)]
     members += [(n, b, False) for n, b in torch.nn.Module.named_buffers(model)]
-    for name, tensor, is_parameter in members:
-        if id(tensor) in seen or tensor.is_meta:
-            continue
-        seen.add(id(tensor))
-        trainable = bool(is_parameter and tensor.requires_grad)
-        found.append(TensorState(name, tuple(tensor.shape), trainable, digest(tensor)))
-    return found
+    return [TensorState(n, tuple(t.shape), trainable, digest(t)) for n, t, trainable in members if not t.is_meta]
 
 
 def own_at_start(model: Any, layout: dict[str, Any]) -> dict[str, Any]:
@@ -163,8 +156,6 @@ class Witness:
         self._by_optimizer: dict[int, Run] = {}
         self._optimizers: list[Any] = []  # kept alive, so that an id is never used twice
         self._layout: Callable[[Any], dict[str, Any]] = layout or (lambda _model: {})
-        self._handles: list[Any] = []
-        self._patched: list[tuple[Any, str, Any]] = []
         self._by_hand: list[Run] = []
         self.own_calls = OwnCalls()
         """What the student's code gave to its own classes."""
@@ -178,33 +169,24 @@ class Witness:
 
         self._watch_backward()
         self.own_calls.install()
-        self._handles = [register_optimizer_step_pre_hook(self._before), register_optimizer_step_post_hook(self._after)]
+        register_optimizer_step_pre_hook(self._before)
+        register_optimizer_step_post_hook(self._after)
         when_imported("transformers.trainer", self._watch_trainer)
-
-    def uninstall(self) -> None:
-        """Take the hooks out again."""
-        for handle in self._handles:
-            handle.remove()
-        for place, name, original in self._patched:
-            setattr(place, name, original)
-        self._handles, self._patched = [], []
 
     def _watch_backward(self) -> None:
         """See loops that step by hand, without any optimizer: by the gradients they ask for."""
-        autograd = torch.autograd
 
         def watched(real: Any, outputs: Any, *args: Any, **kwargs: Any) -> Any:
             self._before_backward(outputs)
             return real(outputs, *args, **kwargs)
 
         for name in ("backward", "grad"):
-            self._patched.append((autograd, name, getattr(autograd, name)))
-            replacing(autograd, name)(watched)
+            replacing(torch.autograd, name)(watched)
 
     def _before_backward(self, outputs: Any) -> None:
         if self.forbids_training or self.asking:
             return
-        try:
+        with self._blaming_itself():
             leaf = next(_leaves(outputs), None)
             if leaf is None or id(leaf) in self._other:
                 return
@@ -218,13 +200,17 @@ class Witness:
                 if len(self._other) < _MAX_OTHER:  # looking for the owner costs milliseconds: once per model
                     self._other[id(leaf)] = leaf
                 return
-            run = Run(-1, model, "by hand", states(model), self._layout(model), self.current_cell, steps=1)
-            run.begun = own_at_start(model, run.layout)
-            run.parameters = {id(p): p for p in torch.nn.Module.parameters(model)}
-            run.started = time.monotonic()
+            run = self._start_of(model, "by hand")
+            run.steps = 1
             self._by_hand.append(run)
-        except Exception as error:
-            self._blame(error)
+
+    def _start_of(self, model: Any, optimizer: str) -> Run:
+        """A run that begins now."""
+        run = Run(len(self.runs), model, optimizer, states(model), self._layout(model), self.current_cell)
+        run.begun = own_at_start(model, run.layout)
+        run.parameters = {id(p): p for p in torch.nn.Module.parameters(model)}
+        run.started = time.monotonic()
+        return run
 
     def _known(self, parameters: list[Any]) -> Any:
         """Return a classifier seen before that holds all of `parameters`, which spares the search through all objects."""
@@ -248,31 +234,21 @@ class Witness:
 
     def _watch_trainer(self, module: Any) -> None:
         """Copy what a `Trainer` trained as soon as it is done; an own loop is copied when its cell is."""
-        if hasattr(module.Trainer.train, "__witnessed__"):
-            return
-        self._patched.append((module.Trainer, "train", module.Trainer.train))
 
         @replacing(module.Trainer, "train")
         def train(real: Any, *args: Any, **kwargs: Any) -> Any:
             try:
                 return real(*args, **kwargs)
             finally:
-                try:
+                with self._blaming_itself():
                     self.snapshot_models()
-                except Exception as error:
-                    self._blame(error)
-
-        train.__witnessed__ = True  # type: ignore[attr-defined]
 
     def _before(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         if self.forbids_training:
             raise TrainingForbidden
-        if id(optimizer) in self._by_optimizer:
-            return
-        try:
-            self._begin(optimizer)
-        except Exception as error:
-            self._blame(error)
+        if id(optimizer) not in self._by_optimizer:
+            with self._blaming_itself():
+                self._begin(optimizer)
 
     def _begin(self, optimizer: Any) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -283,13 +259,7 @@ class Witness:
         if model is None:
             return
         self._make_room()
-        run = Run(
-            len(self.runs), model, type(optimizer).__name__, states(model), self._layout(model), self.current_cell
-        )
-        run.begun = own_at_start(model, run.layout)
-        run.parameters = {id(p): p for p in torch.nn.Module.parameters(model)}
-        run.started = time.monotonic()
-        self._by_optimizer[id(optimizer)] = run
+        run = self._by_optimizer[id(optimizer)] = self._start_of(model, type(optimizer).__name__)
         self.runs.append(run)
 
     def _make_room(self) -> None:
@@ -339,9 +309,14 @@ class Witness:
             for parameter, grad in grads:
                 parameter.grad = grad
 
-    def _blame(self, error: Exception) -> None:
-        if self.runs:
-            self.runs[-1].problem = f"{type(error).__name__}: {error}"[:300]
+    @contextlib.contextmanager
+    def _blaming_itself(self) -> Iterator[None]:
+        """What fails here is no fault of the student's training: it is noted with the run, and the training goes on."""
+        try:
+            yield
+        except Exception as error:
+            if self.runs:
+                self.runs[-1].problem = f"{type(error).__name__}: {error}"[:300]
 
     def model_of(self, run: Run) -> Any:
         """Return the model as the run left it: the copy, or the original with the saved values put back."""

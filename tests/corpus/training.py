@@ -179,6 +179,25 @@ ASKED_THEMSELVES: dict[str, list[str]] = {}
 
 
 @contextlib.contextmanager
+def watching(witness: Witness) -> Iterator[None]:
+    """Let a witness watch this process, and take its hooks out again."""
+    from torch import autograd, nn
+    from torch.optim import optimizer
+    from transformers import Trainer
+
+    patched = ((autograd, "backward"), (autograd, "grad"), (nn.Module, "__init__"), (Trainer, "train"))
+    hooks = (optimizer._global_optimizer_pre_hooks, optimizer._global_optimizer_post_hooks)
+    with contextlib.ExitStack() as stack:
+        for place, name in patched:
+            stack.callback(setattr, place, name, getattr(place, name))
+        for registered in hooks:
+            stack.callback(registered.update, dict(registered))
+            stack.callback(registered.clear)
+        witness.install()
+        yield
+
+
+@contextlib.contextmanager
 def trained(cells: Iterable[str], folder: Path) -> Iterator[dict[str, object]]:
     """Run cells under the witness; what they have defined, and for a while the agent that can be asked about them."""
     import torch
@@ -187,17 +206,16 @@ def trained(cells: Iterable[str], folder: Path) -> Iterator[dict[str, object]]:
     gc.collect()
     with contextlib.chdir(folder):
         witness = Witness(layout)
-    witness.install()
     before = dict(agent._state)
     agent._state.update(witness=witness, once={}, checkpoint=str(folder), home=str(folder))
     namespace: dict[str, object] = {"__name__": "__main__", "MODEL": str(folder), "HOME": tempfile.mkdtemp(dir=folder)}
     try:
-        for cell in cells:
-            exec(compile(cell, "<cell>", "exec"), namespace)
-            witness.snapshot_models()
-        yield namespace
+        with watching(witness):
+            for cell in cells:
+                exec(compile(cell, "<cell>", "exec"), namespace)
+                witness.snapshot_models()
+            yield namespace
     finally:
-        witness.uninstall()
         for name, module in list(sys.modules.items()):
             if str(getattr(module, "__file__", "")).startswith(f"{folder}/"):
                 del sys.modules[name]  # a helper module of this case

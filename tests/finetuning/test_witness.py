@@ -9,7 +9,7 @@ from transformers.optimization import Adafactor
 
 from grader.inside.distilbert import layout
 from grader.inside.witness import Witness
-from tests.corpus.training import tiny_checkpoint
+from tests.corpus.training import tiny_checkpoint, watching
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own, about a tiny model
 
@@ -51,8 +51,7 @@ def test_rates_are_seen_where_there_are_any(tmp_path, step, rated, peak):
     tiny_checkpoint(tmp_path)
     gc.collect()
     witness = Witness(layout)
-    witness.install()
-    try:
+    with watching(witness):
         model = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=2)
         ids, labels = torch.randint(5, 12, (4, 6)), torch.tensor([0, 1, 0, 1])
         for _ in range(3):
@@ -61,8 +60,6 @@ def test_rates_are_seen_where_there_are_any(tmp_path, step, rated, peak):
             model(input_ids=ids, labels=labels).loss.backward()
             next(moving, None)
         witness.snapshot_models()
-    finally:
-        witness.uninstall()
     (run,) = witness.runs
     assert run.steps == 3
     assert (run.rated, run.peak_rate) == (rated, peak)
