@@ -153,18 +153,14 @@ def _patch_ends(record: Record, shell: Any) -> None:
         (os, "kill", "os.kill(os.getpid(), {})"),
         (os, "killpg", "os.killpg(os.getpgrp(), {})"),
         (signal, "pthread_kill", "signal.pthread_kill(..., {})"),
+        (signal, "raise_signal", "signal.raise_signal({})"),
     ):
         if hasattr(owner, name):
 
             @replacing(owner, name)
-            def send(real: Any, whom: int, number: int, call: str = call) -> None:
-                if not ends(call, number, whom):
-                    real(whom, number)
-
-    @replacing(signal, "raise_signal")
-    def raise_signal(real: Any, number: int) -> None:
-        if not ends("signal.raise_signal({})", number):
-            real(number)
+            def send(real: Any, *given: int, call: str = call) -> None:
+                if not ends(call, given[-1], *given[:-1]):
+                    real(*given)
 
     @replacing(os, "_exit")
     def leave(real: Any, status: int) -> None:

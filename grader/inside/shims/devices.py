@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import time
 import types
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,26 +22,16 @@ _GPU = re.compile(r"(cuda|mps|xpu)(:\d+)?")
 
 # What `torch.cuda` functions that raise without a GPU answer instead.
 _ANSWERS: dict[str, Any] = {
-    "current_device": 0,
+    **dict.fromkeys(("init", "set_device", "synchronize", "empty_cache", "ipc_collect")),
+    **dict.fromkeys(("reset_peak_memory_stats", "reset_max_memory_allocated", "reset_accumulated_memory_stats")),
+    **dict.fromkeys(("current_device", "utilization", "memory_allocated", "max_memory_allocated"), 0),
+    **dict.fromkeys(("memory_reserved", "max_memory_reserved"), 0),
+    **dict.fromkeys(("get_device_capability", "mem_get_info"), (0, 0)),
     "get_device_name": "no GPU",
-    "get_device_capability": (0, 0),
-    "synchronize": None,
-    "set_device": None,
-    "reset_peak_memory_stats": None,
-    "reset_max_memory_allocated": None,
-    "reset_accumulated_memory_stats": None,
-    "mem_get_info": (0, 0),
-    "memory_allocated": 0,
-    "max_memory_allocated": 0,
-    "memory_reserved": 0,
-    "max_memory_reserved": 0,
     "memory_summary": "",
     "memory_stats": {},
-    "ipc_collect": None,
-    "utilization": 0,
-    "empty_cache": None,
-    "init": None,
 }
+_PROPERTIES = types.SimpleNamespace(name="no GPU", total_memory=0, major=0, minor=0, multi_processor_count=0)
 
 
 def install(record: Record, config: Mapping[str, Any]) -> None:
@@ -100,7 +91,7 @@ def _patch_torch(torch: Any, record: Record) -> None:
     for name, answer in _ANSWERS.items():
         if hasattr(torch.cuda, name):
             rescuing(torch.cuda, name, Exception)(_answering(name, answer, record))
-    torch.cuda.get_device_properties = _properties
+    torch.cuda.get_device_properties = lambda *_args: _PROPERTIES
     torch.cuda.Event = _Event
 
 
@@ -112,10 +103,6 @@ def _answering(name: str, answer: Any, record: Record) -> Callable[..., Any]:
     return asked
 
 
-def _properties(*_args: Any, **_kwargs: Any) -> Any:
-    return types.SimpleNamespace(name="no GPU", total_memory=0, major=0, minor=0, multi_processor_count=0)
-
-
 class _Event:
     """A CUDA event without CUDA: measures wall time."""
 
@@ -123,8 +110,6 @@ class _Event:
         self.time = 0.0
 
     def record(self, *_args: Any) -> None:
-        import time
-
         self.time = time.perf_counter()
 
     def synchronize(self) -> None:

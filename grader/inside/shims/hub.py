@@ -7,6 +7,7 @@ than what is on the hub.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -20,25 +21,11 @@ __all__ = ["fitting", "install"]
 _CACHE = "one-cache"
 _ROWS = "fewer-rows"
 _WORKERS = "no-loader-processes"
-_KEPT = frozenset(
-    {
-        "HF_HOME",
-        "HF_HUB_CACHE",
-        "HUGGINGFACE_HUB_CACHE",
-        "HF_DATASETS_CACHE",
-        "HF_EVALUATE_CACHE",
-        "HF_METRICS_CACHE",
-        "HF_MODULES_CACHE",
-    }
-    | {
-        "TRANSFORMERS_CACHE",
-        "HF_HUB_OFFLINE",
-        "HF_DATASETS_OFFLINE",
-        "HF_EVALUATE_OFFLINE",
-        "TRANSFORMERS_OFFLINE",
-        "XDG_CACHE_HOME",
-    }
+_KEPT = re.compile(
+    r"HF_HOME|XDG_CACHE_HOME|(HF_(HUB|DATASETS|EVALUATE|METRICS|MODULES)|HUGGINGFACE_HUB|TRANSFORMERS)_(CACHE|OFFLINE)"
 )
+"""Variables that say where the hub's files lie, and that there is no network."""
+_OF_WORKERS = frozenset({"num_workers", "persistent_workers", "prefetch_factor", "multiprocessing_context", "timeout"})
 
 
 def install(record: Record, _config: Mapping[str, Any]) -> None:
@@ -57,7 +44,7 @@ def _keep_variables(record: Record) -> None:
     @replacing(type(os.environ), "__setitem__")
     def assign(real: Any, self: Any, name: str, value: str) -> None:
         # one of the first that is not there is being put back, by `mock.patch.dict` say
-        if self is os.environ and name in _KEPT and (name in self or name not in first):
+        if self is os.environ and _KEPT.fullmatch(name) and (name in self or name not in first):
             if value != os.environ.get(name):
                 record("path", f"os.environ[{name!r}] = {value!r}", "", _CACHE)
         else:
@@ -94,9 +81,6 @@ def _load_here(owner: Any, record: Record) -> None:
             record("argument", f"DataLoader(num_workers={kwargs['num_workers']!r})", "num_workers=0", _WORKERS)
             kwargs = {name: value for name, value in kwargs.items() if name not in _OF_WORKERS}
         real(self, *args, **kwargs)
-
-
-_OF_WORKERS = frozenset({"num_workers", "persistent_workers", "prefetch_factor", "multiprocessing_context", "timeout"})
 
 
 def fitting(indices: Any, rows: int) -> list[int] | None:

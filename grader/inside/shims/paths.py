@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import builtins
 import email.message
+import inspect
 import io
 import os
 import re
@@ -184,35 +185,26 @@ def _patch_requests(module: Any, resolve: Resolver) -> None:
 def _patch_datasets(module: Any, resolve: Resolver, data_files: Mapping[str, str]) -> None:
     splits = _splits({name: os.path.abspath(path) for name, path in data_files.items()})
 
+    signature = inspect.signature(module.load_dataset)
+
     @replacing(module, "load_dataset")
-    def load_dataset(real: Any, path: Any, *args: Any, **kwargs: Any) -> Any:
+    def load_dataset(real: Any, *args: Any, **kwargs: Any) -> Any:
+        call = signature.bind(*args, **kwargs)
+        given = call.arguments
+        path, files, asked = given["path"], given.get("data_files"), given.get("split")
         if isinstance(path, str) and splits and _HUB_NAMES.fullmatch(path) and not _REAL_EXISTS(path):
             resolve.record("hub-dataset", f"load_dataset({path!r})", "the course's csv files", "no-network")
-            asked = kwargs.get("split", args[4] if len(args) > 4 else None)
             return _as_on_the_hub(real("csv", data_files=splits, split=None if asked == _UNLABELLED else asked), asked)
-        folder = kwargs.get("data_dir")
-        if isinstance(folder, str | os.PathLike) and "data_files" in kwargs:
-            joined = _joined(folder, kwargs["data_files"])
-            found = resolve.deep(joined)
-            if found != joined:
-                kwargs["data_files"] = found
-                del kwargs["data_dir"]
-        elif "data_files" in kwargs:
-            missing = isinstance(path, str) and _is_missing_folder(path)
-            files = _joined(path, kwargs["data_files"]) if missing else kwargs["data_files"]
-            found = resolve.deep(files)
-            if found != files:
-                path, kwargs["data_files"] = "csv" if missing else path, found
-        elif len(args) >= 3:
-            args = (*args[:2], resolve.deep(args[2]), *args[3:])
-        elif folder is not None and splits and not _REAL_EXISTS(folder):
-            resolve.record("path", f"data_dir={os.fspath(folder)!r}", "the course's csv files", _REASON)
-            kwargs["data_files"] = splits
-            del kwargs["data_dir"]
-        elif isinstance(path, str) and splits and _is_missing_folder(path):
-            resolve.record("path", f"load_dataset({path!r})", "the course's csv files", _REASON)
-            path, kwargs["data_files"] = "csv", splits
-        return real(path, *args, **kwargs)
+        missing = isinstance(path, str) and _is_missing_folder(path)
+        folder = given.get("data_dir") or (path if missing else None)
+        joined = _joined(folder, files) if folder is not None and files is not None else files
+        found = resolve.deep(joined)
+        if files is None and splits and folder is not None and not _REAL_EXISTS(folder):
+            resolve.record("path", os.fspath(folder), "the course's csv files", _REASON)
+            found = splits
+        if found != joined:
+            given |= {"path": "csv" if missing else path, "data_files": found, "data_dir": None}
+        return real(*call.args, **call.kwargs)
 
     def from_csv(real: Any, path_or_paths: Any, *args: Any, **kwargs: Any) -> Any:
         return real(resolve.deep(path_or_paths), *args, **kwargs)
