@@ -199,11 +199,7 @@ def handle(
 
 
 def _operation(op: str) -> Callable[[Context, Any], Any]:
-    if op in _ORDERS:
-        return _ORDERS[op]
-    if op == "call":
-        return _call
-    found: Callable[[Context, Any], Any] = _named(op)
+    found: Callable[[Context, Any], Any] = _ORDERS.get(op) or (_call if op == "call" else _named(op))
     return found
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib.util
 import inspect
 import json
 import os
@@ -20,7 +19,6 @@ import types
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +31,8 @@ from ipykernel.kernelapp import IPKernelApp
 from traitlets.config import Config
 from zmq.constants import SocketOption, SocketType
 
+from grader.inside import agent
+from grader.inside.hooks import torch
 from grader.inside.seeds import reseed
 from grader.inside.zygote import ARCHIVE, CHANNELS
 
@@ -74,10 +74,7 @@ class BoxKernel(IPythonKernel):
         self.shell_handlers["grader_request"] = self.grader_request
         self._own = {"session": self.session, "shell_stream": self.shell_stream, "iopub_socket": self.iopub_socket}
         self._own_handlers, self._own_json = dict(self.shell_handlers), (json.dumps, json.loads)
-        if importlib.util.find_spec("grader.inside.agent"):
-            setup = getattr(_agent(), "setup", None)
-            if setup is not None:
-                setup(self, self.parent.watch)
+        agent.setup(self, self.parent.watch)
 
     def start(self) -> None:
         """Start without the debugger's machinery."""
@@ -132,15 +129,8 @@ class BoxKernel(IPythonKernel):
         try:
             raw = [bytes(buffer) for buffer in parent.get("buffers", ())]
             with self._own_streams():
-                answer = _agent().handle(self, parent["content"], raw)
-                if inspect.isawaitable(answer):
-                    answer = await answer
-            content, buffers = answer
-            if not isinstance(content, dict):
-                raise TypeError(f"the answer is no dict but {type(content).__name__}")
-            content = _plain(content)
-            self.session.pack(content)
-            buffers = [bytes(buffer) for buffer in buffers]
+                content, buffers = agent.handle(self, parent["content"], raw)
+            content, buffers = _plain(content), [bytes(buffer) for buffer in buffers]
         except BaseException as error:
             content, buffers = _plain(_failure(error)), []
         self.session.send(stream, "grader_reply", content, parent, ident, buffers=buffers)
@@ -182,10 +172,6 @@ def _noting_files(real: Callable[..., str]) -> Callable[..., str]:
         return name
 
     return named
-
-
-def _agent() -> Any:
-    return import_module("grader.inside.agent")
 
 
 def _plain(content: dict[str, Any]) -> Any:
@@ -269,7 +255,7 @@ def _reseed(seed: int | None) -> None:
     """A fork inherits the zygote's random states: draw new ones, or set the one that is asked for."""
     reseed(seed if seed is not None else int.from_bytes(os.urandom(6), "little"))
     if "torch" in sys.modules:
-        import_module("torch").set_num_threads(1)
+        torch.set_num_threads(1)
 
 
 def become_kernel(request: dict[str, Any]) -> None:

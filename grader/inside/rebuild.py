@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from grader.inside.hooks import torch
 from grader.inside.tensors import digest
 
 __all__ = [
-    "PROBES", "Checkpoint", "Layer", "Readers", "Rebuilt", "kinship", "members_of", "padded", "probe_inputs", "read_checkpoint", "rebuild",
+    "PROBES", "Checkpoint", "Layer", "Readers", "Rebuilt", "batches", "kinship", "members_of", "probe_inputs", "read_checkpoint", "rebuild",
     "seen_alike", "tensors_at_start",
 ]  # fmt: skip
 
@@ -426,25 +426,25 @@ class Readers:
             return torch.nn.functional.linear(hidden, *second).float().cpu()
 
     def _pool(self, body: Mapping[str, Any]) -> Any:
-        """What the head reads of every review (reviews, dim); sorted by length meanwhile, so that little is padded."""
+        """What the head reads of every review (reviews, dim)."""
         model = self._checkpoint.stock.distilbert
         own = {name.removeprefix("distilbert."): tensor.to(self._device) for name, tensor in body.items()}
         longest = self._checkpoint.stock.config.max_position_embeddings
         model.load_state_dict(own, strict=False, assign=True)
         model.embeddings.position_ids = torch.arange(longest, device=self._device)[None]
-        order = sorted(range(len(self._encoded)), key=lambda i: len(self._encoded[i]))
-        pooled = torch.zeros(len(order), self._checkpoint.shapes["classifier.weight"][1], device=self._device)
+        width = self._checkpoint.shapes["classifier.weight"][1]
+        pooled = torch.zeros(len(self._encoded), width, device=self._device)
         with torch.no_grad():
-            for start in range(0, len(order), self._batch):
-                chosen = order[start : start + self._batch]
-                ids, mask = padded([self._encoded[i] for i in chosen])
-                inputs = {"input_ids": ids.to(self._device), "attention_mask": mask.to(self._device)}
-                pooled[torch.tensor(chosen)] = model(**inputs)[0][:, 0]
+            for chosen, inputs in batches(self._encoded, self._batch, self._device):
+                pooled[chosen] = model(**inputs)[0][:, 0]
         return pooled
 
 
-def padded(rows: Sequence[Sequence[int]]) -> tuple[Any, Any]:
-    """Token ids and attention mask (rows x longest)."""
-    width = max(len(row) for row in rows)
-    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
-    return ids, torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+def batches(encoded: Sequence[Sequence[int]], size: int, device: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Numbers of reviews and the inputs of a model for them, as many at a time; sorted by length, so that little is padded."""
+    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
+    for start in range(0, len(order), size):
+        rows = [encoded[i] for i in order[start : start + size]]
+        ids = torch.tensor([[*row, *[0] * (len(rows[-1]) - len(row))] for row in rows], device=device)
+        mask = torch.tensor([[1] * len(row) + [0] * (len(rows[-1]) - len(row)) for row in rows], device=device)
+        yield torch.tensor(order[start : start + size]), {"input_ids": ids, "attention_mask": mask}

@@ -17,7 +17,7 @@ from typing import Any
 from grader.inside.agent import Context, describe_error
 from grader.inside.distilbert import HEAD, find_root, layout
 from grader.inside.probes.rebuilt import beginning
-from grader.inside.rebuild import Checkpoint, padded, probe_inputs, read_checkpoint, rebuild, seen_alike
+from grader.inside.rebuild import Checkpoint, batches, probe_inputs, read_checkpoint, rebuild, seen_alike
 from grader.inside.tensors import HANDED, TensorWriter, digest, read_tensors
 from grader.inside.witness import Run, TensorState, tensors_of
 
@@ -43,20 +43,17 @@ def _logits(out: Any, rows: int) -> Any:
 
 
 def logits_for(model: Any, encoded: list[list[int]], batch_size: int) -> Any:
-    """Logits (n x 2, float32) of the model in eval mode for token ids; sorted by length meanwhile, so that little is padded."""
+    """Logits (n x 2, float32) of the model in eval mode for token ids."""
     torch = sys.modules["torch"]
     _switch(model, training=False)
     device = next((p.device for p in torch.nn.Module.parameters(model)), torch.device("cpu"))
-    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
     result = torch.zeros(len(encoded), 2)
     with torch.no_grad():
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            ids, mask = padded([encoded[i] for i in chosen])
-            logits = _forward(model, {"input_ids": ids.to(device), "attention_mask": mask.to(device)})
+        for chosen, inputs in batches(encoded, batch_size, device):
+            logits = _forward(model, inputs)
             if logits is None:
                 raise TypeError("it returned no logits, one row for each review")
-            result[torch.tensor(chosen)] = logits.detach().float().cpu()[:, :2]
+            result[chosen] = logits.detach().float().cpu()[:, :2]
     return result
 
 
