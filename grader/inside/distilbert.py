@@ -67,16 +67,7 @@ def watch() -> Witness:
 
 def small_model() -> Any:
     """Give a new two-label DistilBERT with six blocks and the real names, random and small; leaves the random state alone."""
-    return copy.deepcopy(_small_model())
-
-
-@functools.cache
-def _small_model() -> Any:
-    from transformers import DistilBertConfig, DistilBertForSequenceClassification
-
-    with torch.random.fork_rng(devices=[]):
-        config = DistilBertConfig(vocab_size=60, dim=24, hidden_dim=40, n_heads=2, n_layers=BLOCKS, num_labels=2)
-        return DistilBertForSequenceClassification(config).eval()
+    return copy.deepcopy(_model("cpu", vocab_size=60, dim=24, hidden_dim=40, n_heads=2, n_layers=BLOCKS)).eval()
 
 
 def real_size_model() -> Any:
@@ -84,12 +75,12 @@ def real_size_model() -> Any:
 
     Its tensors lie in memory that nobody has written to: each has an address of its own, and costs nothing until it is read.
     """
-    return copy.deepcopy(_meta_model()).to_empty(device="cpu")
+    return copy.deepcopy(_model("meta")).to_empty(device="cpu")
 
 
 @functools.cache
-def _meta_model() -> Any:
+def _model(device: str, **sizes: int) -> Any:
     from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
-    with torch.device("meta"):
-        return DistilBertForSequenceClassification(DistilBertConfig(num_labels=2))
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        return DistilBertForSequenceClassification(DistilBertConfig(num_labels=2, **sizes))

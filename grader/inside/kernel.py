@@ -18,7 +18,7 @@ import threading
 import types
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from traitlets.config import Config
 from zmq.constants import SocketOption, SocketType
 
 from grader.inside import agent
-from grader.inside.hooks import torch
+from grader.inside.hooks import replacing, torch
 from grader.inside.seeds import reseed
 from grader.inside.zygote import ARCHIVE, CHANNELS
 
@@ -61,8 +61,11 @@ class BoxKernel(IPythonKernel):
     """What the cell that runs came to, once it has ended."""
 
     def __init__(self, **options: Any) -> None:
-        with _no_walk_through_modules():
-            super().__init__(**options)
+        # The class lists the file of every imported module for its debugger, which we do not start. Looking at thousands of
+        # modules writes to their reference counts: in a fork that copies 20 MB of the zygote's memory.
+        kept, ipkernel.sys = ipkernel.sys, types.SimpleNamespace(modules={})
+        super().__init__(**options)
+        ipkernel.sys = kept
         self.shell_channel_thread = _NoSubshells()
         # ipykernel flushes `sys.stdout` around every cell: its own stream, not what a cell has put in its place
         own = types.SimpleNamespace(platform=sys.platform, stdout=self._stdout, stderr=self._stderr)
@@ -70,7 +73,15 @@ class BoxKernel(IPythonKernel):
             vars(module)["sys"] = own
         # IPython copies what is printed for its history, by a `write` that it puts on whatever stands there
         self.shell._tee = lambda **_options: contextlib.nullcontext()
-        self.shell.compile.get_code_name = _noting_files(self.shell.compile.get_code_name)
+
+        # For each frame of a traceback `inspect` would look through thousands of modules for the one of a cell's file: an endless
+        # recursion has a thousand frames, and took a minute of CPU time to show.
+        @replacing(self.shell.compile, "get_code_name")
+        def named(real: Any, *args: Any) -> str:
+            name = str(real(*args))
+            vars(inspect)["modulesbyfile"][name] = "__main__"
+            return name
+
         self.shell_handlers["grader_request"] = self.grader_request
         self._own = {"session": self.session, "shell_stream": self.shell_stream, "iopub_socket": self.iopub_socket}
         self._own_handlers, self._own_json = dict(self.shell_handlers), (json.dumps, json.loads)
@@ -144,34 +155,6 @@ class BoxKernel(IPythonKernel):
             yield
         finally:
             sys.stdout, sys.stderr = left
-
-
-@contextlib.contextmanager
-def _no_walk_through_modules() -> Iterator[None]:
-    """The kernel class lists the file of every imported module for its debugger, which we do not start.
-
-    Looking at thousands of modules writes to their reference counts: in a fork that copies 20 MB of the zygote's memory.
-    """
-    kept = ipkernel.sys
-    ipkernel.sys = types.SimpleNamespace(modules={})
-    try:
-        yield
-    finally:
-        ipkernel.sys = kept
-
-
-def _noting_files(real: Callable[..., str]) -> Callable[..., str]:
-    """Name a cell's file, and say which module it is: for each frame of a traceback `inspect` would look through thousands for it.
-
-    An endless recursion has a thousand frames, and took a minute of CPU time to show.
-    """
-
-    def named(*args: Any) -> str:
-        name = real(*args)
-        vars(inspect)["modulesbyfile"][name] = "__main__"
-        return name
-
-    return named
 
 
 def _plain(content: dict[str, Any]) -> Any:

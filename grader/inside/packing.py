@@ -47,7 +47,31 @@ class _Packer:
         self.values += 1
         if self.values > _MOST_VALUES or len(self.buffers) > _MOST_ARRAYS:
             raise TooMuch
-        return _pack(value, self, depth)
+        kind = type(value)
+        if value is None or kind is bool:
+            return value
+        if kind is int:
+            return value if abs(value) < _LARGEST_INTEGER else self.odd("int of far too many digits")
+        if kind is float:
+            return value if math.isfinite(value) else {"__float__": str(value)}
+        if kind is str:
+            return self.text(value)
+        if depth > 30:
+            return self.odd("nested too deeply")
+        if kind in (list, tuple):
+            return [self.pack(item, depth + 1) for item in value]
+        if kind is dict:
+            kept = {key: item for key, item in value.items() if type(key) is str and key not in _RESERVED}
+            return {self.text(key): self.pack(item, depth + 1) for key, item in kept.items()}
+        if "torch" in sys.modules and issubclass(kind, torch.Tensor):
+            try:
+                value = tensor_to_array(value)
+            except Exception:  # a tensor without data, or of a class that answers every question its own way
+                return self.odd("Tensor")
+            kind = type(value)
+        if kind is np.ndarray and value.dtype.kind in "biuf" and value.dtype.itemsize <= 8 and value.ndim <= 8:
+            return self.array(value)
+        return self.odd(str(_NAME(kind)))
 
     def count(self, size: int) -> None:
         """Take note of so many bytes more."""
@@ -72,37 +96,6 @@ class _Packer:
         data = value.astype(value.dtype.newbyteorder("<"), order="C")
         self.buffers.append(data.tobytes())
         return {ARRAY: [len(self.buffers) - 1, data.dtype.str, list(data.shape)]}
-
-
-def _pack(value: Any, packer: _Packer, depth: int) -> Any:
-    kind = type(value)
-    if value is None or kind is bool:
-        return value
-    if kind is int:
-        return value if abs(value) < _LARGEST_INTEGER else packer.odd("int of far too many digits")
-    if kind is float:
-        return value if math.isfinite(value) else {"__float__": str(value)}
-    if kind is str:
-        return packer.text(value)
-    if depth > 30:
-        return packer.odd("nested too deeply")
-    if kind in (list, tuple):
-        return [packer.pack(item, depth + 1) for item in value]
-    if kind is dict:
-        return {
-            packer.text(key): packer.pack(item, depth + 1)
-            for key, item in value.items()
-            if type(key) is str and key not in _RESERVED
-        }
-    if "torch" in sys.modules and issubclass(kind, torch.Tensor):
-        try:
-            value = tensor_to_array(value)
-        except Exception:  # a tensor without data, or of a class that answers every question its own way
-            return packer.odd("Tensor")
-        kind = type(value)
-    if kind is np.ndarray and value.dtype.kind in "biuf" and value.dtype.itemsize <= 8 and value.ndim <= 8:
-        return packer.array(value)
-    return packer.odd(str(_NAME(kind)))
 
 
 def tensor_to_array(tensor: Any) -> np.ndarray[Any, Any]:
