@@ -40,7 +40,7 @@ class _Watcher(importlib.abc.MetaPathFinder):
     """Finds nothing itself; sees to it that patches run after the import of the modules they are for."""
 
     def __init__(self) -> None:
-        self.patches: dict[str, list[Callable[[Any], object]]] = {}
+        self.patches: dict[str, list[tuple[Callable[..., object], Sequence[Any]]]] = {}
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
@@ -62,9 +62,9 @@ class _Watcher(importlib.abc.MetaPathFinder):
         def exec_module(module: types.ModuleType) -> None:
             del loader.exec_module
             execute(module)
-            for patch in self.patches[fullname]:
+            for patch, given in self.patches[fullname]:
                 # A lazy package puts another object in its own place.
-                _apply(patch, sys.modules.get(fullname, module))
+                _apply(patch, sys.modules.get(fullname, module), given)
 
         loader.exec_module = exec_module
 
@@ -72,23 +72,23 @@ class _Watcher(importlib.abc.MetaPathFinder):
 _watcher = _Watcher()
 
 
-def when_imported(name: str, patch: Callable[[Any], object]) -> None:
-    """Call `patch(module)` now or right after the module's import, also when it is imported anew.
+def when_imported(name: str, patch: Callable[..., object], *given: Any) -> None:
+    """Call `patch(module, *given)` now or right after the module's import, also when it is imported anew.
 
     A patch that fails is reported to the log.
     """
     module = sys.modules.get(name)
     if module is not None:
-        _apply(patch, module)
+        _apply(patch, module, given)
         return
-    _watcher.patches.setdefault(name, []).append(patch)
+    _watcher.patches.setdefault(name, []).append((patch, given))
     if _watcher not in sys.meta_path:
         sys.meta_path.insert(0, _watcher)
 
 
-def _apply(patch: Callable[[Any], object], module: Any) -> None:
+def _apply(patch: Callable[..., object], module: Any, given: Sequence[Any]) -> None:
     try:
-        patch(module)
+        patch(module, *given)
     except Exception:  # a library that looks different must not break the student's import
         traceback.print_exc(file=sys.__stderr__)
 

@@ -30,8 +30,8 @@ def install(_record: Record, config: Mapping[str, Any]) -> None:
     if shift:
         reseed(random.getrandbits(48) + shift)
         _shift(random, "seed", shift)
-        when_imported("numpy.random", lambda module: _shift(module, "seed", shift))
-        when_imported("torch", lambda module: _shift_torch(module, shift))
+        when_imported("numpy.random", _shift, "seed", shift)
+        when_imported("torch", _shift_torch, shift)
 
 
 def _shift(module: Any, name: str, shift: int) -> Callable[..., Any]:

@@ -30,7 +30,7 @@ def install(record: Record, config: Mapping[str, Any]) -> None:
     }
     stub_modules.install(record, {**services.SERVICES, **colab})
     _patch_prompts(record)
-    when_imported("huggingface_hub", lambda module: _patch_login(module, record))
+    when_imported("huggingface_hub", _patch_login, record)
 
 
 def _colab(record: Record, config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

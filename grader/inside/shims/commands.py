@@ -41,7 +41,6 @@ _RULES = {
 }
 _LINE_REASON = "no-window"
 _CELL_REASON = "runs-directly"
-_FILE_REASON = "written-beside"
 _RESTART_REASON = "no-restart"
 
 _SKIPPED_MAGICS = (
@@ -288,7 +287,7 @@ def _patch_magics(shell: Any, record: Record) -> None:
         plain = path.strip("'\"")
         if re.match(r"/(?!tmp/)|~|[A-Za-z]:[\\/]|\.\./", plain):
             path = re.split(r"[/\\]", plain)[-1]
-            record("path", line, path, _FILE_REASON)
+            record("path", line, path, "written-beside")
         return write(f"{options} {path}".strip(), cell)
 
     shell.register_magic_function(load_ext, "line", "load_ext")

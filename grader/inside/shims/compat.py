@@ -97,26 +97,21 @@ def clean_arguments(given: dict[str, Any], accepted: frozenset[str], gpu: bool, 
 def install(record: Record, config: Mapping[str, Any]) -> None:
     """Accept older names and arguments in transformers, datasets, numpy and matplotlib. `config`: `gpu`."""
     gpu = bool(config.get("gpu"))
-    when_imported("transformers.training_args", lambda module: _patch_arguments(module.TrainingArguments, gpu, record))
-    when_imported(
-        "transformers.training_args_seq2seq",
-        lambda module: _patch_arguments(module.Seq2SeqTrainingArguments, gpu, record),
-    )
-    when_imported("transformers.trainer", lambda module: _patch_trainer(module.Trainer, record))
-    when_imported(
-        "transformers.tokenization_utils_base",
-        lambda module: _patch_tokenizer(module.PreTrainedTokenizerBase, record),
-    )
+    when_imported("transformers.training_args", _patch_arguments, "TrainingArguments", gpu, record)
+    when_imported("transformers.training_args_seq2seq", _patch_arguments, "Seq2SeqTrainingArguments", gpu, record)
+    when_imported("transformers.trainer", _patch_trainer, record)
+    when_imported("transformers.tokenization_utils_base", _patch_tokenizer, record)
     when_imported("transformers.utils.hub", lambda module: _no_push(module.PushToHubMixin, record))
-    when_imported("transformers", lambda module: _old_names(module, record))
-    when_imported("transformers.optimization", lambda module: provide(module, {"AdamW": lambda: _adamw(record)}))
-    when_imported("datasets", lambda module: provide(module, {"load_metric": lambda: _load_metric(record)}))
-    when_imported("numpy", lambda module: _old_numpy(module, record))
-    when_imported("matplotlib", lambda module: _patch_backend(module, record))
-    when_imported("matplotlib.style", lambda module: _patch_style(module, record))
+    when_imported("transformers", _old_names, record)
+    when_imported("transformers.optimization", provide, {"AdamW": lambda: _adamw(record)})
+    when_imported("datasets", provide, {"load_metric": lambda: _load_metric(record)})
+    when_imported("numpy", _old_numpy, record)
+    when_imported("matplotlib", _patch_backend, record)
+    when_imported("matplotlib.style", _patch_style, record)
 
 
-def _patch_arguments(owner: Any, gpu: bool, record: Record) -> None:
+def _patch_arguments(module: Any, name: str, gpu: bool, record: Record) -> None:
+    owner = getattr(module, name)
     accepted = frozenset(inspect.signature(owner.__init__).parameters)
 
     @replacing(owner, "__init__")
@@ -124,7 +119,8 @@ def _patch_arguments(owner: Any, gpu: bool, record: Record) -> None:
         real(self, *args, **clean_arguments(kwargs, accepted, gpu, record))
 
 
-def _patch_trainer(owner: Any, record: Record) -> None:
+def _patch_trainer(module: Any, record: Record) -> None:
+    owner = module.Trainer
     accepted = inspect.signature(owner.__init__).parameters
 
     @replacing(owner, "__init__")
@@ -164,7 +160,9 @@ def _no_push(owner: Any, record: Record) -> None:
     owner.push_to_hub = push_to_hub
 
 
-def _patch_tokenizer(owner: Any, record: Record) -> None:
+def _patch_tokenizer(module: Any, record: Record) -> None:
+    owner = module.PreTrainedTokenizerBase
+
     @replacing(owner, "__call__")
     def call(real: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
         if "pad_to_max_length" in kwargs:

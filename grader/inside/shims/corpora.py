@@ -17,10 +17,10 @@ _DATA = "data-on-the-network"
 
 def install(record: Record, _config: Mapping[str, Any]) -> None:
     """Let `nltk.download` succeed, and sentences, stop words and lemmas do without data."""
-    when_imported("nltk.downloader", lambda module: _patch_download(module, record))
-    when_imported("nltk.tokenize", lambda module: _patch_sentences(module, record))
-    when_imported("nltk.stem.wordnet", lambda module: _patch_lemmas(module.WordNetLemmatizer, record))
-    when_imported("nltk.corpus.util", lambda module: _patch_corpora(module.LazyCorpusLoader, record))
+    when_imported("nltk.downloader", _patch_download, record)
+    when_imported("nltk.tokenize", _patch_sentences, record)
+    when_imported("nltk.stem.wordnet", _patch_lemmas, record)
+    when_imported("nltk.corpus.util", _patch_corpora, record)
 
 
 def _patch_download(module: Any, record: Record) -> None:
@@ -39,15 +39,15 @@ def _patch_sentences(module: Any, record: Record) -> None:
         return module.PunktSentenceTokenizer()
 
 
-def _patch_lemmas(owner: Any, record: Record) -> None:
-    @rescuing(owner, "lemmatize", LookupError)
+def _patch_lemmas(module: Any, record: Record) -> None:
+    @rescuing(module.WordNetLemmatizer, "lemmatize", LookupError)
     def lemmatize(_self: Any, word: str, *_args: Any, **_kwargs: Any) -> Any:
         record("stand-in", "nltk's wordnet", "words as they are", _DATA)
         return word
 
 
-def _patch_corpora(owner: Any, record: Record) -> None:
-    @rescuing(owner, "_LazyCorpusLoader__load", LookupError)
+def _patch_corpora(module: Any, record: Record) -> None:
+    @rescuing(module.LazyCorpusLoader, "_LazyCorpusLoader__load", LookupError)
     def load(self: Any) -> None:
         if self._LazyCorpusLoader__name != "stopwords":
             raise  # the error, while it is being handled

@@ -37,9 +37,9 @@ _PROPERTIES = types.SimpleNamespace(name="no GPU", total_memory=0, major=0, mino
 def install(record: Record, config: Mapping[str, Any]) -> None:
     """Map GPU devices to the CPU, unless `config["gpu"]`."""
     if not config.get("gpu"):
-        when_imported("torch", lambda torch: _patch_torch(torch, record))
-        when_imported("transformers.modeling_utils", lambda module: _patch_loading(module, record))
-        when_imported("transformers.pipelines", lambda module: _patch_pipeline(module, record))
+        when_imported("torch", _patch_torch, record)
+        when_imported("transformers.modeling_utils", _patch_loading, record)
+        when_imported("transformers.pipelines", _patch_pipeline, record)
 
 
 def _is_gpu(device: Any) -> bool:

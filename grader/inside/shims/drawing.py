@@ -7,14 +7,12 @@ head that is drawn narrow on purpose (docs/bundles.md). At a usual learning rate
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from grader.inside.hooks import Record, replacing, when_imported
 
 __all__ = ["install"]
 
-_REASON = "drawn-narrow"
 _REAL = 768
 _LAYERS = (
     ("linear", "Linear", "reset_parameters", "in_features"),
@@ -35,7 +33,7 @@ def install(record: Record, config: Mapping[str, Any]) -> None:
     if gain == 1.0 or width is None:
         return
 
-    def narrow(kind: str, draws: str, size: str, factor: float, module: Any) -> None:
+    def narrow(module: Any, kind: str, draws: str, size: str, factor: float) -> None:
         @replacing(getattr(module, kind), draws)
         def drawn(real: Any, layer: Any, *args: Any) -> None:
             real(layer, *args)
@@ -46,8 +44,8 @@ def install(record: Record, config: Mapping[str, Any]) -> None:
             if parameters and not any(parameter.is_meta for parameter in parameters):
                 for parameter in parameters:
                     parameter.data.mul_(factor)
-                record("size", repr(layer), f"drawn {1 / factor:.0f} times narrower", _REASON)
+                record("size", repr(layer), f"drawn {1 / factor:.0f} times narrower", "drawn-narrow")
 
     for where, kind, draws, size in _LAYERS:
         factor = gain if kind in ("Linear", "_ConvNd") else (width / _REAL) ** 0.5
-        when_imported(f"torch.nn.modules.{where}", partial(narrow, kind, draws, size, factor))
+        when_imported(f"torch.nn.modules.{where}", narrow, kind, draws, size, factor)

@@ -20,7 +20,6 @@ __all__ = ["fitting", "install"]
 
 _CACHE = "one-cache"
 _ROWS = "fewer-rows"
-_WORKERS = "no-loader-processes"
 _KEPT = re.compile(
     r"HF_HOME|XDG_CACHE_HOME|(HF_(HUB|DATASETS|EVALUATE|METRICS|MODULES)|HUGGINGFACE_HUB|TRANSFORMERS)_(CACHE|OFFLINE)"
 )
@@ -32,10 +31,10 @@ def install(record: Record, _config: Mapping[str, Any]) -> None:
     """Keep to the box's cache, load data in this process, and fit selections to the rows that are there."""
     _keep_variables(record)
     for module in ("huggingface_hub", "huggingface_hub.file_download", "transformers.utils.hub"):
-        when_imported(module, lambda found: _one_cache(found, record))
-    when_imported("torch.utils.data", lambda found: _load_here(found.DataLoader, record))
-    when_imported("datasets", lambda found: _fit_rows(found.Dataset, record))
-    when_imported("pandas", lambda found: _fit_samples(found, record))
+        when_imported(module, _one_cache, record)
+    when_imported("torch.utils.data", _load_here, record)
+    when_imported("datasets", _fit_rows, record)
+    when_imported("pandas", _fit_samples, record)
 
 
 def _keep_variables(record: Record) -> None:
@@ -74,11 +73,13 @@ def _one_cache(module: Any, record: Record) -> None:
             replacing(module, name)(cached)
 
 
-def _load_here(owner: Any, record: Record) -> None:
-    @replacing(owner, "__init__")
+def _load_here(module: Any, record: Record) -> None:
+    @replacing(module.DataLoader, "__init__")
     def init(real: Any, self: Any, *args: Any, **kwargs: Any) -> None:
         if kwargs.get("num_workers"):
-            record("argument", f"DataLoader(num_workers={kwargs['num_workers']!r})", "num_workers=0", _WORKERS)
+            record(
+                "argument", f"DataLoader(num_workers={kwargs['num_workers']!r})", "num_workers=0", "no-loader-processes"
+            )
             kwargs = {name: value for name, value in kwargs.items() if name not in _OF_WORKERS}
         real(self, *args, **kwargs)
 
@@ -98,8 +99,8 @@ def fitting(indices: Any, rows: int) -> list[int] | None:
     return list(dict.fromkeys(index * rows // (max(wanted) + 1) if index >= 0 else index for index in wanted))
 
 
-def _fit_rows(owner: Any, record: Record) -> None:
-    @replacing(owner, "select")
+def _fit_rows(module: Any, record: Record) -> None:
+    @replacing(module.Dataset, "select")
     def select(real: Any, self: Any, indices: Any, *args: Any, **kwargs: Any) -> Any:
         if hasattr(indices, "__len__"):
             fitted = fitting(indices, len(self))
@@ -110,7 +111,7 @@ def _fit_rows(owner: Any, record: Record) -> None:
                 indices = fitted
         return real(self, indices, *args, **kwargs)
 
-    @replacing(owner, "train_test_split")
+    @replacing(module.Dataset, "train_test_split")
     def split(real: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
         sizes = {name: kwargs[name] for name in ("train_size", "test_size") if type(kwargs.get(name)) is int}
         if sum(sizes.values()) > len(self) or any(size >= len(self) for size in sizes.values()):

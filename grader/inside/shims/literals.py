@@ -22,7 +22,6 @@ from grader.inside.shims.syntax import older
 
 __all__ = ["Literals", "install"]
 
-_SIZE_REASON = "smaller-model"
 _PATH_REASON = "one-folder"
 _DEVICE_REASON = "no-gpu"
 
@@ -151,7 +150,7 @@ class Literals:
         """An integer that is a size of the real model."""
         here = self._size_here(value)
         if here is not None and (value >= _AMBIGUOUS or id(node) not in places.something_else):
-            self._replace(node, "size", here, _SIZE_REASON)
+            self._replace(node, "size", here, "smaller-model")
 
     def _size_here(self, value: int) -> int | None:
         """Size of the bundle's model that stands for `value`; None if that is no size.

@@ -12,7 +12,6 @@ from grader.inside.hooks import Record, rescuing, when_imported
 
 __all__ = ["install"]
 
-_REASON = "by-scikit-learn"
 _SERVED = {
     "f1": "f1_score",
     "precision": "precision_score",
@@ -25,8 +24,8 @@ _SERVED = {
 
 def install(record: Record, _config: Mapping[str, Any]) -> None:
     """Serve the usual metrics where they cannot be loaded."""
-    when_imported("evaluate.loading", lambda module: _patch(module, record))
-    when_imported("evaluate", lambda module: _patch(module, record))
+    when_imported("evaluate.loading", _patch, record)
+    when_imported("evaluate", _patch, record)
 
 
 def _patch(module: Any, record: Record) -> None:
@@ -38,7 +37,7 @@ def _patch(module: Any, record: Record) -> None:
         name = str(path).rpartition("/")[2]
         if name not in _SERVED:
             raise  # the error, while it is being handled
-        record("metric", f"evaluate.load({path!r})", "the same by scikit-learn", _REASON)
+        record("metric", f"evaluate.load({path!r})", "the same by scikit-learn", "by-scikit-learn")
         return _metric(name, kwargs.get("experiment_id"))
 
     load.__serves_metrics__ = True  # type: ignore[attr-defined]

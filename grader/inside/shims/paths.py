@@ -87,12 +87,12 @@ def install(record: Record, config: Mapping[str, Any]) -> None:
     sys.path.append(str(Path.cwd()))  # helper modules are found after a `%cd`, too
     _patch_open(resolve)
     _patch_os(resolve)
-    when_imported("pandas.io.common", lambda module: _make_folders(module, "check_parent_directory", 0, resolve))
-    when_imported("numpy", lambda module: _resolve_file(module, ("loadtxt", "genfromtxt", "fromfile"), resolve))
-    when_imported("urllib.request", lambda module: _patch_urlopen(module, resolve))
-    when_imported("requests.sessions", lambda module: _patch_requests(module, resolve))
-    when_imported("torch", lambda module: _make_folders(module, "save", 1, resolve))
-    when_imported("datasets", lambda module: _patch_datasets(module, resolve, dict(config.get("data_files", {}))))
+    when_imported("pandas.io.common", _make_folders, "check_parent_directory", 0, resolve)
+    when_imported("numpy", _resolve_file, ("loadtxt", "genfromtxt", "fromfile"), resolve)
+    when_imported("urllib.request", _patch_urlopen, resolve)
+    when_imported("requests.sessions", _patch_requests, resolve)
+    when_imported("torch", _make_folders, "save", 1, resolve)
+    when_imported("datasets", _patch_datasets, resolve, dict(config.get("data_files", {})))
 
 
 def _patch_open(resolve: Resolver) -> None:
@@ -107,7 +107,7 @@ def _patch_open(resolve: Resolver) -> None:
 
     io.open = open_resolved
     # The `open` that IPython puts into the notebook's names keeps its own reference.
-    when_imported("IPython.core.interactiveshell", lambda module: setattr(module, "io_open", open_resolved))
+    when_imported("IPython.core.interactiveshell", setattr, "io_open", open_resolved)
 
 
 def _patch_os(resolve: Resolver) -> None:

@@ -41,9 +41,6 @@ _COMPUTING = frozenset((
 ))  # fmt: skip
 """Large packages that are left out; a notebook that only imports them, or sets their seed, does without."""
 
-_MISSING = "stand-in-for-package"
-_TOOK_PART = "stand-in-took-part"
-_COLAB = "no-colab"
 _LIBRARIES = tuple({sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")})
 _noted: list[Record] = []
 
@@ -51,7 +48,7 @@ _noted: list[Record] = []
 def _took_part(package: str) -> None:
     """Record that what a stand-in gave instead of `package` may have decided something."""
     for record in _noted:
-        record("stand-in", package, "", _TOOK_PART)
+        record("stand-in", package, "", "stand-in-took-part")
 
 
 class Absorber:
@@ -164,10 +161,10 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         module.__dict__.setdefault("__version__", "0.0")
         module.__dict__.setdefault("__all__", [])
         if name.startswith("google.colab"):
-            self.record("colab", "import google.colab", "", _COLAB)
+            self.record("colab", "import google.colab", "", "no-colab")
         elif name != "google":
             shown = "torch.utils.tensorboard" if name.startswith("torch.") else name.split(".")[0]
-            self.record("stub-module", f"import {shown}", "", _MISSING)
+            self.record("stub-module", f"import {shown}", "", "stand-in-for-package")
 
 
 def _is_missing(package: str) -> bool:
@@ -194,7 +191,7 @@ def install(record: Record, contents: Mapping[str, Callable[[], Mapping[str, Any
     """Make stand-ins importable; `contents`: full name of a module -> what makes those of its names that do more than nothing."""
     _noted.append(record)
     sys.meta_path.insert(0, _Finder(record, contents))
-    when_imported("tqdm.notebook", lambda module: _plain_progress(module, record))
+    when_imported("tqdm.notebook", _plain_progress, record)
     if (shell := running_shell()) is not None:
         shell.events.register("post_run_cell", _blame)
 
