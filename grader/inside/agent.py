@@ -209,13 +209,17 @@ def _named(name: str) -> Any:
     return getattr(importlib.import_module(module), function)
 
 
-def describe_error(error: BaseException) -> str:
-    """Name and text of a student's exception; the name alone where it has no text, or cannot say it."""
+def text_of(error: BaseException) -> str:
+    """The beginning of an exception's text; empty where it cannot say it."""
     try:
-        text = " ".join(str(error)[:1000].split())
+        return str(error)[:1000]
     except BaseException:
-        text = ""
-    name = _name_of(type(error))[:100]
+        return ""
+
+
+def describe_error(error: BaseException) -> str:
+    """Name and text of a student's exception; the name alone where it has no text."""
+    text, name = " ".join(text_of(error).split()), _name_of(type(error))[:100]
     return f"{name}: {text}"[:400] if text else name
 
 

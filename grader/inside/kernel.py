@@ -38,7 +38,6 @@ from grader.inside.zygote import ARCHIVE, CHANNELS
 
 __all__ = ["BoxKernel", "BoxKernelApp", "become_kernel", "main"]
 
-_SHORT = 2_000
 _PIECE = 1 << 18
 
 
@@ -164,11 +163,7 @@ def _plain(content: dict[str, Any]) -> Any:
 
 def _failure(error: BaseException) -> dict[str, Any]:
     """A plain answer about `error`; its own methods are the student's and may fail too."""
-    try:
-        message = str(error)[:_SHORT]
-    except BaseException:
-        message = "(its text cannot be shown)"
-    return {"status": "error", "error": {"name": str(type(error).__name__)[:200], "message": message}}
+    return {"status": "error", "error": {"name": str(type(error).__name__)[:200], "message": agent.text_of(error)}}
 
 
 class BoxOutStream(OutStream):

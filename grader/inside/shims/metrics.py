@@ -29,9 +29,6 @@ def install(record: Record, _config: Mapping[str, Any]) -> None:
 
 
 def _patch(module: Any, record: Record) -> None:
-    if hasattr(module.load, "__serves_metrics__"):
-        return
-
     @rescuing(module, "load", OSError, ImportError)  # not here, and no network
     def load(path: Any, *_args: Any, **kwargs: Any) -> Any:
         name = str(path).rpartition("/")[2]
@@ -39,8 +36,6 @@ def _patch(module: Any, record: Record) -> None:
             raise  # the error, while it is being handled
         record("metric", f"evaluate.load({path!r})", "the same by scikit-learn", "by-scikit-learn")
         return _metric(name, kwargs.get("experiment_id"))
-
-    load.__serves_metrics__ = True  # type: ignore[attr-defined]
 
 
 def _metric(name: str, experiment: str | None) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import builtins
 import email.message
+import functools
 import inspect
 import io
 import os
@@ -18,7 +19,7 @@ import re
 import shutil
 import sys
 import urllib.response
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +59,6 @@ class Resolver:
             return path
         self.record("path", str(path), os.path.basename(found), _REASON)
         return found
-
-    def deep(self, value: Any) -> Any:
-        """The same for the paths in lists and dictionaries."""
-        if isinstance(value, Mapping):
-            return {key: self.deep(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.deep(item) for item in value]
-        return self(value)
 
     def folder_for(self, path: Any) -> None:
         """Make the folder of a file that is about to be written."""
@@ -197,8 +190,9 @@ def _patch_datasets(module: Any, resolve: Resolver, data_files: Mapping[str, str
             return _as_on_the_hub(real("csv", data_files=splits, split=None if asked == _UNLABELLED else asked), asked)
         missing = isinstance(path, str) and _is_missing_folder(path)
         folder = given.get("data_dir") or (path if missing else None)
-        joined = _joined(folder, files) if folder is not None and files is not None else files
-        found = resolve.deep(joined)
+        inside = folder is not None and files is not None
+        joined = _each(files, functools.partial(os.path.join, folder)) if inside else files
+        found = _each(joined, resolve)
         if files is None and splits and folder is not None and not _REAL_EXISTS(folder):
             resolve.record("path", os.fspath(folder), "the course's csv files", _REASON)
             found = splits
@@ -207,18 +201,17 @@ def _patch_datasets(module: Any, resolve: Resolver, data_files: Mapping[str, str
         return real(*call.args, **call.kwargs)
 
     def from_csv(real: Any, path_or_paths: Any, *args: Any, **kwargs: Any) -> Any:
-        return real(resolve.deep(path_or_paths), *args, **kwargs)
+        return real(_each(path_or_paths, resolve), *args, **kwargs)
 
     for owner in (module.Dataset, module.DatasetDict):
         owner.from_csv = staticmethod(replacing(owner, "from_csv")(from_csv))
 
 
-def _joined(folder: Any, files: Any) -> Any:
-    if isinstance(files, Mapping):
-        return {key: _joined(folder, item) for key, item in files.items()}
-    if isinstance(files, list | tuple):
-        return [_joined(folder, item) for item in files]
-    return os.path.join(folder, files)
+def _each(paths: Any, change: Callable[[Any], Any]) -> Any:
+    """Change a path, or all paths in lists and dictionaries."""
+    if isinstance(paths, Mapping):
+        return {key: _each(item, change) for key, item in paths.items()}
+    return [_each(item, change) for item in paths] if isinstance(paths, list | tuple) else change(paths)
 
 
 def _splits(files: Mapping[str, str]) -> dict[str, str]:

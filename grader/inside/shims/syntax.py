@@ -14,7 +14,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from grader.inside.hooks import Record, provide
+from grader.inside.hooks import Record, provide, running_shell
 
 __all__ = ["install", "older"]
 
@@ -34,9 +34,7 @@ def install(record: Record, _config: Mapping[str, Any]) -> None:
 
     provide(itertools, {"batched": lambda: added("itertools.batched", _batched)})
     provide(typing, {"override": lambda: added("typing.override", lambda method: method)})
-    interactive = sys.modules.get("IPython")
-    shell = interactive.get_ipython() if interactive is not None else None
-    if shell is not None:
+    if (shell := running_shell()) is not None:
         shell.input_transformers_post.append(lambda lines: older("".join(lines), record).splitlines(keepends=True))
 
 
