@@ -7,10 +7,11 @@ Windows, macOS, Colab's IPython 7.34 or Python 3.10 lack, and none of what runs 
 
 from __future__ import annotations
 
-from grader.selfcheck.asking import in_kernel, set_up
+from grader.inside.hooks import running_shell
+from grader.selfcheck.asking import set_up
 from grader.selfcheck.calls import check, load_ipython_extension
 
-if in_kernel():
+if running_shell():
     set_up()
 
 __all__ = ["check", "load_ipython_extension"]

@@ -17,23 +17,18 @@ import numpy as np
 
 from grader.grading.wire import encode, observed
 from grader.inside import agent
+from grader.inside.hooks import running_shell, torch
 from grader.records import Attempt, Evidence, Observation, Verdict
 from grader.rubric.assignment import Assignment
 from grader.rubric.judge import judge
 from grader.rubric.questions import Question
 
-__all__ = ["Alone", "ask", "ask_all", "draw", "in_kernel", "set_up", "shell", "undisturbed", "verdicts"]
-
-
-def in_kernel() -> Any:
-    """The running IPython shell; None where there is none."""
-    ipython = sys.modules.get("IPython")
-    return ipython.get_ipython() if ipython is not None else None
+__all__ = ["Alone", "ask", "ask_all", "draw", "set_up", "shell", "undisturbed", "verdicts"]
 
 
 def shell() -> Any:
     """The running IPython shell; without one, something in its place that holds the names of `__main__`."""
-    return in_kernel() or _no_shell()
+    return running_shell() or _no_shell()
 
 
 @functools.cache
@@ -121,7 +116,6 @@ def verdicts(
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """Keep printed text back, and put the random states of Python, NumPy and PyTorch back at the end."""
-    torch = sys.modules["torch"]
     states: list[tuple[Any, Any]] = [(random.setstate, random.getstate()), (torch.set_rng_state, torch.get_rng_state())]
     states.append((np.random.set_state, np.random.get_state()))
     if torch.cuda.is_available() and torch.cuda.is_initialized():

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from grader.inside.hooks import running_shell
 from grader.records import CriterionResult, Reading, Status
-from grader.selfcheck.asking import in_kernel
 
 __all__ = ["Card", "Row"]
 
@@ -113,7 +113,7 @@ class Card:
 
     def show(self) -> Card:
         """Show the card now, wherever in a cell or program that is; the end of the same cell does not show it again."""
-        shell = in_kernel()
+        shell = running_shell()
         if shell is None:
             print(self)
         else:
@@ -124,7 +124,7 @@ class Card:
         return self
 
     def _ipython_display_(self) -> None:
-        shell = in_kernel()
+        shell = running_shell()
         if shell is None or self._shown_at != [shell.execution_count]:
             self.show()
 

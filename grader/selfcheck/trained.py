@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import math
-import sys
 import tempfile
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +22,7 @@ from grader.bundles.thresholds import Calibration
 from grader.errors import UsageError
 from grader.inside.agent import Context
 from grader.inside.distilbert import layout
+from grader.inside.hooks import torch
 from grader.inside.probes.training import claims
 from grader.inside.rebuild import read_checkpoint
 from grader.inside.tensors import HANDED
@@ -68,7 +68,7 @@ class Trained:
 
 def model_in(thing: Any) -> Any:
     """The model in a `Trainer`, a compiled or a parallel model; None where there is none."""
-    module = sys.modules["torch"].nn.Module
+    module = torch.nn.Module
     for name in ("model", "_orig_mod", "module"):
         inner = getattr(thing, name, None)
         if isinstance(inner, module) and (name != "model" or not isinstance(thing, module)):
@@ -77,11 +77,11 @@ def model_in(thing: Any) -> Any:
 
 
 def _is_large(model: Any) -> bool:
-    return bool(sum(p.numel() for p in sys.modules["torch"].nn.Module.parameters(model)) > _LARGE)
+    return bool(sum(p.numel() for p in torch.nn.Module.parameters(model)) > _LARGE)
 
 
 def _device(model: Any) -> str:
-    return next((str(p.device.type) for p in sys.modules["torch"].nn.Module.parameters(model)), "cpu")
+    return next((str(p.device.type) for p in torch.nn.Module.parameters(model)), "cpu")
 
 
 def _find_reviews(data: Any, trainer: Any, model: Any) -> _Reviews:
@@ -211,7 +211,7 @@ def _copy(model: Any) -> Any:
     Witness.copy(run)
     if run.snapshot is None:
         raise UsageError("It cannot be copied, and so not be looked at without being changed.")
-    return sys.modules["torch"].nn.Module.cpu(run.snapshot)
+    return torch.nn.Module.cpu(run.snapshot)
 
 
 def glimpse(run: Run) -> TrainingRun | None:

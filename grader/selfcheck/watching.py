@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 from grader.inside.distilbert import layout
+from grader.inside.hooks import torch
 from grader.inside.witness import Run, Witness
 
 __all__ = ["KernelWitness", "watch"]
@@ -71,7 +71,7 @@ class KernelWitness(Witness):
 
     def run_of(self, model: Any) -> Run | None:
         """The latest run that trained a model, something in it or around it."""
-        modules = sys.modules["torch"].nn.Module.modules
+        modules = torch.nn.Module.modules
         for run in reversed(self.runs):
             trained = run.model
             if trained is not None and any(

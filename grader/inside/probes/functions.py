@@ -12,6 +12,7 @@ from typing import Any
 
 from grader.inside.agent import Context, StudentRaised, guarded
 from grader.inside.distilbert import real_size_model, small_model
+from grader.inside.hooks import torch
 
 
 @contextmanager
@@ -73,7 +74,6 @@ def build(spec: Mapping[str, Any]) -> Any:
     ["scalar"]; `shared`: pairs of layer numbers whose weights are one tensor; `frozen`: numbers of frozen layers;
     `frozen_bias`: numbers of layers of which only the bias is frozen; `buffers`: shapes of registered buffers.
     """
-    torch = sys.modules["torch"]
     nn = torch.nn
 
     class Scalar(nn.Module):  # type: ignore[name-defined]
@@ -118,7 +118,6 @@ def describe_number(value: Any) -> dict[str, Any]:
     """Reduce a student's return value to a plain number with the kind of object it was."""
     import numpy as np
 
-    torch = sys.modules["torch"]
     kind = type(value)
     if value is None:
         return {"kind": "None", "number": None}
@@ -190,7 +189,7 @@ def extract(context: Context, params: dict[str, Any]) -> dict[str, Any]:
             return False
         with trial(context):
             found = function(small_model())
-        return isinstance(found, Mapping) and any(isinstance(v, sys.modules["torch"].nn.Linear) for v in found.values())
+        return isinstance(found, Mapping) and any(isinstance(v, torch.nn.Linear) for v in found.values())
 
     function = context.find(list(params["names"]), is_function, plausible)
     model = small_model()
@@ -211,7 +210,6 @@ def extract(context: Context, params: dict[str, Any]) -> dict[str, Any]:
 
 def _tree(kind: str, seed: int) -> Any:
     """Build a model for replacement: DistilBERT, or nested plain modules."""
-    torch = sys.modules["torch"]
     nn = torch.nn
     if kind == "distilbert":
         return small_model()
@@ -235,7 +233,7 @@ def modules_by_path(model: Any) -> dict[tuple[str, ...], Any]:
 def _children(path: tuple[str, ...], module: Any, found: dict[tuple[str, ...], Any]) -> None:
     if len(path) > 12:
         return
-    for name, child in sys.modules["torch"].nn.Module.named_children(module):
+    for name, child in torch.nn.Module.named_children(module):
         place = (*path, name)
         found[place] = child
         _children(place, child, found)
@@ -247,7 +245,6 @@ def replace(context: Context, params: dict[str, Any]) -> list[dict[str, Any]]:
     For each case {"kind", "names"}: {"placed": [is the layer where its name says?], "others": number of other changes, "copied": whether
     another model was given back, "raised"}.
     """
-    torch = sys.modules["torch"]
 
     def plausible(function: Any) -> bool:
         if required_arguments(function) != 2:

@@ -7,16 +7,15 @@ layer's, the grader's matrices are put into them, and outputs and gradients are 
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from grader.inside.agent import Context, StudentRaised, guarded
+from grader.inside.hooks import torch
 from grader.inside.probes.lora_class import find_class
 
 
 def _base_layer(case: dict[str, Any]) -> Any:
-    torch = sys.modules["torch"]
     W, b = torch.from_numpy(case["W"]), case.get("b")
     layer = torch.nn.Linear(W.shape[1], W.shape[0], bias=b is not None)
     with torch.no_grad():
@@ -30,7 +29,7 @@ def _gap(tensor: Any, wanted: Any) -> float:
     """Largest difference of two tensors; infinite when the shapes differ or one is not finite."""
     if tensor.shape != wanted.shape:
         return float("inf")
-    if tensor.dtype == wanted.dtype and sys.modules["torch"].equal(tensor, wanted):
+    if tensor.dtype == wanted.dtype and torch.equal(tensor, wanted):
         return 0.0  # as it mostly is, and much cheaper to see
     gap = float((tensor.detach().double() - wanted.double()).abs().max())
     return gap if gap == gap else float("inf")
@@ -50,13 +49,11 @@ def _base_distance(tensors: list[Any], wanted: Any) -> float:
 
 
 def _base_tensors(case: dict[str, Any]) -> list[Any]:
-    torch = sys.modules["torch"]
     return [torch.from_numpy(case[name]) for name in ("W", "b") if case.get(name) is not None]
 
 
 def _hidden(layer: Any) -> list[tuple[str, Any]]:
     """Tensors that modules keep where `parameters()` does not see them: plain attributes, lists, dicts."""
-    torch = sys.modules["torch"]
     found = []
     for path, module in torch.nn.Module.named_modules(layer):
         for name, value in vars(module).items():
@@ -76,7 +73,6 @@ def _candidates(layer: Any, case: dict[str, Any]) -> tuple[list[tuple[str, Any]]
 
     Parameters are looked at first, then buffers, then what is hidden in plain attributes.
     """
-    torch = sys.modules["torch"]
     base = _base_tensors(case)
     parameters = list(torch.nn.Module.named_parameters(layer))
     buffers = list(torch.nn.Module.named_buffers(layer))
@@ -112,7 +108,6 @@ def find_factors(layer: Any, case: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _load(factorization: dict[str, Any], A: Any, B: Any) -> None:
-    torch = sys.modules["torch"]
     r = factorization["r"]
     a, b = torch.from_numpy(A[:r, :].copy()), torch.from_numpy(B[:, :r].copy())
     with torch.no_grad():
@@ -122,7 +117,6 @@ def _load(factorization: dict[str, Any], A: Any, B: Any) -> None:
 
 def _zero_biases(layer: Any, factorization: dict[str, Any], case: dict[str, Any]) -> bool:
     """Set the factors' own biases to zero, vectors that are no part of the base; returns whether there are any."""
-    torch = sys.modules["torch"]
     base = _base_tensors(case)
     found = False
     with torch.no_grad():
@@ -135,7 +129,6 @@ def _zero_biases(layer: Any, factorization: dict[str, Any], case: dict[str, Any]
 
 
 def _output(layer: Any, x: Any) -> Any:
-    torch = sys.modules["torch"]
     try:
         with torch.no_grad():
             y = guarded(layer, torch.from_numpy(x.copy()))
@@ -152,7 +145,6 @@ def _grad_norm(tensor: Any) -> float | None:
 
 def _fresh(layer: Any, case: dict[str, Any]) -> dict[str, Any]:
     """Outputs of the untouched layer in eval and in train mode, and how closely its `state_dict()` holds the base's tensors."""
-    torch = sys.modules["torch"]
     layer.eval()
     evaluated = [_output(layer, x) for x in case["x"]]
     layer.train()
@@ -167,7 +159,6 @@ def _fresh(layer: Any, case: dict[str, Any]) -> dict[str, Any]:
 
 def _norms(layer: Any, factorization: dict[str, Any], case: dict[str, Any]) -> list[float | None]:
     """Gradient norms of A, B and the input in train mode. Raises StudentRaised."""
-    torch = sys.modules["torch"]
     layer.train()
     for tensor in (factorization["A"], factorization["B"]):
         tensor.grad = None
@@ -179,7 +170,6 @@ def _norms(layer: Any, factorization: dict[str, Any], case: dict[str, Any]) -> l
 
 def _loaded(construct: Callable[..., Any], case: dict[str, Any], number: int) -> dict[str, Any]:
     """A fresh layer with the grader's matrices in factorization `number`: outputs, and gradients of A, B and the input."""
-    torch = sys.modules["torch"]
     layer = construct(_base_layer(case), int(case["rank"]), int(case["alpha"]))
     layer.train()
     factorization = find_factors(layer, case)[number]
@@ -222,7 +212,6 @@ def lora(context: Context, params: dict[str, Any]) -> dict[str, Any]:
 
     Each case has W (out x in), b (out) or None, rank, alpha, A (many x in), B (out x many), x (inputs, 2-D and 3-D), g.
     """
-    torch = sys.modules["torch"]
     made = find_class(context, list(params["names"]))
     construct = made.construct
     answers = []

@@ -11,13 +11,13 @@ import contextlib
 import copy
 import dataclasses
 import inspect
-import sys
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from grader.inside.agent import Context, Missing, guarded
 from grader.inside.distilbert import ADAPTED, BLOCKS, find_root
+from grader.inside.hooks import torch
 from grader.inside.own_calls import Layer, Size
 from grader.inside.probes.functions import trial
 
@@ -86,7 +86,7 @@ class Made:
         """Name of the parameter that takes the layer; empty without any."""
         free = [p for p in plain if p.name not in (*_known(plain), *RANK_NAMES, *ALPHA_NAMES)]
         required = [p for p in free if p.default is _REQUIRED] or free
-        nn = sys.modules["torch"].nn
+        nn = torch.nn
         kinds = (nn.Linear, nn.Module)
         for found in (
             [p.name for p in required if isinstance(self._given.get(p.name), Layer)],
@@ -169,7 +169,6 @@ def _with_numbers(config: Any, rank: int, alpha: int, depth: int = 3) -> Any:
 
 def _fields(config: Any) -> dict[str, Any]:
     """What a configuration holds, by name; empty for what is none."""
-    torch = sys.modules["torch"]
     if isinstance(config, dict):
         found = dict(config)
     elif inspect.isroutine(config) or isinstance(config, types.ModuleType | torch.nn.Module | torch.Tensor):
@@ -211,7 +210,7 @@ def _changed(config: Any, fields: Mapping[str, Any], new: Mapping[str, Any]) -> 
 
 def _makes_layers(thing: Any) -> bool:
     """Tell classes of modules, and functions, which may make layers just as a class does, from everything else."""
-    module = sys.modules["torch"].nn.Module
+    module = torch.nn.Module
     if isinstance(thing, type):
         return issubclass(thing, module)
     return callable(thing) and not isinstance(thing, module)
@@ -219,7 +218,7 @@ def _makes_layers(thing: Any) -> bool:
 
 def _at_query_and_value(context: Context) -> Iterator[Any]:
     """The classes of the modules that sit at the query and value projections of the models that were trained, latest first."""
-    get = sys.modules["torch"].nn.Module.get_submodule
+    get = torch.nn.Module.get_submodule
     for run in reversed(context.witness.runs):
         if run.model is None:
             continue
@@ -236,7 +235,6 @@ def find_class(context: Context, names: list[str]) -> Made:
 
     (`LoRALayer(in, out, rank, alpha)` with a wrapper `LinearWithLoRA(layer, rank, alpha)` around it is a common pair.)
     """
-    torch = sys.modules["torch"]
 
     def made(thing: Any) -> Made:
         return Made(thing, context.witness.own_calls.of(thing))

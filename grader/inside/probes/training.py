@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from grader.inside.agent import Context, describe_error
 from grader.inside.distilbert import HEAD, find_root, layout
+from grader.inside.hooks import torch
 from grader.inside.probes.rebuilt import beginning
 from grader.inside.rebuild import Checkpoint, batches, probe_inputs, read_checkpoint, rebuild, seen_alike
 from grader.inside.tensors import HANDED, TensorWriter, digest, read_tensors
@@ -36,7 +36,6 @@ def _forward(model: Any, batch: dict[str, Any]) -> Any:
 
 def _logits(out: Any, rows: int) -> Any:
     """Find the logits in what a model returned: by name, or the matrix with a row for each review; None without."""
-    torch = sys.modules["torch"]
     parts = [getattr(out, "logits", None), out]
     parts += out.values() if isinstance(out, dict) else out if isinstance(out, list | tuple) else []
     return next((p for p in parts if isinstance(p, torch.Tensor) and p.dim() == 2 and len(p) == rows), None)
@@ -44,7 +43,6 @@ def _logits(out: Any, rows: int) -> Any:
 
 def logits_for(model: Any, encoded: list[list[int]], batch_size: int) -> Any:
     """Logits (n x 2, float32) of the model in eval mode for token ids."""
-    torch = sys.modules["torch"]
     _switch(model, training=False)
     device = next((p.device for p in torch.nn.Module.parameters(model)), torch.device("cpu"))
     result = torch.zeros(len(encoded), 2)
@@ -59,7 +57,6 @@ def logits_for(model: Any, encoded: list[list[int]], batch_size: int) -> Any:
 
 def _switch(model: Any, *, training: bool) -> None:
     """Put every module into train or eval mode; layers that merge their adapters in eval mode do it by their own methods."""
-    torch = sys.modules["torch"]
     torch.nn.Module.train(model, training)
     for module in torch.nn.Module.modules(model):
         module.train(training)
@@ -95,7 +92,6 @@ def _is_stock(root: Any) -> bool:
 
 def _probe(model: Any, drawn: int, checkpoint: Checkpoint) -> dict[str, Any]:
     """What each layer that is no plain nn.Linear computes in eval mode for some inputs and for zero."""
-    torch = sys.modules["torch"]
     _, root = find_root(model)
     found: dict[str, Any] = {}
     wrapped = [position for position, seen in layout(model)["at"].items() if not seen["plain"]]
@@ -118,7 +114,6 @@ def _probe(model: Any, drawn: int, checkpoint: Checkpoint) -> dict[str, Any]:
 @contextlib.contextmanager
 def _at_start(model: Any, entry: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[None]:
     """Put the values back that were trained in a run, as they were when it began. Raises KeyError where one is not known."""
-    torch = sys.modules["torch"]
     start = {name: known[state] for name, shape, trainable, state in entry["start"] if trainable and math.prod(shape)}
     _switch(model, training=True)  # where adapters are merged in eval mode, they are taken out again
     held = {name: tensor for name, tensor in tensors_of(model).items() if name in start}
