@@ -27,10 +27,9 @@ class Settings(dict[str, Any]):
 
     def update(self, *given: Any, **more: Any) -> None:
         """Take settings from a mapping, or from the attributes of an `argparse` namespace."""
-        given = tuple(
-            vars(item) if hasattr(item, "__dict__") and not isinstance(item, dict) else item for item in given
-        )
-        super().update({name: value for item in given if item for name, value in dict(item).items()}, **more)
+        for item in given:
+            super().update(getattr(item, "__dict__", None) or item or {})
+        super().update(more)
 
     def setdefaults(self, given: Mapping[str, Any]) -> None:
         """Take those that are not there yet."""

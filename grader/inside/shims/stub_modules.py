@@ -177,8 +177,8 @@ def _student_imports() -> bool:
     frame: types.FrameType | None = sys._getframe(2)
     while frame is not None:
         file = frame.f_code.co_filename
-        machinery = file.startswith("<frozen importlib") or "importlib" in Path(file).parts or file == __file__
-        if not machinery and file != _hooks_file:
+        machinery = file.startswith("<frozen importlib") or "importlib" in Path(file).parts
+        if not machinery and file not in (__file__, _hooks_file):
             return not file.startswith((*_LIBRARIES, "<frozen"))
         frame = frame.f_back
     return False
