@@ -10,20 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from grader.inside.hooks import Record
-from grader.inside.shims import (
-    clipping,
-    colab,
-    commands,
-    compat,
-    corpora,
-    devices,
-    drawing,
-    hub,
-    literals,
-    metrics,
-    paths,
-    syntax,
-)
+from grader.inside.shims import colab, commands, compat, devices, fetched, hub, literals, paths, small_model, syntax
 
 __all__ = ["install"]
 
@@ -35,5 +22,5 @@ def install(record: Record, config: Mapping[str, Any]) -> None:
     files handed in beside the notebook), `gpu` (whether there is one), `sizes` (number true of the real model -> the bundle's) and
     `head_gain` (how much narrower than PyTorch does a layer for the hidden states is drawn).
     """
-    for shim in (commands, syntax, colab, paths, hub, devices, compat, corpora, metrics, literals, drawing, clipping):
+    for shim in (commands, syntax, colab, paths, hub, devices, compat, fetched, literals, small_model):
         shim.install(record, config)

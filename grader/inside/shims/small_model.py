@@ -1,7 +1,8 @@
-"""Draws a student's own layers for the hidden states so that they learn as layers of the real width do. Runs in the box.
+"""Lets a small model learn at the rates that the real one bears. Runs in the box (docs/bundles.md).
 
 PyTorch draws a layer the wider the fewer inputs it has, so that one of 48 starts four times as wide as one of 768, beside a pretrained
-head that is drawn narrow on purpose (docs/bundles.md). At a usual learning rate it would hardly move.
+head that is drawn narrow on purpose: at a usual learning rate it would hardly move. And a small model's gradients are larger than
+the real one's, so that plain steps of SGD would break it; optimizers that scale their steps do not.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ _LAYERS = (
     ("activation", "MultiheadAttention", "_reset_parameters", "embed_dim"),
 )
 """Module of `torch.nn.modules`, class, method that draws, and the size that it depends on. Embeddings are drawn alike at any width."""
+_NORM = 1.0
+"""What the `Trainer` clips gradients at."""
 
 
 def install(record: Record, config: Mapping[str, Any]) -> None:
-    """Narrow new layers of the model's width. `config`: `sizes` and `head_gain` (1 leaves all as it is).
+    """Narrow new layers of the model's width, and clip what SGD steps by. `config`: `sizes` and `head_gain` (1 leaves all as it is).
 
     Layers that hidden states go straight into get that gain. Gates and attention are drawn as wide as real ones, no narrower: they work by
     their size. Matrices without a bias are left alone: in this assignment these are A and B of a LoRA layer.
@@ -32,6 +35,7 @@ def install(record: Record, config: Mapping[str, Any]) -> None:
     gain, width = float(config.get("head_gain", 1.0)), config.get("sizes", {}).get(str(_REAL))
     if gain == 1.0 or width is None:
         return
+    when_imported("torch.optim.sgd", _clip, record)
 
     def narrow(module: Any, kind: str, draws: str, size: str, factor: float) -> None:
         @replacing(getattr(module, kind), draws)
@@ -49,3 +53,14 @@ def install(record: Record, config: Mapping[str, Any]) -> None:
     for where, kind, draws, size in _LAYERS:
         factor = gain if kind in ("Linear", "_ConvNd") else (width / _REAL) ** 0.5
         when_imported(f"torch.nn.modules.{where}", narrow, kind, draws, size, factor)
+
+
+def _clip(module: Any, record: Record) -> None:
+    @replacing(module.SGD, "step")
+    def step(real: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        from torch.nn.utils import clip_grad_norm_
+
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if clip_grad_norm_(parameters, _NORM) > _NORM:
+            record("size", type(optimizer).__name__, f"clipped at a norm of {_NORM:g}", "clipped")
+        return real(optimizer, *args, **kwargs)
