@@ -140,6 +140,8 @@ class BoxKernel(IPythonKernel):
             raw = [bytes(buffer) for buffer in parent.get("buffers", ())]
             with self._own_streams():
                 content, buffers = agent.handle(self, parent["content"], raw)
+            if not isinstance(content, dict):
+                raise TypeError(f"the answer is no dict but {type(content).__name__}")
             content, buffers = _plain(content), [bytes(buffer) for buffer in buffers]
         except BaseException as error:
             content, buffers = _plain(_failure(error)), []
