@@ -21,12 +21,13 @@ def head_run_left_body_alone(asked: Question, seen: Observation) -> Verdict:
         )
     open_body = [t.name for t in run.tensors if t.trainable and t.name.startswith("distilbert.")]
     if open_body:
-        inverted = not any(tensor.trainable for tensor in run.head)
+        hint = "Parameters are frozen one by one: an attribute set on a module changes none of them. Count them before you train."
+        if not any(tensor.trainable for tensor in run.head):
+            hint = "The head was frozen in its place: is a condition the wrong way round?"
+        elif len(open_body) < len(run.body):
+            hint = "The rest of the body is frozen, and so is all of it in this step."
         return failed(
-            f"{len(open_body)} tensors of the body were trainable when training started, e.g. `{open_body[0]}`.",
-            "The head was frozen in its place: is a condition the wrong way round?"
-            if inverted
-            else "Parameters are frozen one by one: an attribute set on a module changes none of them. Count them before you train.",
+            f"{len(open_body)} tensors of the body were trainable when training started, e.g. `{open_body[0]}`.", hint
         )
     if run.changed:
         return failed(

@@ -51,7 +51,7 @@ def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, V
         return skipped(root, message) if root else failed(message, hint)
     shared = [name for name in QV_LAYERS if not run.wrapped[name]]
     if shared:
-        message = f"The LoRA layer in `{shared[0]}` is the very one of another block."
+        message = f"The LoRA layer in `{shared[0]}` stands in another place, too."
         root = _root(earlier, "layers/replace", "layers/extract")
         return skipped(root, message) if root else failed(message, "Make a LoRA layer of its own around each layer.")
     dead = [name for name in QV_LAYERS if not any(t.trainable and t.name in run.adapters for t in run.wrapped[name])]
