@@ -6,15 +6,13 @@ Pure, over the sources and how the cells ended. It changes what is said and what
 from __future__ import annotations
 
 import ast
-import functools
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from grader.records import Attempt, CellRun, Notice, Observation, Status, SubmissionRun, Verdict
+from grader.records import Attempt, Notice, Observation, Status, SubmissionRun, Verdict
 from grader.rubric.assignment import Assignment
 from grader.rubric.compare import NO_RUN
 from grader.rubric.questions import Question
@@ -25,6 +23,7 @@ __all__ = ["explained", "follow_ons", "with_originals"]
 _NAME = re.compile(r"^[ \t]*(?:(?:async\s+)?def|class)\s+(\w+)|^(\w+)\s*=(?!=)", re.MULTILINE)
 _MISSING_NAME = re.compile(r"name '(\w+)' is not defined")
 _TRAINS = re.compile(r"\.(?:train|fit|backward|step)\(|\btrain\w*\(|\bfine_?tune\w*\(")
+_CALLED = re.compile(r"\b(\w+)\(")
 _HINTS = {
     "does not require grad|empty parameter list": "Nothing that was to be trained is trainable: more is frozen than this step asks for."
     " Count before you train.",
@@ -43,66 +42,80 @@ _PLACEHOLDER = re.compile(
     r"#[ \t]*(?:YOUR CODE HERE|TODO)|^[ \t]*\w+[ \t]*=[ \t]*\.\.\.[ \t]*$|^[ \t]*\.\.\.[ \t]*$", re.MULTILINE
 )
 _MOST_TEXT = 200
+_NOT_REACHED = "This training was not reached"
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """A cell that did not run to its end."""
+class _Story:
+    """What stands in a notebook's cells, and why some of them failed or were stopped; cells by their index, in their order."""
 
-    run: CellRun
-    """What happened to it."""
-    source: str
-    """The student's source."""
-    text: str
-    """What happened, as a sentence without its full stop: `cell 5 failed with KeyError: 'text'`."""
+    def __init__(self, run: SubmissionRun) -> None:
+        self.outcome = run.execution.outcome.sentence
+        self.stopped = any(cell.status == "not_run" for cell in run.execution.cells)
+        self.sources = {cell.index: cell.source for cell in run.notebook.cells}
+        self.placeholders = [index for index, source in self.sources.items() if _PLACEHOLDER.search(source)]
+        self.errors = {
+            cell.index: (cell.error.name, cell.error.message) if cell.error is not None else None
+            for cell in run.execution.cells
+            if cell.status in ("error", "killed") and cell.index in self.sources
+        }
+        """Name and text of what a cell raised that failed; None where it was stopped."""
+        self.defines = {index: _defines(source) for index, source in self.sources.items() if self.errors}
+        self.roots: dict[int, int] = {}
+        """Failed cell -> the first failed one that should have defined the name which it lacks, else itself."""
+        lacking: dict[str, int] = {}
+        for index, error in self.errors.items():
+            missing = _MISSING_NAME.search(error[1]) if error else None
+            self.roots[index] = lacking.get(missing[1], index) if missing else index
+            for name in self.defines[index]:
+                lacking.setdefault(name, self.roots[index])
 
-    @property
-    def error(self) -> tuple[str, str]:
-        """Name and text of what it raised."""
-        return (self.run.error.name, self.run.error.message) if self.run.error is not None else ("", "")
+    def cause(self, index: int) -> str:
+        """What a failed cell follows from, as a sentence without its full stop: `cell 5 failed with KeyError: 'text'`."""
+        index = self.roots[index]
+        cell, error = f"cell {index + 1}", self.errors[index]
+        if error is None:
+            return f"the notebook was stopped in {cell}. {self.outcome.rstrip('.')}"
+        name, message = error
+        line, missing = _LINE.search(message), _MISSING_NAME.search(message)
+        if name in ("SyntaxError", "IndentationError", "TabError"):
+            newer = _NEWER if "f-string" in message else ""
+            return f"{cell} has a syntax error{f' in line {line[1]}' if line else ''}{newer}"
+        if "ellipsis" in message and (empty := [place for place in self.placeholders if place <= index]):
+            return f"cell {empty[-1] + 1} still holds a placeholder (`...`)"
+        place = next((place for place, names in self.defines.items() if missing and missing[1] in names), 0)
+        if missing and place > index:
+            return f"{cell} uses `{missing[1]}`, which is defined further down, in cell {place + 1}"
+        message = " ".join(message.split())[:_MOST_TEXT]
+        return f"{cell} failed with `{name}{f': {message}' if message else ''}`"
+
+    def training(self) -> list[int]:
+        """Failed cells that train: by the usual methods, or by functions of the notebook that do, directly or by others of them."""
+        callers: dict[str, list[str]] = {}
+        train: list[str] = []
+        for node in (node for source in self.sources.values() for node in _parsed(source) or []):
+            for call in (part.func for part in ast.walk(node) if isinstance(part, ast.Call)):
+                if isinstance(node, ast.FunctionDef) and isinstance(call, ast.Name | ast.Attribute):
+                    name = call.id if isinstance(call, ast.Name) else f".{call.attr}"
+                    callers.setdefault(name, []).append(node.name)
+        for name in [name for name in callers if _TRAINS.search(f"{name}(")]:
+            train += callers.pop(name)
+        for name in train:  # it grows meanwhile
+            train += callers.pop(name, [])
+        own = frozenset(train)
+        return [
+            index
+            for index in self.errors
+            if _TRAINS.search(self.sources[index]) or not own.isdisjoint(_CALLED.findall(self.sources[index]))
+        ]
+
+    def definition(self, names: Iterable[str]) -> _Definition | None:
+        """The last definition of any of these names."""
+        wanted = frozenset(names)
+        nodes = (node for source in reversed(self.sources.values()) for node in reversed(_parsed(source) or []))
+        return next((node for node in nodes if isinstance(node, _Definition) and node.name in wanted), None)
 
 
-def _failures(run: SubmissionRun) -> list[_Failure]:
-    """The cells that failed or were stopped, in their order."""
-    sources = {cell.index: cell.source for cell in run.notebook.cells}
-    return [
-        _Failure(cell, sources.get(cell.index, ""), _what_happened(cell, run, sources))
-        for cell in run.execution.cells
-        if cell.status in ("error", "killed")
-    ]
-
-
-def _what_happened(cell_run: CellRun, run: SubmissionRun, sources: Mapping[int, str]) -> str:
-    error, cell = cell_run.error, f"cell {cell_run.index + 1}"
-    if error is None:
-        return f"the notebook was stopped in {cell}. {run.execution.outcome.sentence.rstrip('.')}"
-    line, missing = _LINE.search(error.message), _MISSING_NAME.search(error.message)
-    if error.name in ("SyntaxError", "IndentationError", "TabError"):
-        newer = _NEWER if "f-string" in error.message else ""
-        return f"{cell} has a syntax error{f' in line {line[1]}' if line else ''}{newer}"
-    if "ellipsis" in error.message and (empty := _placeholder(run, cell_run.index)) is not None:
-        return f"cell {empty + 1} still holds a placeholder (`...`)"
-    places = [index for index, source in sources.items() if missing and missing[1] in _defines(source)]
-    if missing and places and min(places) > cell_run.index:
-        return f"{cell} uses `{missing[1]}`, which is defined further down, in cell {min(places) + 1}"
-    message = " ".join(error.message.split())[:_MOST_TEXT]
-    return f"{cell} failed with `{error.name}{f': {message}' if message else ''}`"
-
-
-def _roots(failures: Iterable[_Failure]) -> dict[int, _Failure]:
-    """Index of each failed cell -> what it follows from: the first failure that should have defined the name it lacks; else itself."""
-    roots: dict[int, _Failure] = {}
-    lacking: dict[str, _Failure] = {}
-    for failure in failures:
-        found = _MISSING_NAME.search(failure.run.error.message) if failure.run.error is not None else None
-        roots[failure.run.index] = root = lacking.get(found[1], failure) if found else failure
-        for name in _defines(failure.source):
-            lacking.setdefault(name, root)
-    return roots
-
-
-@functools.lru_cache(1024)
 def _defines(source: str) -> frozenset[str]:
     """Names that a cell defines at its top level or would if it ran; of one that does not parse by the look of its lines."""
     body = _parsed(source)
@@ -120,27 +133,22 @@ def _defines(source: str) -> frozenset[str]:
 
 def _parsed(source: str) -> list[ast.stmt] | None:
     """The statements of a cell; None where it cannot be parsed, or a tower of accents stands in it: sorting those takes its square."""
-    towers = (
-        itertools.groupby(run, lambda letter: unicodedata.combining(letter) > 0) for run in _FOREIGN.findall(source)
-    )
+    for run in _FOREIGN.findall(source):
+        for accent, letters in itertools.groupby(run, lambda letter: unicodedata.combining(letter) > 0):
+            if accent and len(list(letters)) > _MOST_MARKS:
+                return None
     try:
-        return (
-            None
-            if any(marks and len(list(found)) > _MOST_MARKS for tower in towers for marks, found in tower)
-            else ast.parse(source).body
-        )
+        return ast.parse(source).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 
 def follow_ons(run: SubmissionRun) -> tuple[Notice, ...]:
     """A notice for each failed cell that others failed only because of: it should have defined what they lack."""
-    failures = _failures(run)
-    roots, after = _roots(failures), dict[int, list[int]]()
-    for failure in failures:
-        root = roots[failure.run.index]
-        if root is not failure:
-            after.setdefault(root.run.index + 1, []).append(failure.run.index + 1)
+    after: dict[int, list[int]] = {}
+    for index, root in _Story(run).roots.items():
+        if root != index:
+            after.setdefault(root + 1, []).append(index + 1)
     return tuple(
         Notice(
             "follow-on",
@@ -171,124 +179,90 @@ def explained(
     assignment: Assignment, run: SubmissionRun, verdicts: Mapping[str, Verdict], questions: Mapping[str, Question]
 ) -> dict[str, Verdict]:
     """The same verdicts with what caused them: the first that a cause costs names it, the others say that they follow."""
-    failures = _failures(run)
-    roots = _roots(failures)
-    trains = _training(run)
-    training = [failure for failure in failures if trains.search(failure.source)]
-    stopped = any(cell.status == "not_run" for cell in run.execution.cells)
+    story = _Story(run)
     found: dict[str, Verdict] = {}
     charged: dict[str, str] = {}  # cause -> the criterion that names it
+    not_reached = 0
     for id_, verdict in verdicts.items():
         asks = assignment.checks[id_].asks
         seen = run.evidence.observations.get(asks, Observation(Attempt.NOT_ASKED))
         said = verdict
         if verdict.status is Status.FAILED and seen.attempt is Attempt.MISSING:
-            names = list(questions[asks].params.get("names", ()))
-            cause = next((f for f in failures if _defines(f.source) & {*names}), None)
-            if cause is not None:
-                said = replace(verdict, message=f"`{names[0]}` is not defined: {roots[cause.run.index].text}.", hint="")
+            said = _of_missing(verdict, story, list(questions[asks].params.get("names", ())))
         elif verdict.status is Status.FAILED and verdict.message.startswith(NO_RUN):
-            which = sum(v.message.startswith("This training was not reached") for v in found.values())
-            if training:
-                cause = roots[training[min(which, len(training) - 1)].run.index]
-                cause = next((other for other in failures if other.error == cause.error != ("", "")), cause)
-                said = replace(verdict, message=f"This training was not reached: {cause.text}.", hint="")
-            elif stopped:
-                said = replace(
-                    verdict, message=f"This training was not reached. {run.execution.outcome.sentence}", hint=""
-                )
-            elif (empty := _placeholder(run)) is not None:
-                said = replace(verdict, message=f"{NO_RUN} Cell {empty + 1} still holds a placeholder (`...`).")
+            said = _of_training(verdict, story, not_reached)
+            not_reached += said.message.startswith(_NOT_REACHED)
         elif verdict.status is Status.FAILED and seen.attempt is Attempt.VALUE:
-            said = _of_definition(verdict, run, seen, questions[asks])
+            names = [seen.renamed] if seen.renamed else questions[asks].params.get("names", ())
+            said = _of_definition(verdict, story.definition(names))
         found[id_] = _once(id_, said, charged) if said is not verdict else said
     return found
 
 
-def _training(run: SubmissionRun) -> re.Pattern[str]:
-    """What calls a training: the usual methods, and the notebook's own functions that do, directly or by others of them."""
-    texts = {
-        node.name: "\n".join(map(ast.unparse, node.body))
-        for cell in run.notebook.cells
-        for node in _parsed(cell.source) or []
-        if isinstance(node, ast.FunctionDef)
-    }
-    pattern = _TRAINS
-    while found := [name for name, text in texts.items() if pattern.search(text)]:
-        pattern = re.compile("|".join([pattern.pattern, *(rf"\b{name}\(" for name in found)]))
-        texts = {name: text for name, text in texts.items() if name not in found}
-    return pattern
-
-
 def _once(id_: str, verdict: Verdict, charged: dict[str, str]) -> Verdict:
     """A verdict that names its cause, or says where it was named; the cause is what stands behind the colon."""
-    cause = verdict.message.partition(": ")[2]
+    what, _, cause = verdict.message.partition(": ")
     if cause and cause in charged:
-        what = verdict.message.partition(":")[0]
         return replace(verdict, message=f"{what}, which follows from the same: see `{charged[cause]}`.", hint="")
     charged.setdefault(cause, id_)
     if cause and not verdict.hint:
-        hint = next(hint for words, hint in _HINTS.items() if re.search(words, cause))
-        return replace(verdict, hint=hint)
+        return replace(verdict, hint=next(hint for words, hint in _HINTS.items() if re.search(words, cause)))
     return verdict
 
 
-def _placeholder(run: SubmissionRun, until: int | None = None) -> int | None:
-    """Index of the first code cell that still holds a placeholder; of the last one up to cell `until` where that is given."""
-    found = [cell.index for cell in run.notebook.cells if _has_placeholder(cell.source)]
-    return next(iter(found), None) if until is None else max((index for index in found if index <= until), default=None)
+def _of_missing(verdict: Verdict, story: _Story, names: list[str]) -> Verdict:
+    """The cell that should have defined one of these names, and failed."""
+    failed = next((index for index in story.errors if not story.defines[index].isdisjoint(names)), None)
+    if failed is None:
+        return verdict
+    return replace(verdict, message=f"`{names[0]}` is not defined: {story.cause(failed)}.", hint="")
 
 
-@functools.lru_cache(1024)
-def _has_placeholder(source: str) -> bool:
-    return _PLACEHOLDER.search(source) is not None
+def _of_training(verdict: Verdict, story: _Story, earlier: int) -> Verdict:
+    """Why a training was not reached; `earlier` ones were not, either."""
+    if training := story.training():
+        failed = story.roots[training[min(earlier, len(training) - 1)]]
+        if error := story.errors[failed]:  # the same error in several cells is one cause
+            failed = next(index for index in story.errors if story.errors[index] == error)
+        return replace(verdict, message=f"{_NOT_REACHED}: {story.cause(failed)}.", hint="")
+    if story.stopped:
+        return replace(verdict, message=f"{_NOT_REACHED}. {story.outcome}", hint="")
+    if story.placeholders:
+        return replace(verdict, message=f"{NO_RUN} Cell {story.placeholders[0] + 1} still holds a placeholder (`...`).")
+    return verdict
 
 
-def _definitions(run: SubmissionRun, names: Iterable[str]) -> Iterator[_Definition]:
-    """The definitions of any of these names, the last one first."""
-    wanted = frozenset(names)
-    for cell in reversed(run.notebook.cells):
-        body = _parsed(cell.source) or []
-        yield from (node for node in reversed(body) if isinstance(node, _Definition) and node.name in wanted)
-
-
-def _of_definition(verdict: Verdict, run: SubmissionRun, seen: Observation, question: Question) -> Verdict:
+def _of_definition(verdict: Verdict, node: _Definition | None) -> Verdict:
     """What the source of a function or class shows of its failure: that it is not written yet, or no `super().__init__()`."""
-    node = next(_definitions(run, [seen.renamed] if seen.renamed else question.params.get("names", ())), None)
     if node is None:
         return verdict
-    if _is_unwritten(node):
-        return replace(verdict, message=f"`{node.name}` is not written yet.", hint="Replace its placeholder by code.")
-    if (step := _method(node, "forward")) is not None and _is_unwritten(step):
-        message = f"`{node.name}.forward` is not written yet."
-        return replace(verdict, message=message, hint="Replace its placeholder by code.")
+    start, step = _method(node, "__init__"), _method(node, "forward")
+    for name, part in ((node.name, node), (f"{node.name}.forward", step)):
+        if part is not None and _is_unwritten(part):
+            return replace(verdict, message=f"`{name}` is not written yet.", hint="Replace its placeholder by code.")
     if step is None and isinstance(node, ast.ClassDef) and "`forward` raised NotImplementedError" in verdict.message:
         return replace(verdict, message=f"`{node.name}` has no method `forward`.", hint=_NO_FORWARD)
-    start = _method(node, "__init__")
     if start is not None and "AttributeError" in verdict.message and not _calls_super(start):
         message = (
             f"`{node.name}.__init__` does not call `super().__init__()`, without which a module cannot hold layers."
         )
         return replace(verdict, message=message, hint="Make `super().__init__()` the first line of `__init__`.")
-    if "called as `" in verdict.message:
-        function = start if isinstance(node, ast.ClassDef) else node
-        if function is not None:
-            return replace(verdict, message=f"{verdict.message} Its signature is `{node.name}{_signature(function)}`.")
+    function = start if isinstance(node, ast.ClassDef) else node
+    if "called as `" in verdict.message and function is not None:
+        return replace(verdict, message=f"{verdict.message} Its signature is `{node.name}{_signature(function)}`.")
     return verdict
 
 
-def _method(node: ast.AST, name: str) -> Any:
+def _method(node: ast.AST, name: str) -> ast.FunctionDef | None:
     body = node.body if isinstance(node, ast.ClassDef) else []
     return next((part for part in body if isinstance(part, ast.FunctionDef) and part.name == name), None)
 
 
-def _signature(function: Any) -> str:
+def _signature(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     arguments = function.args
-    names = [part.arg for part in (*arguments.posonlyargs, *arguments.args) if part.arg != "self"]
-    names += [f"*{arguments.vararg.arg}"] if arguments.vararg else []
-    names += [part.arg for part in arguments.kwonlyargs]
-    names += [f"**{arguments.kwarg.arg}"] if arguments.kwarg else []
-    return f"({', '.join(names)})"[:_MOST_TEXT]
+    stars = {arguments.vararg: "*", arguments.kwarg: "**"}
+    named = (part for part in ast.iter_child_nodes(arguments) if isinstance(part, ast.arg) and part.arg != "self")
+    return f"({', '.join(stars.get(part, '') + part.arg for part in named)})"[:_MOST_TEXT]
 
 
 def _is_unwritten(node: _Definition) -> bool:
@@ -297,7 +271,10 @@ def _is_unwritten(node: _Definition) -> bool:
         isinstance(part, ast.Pass)
         or (isinstance(part, ast.Expr) and (isinstance(part.value, ast.Constant) or _calls_super(part)))
         or (isinstance(part, ast.Return) and (part.value is None or _is_nothing(part.value)))
-        or (isinstance(part, ast.Raise) and "NotImplementedError" in ast.unparse(part))
+        or (
+            isinstance(part, ast.Raise)
+            and any(getattr(name, "id", "") == "NotImplementedError" for name in ast.walk(part))
+        )
         or (isinstance(part, _Definition) and _is_unwritten(part))
         for part in node.body
     )

@@ -193,6 +193,9 @@ def test_a_training_that_a_limit_stopped_was_not_reached(status):
         "def f(x):\n    ...",
         "def f(x):\n    'Text.'\n    # YOUR CODE HERE\n    pass",
         "def f(x):\n    raise NotImplementedError('todo')",
+        pytest.param(
+            f"def f(x):\n    raise NotImplementedError{'.a' * 900}", id="a chain of names", marks=pytest.mark.attack
+        ),
         "def f(x):\n    return None",
         "class f(Base):\n    def __init__(self):\n        super().__init__()\n        ...\n    def g(self):\n        pass",
     ],
@@ -247,6 +250,10 @@ HEAVY = {
     "a thousand cells of which each speaks of an ellipsis": [
         (f"{i}" + "#" * 7000, "TypeError", "'ellipsis' object is not callable") for i in range(1000)
     ],
+    "two thousand functions of which each calls the one before": [(
+        "def f0(): trainer.train()\n" + "".join(f"def f{i}(): f{i - 1}()\n" for i in range(1, 2000)), "ok", ""
+    ), ("f1999()", "ValueError", "no")],
+    "a sum of nine hundred terms": [(f"def f(): return {'+'.join('a' * 900)}", "ok", ""), ("f()", "ValueError", "no")],
     "blank lines": [("\n" * 200_000 + "y = (", "SyntaxError", "'(' was never closed (line 200001)")],
     "a name with a tower of accents": [("a" + "\u0301\u0316" * 100_000 + " = 1", "ok", ""), lacking("b")],
 }  # fmt: skip
@@ -262,7 +269,7 @@ HEAVY = {
     ],
 )
 def test_causes_are_found_in_the_time_of_reading(cells):
-    run = notebook_run(*cells, f=Observation(Attempt.MISSING, None, "`f` is not defined"), training=None, g=None)
+    run = notebook_run(*cells, f=Observation(Attempt.MISSING, None, "`f` is not defined"), training=0, g=None)
     guarded(lambda: str(len(follow_ons(run)) + len(said(run))), str, GuardLimits(cpu_seconds=10))
 
 
