@@ -100,7 +100,7 @@ def _run(report: Report) -> Iterator[Line]:
 def _names(report: Report, assignment: Assignment, questions: Mapping[str, Question]) -> Iterator[Line]:
     """Whether everything that is asked for has the name it was asked for by."""
     for asks in dict.fromkeys(check.asks for check in assignment.checks.values()):  # in the order of the rubric
-        names = tuple(questions[asks].params.get("names", ()))
+        names = questions[asks].names
         results = [result for result in report.score.criteria if assignment.checks[result.id].asks == asks]
         if names and results:
             yield _named(names[0], results)

@@ -188,12 +188,12 @@ def explained(
         seen = run.evidence.observations.get(asks, Observation(Attempt.NOT_ASKED))
         said = verdict
         if verdict.status is Status.FAILED and seen.attempt is Attempt.MISSING:
-            said = _of_missing(verdict, story, list(questions[asks].params.get("names", ())))
+            said = _of_missing(verdict, story, questions[asks].names)
         elif verdict.status is Status.FAILED and verdict.message.startswith(NO_RUN):
             said = _of_training(verdict, story, not_reached)
             not_reached += said.message.startswith(_NOT_REACHED)
         elif verdict.status is Status.FAILED and seen.attempt is Attempt.VALUE:
-            names = [seen.renamed] if seen.renamed else questions[asks].params.get("names", ())
+            names = (seen.renamed,) if seen.renamed else questions[asks].names
             said = _of_definition(verdict, story.definition(names))
         found[id_] = _once(id_, said, charged) if said is not verdict else said
     return found
@@ -210,7 +210,7 @@ def _once(id_: str, verdict: Verdict, charged: dict[str, str]) -> Verdict:
     return verdict
 
 
-def _of_missing(verdict: Verdict, story: _Story, names: list[str]) -> Verdict:
+def _of_missing(verdict: Verdict, story: _Story, names: tuple[str, ...]) -> Verdict:
     """The cell that should have defined one of these names, and failed."""
     failed = next((index for index in story.errors if not story.defines[index].isdisjoint(names)), None)
     if failed is None:

@@ -7,14 +7,12 @@ file -> Submission -> Notebook -> Execution + Evidence -> Verdicts -> Score -> R
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import hashlib
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ParamSpec
 
 from grader.assignments import DEFAULT, load_assignment
@@ -62,9 +60,7 @@ class Grader:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         """End all boxes and remove what was written."""
         self.pool.close()
 
@@ -103,10 +99,6 @@ class Grader:
         state = int(hashlib.sha256(f"{seed}/random state".encode()).hexdigest()[:12], 16) if seed else None
         return BoxSpec(files={**allowed, **own}, binds=binds, seed=state)
 
-    def clean_spec(self) -> BoxSpec:
-        """What lies in a box for the second half of a question: the bundle's model, and nothing of a submission's."""
-        return BoxSpec(binds={".hf": self._cache})
-
     async def run(
         self,
         submission: Submission,
@@ -142,7 +134,7 @@ class Grader:
             questions,
             limits or self.limits,
             self.spec(helpers, seed),
-            self.clean_spec(),
+            BoxSpec(binds={".hf": self._cache}),
             self.context.assignment.shims,
             self.shim_config(helpers),
             seed,
@@ -215,12 +207,11 @@ async def agrade(
     against = bundle if isinstance(bundle, Bundle) else load_bundle(None if bundle is None else Path(bundle))
     context = await asyncio.to_thread(RunContext.create, declared, against, secret or secrets.token_bytes(32), settings)
     context = context.only(definitions=True) if definitions else context
-    with contextlib.ExitStack() as close:
-        grader = Grader(context, sandbox=sandbox, limits=limits)
-        await asyncio.to_thread(close.enter_context, grader)
-        report = await grader.report(path, on_progress, definitions=definitions)
-        await asyncio.to_thread(close.close)
-    return report
+    grader = await asyncio.to_thread(Grader(context, sandbox=sandbox, limits=limits).__enter__)
+    try:
+        return await grader.report(path, on_progress, definitions=definitions)
+    finally:
+        await asyncio.to_thread(grader.pool.close)
 
 
 def _blocking(work: Callable[P, Coroutine[Any, Any, Report]]) -> Callable[P, Report]:

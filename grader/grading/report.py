@@ -14,7 +14,6 @@ from grader.grading.context import RunContext
 from grader.grading.fingerprint import question_digest
 from grader.records import (
     Attempt,
-    CriterionResult,
     Evidence,
     Notice,
     Observation,
@@ -46,8 +45,7 @@ def report_for(
     0. `limits` are those it was run with, to be shown.
     """
     assignment, review, metrics = context.assignment, list[str](), dict[str, Any]()
-    questions: Mapping[str, Question] = {}
-    forged: tuple[Notice, ...] = ()
+    notices, cells = submission.notices, dict[str, int | None]()
     if run is not None and (unreadable := [n.text for n in run.notebook.notices if n.kind == "unreadable"]):
         submission, run = replace(submission, problem=unreadable[0]), None
     if run is None:
@@ -59,40 +57,30 @@ def report_for(
     else:
         run = with_originals(run)
         questions = context.questions(run.evidence.seed)
-        evidence = _still_asked(run.evidence, questions)
-        verdicts = judge(assignment, evidence, questions, overrides)
-        verdicts = explained(assignment, replace(run, evidence=evidence), verdicts, questions)
+        run = replace(run, evidence=_still_asked(run.evidence, questions))
+        verdicts = explained(assignment, run, judge(assignment, run.evidence, questions, overrides), questions)
         with contextlib.suppress(ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-            metrics = assignment.metrics(questions, evidence.observations)  # empty where they cannot be told
-        forged = _forged(evidence)
-        if run.fault:
-            review.append(f"The grader or its machine failed: {run.fault}")
+            metrics = assignment.metrics(questions, run.evidence.observations)  # empty where they cannot be told
+        cells = {id_: _cell_of(id_, check.asks, run, questions, metrics) for id_, check in assignment.checks.items()}
+        notices += (*run.notebook.notices, *run.execution.notices, *follow_ons(run), *_forged(run.evidence))
+        review += [f"The grader or its machine failed: {run.fault}"] if run.fault else []
     review += [
         f"Whose it is: decide. {notice.text}" for notice in submission.notices if notice.kind == "ambiguous-name"
     ]
     filled = score(assignment, verdicts, overrides, tuple(review))
-    missing = _missing_packages(run) if run is not None and filled.total is not None else ""
-    if missing and filled.total != filled.possible and not overrides:
-        filled = score(assignment, verdicts, None, (f"The notebook uses {missing}, which this grader does not have.",))
-    if run is not None:
-        filled = replace(
-            filled,
-            criteria=tuple(
-                _placed(result, assignment.checks[result.id].asks, run, questions, metrics)
-                for result in filled.criteria
-            ),
-        )
-    shown = (replace(result, show=context.settings.shown(result.id)) for result in filled.criteria)
-    filled = replace(filled, criteria=tuple(shown))
-    notices = () if run is None else (*run.notebook.notices, *run.execution.notices, *follow_ons(run))
+    missing = "" if run is None or overrides else _missing_packages(run)
+    if missing and filled.total not in (None, filled.possible):
+        why = f"The notebook uses {missing}, which this grader does not have."
+        filled = score(assignment, verdicts, None, (why,))
+    criteria = (replace(r, cell=cells.get(r.id), show=context.settings.shown(r.id)) for r in filled.criteria)
     return Report(
         assignment=assignment.id,
         assignment_title=assignment.title,
         submission=submission,
         execution=None if run is None else run.execution,
         adaptations=() if run is None else run.notebook.adaptations,
-        notices=tuple(dict.fromkeys((*submission.notices, *notices, *forged))),
-        score=filled,
+        notices=tuple(dict.fromkeys(notices)),
+        score=replace(filled, criteria=tuple(criteria)),
         metrics=metrics,
         groups=assignment.groups,
         grader_version=grader.__version__,
@@ -102,28 +90,22 @@ def report_for(
     )
 
 
-def _placed(
-    result: CriterionResult,
-    asked: str,
-    run: SubmissionRun,
-    questions: Mapping[str, Question],
-    metrics: Mapping[str, Any],
-) -> CriterionResult:
-    """Add in which cell it is that a criterion judges: the last that defines what is asked about, or that began the training.
+def _cell_of(
+    id_: str, asks: str, run: SubmissionRun, questions: Mapping[str, Question], metrics: Mapping[str, Any]
+) -> int | None:
+    """In which cell it is that a criterion judges: the last that defines what is asked about, or that began the training.
 
     It is for display only: what the box says of it decides nothing.
     """
-    seen = run.evidence.observations.get(asked)
-    names = (seen.renamed,) if seen is not None and seen.renamed else questions[asked].params.get("names", ())
-    if names:
-        defines = re.compile(
-            rf"^[ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+(?:{'|'.join(map(re.escape, names))})\b", re.MULTILINE
-        )
-        found = [cell.index for cell in run.notebook.cells if defines.search(cell.source)]
-    else:
-        began = metrics.get("methods", {}).get(result.id.partition("/")[0], {}).get("cell")
-        found = [cell.index for cell in run.notebook.cells if cell.index == began]
-    return replace(result, cell=found[-1]) if found else result
+    seen = run.evidence.observations.get(asks)
+    names = (seen.renamed,) if seen is not None and seen.renamed else questions[asks].names
+    if not names:
+        began = metrics.get("methods", {}).get(id_.partition("/")[0], {}).get("cell")
+        return began if any(cell.index == began for cell in run.notebook.cells) else None
+    defines = re.compile(
+        rf"^[ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+(?:{'|'.join(map(re.escape, names))})\b", re.MULTILINE
+    )
+    return next((cell.index for cell in reversed(run.notebook.cells) if defines.search(cell.source)), None)
 
 
 def _missing_packages(run: SubmissionRun) -> str:

@@ -261,7 +261,7 @@ def observed(
         case "missing":
             several = ", ".join(f"`{named(name)}`" for name in said["names"])
             more = f" Several names could stand for it: {several}." if several else ""
-            wanted = next(iter(question.params.get("names", ())), "?")
+            wanted = (*question.names, "?")[0]
             attempt, error = Attempt.MISSING, f"`{wanted}` is not defined in the notebook.{more}"
         case _:
             attempt, error = Attempt.FAULT, f"The question could not be asked ({error}); a person has to look."

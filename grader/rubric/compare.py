@@ -8,7 +8,7 @@ import numpy as np
 
 from grader.records import Status, Verdict
 
-__all__ = ["NO_RUN", "close", "describe", "expect", "expect_close", "expect_equal", "failed", "passed", "skipped"]
+__all__ = ["NO_RUN", "close", "describe", "expect_close", "expect_equal", "failed", "passed", "skipped"]
 
 NO_RUN = "No training run was seen for this step."
 """How a check begins to say that a training is not there; `grader.grading.causes` adds why, where the notebook shows it."""
@@ -27,11 +27,6 @@ def failed(message: str, hint: str = "") -> Verdict:
 def skipped(because: str, message: str) -> Verdict:
     """Give no verdict of its own, since `because` failed for the same reason."""
     return Verdict(Status.SKIPPED, message, because=because)
-
-
-def expect(condition: object, message: str, hint: str = "") -> Verdict:
-    """Pass only when `condition` is exactly True (a numpy bool counts): anything odd fails."""
-    return passed() if condition is True or (type(condition) is np.bool_ and bool(condition)) else failed(message, hint)
 
 
 def expect_equal(seen: Any, wanted: int | str | bool, *, what: str = "the result", hint: str = "") -> Verdict:

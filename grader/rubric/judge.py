@@ -44,7 +44,7 @@ def judge(
             or _one(check, questions.get(check.asks), seen, settled)
         )
         if seen.renamed and verdict.status is not Status.SKIPPED:
-            wanted = next(iter(questions[check.asks].params.get("names", ())), "?") if check.asks in questions else "?"
+            wanted = (*questions[check.asks].names, "?")[0] if check.asks in questions else "?"
             note = Notice("renamed", f"`{seen.renamed}` was taken for `{wanted}`, by what it does.")
             verdict = replace(verdict, notices=(*verdict.notices, note))
         verdicts[check.id] = verdict

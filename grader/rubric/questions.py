@@ -43,6 +43,11 @@ class Question:
     the operation handed out, in a file (`grader.inside.tensors.HANDED`) and as the parameter `handed`. Its answer is what is judged."""
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What students may call that which is asked about, the assignment's own name first; empty where it has none."""
+        return tuple(self.params.get("names", ()))
+
+    @property
     def whole(self) -> Question:
         """The question whose answer leaves nothing open: the follow-up, or the question itself without one.
 

@@ -123,12 +123,11 @@ class _Course:
 def _definition(thing: Any, course: _Course) -> Card:
     """A card on a function or a class: on what it is called after, else on what it does."""
     name = str(getattr(thing, "__name__", type(thing).__name__))
-    names = {asks: question.params.get("names", ()) for asks, question in course.questions.items()}
-    named = {asks: course.questions[asks] for asks, known in names.items() if name in known}
+    named = {asks: question for asks, question in course.questions.items() if name in question.names}
     seen = ask_all(named or course.questions, Alone({name: thing}))
     seen = {asks: found for asks, found in seen.items() if found.attempt is not Attempt.MISSING}
     if not seen:
-        asked = ", ".join(f"`{known[0]}`" for known in names.values())
+        asked = ", ".join(f"`{question.names[0]}`" for question in course.questions.values())
         raise UsageError(f"`{name}` is none of {asked}, nor does it do what one of them does.")
     found = verdicts(course.assignment, course.questions, seen)
     return Card(f"`{name}`", list(course.rows(found).values()), course.notices(found))
