@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from grader.errors import InfrastructureError
 from grader.imports import python_command
-
-Progress = Callable[[str, float], None]
-"""Called with what is being done and the share of it that is done, 0 to 1."""
 
 _OFFLINE = {
     "OMP_NUM_THREADS": "1",
@@ -51,7 +48,3 @@ def run_module(module: str, arguments: Sequence[str], home: Path | None = None) 
             raise
     if process.returncode:
         raise InfrastructureError(f"{module} ended with exit code {process.returncode}: " + "\n".join(last))
-
-
-def silent(what: str, share: float) -> None:
-    """The progress of those who do not want to hear of it."""

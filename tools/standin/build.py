@@ -7,7 +7,7 @@ import json
 import platform
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from grader.bundles.bundle import FORMAT, MODEL_NAMES, Bundle, hash_files, load_bundle, seal
 from grader.bundles.calibration import machine_kind
-from grader.bundles.process import Progress, run_module, silent
+from grader.bundles.process import run_module
 from grader.bundles.reviews import Review, draw_balanced
 from grader.errors import UsageError
 from tools.standin.recipe import Recipe
@@ -26,12 +26,15 @@ _VERSIONED = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 _RANK = 12
 
 
-def build(out: Path, seed: int = 0, progress: Progress = silent, recipe: Recipe | None = None) -> Bundle:
+def build(
+    out: Path, seed: int = 0, progress: Callable[[str, float], None] = lambda *_: None, recipe: Recipe | None = None
+) -> Bundle:
     """Builds the stand-in in the folder `out`, which must not exist or be empty; about 90 s on one core.
 
-    The same seed, library versions and kind of machine give the same bytes. Thresholds come from `grader bundle calibrate`, which
-    takes longer: where the model is, byte for byte, the one the project ships, the shipped calibration is copied; else the bundle has
-    none yet. Raises UsageError where `out` holds something, InfrastructureError where pretraining fails.
+    `progress` is told what is being done and which share of it is. The same seed, library versions and kind of machine give the
+    same bytes. Thresholds come from `grader bundle calibrate`, which takes longer: where the model is, byte for byte, the one the
+    project ships, the shipped calibration is copied; else the bundle has none yet. Raises UsageError where `out` holds something,
+    InfrastructureError where pretraining fails.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is not an empty folder; choose another one for the bundle.")
