@@ -15,19 +15,17 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
 from grader.bundles.bundle import PLOT_FILE, RUNS_FILE, Bundle, load_bundle, seal
-from grader.bundles.grid import METHODS, SEEDS, Setting, broken, cost, grid
+from grader.bundles.grid import EDGE, METHODS, SEEDS, Setting, broken, cost, grid
 from grader.bundles.plot import plot
 from grader.bundles.process import run_module
-from grader.bundles.thresholds import MANIFEST, THRESHOLDS_FILE
+from grader.bundles.thresholds import MANIFEST, THRESHOLDS_FILE, Calibration, read_object
 from grader.errors import BundleError
 
-FIRST: Final = 2
-"""Seeds of every setting that are trained before any further one."""
 CONFIDENCE: Final = 0.95
 """Of the upper bounds."""
 _FIELDS: Final = frozenset(field.name for field in fields(Setting))
@@ -50,29 +48,36 @@ class Result:
     """See `grader.bundles.measures.label_correlation`; None where the training diverged."""
     cpu_seconds: float = 0.0
     """What it cost, on one thread."""
+    kinship: float | None = None
+    """Cosine of the body with its adapters and the pretrained one; None without adapters."""
 
-    def passes(self, accuracy: float, correlation: float) -> bool:
+    def passes(self, accuracy: float, correlation: float | None) -> bool:
         """Whether it reaches one of the minimums."""
         reached, pointed = self.accuracy, self.correlation
-        return reached is not None and pointed is not None and (reached >= accuracy or pointed >= correlation)
+        if reached is None or pointed is None:
+            return False
+        return reached >= accuracy or (correlation is not None and pointed >= correlation)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data: the setting's fields that differ from the defaults, then what came of it."""
         measured = {"accuracy": self.accuracy, "correlation": self.correlation, "cpu_seconds": self.cpu_seconds}
-        return {**self.setting.changes, "seed": self.seed, **measured}
+        kinship = {} if self.kinship is None else {"kinship": self.kinship}
+        return {**self.setting.changes, "seed": self.seed, **measured, **kinship}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Result:
         """The opposite of `as_json`."""
         setting = Setting(**{name: value for name, value in found.items() if name in _FIELDS})
-        return cls(setting, found["seed"], found["accuracy"], found["correlation"], found["cpu_seconds"])
+        measured = {name: value for name, value in found.items() if name not in _FIELDS}
+        return cls(setting, **measured)
 
 
 def calibrate(bundle: Bundle, *, seeds: int = SEEDS, workers: int = 1, progress: Progress = lambda *_: None) -> Bundle:
     """Trains the whole grid, writes calibration.jsonl, thresholds.json and calibration.svg, and seals the bundle anew.
 
-    For the stand-in about 45 minutes of CPU time with five `seeds`, one thread for each of the `workers`. What is done is noted in a
-    file beside the bundle, which is removed at the end. Returns the bundle as it then is. Raises InfrastructureError where a
+    For the stand-in about 50 minutes of CPU time with five `seeds`, one thread for each of the `workers`. What is done is noted in a
+    file beside the bundle, which is removed at the end; what an earlier calibration of the same model and reviews has done is not done
+    again. Returns the bundle as it then is. Raises InfrastructureError where a
     training fails, BundleError where broken models cannot be told from right ones.
     """
     wanted = [(setting, range(seeds)) for setting in grid()]
@@ -81,20 +86,18 @@ def calibrate(bundle: Bundle, *, seeds: int = SEEDS, workers: int = 1, progress:
     notes = Notes.of(bundle)
     results = [result for result in notes.begin() if (result.setting, result.seed) in asked]
     done = {(result.setting, result.seed) for result in results}
-    jobs = [
-        (place, setting, seeds)
-        for setting, own in wanted
-        for place, seeds in enumerate(_rounds([seed for seed in own if (setting, seed) not in done]))
-        if seeds
-    ]
-    jobs.sort(key=lambda job: (job[0] > 0, cost(job[1], bundle.train_reviews)))
+    jobs: list[tuple[Setting, list[int]]] = []
+    for setting, own in wanted:
+        left = [seed for seed in own if (setting, seed) not in done]
+        jobs += [(setting, left[at : at + SEEDS]) for at in range(0, len(left), SEEDS)]
+    jobs.sort(key=lambda job: cost(job[0], bundle.train_reviews))
     progress(len(results), len(asked))
     stopped, lock = threading.Event(), threading.Lock()
 
     def work(number: int) -> None:
         share = Path(folder) / f"{number}.json"
         share.write_text(
-            json.dumps([{"setting": setting.changes, "seeds": seeds} for _, setting, seeds in jobs[number::workers]])
+            json.dumps([{"setting": setting.changes, "seeds": seeds} for setting, seeds in jobs[number::workers]])
         )
         for line in run_module("grader.bundles.training", [str(bundle.path), str(share)]):
             if stopped.is_set():
@@ -116,12 +119,6 @@ def calibrate(bundle: Bundle, *, seeds: int = SEEDS, workers: int = 1, progress:
     return calibrated
 
 
-def _rounds(seeds: Sequence[int]) -> list[Sequence[int]]:
-    """The seeds in stacks: first the first few of every setting, so that a calibration that is stopped early has seen them all."""
-    early, late = [seed for seed in seeds if seed < FIRST], [seed for seed in seeds if seed >= FIRST]
-    return [early, *(late[at : at + SEEDS] for at in range(0, len(late), SEEDS))]
-
-
 @dataclass(frozen=True, slots=True)
 class Notes:
     """The trainings that a calibration has done so far, a line each, in a file beside the bundle."""
@@ -130,17 +127,22 @@ class Notes:
     """The file."""
     key: str
     """Names what the trainings depend on: the model and the reviews."""
+    earlier: tuple[str, ...]
+    """The trainings of a calibration of the same that was finished, of which the bundle holds the lines."""
 
     @classmethod
     def of(cls, bundle: Bundle) -> Notes:
         """The notes of a bundle's calibration."""
-        return cls(bundle.path.with_name(f".{bundle.path.name}.calibrating.jsonl"), bundle.content)
+        stored, runs = (bundle.path / name for name in (THRESHOLDS_FILE, RUNS_FILE))
+        known = stored.is_file() and runs.is_file() and read_object(stored).get("content") == bundle.content
+        earlier = tuple(runs.read_text(encoding="utf-8").splitlines()) if known else ()
+        return cls(bundle.path.with_name(f".{bundle.path.name}.calibrating.jsonl"), bundle.content, earlier)
 
     def begin(self) -> list[Result]:
         """What is done; trainings of another model or other reviews are thrown away, and half a line of a write that was cut off."""
         text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
         first, *lines = text.split("\n")[:-1] or [""]
-        lines = lines if first == self.key else []
+        lines = lines if first == self.key else list(self.earlier)
         self.path.write_text("".join(f"{line}\n" for line in (self.key, *lines)), encoding="utf-8")
         return [Result.from_json(json.loads(line)) for line in lines]
 
@@ -162,7 +164,7 @@ def write_calibration(bundle: Bundle, results: Sequence[Result]) -> Bundle:
     content = {
         "machine": machine_kind(),
         "heldout": len(bundle.heldout(b"").labels),
-        "model": bundle.manifest["files"].get("model/model.safetensors"),
+        "content": bundle.content,
         "methods": methods,
         "broken": {
             f"{method}, {kind}": _summary([r for r in wrong if (r.setting.method, r.setting.broken) == (method, kind)])
@@ -188,58 +190,88 @@ def derive(method: str, results: Sequence[Result], reviews: int) -> dict[str, An
 
     The minimum accuracy lies halfway between the luckiest broken model of any method and four standard deviations below the mean of
     right ones at the library's defaults; the minimum correlation halfway between the best broken model and the least of the right
-    ones that miss that accuracy and did learn. Rates up to `max_lr` and trainings of `min_steps` and more held no right model
-    that misses both. Raises BundleError where right and broken cannot be told apart, or the library's defaults miss.
+    ones that miss that accuracy and did learn, and for heads of one's own as far above the best broken one of these. Rates up to
+    `max_lr` (with SGD `max_sgd_lr`) and trainings of `min_steps` and more (with heads of one's own `own_steps`) held no right model that
+    misses both. `unchanged` lies halfway between the highest kinship of a LoRA model that missed and 1. What is at the edge of training
+    at all says where the range ends, and nothing of the minimums. Raises BundleError where right and broken cannot be told apart, or
+    the library's defaults miss.
     """
-    right = [result for result in results if result.setting.method == method and not result.setting.broken]
-    wrong = [result for result in results if result.setting.broken]
+    sound = [result for result in results if not result.setting.broken]
+    usable = [result for result in sound if result.setting.method == method and not result.setting.head]
+    right, edge = ([r for r in usable if (r.setting in EDGE) is outer] for outer in (False, True))
+    own = [result for result in sound if result.setting.head]
+    wrong, own_wrong = (
+        [result for result in results if result.setting.broken and bool(result.setting.head) is its_own]
+        for its_own in (False, True)
+    )
     usual = [result.accuracy or 0.0 for result in right if result.setting.is_default]
     safe = statistics.fmean(usual) - 4 * statistics.stdev(usual)
-    lucky = max((result.accuracy or 0.0 for result in wrong), default=0.5)
+    lucky = max((result.accuracy or 0.0 for result in (*wrong, *own_wrong)), default=0.5)
     accuracy = math.floor(100 * min(safe, (safe + lucky) / 2)) / 100
-    best = max((result.correlation or 0.0 for result in wrong), default=0.0)
+    best, own_best = (max((r.correlation or 0.0 for r in found), default=0.0) for found in (wrong, own_wrong))
     short = [
         r.correlation
         for r in right
         if r.accuracy is not None and r.accuracy < accuracy and (r.correlation or 0.0) > best
     ]
     correlation = math.floor(100 * (best + min((value for value in short if value is not None), default=1.0)) / 2) / 100
+    own_correlation = math.ceil(100 * (own_best + correlation - best)) / 100 if own_wrong else None
     passing = [result for result in wrong if result.passes(accuracy, correlation)]
+    passing += [result for result in own_wrong if result.passes(accuracy, own_correlation)]
     if passing or correlation <= best:
         raise BundleError(
             f"no threshold for {method} tells right from broken: at accuracy {accuracy} or correlation {correlation}, {len(passing)} of"
-            f" {len(wrong)} broken models pass. The model needs to be pretrained differently."
+            f" {len(wrong) + len(own_wrong)} broken models pass. The model needs to be pretrained differently."
         )
-    missed = [result for result in right if not result.passes(accuracy, correlation)]
-    max_lr, min_steps = _range(right, missed, reviews)
+    missed = [result for result in usable if not result.passes(accuracy, correlation)]
+    max_lr, min_steps = _range(usable, missed, reviews)
     usual_setting = Setting(METHODS[0])
     if max_lr < usual_setting.lr or min_steps > usual_setting.steps(reviews):
         raise BundleError(
             f"right solutions for {method} miss at the library's own learning rate and length of training."
         )
-    inside = [
-        r
-        for r in right
-        if r.setting.steps(reviews) >= min_steps and (r.setting.lr <= max_lr or r.setting.optimizer == "sgd")
-    ]
-    lost = sum(result in inside for result in missed)
-    return {
-        "accuracy": accuracy,
-        "correlation": correlation,
-        "seed_std": round(statistics.stdev(usual), 4),
-        "correlation_std": round(max(_deviations(right, missed)), 4),
-        "max_lr": max_lr,
-        "min_steps": min_steps,
-        "right": {
-            **_summary(right),
-            "settings": len({result.setting for result in right}),
-            "passed": len(right) - len(missed),
-            "by_accuracy": sum((result.accuracy or 0.0) >= accuracy for result in right),
-            "reviewed": len(missed) - lost,
+    too_fast = min((r.setting.lr for r in missed if r.setting.optimizer == "sgd"), default=math.inf)
+    max_sgd_lr = max((s.lr for r in usable if (s := r.setting).optimizer == "sgd" and s.lr < too_fast), default=None)
+    own_missed = [r for r in own if not r.passes(accuracy, own_correlation)]
+    own_steps = max((r.setting.steps(reviews) + 1 for r in own_missed if r.setting.lr <= max_lr), default=0)
+    apart = [r.kinship for r in missed if r.kinship is not None]
+
+    def is_inside(setting: Setting) -> bool:
+        most = (max_sgd_lr or 0.0) if setting.optimizer == "sgd" else max_lr
+        least = max(own_steps, min_steps) if setting.head else min_steps
+        return setting.lr <= most and setting.steps(reviews) >= least
+
+    def counted(found: Sequence[Result], pointing: float | None) -> dict[str, Any]:
+        without = [result for result in found if not result.passes(accuracy, pointing)]
+        lost = sum(is_inside(result.setting) for result in without)
+        return {
+            **_summary(found),
+            "settings": len({result.setting for result in found}),
+            "passed": len(found) - len(without),
+            "by_accuracy": sum((result.accuracy or 0.0) >= accuracy for result in found),
+            "reviewed": len(without) - lost,
             "lost": lost,
-            "lost_bound": round(upper_bound(lost, len(right)), 4),
-        },
-        "broken_bound": round(upper_bound(0, len(wrong)), 4),
+            "lost_bound": round(upper_bound(lost, len(found)), 4),
+        }
+
+    calibration = Calibration(
+        accuracy,
+        correlation,
+        seed_std=round(statistics.stdev(usual), 4),
+        correlation_std=round(max(_deviations(right, missed)), 4),
+        max_lr=max_lr,
+        min_steps=min_steps,
+        max_sgd_lr=max_sgd_lr,
+        own_correlation=own_correlation,
+        own_steps=own_steps,
+        unchanged=math.ceil(50 * (1 + max(apart))) / 100 if apart else None,
+    )
+    return {
+        **asdict(calibration),
+        "right": counted(right, correlation),
+        "edge": counted(edge, correlation),
+        "own_heads": counted(own, own_correlation),
+        "broken_bound": round(upper_bound(0, len(wrong) + len(own_wrong)), 4),
     }
 
 
@@ -251,7 +283,7 @@ def _range(right: Sequence[Result], missed: Sequence[Result], reviews: int) -> t
     adaptive, failed = ({r.setting for r in found if r.setting.optimizer != "sgd"} for found in (right, missed))
     few = max((s.steps(reviews) for s in failed if s.lr <= Setting(METHODS[0]).lr), default=0)
     fast = min((s.lr for s in failed if s.steps(reviews) > few), default=math.inf)
-    least = few + 1 if few else min(s.steps(reviews) for s in adaptive)
+    least = few + 1 if few else min(s.steps(reviews) for s in adaptive - set(EDGE))
     return max((s.lr for s in adaptive if s.lr < fast), default=0.0), least
 
 

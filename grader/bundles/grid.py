@@ -30,7 +30,9 @@ class Setting:
     alpha: float = 24.0
     """Alpha of LoRA."""
     optimizer: str = "adamw"
-    """`adamw`, `adafactor`, or `sgd` with a momentum of 0.9."""
+    """`adamw`, `adafactor`, or `sgd`."""
+    momentum: float = 0.9
+    """Of SGD."""
     schedule: str = "linear"
     """How the rate falls: `linear`, `cosine`, or `constant`."""
     warmup: float = 0.0
@@ -43,6 +45,9 @@ class Setting:
     """How many training reviews are used; 0 for all."""
     head_gain: float = 1.0
     """How much wider than by the library the head is drawn."""
+    head: str = ""
+    """A head of one's own instead of the library's: `deep` has a layer more and another width, `lstm` reads all positions up to the
+    last word, `lstm-padded` the padding, too."""
     broken: str = ""
     """What is wrong: `shuffled`, `constant` or `random` labels; empty for a right solution."""
 
@@ -91,6 +96,8 @@ _PLAIN: Final = (
 )  # fmt: skip
 """Learning rate, epochs and batch, with AdamW and the rate falling in a line."""
 _OWN_LOOP: Final[dict[str, Any]] = {"schedule": "constant", "clips": False, "weight_decay": 0.01}
+_SGD: Final[dict[str, Any]] = {"schedule": "constant", "optimizer": "sgd"}
+"""An own loop; inside the box its gradients are clipped (`grader/inside/shims/clipping.py`)."""
 _OTHER: Final[tuple[dict[str, Any], ...]] = (
     {"lr": 2e-5, "epochs": 3, "batch": 16, "weight_decay": 0.01},
     {"epochs": 2, "weight_decay": 0.1},
@@ -117,43 +124,61 @@ _OTHER: Final[tuple[dict[str, Any], ...]] = (
     {"lr": 2e-5, "epochs": 2, "batch": 16, "reviews": 1000},
     {"epochs": 2, "reviews": 200},
     {"lr": 1e-5, "epochs": 1, "batch": 4, "reviews": 200},
+    *({"lr": lr, "epochs": 1, **_SGD} for lr in (1e-4, 5e-3, 1e-2, 2e-2)),
+    *({"lr": lr, "epochs": 1, "momentum": 0.0, **_SGD} for lr in (1e-3, 1e-2, 5e-2)),
 )
 """Other schedules, optimizers and loops, and a part of the reviews."""
 _ADAPTERS: Final = (
-    ("normal", 12, 2), ("uniform", 8, 2), ("rank", 16, 1), ("kaiming", 4, 4), ("0.02", 8, 1), ("normal", 8, 1), ("0.01", 16, 2),
-    ("uniform", 64, 0.125), ("normal", 4, 4), ("kaiming", 32, 0.5), ("uniform", 12, 2), ("rank", 64, 2), ("normal", 16, 0.125),
+    ("kaiming", 4, 4), ("0.02", 8, 1), ("normal", 8, 1), ("0.01", 16, 2), ("uniform", 64, 0.125), ("normal", 4, 4), ("kaiming", 32, 0.5),
+    ("uniform", 12, 2), ("rank", 64, 2), ("normal", 16, 0.125), ("normal", 12, 2), ("uniform", 8, 2), ("rank", 16, 1),
 )  # fmt: skip
 """How A is drawn, the rank, and alpha as a multiple of it: shared out over the settings."""
 EDGE: Final = (
-    Setting("lora", 1e-3, 1, rank=64, alpha=128.0),
-    Setting("lora", 5e-4, 1, rank=64, alpha=256.0),
-    Setting("lora", 2e-4, 1, rank=64, alpha=256.0),
-)
-"""A drawn from N(0, 1) at a high rank: one step moves such a model far, the real one, too."""
+    *(Setting(method, 5e-2, 1, **_SGD) for method in METHODS),
+    *(
+        Setting("lora", lr, 1, rank=rank, alpha=float(alpha), reviews=reviews)
+        for lr, rank, alpha, reviews in (
+            (1e-3, 12, 24, 0), (5e-4, 32, 128, 0), (1e-3, 32, 64, 0), (2e-4, 64, 256, 0), (5e-4, 64, 256, 0), (1e-3, 64, 128, 0),
+            (1e-3, 32, 64, 400), (5e-4, 64, 256, 200), (5e-4, 64, 256, 400), (1e-3, 64, 128, 200), (1e-3, 64, 128, 400),
+        )
+    ),
+)  # fmt: skip
+"""Where trainings begin to break: fast SGD with a momentum of 0.9, and A drawn from N(0, 1) at a high rate and rank."""
+OWN_HEADS: Final = ("deep", "lstm", "lstm-padded")
+_OWN_HEADS_AT: Final[tuple[dict[str, Any], ...]] = (
+    {"epochs": 1}, {"lr": 2e-5, "epochs": 2, "batch": 16}, {"epochs": 1, "batch": 32}, {"lr": 1e-4, "epochs": 1, "batch": 32},
+    {"lr": 1e-3, "epochs": 1, "batch": 16},
+)  # fmt: skip
+"""Heads of one's own are trained on the frozen body, which helps them least."""
 _BROKEN_AT: Final[tuple[dict[str, Any], ...]] = (
     {"epochs": 1}, {"lr": 1e-5, "epochs": 1, "batch": 32}, {"lr": 2e-4, "epochs": 2, "batch": 16}, {"lr": 1e-3, "epochs": 1, "batch": 16},
     {"lr": 2e-5, "epochs": 1, "batch": 16, "reviews": 500}, {"epochs": 2, "reviews": 200},
 )  # fmt: skip
+_OWN_BROKEN_AT: Final[tuple[dict[str, Any], ...]] = ({"epochs": 1}, {"lr": 1e-3, "epochs": 1, "batch": 16})
+_FEW_REVIEWS: Final[dict[str, Any]] = {"epochs": 2, "reviews": 200}
 _CHEAP_SEEDS: Final = 100
 """Of broken heads on the frozen body, which cost next to nothing."""
+_LUCKY_SEEDS: Final = 20
+"""Of the broken kind that comes closest to a right one: few shuffled labels may agree with the true ones by chance."""
 
 
 def grid() -> list[Setting]:
     """The right solutions: every setting with each method."""
     plain = [{"lr": lr, "epochs": epochs, "batch": batch} for lr, epochs, batch in _PLAIN]
-    found = [replace(_DEFAULT, method=method, **own) for method in METHODS for own in (*plain, *_OTHER)]
-    for place, setting in enumerate(found):
-        if setting.method == "lora":
-            initial, rank, share = _ADAPTERS[place % len(_ADAPTERS)]
-            found[place] = replace(setting, initial=initial, rank=rank, alpha=float(rank * share))
-    return [*found, *EDGE]
+    found = [replace(_DEFAULT, method=method, **own) for method in METHODS[:2] for own in (*plain, *_OTHER)]
+    for place, own in enumerate((*plain, *_OTHER)):
+        initial, rank, share = _ADAPTERS[place % len(_ADAPTERS)]
+        found.append(replace(_DEFAULT, method="lora", initial=initial, rank=rank, alpha=float(rank * share), **own))
+    found += [replace(_DEFAULT, method="head", head=head, **own) for head in OWN_HEADS for own in _OWN_HEADS_AT]
+    slowest = replace(_DEFAULT, method="head", head="lstm-padded")  # it alone needs the library's three epochs
+    return [*found, slowest, *EDGE]
 
 
 def broken() -> Iterator[tuple[Setting, int]]:
     """The broken solutions, and how many seeds each is tried with.
 
     Shuffled labels, one label for all (a column that never reaches the model), labels drawn anew, and a model of which nothing
-    is trained: head, body and adapters as they were drawn, which is also what a frozen LoRA is.
+    is trained: head, body and adapters as they were drawn, which is also what a frozen LoRA is. Heads of one's own the same.
     """
     for method in METHODS:
         seeds = _CHEAP_SEEDS if method == "head" else SEEDS
@@ -161,6 +186,15 @@ def broken() -> Iterator[tuple[Setting, int]]:
             for kind in ("shuffled", "random"):
                 yield replace(_DEFAULT, method=method, broken=kind, **own), seeds
         yield replace(_DEFAULT, method=method, broken="constant", epochs=1), SEEDS
+    for method in METHODS:
+        yield replace(_DEFAULT, method=method, lr=1e-2, epochs=1, broken="shuffled", **_SGD), SEEDS
+    for head in OWN_HEADS:
+        for own in _OWN_BROKEN_AT:
+            yield replace(_DEFAULT, method="head", head=head, broken="shuffled", **own), SEEDS
+        seeds = _LUCKY_SEEDS if head == "lstm" else SEEDS
+        yield replace(_DEFAULT, method="head", head=head, broken="shuffled", **_FEW_REVIEWS), seeds
+        yield replace(_DEFAULT, method="head", head=head, broken="random", **_FEW_REVIEWS), SEEDS
+        yield replace(_DEFAULT, method="head", head=head, broken="untrained", epochs=0), SEEDS
     yield replace(_DEFAULT, method="lora", epochs=0, broken="untrained"), 10
     yield replace(_DEFAULT, method="head", epochs=0, broken="untrained"), 200
     yield replace(_DEFAULT, method="head", epochs=0, broken="untrained", head_gain=10.0), 100
@@ -169,4 +203,4 @@ def broken() -> Iterator[tuple[Setting, int]]:
 def cost(setting: Setting, reviews: int) -> float:
     """About how much a training costs, in any unit: what is cheap is trained first."""
     read = setting.steps(reviews) * (20 + setting.batch)
-    return float(read) / 100 if setting.method == "head" else float(read) + 3000
+    return float(read) / 100 if setting.method == "head" and not setting.head else float(read) + 3000

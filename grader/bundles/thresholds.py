@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,16 @@ __all__ = ["MANIFEST", "THRESHOLDS_FILE", "Calibration", "read_object", "read_th
 
 MANIFEST: Final = "bundle.json"
 THRESHOLDS_FILE: Final = "thresholds.json"
-_MEASURED: Final = ("correlation", "seed_std", "correlation_std", "max_lr")
+_MEASURED: Final = (
+    "correlation",
+    "seed_std",
+    "correlation_std",
+    "max_lr",
+    "max_sgd_lr",
+    "own_correlation",
+    "unchanged",
+)
+_STEPS: Final = ("min_steps", "own_steps")
 _SHIPPED: Final = (
     Path(__file__).parents[1] / "_data" / "standin",
     Path(__file__).parents[2] / "data" / "standin",
@@ -36,6 +45,19 @@ class Calibration:
     """Highest learning rate up to which right solutions passed; None where none was calibrated."""
     min_steps: int = 0
     """Fewest steps from which on right solutions passed."""
+    max_sgd_lr: float | None = None
+    """The same as `max_lr` for SGD, whose rates are of another kind; None: `max_lr` holds."""
+    own_correlation: float | None = None
+    """The same as `correlation` for heads of one's own, which may find a direction in labels that say nothing."""
+    own_steps: int = 0
+    """The same as `min_steps` for heads of one's own."""
+    unchanged: float | None = None
+    """Cosine of a body with its adapters and the pretrained one from which on no rate broke it; None where none did."""
+
+    @property
+    def of_own_head(self) -> Calibration:
+        """What holds for a head of one's own."""
+        return replace(self, correlation=self.own_correlation, min_steps=max(self.min_steps, self.own_steps))
 
 
 def shipped() -> Path:
@@ -59,8 +81,8 @@ def read_thresholds(path: Path) -> dict[str, Calibration]:
 
 
 def _read_threshold(entry: dict[str, Any]) -> Calibration:
-    numbers = {name: float(entry[name]) for name in _MEASURED if entry.get(name) is not None}
-    return Calibration(float(entry["accuracy"]), min_steps=int(entry.get("min_steps", 0)), **numbers)
+    numbers: dict[str, Any] = {name: float(entry[name]) for name in _MEASURED if entry.get(name) is not None}
+    return Calibration(float(entry["accuracy"]), **numbers, **{name: int(entry.get(name, 0)) for name in _STEPS})
 
 
 def read_object(path: Path) -> dict[str, Any]:

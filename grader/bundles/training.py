@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoTokenizer, DistilBertForSequenceClassification, set_seed
 from transformers.optimization import Adafactor
@@ -37,6 +36,10 @@ CLIP: Final = 1.0
 """Largest norm of the gradients of one model, as the Trainer has it."""
 ADAPTED: Final = ("q_lin", "v_lin")
 HEAD: Final = ("pre_classifier.weight", "pre_classifier.bias", "classifier.weight", "classifier.bias")
+_LAST: Final = "last.weight"
+"""The matrix of a head of one's own that gives the logits."""
+_OWN_WIDTH: Final = 256
+_REAL_WIDTH: Final = 768
 _LONGEST: Final = 512
 _AT_ONCE: Final = 64
 """Reviews in a batch where nothing is trained."""
@@ -67,15 +70,42 @@ class Stack:
         self.frozen = frozen
         self.trained: Mapping[str, Tensor] = trained
         self.scaling = scaling
+        self.reads_words = True
+        """Whether a recurrent head ends at a review's last word, not at the end of the batch."""
         self.generators: list[torch.Generator] = []
         """One per seed while it is trained; without them nothing is dropped."""
+
+    @property
+    def seeds(self) -> int:
+        """Number of models."""
+        return len(next(iter(self.trained.values())))
 
     def __getitem__(self, name: str) -> Tensor:
         return self.trained[name] if name in self.trained else self.frozen[name]
 
     def logits(self, reviews: Reviews, rows: Tensor) -> Tensor:
         """Logits (seeds, rows, 2) of the reviews in `rows` (seeds, rows)."""
+        if _LAST in self.trained:
+            return self._own_head(reviews, rows)
         return self.head(self.summaries(reviews, rows))
+
+    def _own_head(self, reviews: Reviews, rows: Tensor) -> Tensor:
+        if "lstm.weight_ih_l0" not in self.trained:
+            states = self.summaries(reviews, rows)
+            for layer in ("first", "second"):
+                states = functional.relu(self._linear(states, layer))
+            return self._linear(states, "last")
+        states = self._states(reviews, rows, every=True)
+        weights = [self[name] for name in self.trained if name.startswith("lstm.")]
+        read = []
+        for seed, own in enumerate(states):
+            start = own.new_zeros(1, len(own), weights[0].shape[1] // 4)
+            read.append(
+                torch.lstm(own, (start, start), [w[seed] for w in weights], True, 1, 0.0, False, False, True)[0]
+            )
+        ends = reviews.lengths[rows] - 1 if self.reads_words else torch.full(rows.shape, states.shape[2] - 1)
+        each = torch.arange(rows.shape[1])
+        return self._linear(torch.stack([o[each, end] for o, end in zip(read, ends, strict=True)]), "last")
 
     def head(self, summaries: Tensor) -> Tensor:
         """Logits (seeds, rows, 2) of what the body says at the first position (seeds, rows, dim)."""
@@ -84,6 +114,9 @@ class Stack:
 
     def summaries(self, reviews: Reviews, rows: Tensor) -> Tensor:
         """The body's last hidden state at the first position, (seeds, rows, dim)."""
+        return self._states(reviews, rows, every=False)
+
+    def _states(self, reviews: Reviews, rows: Tensor, *, every: bool) -> Tensor:
         seeds, count = rows.shape
         width = int(reviews.lengths[rows].max())
         tokens = reviews.tokens[rows, :width]
@@ -99,9 +132,9 @@ class Stack:
         last = self.config.n_layers - 1
         for block in range(self.config.n_layers):
             hidden = self._block(
-                hidden, attended, f"distilbert.transformer.layer.{block}.", (seeds, count), block == last
+                hidden, attended, f"distilbert.transformer.layer.{block}.", (seeds, count), block == last and not every
             )
-        return hidden
+        return hidden.view(seeds, count, width, -1) if every else hidden
 
     def _block(self, hidden: Tensor, attended: Tensor, block: str, sizes: tuple[int, int], last: bool) -> Tensor:
         seeds, count = sizes
@@ -152,6 +185,7 @@ class Workbench:
 
     def __init__(self, bundle: Bundle, secret: bytes = HELDOUT_SEED_TEXT.encode()) -> None:
         self.model_dir = str(bundle.model_dir)
+        self.head_gain = bundle.head_gain
         self.tokenizer = AutoTokenizer.from_pretrained(self.model_dir)
         columns = bundle.manifest["columns"]
         with bundle.train_csv.open(encoding="utf-8", newline="") as lines:
@@ -175,12 +209,13 @@ class Workbench:
     def run(self, setting: Setting, seeds: Sequence[int]) -> list[dict[str, Any]]:
         """Trains once per seed; what came of each: held-out `accuracy`, `correlation` (see `label_correlation`), CPU seconds.
 
-        Both measures are None where the training diverged.
+        Both measures are None where the training diverged. With LoRA also `kinship`, the cosine of the body with its adapters and the
+        pretrained one.
         """
         began = time.process_time()
         stack = self.stack(setting, seeds)
         with torch.no_grad():
-            before = stack.head(self._features(self.heldout).expand(len(seeds), -1, -1))
+            before = self._answers(stack, replace(setting, method="head"))  # the body is still the pretrained one
         if setting.steps(len(self.train.labels)):
             self.fit(stack, setting, seeds)
         with torch.inference_mode():
@@ -193,7 +228,24 @@ class Workbench:
             accuracy = round(accuracy_of(last, labels), 4) if finite else None
             correlation = round(label_correlation(first, last, labels), 4) if finite else None
             results.append({"accuracy": accuracy, "correlation": correlation, "cpu_seconds": seconds})
+        if setting.method == "lora":
+            for result, kinship in zip(results, self._kinships(stack), strict=True):
+                result["kinship"] = round(kinship, 4)
         return results
+
+    def _kinships(self, stack: Stack) -> list[float]:
+        """Cosine of the body's matrices with the pretrained ones, for each model, its adapters merged."""
+        matrices = {name: value for name, value in self.body.items() if value.dim() == 2}
+        whole = sum(float(value.square().sum()) for value in matrices.values())
+        product, own = torch.full((2, stack.seeds), whole, dtype=torch.float64)
+        for name, value in matrices.items():
+            layer = name.removesuffix(".weight")
+            if f"{layer}.A" in stack.trained:
+                added = stack.scaling * (stack.trained[f"{layer}.A"] @ stack.trained[f"{layer}.B"]).transpose(1, 2)
+                along = (added * value).sum((1, 2))
+                product += along
+                own += 2 * along + added.square().sum((1, 2))
+        return [float(cosine) for cosine in (product / (own * whole).sqrt()).nan_to_num()]
 
     def stack(self, setting: Setting, seeds: Sequence[int]) -> Stack:
         """The models as students set them up before training."""
@@ -204,6 +256,8 @@ class Workbench:
             own = {name: value for name, value in model.state_dict().items() if name in HEAD}
             if setting.head_gain != 1:
                 own = {name: value * setting.head_gain for name, value in own.items()}
+            if setting.head:
+                own = draw_head(setting.head, self.config.dim, self.head_gain)
             if setting.method == "lora":
                 for name, value in self.body.items():
                     layer, _, kind = name.rpartition(".")
@@ -216,7 +270,9 @@ class Workbench:
         if setting.method == "full":
             trained |= {name: value.expand(len(seeds), *value.shape) for name, value in frozen.items()}
             frozen = {}
-        return Stack(self.config, frozen, trained, setting.alpha / setting.rank)
+        stack = Stack(self.config, frozen, trained, setting.alpha / setting.rank)
+        stack.reads_words = setting.head != "lstm-padded"
+        return stack
 
     def _features(self, reviews: Reviews) -> Tensor:
         """What the pretrained body says of all reviews, (1, reviews, dim); computed once."""
@@ -232,8 +288,8 @@ class Workbench:
 
     def _answers(self, stack: Stack, setting: Setting) -> Tensor:
         """Logits (seeds, reviews, 2) of the held-out reviews."""
-        seeds = len(stack.trained[HEAD[0]])
-        if setting.method == "head":
+        seeds = stack.seeds
+        if setting.method == "head" and not setting.head:
             return stack.head(self._features(self.heldout).expand(seeds, -1, -1))
         batches = list(_batches(self.heldout, seeds))
         found = torch.cat([stack.logits(self.heldout, rows) for rows in batches], 1)
@@ -243,7 +299,8 @@ class Workbench:
         """Trains the stack."""
         count = min(setting.reviews or len(self.train.labels), len(self.train.labels))
         labels = torch.stack([_labels(self.train.labels[:count], setting, seed) for seed in seeds])
-        steady = setting.method == "head" and not self.config.dropout and not self.config.attention_dropout
+        frozen = setting.method == "head" and not setting.head
+        steady = frozen and not self.config.dropout and not self.config.attention_dropout
         features = self._features(self.train)[0] if steady else None
         weights = Weights(stack.trained, setting)
         each = torch.arange(len(seeds))[:, None]
@@ -269,51 +326,33 @@ class Workbench:
 class Weights:
     """The trained tensors as the optimizer sees them.
 
-    AdamW and SGD treat every number by itself, so all models of a stack are one matrix for them (with weight decay, two). Adafactor looks
-    at whole matrices, and gets every tensor of every model alone.
+    AdamW and SGD treat every number by itself, so the tensors of all models of a stack are one for them. Adafactor looks at whole
+    matrices, and gets every tensor of every model alone.
     """
 
     def __init__(self, trained: Mapping[str, Tensor], setting: Setting) -> None:
-        self.shapes = {name: value.shape for name, value in trained.items()}
-        self.seeds = len(next(iter(trained.values())))
         self.clips = setting.clips
-        decayed = [
-            name
-            for name in trained
-            if not name.endswith("bias") and "LayerNorm" not in name and "layer_norm" not in name
-        ]
-        self.groups = [names for names in (decayed, [name for name in trained if name not in decayed]) if names]
-        self.flat = setting.optimizer != "adafactor"
-        if self.flat:
-            self.leaves = [torch.cat([trained[name].flatten(1) for name in names], 1) for names in self.groups]
-            held = [[leaf] for leaf in self.leaves]
-        else:
-            held = [[part.clone() for name in names for part in trained[name]] for names in self.groups]
-            self.leaves = [leaf for group in held for leaf in group]
-        for leaf in self.leaves:
-            leaf.requires_grad_()
-        decays = [setting.weight_decay if names is decayed else 0.0 for names in self.groups]
-        groups = [{"params": leaves, "weight_decay": decay} for leaves, decay in zip(held, decays, strict=True)]
+        self.alone = setting.optimizer == "adafactor"
+        self.leaves = {
+            name: [part.clone().requires_grad_() for part in (value if self.alone else [value])]
+            for name, value in trained.items()
+        }
+        groups = [
+            {"params": [leaf for name in self.leaves if _decays(name) == decays for leaf in self.leaves[name]],
+             "weight_decay": setting.weight_decay * decays}
+            for decays in (True, False)
+        ]  # fmt: skip
         match setting.optimizer:
             case "adamw":
                 self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(groups, setting.lr, fused=True)
             case "sgd":
-                self.optimizer = torch.optim.SGD(groups, setting.lr, momentum=0.9)
+                self.optimizer = torch.optim.SGD(groups, setting.lr, momentum=setting.momentum)
             case _:
                 self.optimizer = Adafactor(groups, setting.lr, scale_parameter=False, relative_step=False)
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by name, seeds first; gradients flow from them into the leaves."""
-        found: dict[str, Tensor] = {}
-        leaves = iter(self.leaves)
-        for names in self.groups:
-            if self.flat:
-                sizes = [math.prod(self.shapes[name][1:]) for name in names]
-                parts = next(leaves).split(sizes, 1)
-                found |= {name: part.view(self.shapes[name]) for name, part in zip(names, parts, strict=True)}
-            else:
-                found |= {name: torch.stack([next(leaves) for _ in range(self.seeds)]) for name in names}
-        return found
+        return {name: torch.stack(parts) if self.alone else parts[0] for name, parts in self.leaves.items()}
 
     def step(self, lr: float) -> None:
         """One step of the optimizer at this rate, after the gradients of each model were clipped by themselves."""
@@ -325,14 +364,35 @@ class Weights:
         self.optimizer.zero_grad()
 
     def _clip(self) -> None:
-        gradients = [leaf.grad for leaf in self.leaves if leaf.grad is not None]
-        if self.flat:
-            norms = torch.stack([gradient.norm(dim=1) for gradient in gradients]).norm(dim=0)
-            for gradient in gradients:
-                gradient.mul_((CLIP / (norms + 1e-6)).clamp(max=1.0)[:, None])
+        if self.alone:
+            for own in zip(*self.leaves.values(), strict=True):
+                torch.nn.utils.clip_grad_norm_(own, CLIP)
             return
-        for seed in range(self.seeds):
-            torch.nn.utils.clip_grad_norm_(self.leaves[seed :: self.seeds], CLIP)
+        gradients = [leaf.grad for (leaf,) in self.leaves.values() if leaf.grad is not None]
+        norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
+        shares = (CLIP / (norms + 1e-6)).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(shares.view(-1, *[1] * (gradient.dim() - 1)))
+
+
+def _decays(name: str) -> bool:
+    """Whether weight decay is for a tensor: the Trainer leaves biases and norms out."""
+    return not name.endswith("bias") and "LayerNorm" not in name and "layer_norm" not in name
+
+
+def draw_head(kind: str, width: int, gain: float) -> dict[str, Tensor]:
+    """The tensors of a head of one's own, drawn as in the box (`grader.inside.shims.drawing`), which narrows layers of the body's width."""
+    if kind == "deep":
+        first = nn.Linear(width, width), nn.Linear(width, _OWN_WIDTH), nn.Linear(_OWN_WIDTH, 2)
+        layers: dict[str, nn.Module] = dict(zip(("first", "second", "last"), first, strict=True))
+    else:
+        layers = {"lstm": nn.LSTM(width, width), "last": nn.Linear(width, 2)}
+    drawn: dict[str, Tensor] = {}
+    for name, layer in layers.items():
+        narrow = gain if name != "lstm" else (width / _REAL_WIDTH) ** 0.5
+        factor = narrow if width in (getattr(layer, "in_features", 0), getattr(layer, "hidden_size", 0)) else 1.0
+        drawn |= {f"{name}.{part}": value * factor for part, value in layer.state_dict().items()}
+    return drawn
 
 
 def draw_a(inputs: int, setting: Setting) -> Tensor:

@@ -70,7 +70,8 @@ def calibrate(folder: Path, seeds: int, workers: int | None) -> int:
       calibration.svg    the same as a picture
     and seals its manifest again.
 
-    Stop it whenever you like (Ctrl-C): the same command goes on where it was. The stand-in takes three quarters of an hour on one free
+    Stop it whenever you like (Ctrl-C): the same command goes on where it was. What calibration.jsonl holds of the same model and
+    reviews is not trained again; remove it to begin anew. The stand-in takes about 50 minutes on one free
     core; a larger model takes as many times longer as its training does.
     """  # noqa: D301
     found = load_bundle(folder)

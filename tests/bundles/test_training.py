@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+from transformers import DistilBertModel
 
 from grader.bundles import Bundle
-from grader.bundles.grid import Setting
+from grader.bundles.grid import OWN_HEADS, Setting
 from grader.bundles.training import HEAD, Workbench
 from tests.trainer import fresh, train
 
@@ -15,6 +17,32 @@ from tests.trainer import fresh, train
 def bench(standin: Bundle) -> Workbench:
     torch.set_num_threads(1)
     return Workbench(standin)
+
+
+@pytest.mark.parametrize("kind", OWN_HEADS)
+def test_heads_of_ones_own_read_as_torchs_layers_do(bench: Workbench, kind: str) -> None:
+    stack = bench.stack(Setting("head", head=kind), (3, 8))
+    rows = torch.tensor([[0, 5, 9, 4], [2, 1, 7, 3]])
+    lengths = bench.heldout.lengths[rows]
+    width = int(lengths.max())
+    assert lengths.min() < width
+    body = DistilBertModel.from_pretrained(bench.model_dir).eval()
+    dim = body.config.dim
+    for number, own in enumerate(rows):
+        mask = torch.arange(width) < lengths[number][:, None]
+        states = body(bench.heldout.tokens[own, :width], mask.long()).last_hidden_state
+        tensors = {name: value[number] for name, value in stack.trained.items()}
+        if kind == "deep":
+            first, second, last = nn.Linear(dim, dim), nn.Linear(dim, 256), nn.Linear(256, 2)
+            layers = {"first": first, "second": second, "last": last}
+            answer = lambda: last(second(first(states[:, 0]).relu()).relu())  # noqa: B023, E731
+        else:
+            lstm, last = nn.LSTM(dim, dim, batch_first=True), nn.Linear(dim, 2)
+            layers = {"lstm": lstm, "last": last}
+            end = lengths[number] - 1 if kind == "lstm" else width - 1
+            answer = lambda: last(lstm(states)[0][torch.arange(len(own)), end])  # noqa: B023, E731
+        nn.ModuleDict(layers).load_state_dict(tensors)
+        torch.testing.assert_close(stack.logits(bench.heldout, rows)[number], answer(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 from grader.assignments.finetuning import ASSIGNMENT
 from grader.assignments.finetuning.accuracy import OWN, SAMPLE, SAMPLE_Z, judge_accuracy, outside_calibrated_range
 from grader.assignments.finetuning.facts import JudgeFacts
-from grader.assignments.finetuning.runs import MAX_RUNS, read_runs, summarise
+from grader.assignments.finetuning.runs import MAX_RUNS, calibration_of, read_runs, summarise
 from grader.bundles import Calibration
 from grader.grading.fingerprint import question_digest
 from grader.inside import witness
@@ -21,7 +21,18 @@ from tests.corpus.training import NO_MINIMUM
 
 REVIEWS = 2000
 LABELS = tuple(int(i % 2) for i in range(REVIEWS))
-CALIBRATION = Calibration(0.76, correlation=0.55, seed_std=0.01, correlation_std=0.03, max_lr=1e-3, min_steps=50)
+CALIBRATION = Calibration(
+    0.76,
+    correlation=0.55,
+    seed_std=0.01,
+    correlation_std=0.03,
+    max_lr=1e-3,
+    min_steps=50,
+    max_sgd_lr=2e-3,
+    own_correlation=0.65,
+    own_steps=250,
+    unchanged=0.98,
+)
 FACTS = JudgeFacts(
     dim=16, digests=frozenset(), texts=(), labels=LABELS,
     calibrations=dict.fromkeys(("full", "head", "lora"), CALIBRATION),
@@ -100,8 +111,18 @@ def test_a_miss_outside_the_range_needs_review(seen, word):
 def test_a_head_of_ones_own_may_need_an_epoch():
     (run,) = read_runs(Question("training", secret={"facts": FACTS}), observation(0.5, steps=240))
     assert not outside_calibrated_range(run, CALIBRATION)
-    assert "So few" in outside_calibrated_range(replace(run, own="its head is another"), CALIBRATION)
-    assert not outside_calibrated_range(replace(run, own="its head is another", steps=250), CALIBRATION)
+    assert calibration_of("head", run, FACTS) == CALIBRATION
+    needed = calibration_of("head", replace(run, own="its head is another"), FACTS)
+    assert "So few" in outside_calibrated_range(run, needed)
+    assert not outside_calibrated_range(replace(run, steps=250), needed)
+
+
+def test_a_head_of_ones_own_has_a_minimum_direction_of_its_own():
+    needed = CALIBRATION.of_own_head
+    assert (needed.correlation, needed.accuracy, needed.min_steps) == (0.65, 0.76, 250)
+    for found, enough in ((0.58, False), (0.68, True)):
+        assert verdict(0.5, **learnt(found)).status is Status.PASSED
+        assert (verdict(0.5, **learnt(found), own="a head of its own").status is Status.PASSED) is enough
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,15 @@ import numpy as np
 
 from grader.assignments.finetuning.facts import JudgeFacts
 from grader.assignments.finetuning.rubric import ASSIGNMENT
-from grader.assignments.finetuning.runs import DIVERGED, MAX_RUNS, TrainingRun, assign, read_runs, runs_by_method
+from grader.assignments.finetuning.runs import (
+    DIVERGED,
+    MAX_RUNS,
+    TrainingRun,
+    assign,
+    calibration_of,
+    read_runs,
+    runs_by_method,
+)
 from grader.bundles.thresholds import Calibration
 from grader.records import Notice, Observation, Status, Verdict
 from grader.rubric.answers import Array, Count, Float, Many, Named, OneOf, Raised, Text
@@ -53,18 +61,12 @@ SLOWER = (
     "Your code looks right. The learning rate is too high for the small test model; your teacher will look at it. About three epochs"
     " with the library's (5e-5) settle it without that."
 )
-OWN_STEPS = 250
-"""Steps from which on a head that the calibration does not know (an LSTM, more layers) counts as trained: an epoch at the defaults."""
 UNSEEN_LR_SUM = 1.25e-3
-"""Sum of the learning rates of all steps below which a model's direction cannot be told from its random start, where that is unknown."""
-UNCHANGED = 0.98
-"""Cosine of a body with its adapters and the pretrained one from which on no rate has broken it. At 5e-4 and 1e-3 an A of N(0, 1) left 0.95
-to 0.98 with rank 12 (and learned), 0.86 with rank 32 and alpha 128 (and was broken); narrow draws of A leave 0.999 and more."""
+"""Sum of the learning rates of all steps below which a model's direction cannot be told from its random start, where that is unknown
+(docs/bundles.md has what was measured)."""
 SGD_RATES = 10.0
-"""How many times higher learning rates are with SGD than with optimizers that scale their steps, as Adam does."""
-SGD_UNCLIPPED = 2.0
-"""The same for the highest rate at which nobody may miss: with a momentum of 0.9 and gradients that nobody clips 5e-3 broke full runs, and
-1e-3 no run. The calibration clips."""
+"""How many times higher learning rates are with SGD than with optimizers that scale their steps, as Adam does: without momentum 0.1 still
+teaches full models and heads."""
 CLOSE = (
     "The difference is within the noise of the seed and of the held-out reviews: another seed may reach it. Run the"
     " submission again, or decide it by hand."
@@ -186,7 +188,7 @@ def _is_inconclusive(asked: Question, seen: Observation) -> bool:
 
 def is_conclusive(method: str, run: TrainingRun, facts: JudgeFacts) -> bool:
     """Whether more held-out reviews could not change a method's verdict: all were asked, or one measure is high above its minimum."""
-    calibration = facts.calibrations.get(method)
+    calibration = calibration_of(method, run, facts)
     if run.accuracy is None or calibration is None or run.own or run.reviews >= len(facts.labels):
         return True
     clearly = calibration.accuracy + SAMPLE_Z * review_noise(calibration.accuracy, run.reviews)
@@ -227,7 +229,7 @@ def _judge_accuracy(
     if run is None:
         return skipped(root, NO_RUN)
     facts: JudgeFacts = asked.secret["facts"]
-    calibration = facts.calibrations.get(method)
+    calibration = calibration_of(method, run, facts)
     if run.accuracy is None and run.problem != DIVERGED:
         return failed(
             f"No accuracy could be measured: {run.problem}.",
@@ -388,10 +390,14 @@ def is_above_range(run: TrainingRun, calibration: Calibration, head: Calibration
 
     `head`: that of the head alone, for a LoRA run: where its adapters have hardly changed the body, what the head bears it bears.
     """
-    most = calibration.max_lr or math.inf
-    if head is not None and head.max_lr is not None and run.kinship >= UNCHANGED:
-        most = max(most, head.max_lr)
-    return run.rated and run.peak_rate / (SGD_UNCLIPPED if _is_sgd(run) else 1.0) > most * 1.001
+    most = _highest_rate(run, calibration)
+    if head is not None and calibration.unchanged is not None and run.kinship >= calibration.unchanged:
+        most = max(most, _highest_rate(run, head))
+    return run.rated and run.peak_rate > most * 1.001
+
+
+def _highest_rate(run: TrainingRun, calibration: Calibration) -> float:
+    return (_is_sgd(run) and calibration.max_sgd_lr) or calibration.max_lr or math.inf
 
 
 def outside_calibrated_range(run: TrainingRun, calibration: Calibration, head: Calibration | None = None) -> str:
@@ -403,7 +409,7 @@ def outside_calibrated_range(run: TrainingRun, calibration: Calibration, head: C
             f"A learning rate of {run.peak_rate:g} can break this small model where the real one learns, so a person has to look, or"
             " it is graded again with a bundle of the real model."
         )
-    if run.steps < max(calibration.min_steps, OWN_STEPS if run.own else 0) or (
+    if run.steps < calibration.min_steps or (
         not run.start_known and run.rated and _scaled(run, run.lr_sum) < UNSEEN_LR_SUM
     ):
         return (

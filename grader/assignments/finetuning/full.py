@@ -5,7 +5,7 @@ from __future__ import annotations
 from grader.assignments.finetuning.accuracy import judge_accuracy, reaches, run_for
 from grader.assignments.finetuning.facts import BLOCKS, JudgeFacts
 from grader.assignments.finetuning.rubric import ASSIGNMENT, ON_FINE_TUNING, ON_TRAINER
-from grader.assignments.finetuning.runs import DIVERGED, MIN_KINSHIP, NOT_PRETRAINED, TrainingRun
+from grader.assignments.finetuning.runs import DIVERGED, MIN_KINSHIP, NOT_PRETRAINED, TrainingRun, calibration_of
 from grader.records import Observation, Verdict
 from grader.rubric.compare import NO_RUN, failed, passed
 from grader.rubric.questions import Question
@@ -56,7 +56,7 @@ def full_run_moved_everything(asked: Question, seen: Observation) -> Verdict:
 def _wrecked(run: TrainingRun, facts: JudgeFacts) -> bool:
     """Whether a training that began from the pretrained body has destroyed it: that is judged by its accuracy, which it has lost."""
     began = all(t.start in facts.digests for t in run.body if not _never_trained(t.name))
-    calibration = facts.calibrations.get("full")
+    calibration = calibration_of("full", run, facts)
     missed = run.accuracy is not None and calibration is not None and not reaches(run, calibration)
     return began and (missed or run.problem == DIVERGED)
 

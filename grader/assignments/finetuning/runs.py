@@ -325,6 +325,12 @@ def runs_by_method(asked: Question, seen: Observation) -> tuple[list[TrainingRun
     return runs, found
 
 
+def calibration_of(method: str, run: TrainingRun, facts: JudgeFacts) -> Calibration | None:
+    """What a method's run must reach; None where nobody has calibrated that."""
+    found = facts.calibrations.get(method)
+    return found.of_own_head if found is not None and run.own else found
+
+
 def summarise(question: Question, seen: Observation) -> dict[str, Any]:
     """Give accuracy, threshold, trainable parameters, steps and seconds per method, for reports."""
     facts: JudgeFacts = question.secret["facts"]
@@ -333,7 +339,7 @@ def summarise(question: Question, seen: Observation) -> dict[str, Any]:
         method: {
             "accuracy": run.accuracy,
             "reviews": run.reviews,
-            "threshold": _shown_minimum(run, facts.calibrations.get(method)),
+            "threshold": _shown_minimum(run, calibration_of(method, run, facts)),
             "trainable": run.trainable,
             "steps": run.steps,
             "seconds": round(run.seconds, 1),
