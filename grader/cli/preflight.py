@@ -18,7 +18,6 @@ from grader.sandbox.contract import Limits
 
 __all__ = ["Line", "preflight", "shown"]
 
-_LONGEST_NAME = 255
 _SLOW = 0.1
 """Part of the whole time from which on a cell is called slow."""
 _MOST = 5
@@ -71,8 +70,6 @@ def _file(report: Report, size: int) -> Iterator[Line]:
         yield Line(False, submission.problem)
     if not name.casefold().endswith(".ipynb"):
         yield Line(False, f"Its name is `{name}`: Canvas takes files that end in `.ipynb`. Rename it.")
-    elif len(name) > _LONGEST_NAME:
-        yield Line(False, f"Its name has {len(name)} characters; more than {_LONGEST_NAME} are not taken. Rename it.")
     elif size > FILE_LIMIT:
         yield Line(
             False, f"It has {_bytes(size)}, more than the {_bytes(FILE_LIMIT)} that are taken. Clear its outputs."

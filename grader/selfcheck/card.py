@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any
 
 from grader.inside.hooks import running_shell
 from grader.records import CriterionResult, Reading, Status
@@ -108,9 +107,6 @@ class Card:
         parts += [f'<div style="margin-top:6px;opacity:.75;font-size:12px">{_rich(note)}</div>' for note in self.notes]
         return "".join([*parts, "</div>"])
 
-    def _repr_mimebundle_(self, **_options: Any) -> Mapping[str, str]:
-        return {"text/html": self._repr_html_(), "text/plain": str(self)}
-
     def show(self) -> Card:
         """Show the card now, wherever in a cell or program that is; the end of the same cell does not show it again."""
         shell = running_shell()
@@ -120,7 +116,7 @@ class Card:
             from IPython.display import publish_display_data
 
             self._shown_at[:] = [shell.execution_count]
-            publish_display_data(dict(self._repr_mimebundle_()))
+            publish_display_data({"text/html": self._repr_html_(), "text/plain": str(self)})
         return self
 
     def _ipython_display_(self) -> None:
