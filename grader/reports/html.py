@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from itertools import pairwise
+from itertools import groupby
 from typing import Any
 from urllib.parse import quote
 
@@ -64,9 +64,7 @@ def class_html(
                 missing=sorted(roster_missing, key=str.casefold),
                 notices=(*notices, *view.about_machines(reports)),
                 ids=ids,
-                starts={
-                    id_ for before, id_ in pairwise(["", *ids]) if before.partition("/")[0] != id_.partition("/")[0]
-                },
+                starts={next(part) for _, part in groupby(ids, key=lambda id_: id_.partition("/")[0])},
                 fault_share=GRADER_FAULT_SHARE,
                 results=[{result.id: result for result in report.score.criteria} for report in summary.reports],
                 versions=sorted({report.grader_version for report in reports if report.grader_version}),

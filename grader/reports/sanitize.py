@@ -11,20 +11,18 @@ __all__ = ["clean", "code_spans", "csv_text", "is_printable", "line", "without_p
 
 # A command that is never closed ends with its line, so that it cannot swallow what follows.
 _ANSI = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b[\]P^_X][^\n\x07\x1b]*(?:\x1b\\|\x07)?|\x1b[ -/]*[0-~]")
-_DROPPED = dict.fromkeys([0x00AD, 0x061C, 0x180E, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF, *range(0xE0000, 0xE0080)], "")
-_SHOWN = {
+_NONCHARACTERS = [plane << 16 | low for plane in range(17) for low in (0xFFFE, 0xFFFF)]
+_INVISIBLE = [0x00AD, 0x061C, 0x180E, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF, *range(0xE0000, 0xE0080)]
+_TABLE = {
+    **dict.fromkeys(_INVISIBLE, ""),
     **{code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"},
     0x7F: "\u2421",
-    **dict.fromkeys([*range(0x80, 0xA0), *range(0xFFF9, 0xFFFC), 0xFFFE, 0xFFFF, *range(0xD800, 0xE000)], "\ufffd"),
+    **dict.fromkeys([*range(0x80, 0xA0), *range(0xFFF9, 0xFFFC), *range(0xD800, 0xE000), *_NONCHARACTERS], "\ufffd"),
     0x2028: "\n",
     0x2029: "\n",
     # An override can make `gpj.exe` read `exe.jpg`: shown by name, in the place where it stood.
     **{code: f"\u2039U+{code:04X}\u203a" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))},
 }
-_TABLE = {**_DROPPED, **_SHOWN}
-_ASTRAL_NONCHARACTER = re.compile(
-    "[" + "".join(chr(plane << 16 | low) for plane in range(1, 17) for low in (0xFFFE, 0xFFFF)) + "]"
-)
 _MACHINE_PATH = re.compile(
     r"(?<![\w.:/~])(?:file://)?(?:/(?:home|root|Users|usr|opt|srv|mnt|var|tmp|work|workspace|builds|private|nix|box)|[A-Za-z]:\\Users)"
     r"(?:[/\\][^\s'\"<>:,;()\[\]{}|/\\]+)+"
@@ -43,8 +41,7 @@ def clean(text: str) -> str:
     if is_printable(text):
         return text  # what is taken out or replaced below is not printable, every bit of it
     lines = _ANSI.sub("", text).split("\n")
-    text = "\n".join(redrawn.rstrip("\r").rpartition("\r")[2] for redrawn in lines)
-    return _ASTRAL_NONCHARACTER.sub("\ufffd", text.translate(_TABLE))
+    return "\n".join(redrawn.rstrip("\r").rpartition("\r")[2] for redrawn in lines).translate(_TABLE)
 
 
 def line(text: str, width: int = 0) -> str:
