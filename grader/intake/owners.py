@@ -252,12 +252,13 @@ def _owners(
         found = settled[item.key]
         if len(found) > 1:
             owners[item.key] = (_in_doubt(item, source, found, roster), None)
-        for name in found if len(found) == 1 else ():
-            key = ("anon", name.anonymous_id) if name.anonymous_id else ("moodle", name.user_id or "")
-            if name.user_id and (platform == "canvas" or (shared and name.user_id in roster.by_id)):
-                key = ("user", name.user_id)
-            label = f"Anonymous {name.anonymous_id}" if name.anonymous_id else name.owner or key[1]
-            owners[item.key] = (matched.get(key) or Owner(key, label), name)
+            continue
+        name = found[0]
+        key = ("anon", name.anonymous_id) if name.anonymous_id else ("moodle", name.user_id or "")
+        if name.user_id and (platform == "canvas" or (shared and name.user_id in roster.by_id)):
+            key = ("user", name.user_id)
+        label = f"Anonymous {name.anonymous_id}" if name.anonymous_id else name.owner or key[1]
+        owners[item.key] = (matched.get(key) or Owner(key, label), name)
     return owners
 
 
