@@ -9,13 +9,16 @@ import copy
 import functools
 from typing import Any
 
-from grader.inside.hooks import torch
+from grader.inside.hooks import replacing, torch
 from grader.inside.witness import Witness
 
 BLOCKS = 6
 ROLES = ("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "ffn.lin1", "ffn.lin2")
 ADAPTED = ("attention.q_lin", "attention.v_lin")
 HEAD = ("pre_classifier", "classifier")
+_LABELS = 1
+"""Place of the labels among the positional arguments after the attention mask."""
+_HARMLESS = frozenset({"labels", "return_dict", "num_items_in_batch"})
 
 
 def positions() -> list[str]:
@@ -57,12 +60,50 @@ def layout(model: Any) -> dict[str, Any]:
 
 def watch() -> Witness:
     """Watch every training of this process from now on, and compute no column that is padding in a whole batch."""
-    from grader.inside import padding
-
-    padding.install()
+    cut_padding()
     witness = Witness(layout)
     witness.install()
     return witness
+
+
+def cut_padding() -> None:
+    """Compute no column that is padding in the whole batch.
+
+    `padding="max_length", max_length=512` makes a submission compute mostly zeros, at forty times the cost. What stands behind the last
+    attended token of every row changes no logit and no loss but by float rounding (other kernels run for other lengths), so it is
+    left out. Where a configuration asks for dropout in the body, the random numbers fall on fewer columns: other draws, same law.
+    """
+    from transformers import DistilBertForSequenceClassification
+
+    @replacing(DistilBertForSequenceClassification, "forward")  # its signature stays what `Trainer` expects
+    def forward(
+        real: Any, self: Any, input_ids: Any = None, attention_mask: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        kept = _kept_columns(self.config, input_ids, attention_mask, args, kwargs)
+        if kept is not None:
+            input_ids, attention_mask = input_ids[:, :kept], attention_mask[:, :kept]
+        return real(self, input_ids, attention_mask, *args, **kwargs)
+
+
+def _kept_columns(config: Any, input_ids: Any, attention_mask: Any, args: Any, kwargs: dict[str, Any]) -> int | None:
+    """The number of columns up to the last attended token, or None where the call must stay as it is."""
+    if not (isinstance(input_ids, torch.Tensor) and isinstance(attention_mask, torch.Tensor)):
+        return None
+    if input_ids.dim() != 2 or attention_mask.shape != input_ids.shape:
+        return None
+    # Hidden states, attentions, embeddings or positions asked for or given have the full length, so nothing is cut.
+    if config.output_hidden_states or config.output_attentions:
+        return None
+    if any(value is not None for place, value in enumerate(args) if place != _LABELS):
+        return None
+    if any(value is not None and value is not False for name, value in kwargs.items() if name not in _HARMLESS):
+        return None
+    attended = attention_mask != 0
+    # A row that attends to nothing is averaged over all columns: there the padding counts.
+    if not bool(attended.any(dim=1).all()):
+        return None
+    kept = int(attended.any(dim=0).nonzero()[-1]) + 1
+    return kept if kept < input_ids.shape[1] else None
 
 
 def small_model() -> Any:

@@ -19,8 +19,9 @@ ROOTS = (
     "pandas", "torch", "torch.utils.data", "datasets", "transformers", "peft", "evaluate", "accelerate",
     "transformers.trainer", "transformers.training_args", "transformers.data.data_collator",
     "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
+    "transformers.models.distilbert.modeling_distilbert",
     "sklearn.metrics", "matplotlib.pyplot", "matplotlib.backends.backend_agg", "tqdm.auto", "tqdm.notebook",
-    "grader.inside.padding", "grader.inside.probes.functions", "grader.inside.probes.lora", "grader.inside.probes.training",
+    "grader.inside.probes.functions", "grader.inside.probes.lora", "grader.inside.probes.training",
     "grader.inside.probes.rebuilt",
 )  # fmt: skip
 """What the first cell of a notebook on fine-tuning names, and what its questions need."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
-from grader.inside import padding
+from grader.inside.distilbert import cut_padding
 
 WIDTH, LENGTHS = 96, (7, 20, 13)
 
@@ -25,7 +25,7 @@ class Lengths:
 def patched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # The attribute is set to what it is, so that monkeypatch puts it back after install() has changed it.
     monkeypatch.setattr(DistilBertForSequenceClassification, "forward", DistilBertForSequenceClassification.forward)
-    padding.install()
+    cut_padding()
     yield
 
 
