@@ -14,6 +14,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from grader.inside.hooks import running_shell
+
 __all__ = ["State"]
 
 
@@ -48,6 +50,7 @@ class State:
         changed = {n: v for n, v in vars(builtins).items() if self.builtins.get(n, v) is not v}
         lost = [name for name in self.builtins if name not in vars(builtins)]
         folder, limit = _folder(), sys.getrecursionlimit()
+        _let_go()
         vars(builtins).update(self.builtins)
         sys.setrecursionlimit(max(limit, 1000))
         try:
@@ -63,6 +66,15 @@ class State:
                 vars(builtins).pop(name, None)
             with contextlib.suppress(OSError):
                 self.change_folder(folder)
+
+
+def _let_go() -> None:
+    """Forget the last exception, whose frames hold all that a training had in memory when it ran out of it."""
+    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+        vars(sys).pop(name, None)
+    with contextlib.suppress(Exception):  # a shell that a cell has changed, or none
+        shell = running_shell()
+        shell.last_execution_result = shell.InteractiveTB.tb = None
 
 
 def _folder() -> str:

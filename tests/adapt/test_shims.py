@@ -323,8 +323,9 @@ assert not utils._is_package_available('tensorboard')[0]
 def test_prompts_and_logins(notebook):
     rules = notebook(
         """
-import getpass
+import getpass, os
 assert input('name? ') == '' and getpass.getpass('token') == ''
+assert os.environ["WANDB_API_KEY"] == os.environ["HF_TOKEN"] == ""
 from huggingface_hub import login, notebook_login
 login('x'); notebook_login()
 try:

@@ -60,3 +60,14 @@ def test_names_that_functions_were_written_with_are_kept(notebook):
         calls=[("total",), ("where",), ("size",)],
     )
     assert ran.answers == [100, "runs", [7]]
+
+
+def test_what_a_traceback_holds_is_let_go(notebook):
+    ran = notebook(
+        "import gc, weakref\nclass Large: pass\nkept = []",
+        "def train():\n    batch = Large()\n    kept.append(weakref.ref(batch))\n    raise MemoryError\ntrain()",
+        "def alive():\n    gc.collect()\n    return kept[0]() is not None",
+        fails=True,
+        calls=[("alive",)],
+    )
+    assert ran.answers == [False]

@@ -9,6 +9,7 @@ import builtins
 import functools
 import getpass
 import itertools
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,21 @@ _LOGINS = ("login", "notebook_login", "interpreter_login", "logout")
 _UPLOADS = ("create_repo", "upload_file", "upload_folder", "upload_large_folder", "create_commit", "delete_repo")
 
 
+_SECRETS = (
+    "WANDB_API_KEY", "HF_TOKEN", "HUGGINGFACE_TOKEN", "HUGGINGFACEHUB_API_TOKEN", "COMET_API_KEY", "NEPTUNE_API_TOKEN",
+    "KAGGLE_USERNAME", "KAGGLE_KEY", "OPENAI_API_KEY",
+)  # fmt: skip
+"""What people keep in their environment for services that are not there while grading."""
+
+
 def install(record: Record, config: Mapping[str, Any]) -> None:
     """Make Colab's modules importable, and answer prompts and logins. `config`: `data_files`, `companions`."""
     colab: dict[str, Callable[[], Any]] = {
         name: functools.partial(dict, contents) for name, contents in _colab(record, config).items()
     }
     stub_modules.install(record, {**services.SERVICES, **colab})
+    for name in _SECRETS:
+        os.environ.setdefault(name, "")
     _patch_prompts(record)
     when_imported("huggingface_hub", _patch_login, record)
 
