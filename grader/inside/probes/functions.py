@@ -159,6 +159,7 @@ def count(context: Context, params: dict[str, Any]) -> dict[str, Any]:
             number = describe_number(function(build({"layers": [["linear", 3, 5, True]]})))["number"]
         return number in (20, 2)
 
+    first = [real_size_model()]  # if a notebook has left no memory for it, that is no answer of its function's
     function = context.find(list(params["names"]), is_function, plausible)
 
     def ask(model: Any) -> dict[str, Any]:
@@ -168,7 +169,7 @@ def count(context: Context, params: dict[str, Any]) -> dict[str, Any]:
             return {"kind": "", "number": None, "raised": str(error)[:300]}
 
     return {
-        "distilbert": ask(real_size_model()),
+        "distilbert": ask(first.pop()),
         "frozen": ask(_freeze_body(real_size_model())),
         "modules": [ask(build(spec)) for spec in params["modules"]],
         "pairs": [[ask(build(whole)), ask(build(part))] for whole, part in params["pairs"]],
