@@ -138,7 +138,7 @@ def _refuse(found: list[str], what: str) -> None:
 def main() -> None:
     """Import, check that forking is safe, report on standard output, and serve until the parent goes."""
     names, missing = json.loads(sys.argv[2]), list[str]()
-    if names is not None:
+    if names is not None:  # else whatever Python's own start has begun ends with the fork, and no library knows of it
         _refuse(confine.sole_thread(), "there are threads already")
         missing = preload(names)
         _refuse(confine.sole_thread(), "the imports started threads")
