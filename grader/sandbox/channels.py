@@ -177,9 +177,10 @@ class BoundedClient(AsyncKernelClient):
     async def request(
         self, kind: str, content: dict[str, Any], buffers: Sequence[bytes] = (), take: Take | None = None
     ) -> dict[str, Any] | None:
-        """Send a request, such as `execute`, and read until its reply has come: that, or None where the kernel came to rest without one.
+        """Send a request, such as `execute`, and read until its reply has come, which is returned.
 
-        What is printed meanwhile counts as output, and is given to `take`. Raises ZMQError: the kernel takes nothing any more.
+        What is printed meanwhile counts as output, and is given to `take`; where it is taken, None is returned for a kernel that comes to
+        rest without a reply. Raises ZMQError: the kernel takes nothing any more.
         """
         sent = self.session.send(self.shell_channel.socket, f"{kind}_request", content, buffers=list(buffers))
         message_id = sent["header"]["msg_id"]
@@ -187,7 +188,7 @@ class BoundedClient(AsyncKernelClient):
         rest = asyncio.create_task(self._rest(message_id, take))
         try:
             await asyncio.wait([reply, rest], return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait([reply], timeout=_REPLY_SECONDS)
+            await asyncio.wait([reply], timeout=None if take is None else _REPLY_SECONDS)
             if reply.done() and take is not None:
                 await asyncio.wait([rest], timeout=_REST_SECONDS)
             return reply.result() if reply.done() else None

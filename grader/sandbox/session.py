@@ -312,8 +312,6 @@ class KernelSession:
         if verdict is not None:
             raise verdict
         if reply is None:
-            if self.alive:
-                raise QuestionTimedOut("nothing, but came to rest without an answer")
             raise KernelGone(self._why_gone())
         if reply["content"] is TOO_WIDE:
             raise EvidenceTooLarge("an answer of more values than can be read")
