@@ -11,10 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated, Any, Literal
 
-try:
-    from msgspec import Meta
-except ImportError:  # where nothing is stored, as in a student's kernel, what it says is not read
-    Meta = dict  # type: ignore[assignment, misc]
+from msgspec import Meta
 
 __all__ = [
     "ARRAY",

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from grader.errors import DeclarationError, UsageError
-from grader.records import Attempt, Observation, Reading, Verdict
+from grader.records import Observation, Reading, Verdict
 from grader.rubric.answers import ANYTHING
 from grader.rubric.questions import Draw, Question, generator
 
@@ -50,8 +50,6 @@ class Check:
     """`(asked, seen) -> Verdict`, or `(asked, seen, earlier)` with the verdicts given so far, by id."""
     sees_earlier: bool
     """Whether the function takes `earlier`: to name the one root cause instead of charging it again."""
-    takes: frozenset[Attempt]
-    """Attempts the function wants to see itself; others are judged by the core."""
     read: Reading | None = None
     """Where to read on."""
 
@@ -108,7 +106,6 @@ class Assignment:
         probe: Probe | None = None,
         asks: str | None = None,
         after: Sequence[str] = (),
-        takes: Sequence[Attempt] = (Attempt.VALUE,),
         read: Reading | None = None,
     ) -> Callable[[Judge], Judge]:
         """Declare a criterion. Give either `probe` (its own question) or `asks` (a declared one), and where to `read` on."""
@@ -134,9 +131,7 @@ class Assignment:
             if probe is not None:
                 self.questions[id] = probe
             sees_earlier = len(inspect.signature(judge).parameters) == 3
-            self.checks[id] = Check(
-                id, points, title, asks or id, tuple(after), judge, sees_earlier, frozenset(takes), read
-            )
+            self.checks[id] = Check(id, points, title, asks or id, tuple(after), judge, sees_earlier, read)
             return judge
 
         return declare

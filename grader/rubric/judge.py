@@ -68,7 +68,7 @@ def _blocked(check: Check, verdicts: Mapping[str, Verdict]) -> Verdict | None:
 
 def _same(assignment: Assignment, check: Check, seen: Observation, verdicts: Mapping[str, Verdict]) -> Verdict | None:
     """Skip a criterion of a question without an answer, which an earlier criterion of the same question was charged for."""
-    if seen.attempt in check.takes or seen.attempt not in (Attempt.MISSING, Attempt.RAISED, Attempt.NOT_ASKED):
+    if seen.attempt not in (Attempt.MISSING, Attempt.RAISED, Attempt.NOT_ASKED):
         return None
     charged = (other for other in verdicts if assignment.checks[other].asks == check.asks)
     root = next((other for other in charged if verdicts[other].status is Status.FAILED), "")
@@ -76,7 +76,7 @@ def _same(assignment: Assignment, check: Check, seen: Observation, verdicts: Map
 
 
 def _one(check: Check, asked: Question | None, seen: Observation, earlier: Mapping[str, Verdict]) -> Verdict:
-    if seen.attempt not in check.takes:
+    if seen.attempt is not Attempt.VALUE:
         return _without_value(seen)
     if asked is None:
         return Verdict(Status.ERROR, "The grader has lost the question of this criterion.")
