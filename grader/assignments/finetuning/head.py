@@ -24,8 +24,8 @@ def head_run_left_body_alone(asked: Question, seen: Observation) -> Verdict:
         hint = "Parameters are frozen one by one: an attribute set on a module changes none of them. Count them before you train."
         if not any(tensor.trainable for tensor in run.head):
             hint = "The head was frozen in its place: is a condition the wrong way round?"
-        elif len(open_body) < len(run.body):
-            hint = "The rest of the body is frozen, and so is all of it in this step."
+        elif any(t.name.endswith("weight") and not t.trainable for t in run.body):
+            hint = "In this step the whole body is frozen, not a part of it."
         return failed(
             f"{len(open_body)} tensors of the body were trainable when training started, e.g. `{open_body[0]}`.", hint
         )
