@@ -56,23 +56,21 @@ class PatientSession(requests.Session):  # type: ignore[misc]  # requests has no
         if kwargs.get("files"):  # an open file is at its end when it is sent again
             kwargs["files"] = {name: (Path(file.name).name, file.read()) for name, file in kwargs["files"].items()}
         for number in range(_TRIES):
-            last = number == _TRIES - 1
+            last, told = number == _TRIES - 1, ""
             try:
                 response = super().request(method, url, *args, **kwargs)
-            except (requests.ConnectionError, requests.Timeout):
+                told = response.headers.get("Retry-After", "")
+                if response.status_code >= 500:
+                    raise requests.HTTPError(f"Canvas answered with {response.status_code}", response=response)
+                slow_down = response.status_code == 429 or (
+                    response.status_code == 403 and "rate limit exceeded" in response.text.lower()
+                )
+                if last or not slow_down:
+                    return response
+            except (requests.ConnectionError, requests.Timeout, requests.HTTPError):
                 if last or not reads:
                     raise
-                time.sleep(pause(number))
-                continue
-            slow_down = response.status_code == 429 or (
-                response.status_code == 403 and "rate limit exceeded" in response.text.lower()
-            )
-            failed = response.status_code >= 500
-            if failed and (last or not reads):
-                raise requests.HTTPError(f"Canvas answered with {response.status_code}", response=response)
-            if last or not (slow_down or failed):
-                return response
-            time.sleep(pause(number, response.headers.get("Retry-After", "")))
+            time.sleep(pause(number, told))
         raise AssertionError("the last try returns or raises")
 
 

@@ -19,6 +19,7 @@ from grader.lms.gradebook import csv_text, formula_safe, number_cell
 __all__ = ["Pulled", "pull"]
 
 _LARGEST = 200 << 20
+_COLUMNS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section", "group_name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +120,7 @@ def _write_roster(course: Any, assignment: Any, submissions: list[Any], path: Pa
         users = list(course.get_users(enrollment_type=["student"], include=["enrollments"]))
     possible = getattr(assignment, "points_possible", None)
     rows = [
-        [
-            "Student",
-            "ID",
-            "SIS User ID",
-            "SIS Login ID",
-            "Section",
-            "group_name",
-            f"{assignment.name} ({assignment.id})",
-        ],
+        [*_COLUMNS, f"{assignment.name} ({assignment.id})"],
         ["    Points Possible", "", "", "", "", "", "" if possible is None else number_cell(float(possible))],
     ]
     for user in users:
