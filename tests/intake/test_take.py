@@ -311,6 +311,8 @@ def test_the_untouched_starter_and_empty_notebooks_are_not_preferred(
 def test_a_readable_notebook_goes_before_a_broken_one(make_zip: Make, into: Path) -> None:
     submission = one({"1_lab.ipynb": nb("1"), "2_lab2.ipynb": nb("1")[:-5]}, make_zip, into)
     assert submission.file_name == "lab.ipynb" and "cannot be read" in submission.notices[0].text
+    mended = one({"1_lab.ipynb": nb("1"), "2_lab2.ipynb": nb("1") + b"<<< end"}, make_zip, into)
+    assert mended.file_name == "lab2.ipynb", "readable is what the grading can read"
     broken = one({"2_lab2.ipynb": nb("1")[:-5]}, make_zip, into)
     assert broken.path and broken.problem is None, "preparation may repair it, and says so where it cannot"
 
