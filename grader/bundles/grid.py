@@ -97,7 +97,7 @@ _PLAIN: Final = (
 """Learning rate, epochs and batch, with AdamW and the rate falling in a line."""
 _OWN_LOOP: Final[dict[str, Any]] = {"schedule": "constant", "clips": False, "weight_decay": 0.01}
 _SGD: Final[dict[str, Any]] = {"schedule": "constant", "optimizer": "sgd"}
-"""An own loop; inside the box its gradients are clipped (`grader/inside/shims/clipping.py`)."""
+"""An own loop; inside the box its gradients are clipped (`grader/inside/shims/small_model.py`)."""
 _OTHER: Final[tuple[dict[str, Any], ...]] = (
     {"lr": 2e-5, "epochs": 3, "batch": 16, "weight_decay": 0.01},
     {"epochs": 2, "weight_decay": 0.1},

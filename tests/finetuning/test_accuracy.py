@@ -108,6 +108,16 @@ def test_a_miss_outside_the_range_needs_review(seen, word):
     assert "epochs" in found.hint  # what students read in its place
 
 
+def test_a_miss_is_told_by_its_cause():
+    swapped = learnt(0.7)
+    swapped["logits"] = 2 * swapped["start_logits"] - swapped["logits"]
+    assert "opposite of the labels" in verdict(0.5, **swapped).hint
+    assert "agrees with the labels" in verdict(0.5, **learnt(0.2)).message
+    for unreal in ({"steps": 1}, {"peak_rate": 1e-8}):
+        assert "agrees with the labels" not in verdict(0.5, **learnt(0.7), **unreal).message
+    assert "after 1 step;" in verdict(0.5, **learnt(0.7), steps=1).message
+
+
 def test_a_head_of_ones_own_may_need_an_epoch():
     (run,) = read_runs(Question("training", secret={"facts": FACTS}), observation(0.5, steps=240))
     assert not outside_calibrated_range(run, CALIBRATION)

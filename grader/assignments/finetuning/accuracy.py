@@ -280,6 +280,8 @@ def _judge_accuracy(
         hint = "A lower learning rate, such as 5e-5, keeps the loss finite."
     elif not has_usual_rate(run):
         hint = f"The learning rate went up to {run.peak_rate:g}; 5e-5 is a usual one."
+    elif least is not None and (run.correlation or 0.0) <= -least:
+        hint = "The model answers the opposite of the labels: are they swapped on their way to it?"
     return in_linear_range(failed(f"{measured}.", hint), reached, calibration.accuracy, facts.linear_range)
 
 
@@ -290,14 +292,15 @@ def _measured(run: TrainingRun, calibration: Calibration, reviews: str) -> str:
         return (
             f"The training diverged: after {run.steps} steps the model answers with numbers that are not finite{rate}"
         )
-    text = f"Accuracy {run.accuracy:.3f} on {run.reviews} {reviews} after {run.steps} steps"
+    steps = "1 step" if run.steps == 1 else f"{run.steps} steps"
+    text = f"Accuracy {run.accuracy:.3f} on {run.reviews} {reviews} after {steps}"
     return f"{text}; at least {calibration.accuracy:.2f} is needed{_direction(run, calibration)}"
 
 
 def _direction(run: TrainingRun, calibration: Calibration) -> str:
     """Say whether a training that ends short of the minimum accuracy points the right way, where that was measured."""
     least, found = calibration.correlation, run.correlation
-    if least is None or found is None or (run.accuracy or 0.0) >= calibration.accuracy:
+    if least is None or found is None or (run.accuracy or 0.0) >= calibration.accuracy or not is_real_training(run):
         return ""
     if reaches(run, calibration):
         return (
