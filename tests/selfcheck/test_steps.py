@@ -39,9 +39,7 @@ def test_there_are_ten_mistakes() -> None:
 
 async def filled_in(folder: Path) -> None:
     notebook = nbformat.v4.new_notebook()
-    client = NotebookClient(
-        notebook, kernel_name="python3", timeout=600, iopub_timeout=120, resources={"metadata": {"path": str(folder)}}
-    )
+    client = NotebookClient(notebook, kernel_name="python3", timeout=600, resources={"metadata": {"path": str(folder)}})
     async with client.async_setup_kernel():
         for number, step in enumerate(steps()):
             cell = nbformat.v4.new_code_cell(step.source)
