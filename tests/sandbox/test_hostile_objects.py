@@ -119,3 +119,17 @@ def test_what_hostile_objects_raise_is_the_students(grader, source):
     faults = {name: seen.error for name, seen in run.evidence.observations.items() if seen.attempt is Attempt.FAULT}
     assert faults == {}
     assert report_for(grader.context, submission, run).score.total == 0
+
+
+@pytest.mark.parametrize(
+    "raised", ["MemoryError()", "RuntimeError('[enforce fail] DefaultCPUAllocator: can\\'t allocate memory')"]
+)
+def test_no_memory_left_for_a_question_needs_a_person(grader, raised):
+    source = f"""
+from transformers import DistilBertForSequenceClassification as Model
+def count_trainable_parameters(model): return sum(p.numel() for p in model.parameters() if p.requires_grad)
+def full(*args, **kwargs): raise {raised}
+Model.__init__ = full
+"""
+    run = asyncio.run(grader.run(submission_of(notebook_bytes(source)), notebook_bytes(source)))
+    assert run.evidence.observations["count"].attempt is Attempt.FAULT

@@ -159,7 +159,15 @@ def count(context: Context, params: dict[str, Any]) -> dict[str, Any]:
             number = describe_number(function(build({"layers": [["linear", 3, 5, True]]})))["number"]
         return number in (20, 2)
 
-    first = [real_size_model()]  # if a notebook has left no memory for it, that is no answer of its function's
+    try:
+        first = [real_size_model()]
+    except (
+        BaseException
+    ) as error:  # a notebook has left no memory for it, which is no answer of its function's, or patched a class
+        context.touched = not (
+            type(error) is MemoryError or (type(error) is RuntimeError and "allocate memory" in str(error))
+        )
+        raise
     function = context.find(list(params["names"]), is_function, plausible)
 
     def ask(model: Any) -> dict[str, Any]:
