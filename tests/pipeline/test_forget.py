@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ def traces(run: Path, *words: str) -> list[str]:
     found = []
     for path in run.rglob("*"):
         text = str(path.relative_to(run)) + (path.read_text("utf-8", "replace") if path.is_file() else "")
+        text = re.sub(r"[0-9a-f]{32,}", "", text)  # a digest may hold the digits of anybody's number
         found += [f"{path.relative_to(run)}: {word}" for word in words if word.casefold() in text.casefold()]
     return found
 
