@@ -207,9 +207,8 @@ async def _run_once(
                 for cell, run in zip(notebook.cells, cells, strict=True):
                     if run.status in ("killed", "not_run"):  # it may still define functions and classes
                         await _define(session, cell)
-            changes = (
-                await _order(session, "adaptations", {}) or changes
-            )  # or the kernel has ended after its last reply
+            # the last reply's, where the kernel has ended after it
+            changes = await _order(session, "adaptations", {}) or changes
             if session.alive:  # what is said from now on may hold what was asked
                 on_progress("asking questions")
                 known = _words_of(notebook, request.spec)

@@ -132,6 +132,11 @@ def _mistake(asked: Question, seen: Any) -> str:
     return next((name for name, wrong in asked.secret["mistakes"].items() if found == wrong), "")
 
 
+def _hint(asked: Question, seen: Any, usual: str) -> str:
+    """What to try: by the mistake that was made where it is known, else as usual."""
+    return _SAME if _same_for_all(seen) else _HINTS.get(_mistake(asked, seen), usual)
+
+
 def _answer_text(entry: Any) -> str:
     if entry.get("raised"):
         return f"it raised {entry['raised']}"
@@ -156,8 +161,9 @@ def counts_distilbert(asked: Question, seen: Observation) -> Verdict:
             "count/any-module", f"For DistilBERT {_answer_text(entry)}: the number of tensors, see `count/any-module`."
         )
     hint = "A function that prints the number must also return it." if entry["kind"] == "None" else _HOW
-    hint = _SAME if _same_for_all(seen.value) else _HINTS.get(_mistake(asked, seen.value), hint)
-    return failed(f"For DistilBERT with a two-label head {_answer_text(entry)}; {FULL} is right.", hint)
+    return failed(
+        f"For DistilBERT with a two-label head {_answer_text(entry)}; {FULL} is right.", _hint(asked, seen.value, hint)
+    )
 
 
 @ASSIGNMENT.check("count/frozen", points=6, asks="count", read=ON_FREEZING)
@@ -170,7 +176,7 @@ def leaves_out_frozen(asked: Question, seen: Observation, earlier: dict[str, Ver
     hint = "A parameter says of itself whether it is trained: count only those that are."
     if earlier["count/distilbert"].status == "passed":
         if _number(entry) != HEAD:
-            hint = _SAME if _same_for_all(seen.value) else _HINTS.get(_mistake(asked, seen.value), hint)
+            hint = _hint(asked, seen.value, hint)
             return failed(f"With the body frozen {_answer_text(entry)}; {HEAD} is right.", hint)
         if not any(part for _, part in pairs):
             return passed(f"With the body frozen it returned {HEAD}.")  # other modules are judged by `count/any-module`

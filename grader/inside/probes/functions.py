@@ -146,6 +146,11 @@ def _freeze_body(model: Any) -> Any:
     return model
 
 
+def _lacks_memory(error: BaseException) -> bool:
+    """Whether Python or PyTorch got no memory; an exception of another type is the student's, and its text is not asked for."""
+    return type(error) is MemoryError or (type(error) is RuntimeError and "allocate memory" in str(error))
+
+
 def count(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     """Call the counting function on DistilBERT at its real size and on small modules.
 
@@ -161,12 +166,9 @@ def count(context: Context, params: dict[str, Any]) -> dict[str, Any]:
 
     try:
         first = [real_size_model()]
-    except (
-        BaseException
-    ) as error:  # a notebook has left no memory for it, which is no answer of its function's, or patched a class
-        context.touched = not (
-            type(error) is MemoryError or (type(error) is RuntimeError and "allocate memory" in str(error))
-        )
+    except BaseException as error:
+        # no memory left for a model is no answer of the function's; all else comes from classes that a notebook has patched
+        context.touched = not _lacks_memory(error)
         raise
     function = context.find(list(params["names"]), is_function, plausible)
 
