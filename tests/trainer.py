@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trai
 
 from grader.bundles import Bundle
 from grader.bundles.grid import Setting
-from grader.bundles.training import ADAPTED, draw_a
+from grader.bundles.training import draw_a
 
 
 class LoRA(torch.nn.Module):
@@ -33,7 +33,7 @@ def fresh(bundle: Bundle, setting: Setting, seed: int) -> Any:
         model.distilbert.requires_grad_(False)
     if setting.method == "lora":
         for block in model.distilbert.transformer.layer:
-            for name in ADAPTED:
+            for name in ("q_lin", "v_lin"):
                 setattr(block.attention, name, LoRA(getattr(block.attention, name), setting))
     return model
 

@@ -80,25 +80,19 @@ def calibrate(bundle: Bundle, *, seeds: int = SEEDS, workers: int = 1, progress:
     again. Returns the bundle as it then is. Raises InfrastructureError where a
     training fails, BundleError where broken models cannot be told from right ones.
     """
-    wanted = [(setting, range(seeds)) for setting in grid()]
-    wanted += [(setting, range(count)) for setting, count in broken()]
-    asked = {(setting, seed) for setting, own in wanted for seed in own}
+    asked = [(setting, seed) for setting in grid() for seed in range(seeds)]
+    asked += [(setting, seed) for setting, count in broken() for seed in range(count)]
     notes = Notes.of(bundle)
-    results = [result for result in notes.begin() if (result.setting, result.seed) in asked]
-    done = {(result.setting, result.seed) for result in results}
-    jobs: list[tuple[Setting, list[int]]] = []
-    for setting, own in wanted:
-        left = [seed for seed in own if (setting, seed) not in done]
-        jobs += [(setting, left[at : at + SEEDS]) for at in range(0, len(left), SEEDS)]
-    jobs.sort(key=lambda job: cost(job[0], bundle.train_reviews))
+    done = {(result.setting, result.seed): result for result in notes.begin()}
+    results = [done[training] for training in asked if training in done]
+    left = [training for training in asked if training not in done]
+    left.sort(key=lambda training: cost(training[0], bundle.train_reviews))
     progress(len(results), len(asked))
     stopped, lock = threading.Event(), threading.Lock()
 
     def work(number: int) -> None:
         share = Path(folder) / f"{number}.json"
-        share.write_text(
-            json.dumps([{"setting": setting.changes, "seeds": seeds} for setting, seeds in jobs[number::workers]])
-        )
+        share.write_text(json.dumps([{**setting.changes, "seed": seed} for setting, seed in left[number::workers]]))
         for line in run_module("grader.bundles.training", [str(bundle.path), str(share)]):
             if stopped.is_set():
                 return
@@ -110,7 +104,7 @@ def calibrate(bundle: Bundle, *, seeds: int = SEEDS, workers: int = 1, progress:
 
     with tempfile.TemporaryDirectory(prefix="calibration-") as folder, ThreadPoolExecutor(workers) as pool:
         try:
-            list(pool.map(work, range(min(workers, len(jobs)))))
+            list(pool.map(work, range(min(workers, len(left)))))
         except BaseException:
             stopped.set()
             raise

@@ -66,24 +66,11 @@ class Setting:
         """Steps of the training where the bundle has so many reviews."""
         return self.epochs * math.ceil(min(self.reviews or reviews, reviews) / self.batch)
 
-    def rate(self, step: int, total: int) -> float:
-        """Share of the learning rate that a step uses, as the library's schedules have it."""
-        rising = self.warmup if self.warmup >= 1 else math.ceil(self.warmup * total)
-        if step < rising:
-            return step / rising
-        done = (step - rising) / max(1, total - rising)
-        match self.schedule:
-            case "linear":
-                return max(0.0, 1 - done)
-            case "cosine":
-                return 0.5 * (1 + math.cos(math.pi * done))
-        return 1.0
-
 
 _DEFAULT: Final = Setting("full")
 METHODS: Final = ("full", "head", "lora")
 SEEDS: Final = 5
-"""Trainings of each setting; they are trained as one stack."""
+"""Trainings of each setting."""
 _PLAIN: Final = (
     (1e-5, 1, 8), (1e-5, 1, 32), (1e-5, 2, 16), (1e-5, 3, 8),
     (2e-5, 1, 8), (2e-5, 1, 16), (2e-5, 1, 64), (2e-5, 2, 16), (2e-5, 3, 16),

@@ -1,22 +1,23 @@
-"""Trains a bundle's model as students do, several seeds at once, and prints what came of it. Trusted; imports torch.
+"""Trains a bundle's model as students do, and prints what came of it. Trusted; imports torch.
 
-Runs as its own process: `python -m grader.bundles.training BUNDLE JOBS`. JOBS is a file with a JSON list of objects with a `setting` (the
-fields of `grader.bundles.grid.Setting` that differ from its defaults) and its `seeds`.
+Runs as its own process: `python -m grader.bundles.training BUNDLE JOBS`. JOBS is a file with a JSON list of trainings: the fields of
+`grader.bundles.grid.Setting` that differ from its defaults, and a `seed`.
 
-The loop does what the `Trainer` does, number by number: its draw of the head, its order of the reviews, its dropout, clipping, schedule
-and optimizer (`tests/bundles/test_training.py` compares the two). It is cheaper in three ways that change no result: models of
-several seeds are one stack of matrices, columns that are padding in the whole batch are left out, and of the last block only
-the position is computed that the head reads. A frozen body without dropout is computed once for all trainings.
+The loop does what the `Trainer` does, number by number, with the library's own classes (`tests/bundles/test_training.py` compares the
+two). It is cheaper in two ways that change no result: columns that are padding in the whole batch are left out, and what a frozen
+body without dropout says at the first position is computed once for all trainings.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
 import json
+import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,20 +25,17 @@ import numpy as np
 import torch
 import transformers
 from torch import Tensor, nn
-from torch.nn import functional
-from transformers import AutoTokenizer, DistilBertForSequenceClassification, set_seed
+from transformers import AutoTokenizer, DistilBertForSequenceClassification, get_scheduler, set_seed
 from transformers.optimization import Adafactor
 
 from grader.bundles.bundle import Bundle, load_bundle
 from grader.bundles.grid import HELDOUT_SEED_TEXT, Setting
 from grader.bundles.measures import accuracy_of, label_correlation
+from grader.inside.distilbert import ADAPTED
+from grader.inside.rebuild import kinship
 
 CLIP: Final = 1.0
-"""Largest norm of the gradients of one model, as the Trainer has it."""
-ADAPTED: Final = ("q_lin", "v_lin")
-HEAD: Final = ("pre_classifier.weight", "pre_classifier.bias", "classifier.weight", "classifier.bias")
-_LAST: Final = "last.weight"
-"""The matrix of a head of one's own that gives the logits."""
+"""Largest norm of the gradients, as the Trainer has it."""
 _OWN_WIDTH: Final = 256
 _REAL_WIDTH: Final = 768
 _LONGEST: Final = 512
@@ -45,7 +43,7 @@ _AT_ONCE: Final = 64
 """Reviews in a batch where nothing is trained."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Reviews:
     """Reviews in tokens."""
 
@@ -57,146 +55,116 @@ class Reviews:
     """0 or 1, (reviews,)."""
 
 
-class Stack:
-    """Two-label DistilBERTs of one bundle, one per seed, that are computed together.
+class LoRA(nn.Module):
+    """A linear layer with an adapter beside it."""
 
-    A tensor that is trained has the seeds as its first axis; what is frozen is there once.
-    """
+    def __init__(self, base: nn.Linear, setting: Setting) -> None:
+        super().__init__()
+        self.base, self.scaling = base, setting.alpha / setting.rank
+        self.A = nn.Parameter(draw_a(base.in_features, setting))
+        self.B = nn.Parameter(torch.zeros(setting.rank, base.out_features))
 
-    def __init__(
-        self, config: Any, frozen: Mapping[str, Tensor], trained: Mapping[str, Tensor], scaling: float
-    ) -> None:
-        self.config = config
-        self.frozen = frozen
-        self.trained: Mapping[str, Tensor] = trained
-        self.scaling = scaling
-        self.reads_words = True
-        """Whether a recurrent head ends at a review's last word, not at the end of the batch."""
-        self.generators: list[torch.Generator] = []
-        """One per seed while it is trained; without them nothing is dropped."""
-
-    @property
-    def seeds(self) -> int:
-        """Number of models."""
-        return len(next(iter(self.trained.values())))
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self.trained[name] if name in self.trained else self.frozen[name]
-
-    def logits(self, reviews: Reviews, rows: Tensor) -> Tensor:
-        """Logits (seeds, rows, 2) of the reviews in `rows` (seeds, rows)."""
-        if _LAST in self.trained:
-            return self._own_head(reviews, rows)
-        return self.head(self.summaries(reviews, rows))
-
-    def _own_head(self, reviews: Reviews, rows: Tensor) -> Tensor:
-        if "lstm.weight_ih_l0" not in self.trained:
-            states = self.summaries(reviews, rows)
-            for layer in ("first", "second"):
-                states = functional.relu(self._linear(states, layer))
-            return self._linear(states, "last")
-        states = self._states(reviews, rows, every=True)
-        weights = [self[name] for name in self.trained if name.startswith("lstm.")]
-        read = []
-        for seed, own in enumerate(states):
-            start = own.new_zeros(1, len(own), weights[0].shape[1] // 4)
-            read.append(
-                torch.lstm(own, (start, start), [w[seed] for w in weights], True, 1, 0.0, False, False, True)[0]
-            )
-        ends = reviews.lengths[rows] - 1 if self.reads_words else torch.full(rows.shape, states.shape[2] - 1)
-        each = torch.arange(rows.shape[1])
-        return self._linear(torch.stack([o[each, end] for o, end in zip(read, ends, strict=True)]), "last")
-
-    def head(self, summaries: Tensor) -> Tensor:
-        """Logits (seeds, rows, 2) of what the body says at the first position (seeds, rows, dim)."""
-        hidden = functional.relu(self._linear(summaries, "pre_classifier"))
-        return self._linear(self._dropout(hidden, self.config.seq_classif_dropout), "classifier")
-
-    def summaries(self, reviews: Reviews, rows: Tensor) -> Tensor:
-        """The body's last hidden state at the first position, (seeds, rows, dim)."""
-        return self._states(reviews, rows, every=False)
-
-    def _states(self, reviews: Reviews, rows: Tensor, *, every: bool) -> Tensor:
-        seeds, count = rows.shape
-        width = int(reviews.lengths[rows].max())
-        tokens = reviews.tokens[rows, :width]
-        attended = (torch.arange(width) < reviews.lengths[rows][..., None]).view(seeds * count, 1, 1, width)
-        body = "distilbert.embeddings."
-        words, positions = self[f"{body}word_embeddings.weight"], self[f"{body}position_embeddings.weight"]
-        if words.dim() == 3:
-            tokens = tokens + (torch.arange(seeds) * words.shape[1])[:, None, None]
-            words = words.flatten(0, 1)
-        places = positions[..., :width, :].unsqueeze(-3)
-        hidden = (functional.embedding(tokens, words) + places).view(seeds, count * width, -1)
-        hidden = self._dropout(self._norm(hidden, f"{body}LayerNorm"), self.config.dropout)
-        last = self.config.n_layers - 1
-        for block in range(self.config.n_layers):
-            hidden = self._block(
-                hidden, attended, f"distilbert.transformer.layer.{block}.", (seeds, count), block == last and not every
-            )
-        return hidden.view(seeds, count, width, -1) if every else hidden
-
-    def _block(self, hidden: Tensor, attended: Tensor, block: str, sizes: tuple[int, int], last: bool) -> Tensor:
-        seeds, count = sizes
-        asking = hidden.view(seeds, count, -1, hidden.shape[-1])[:, :, 0] if last else hidden
-        heads = self.config.n_heads
-        query, key, value = (
-            self._linear(states, f"{block}attention.{name}").view(seeds * count, -1, heads, states.shape[-1] // heads)
-            for name, states in (("q_lin", asking), ("k_lin", hidden), ("v_lin", hidden))
-        )
-        dropped = self.config.attention_dropout if self.generators else 0.0
-        found = functional.scaled_dot_product_attention(
-            query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attended, dropped
-        )
-        found = self._linear(found.transpose(1, 2).reshape(asking.shape), f"{block}attention.out_lin")
-        middle = self._norm(found + asking, f"{block}sa_layer_norm")
-        wide = functional.gelu(self._linear(middle, f"{block}ffn.lin1"))
-        added = self._dropout(self._linear(wide, f"{block}ffn.lin2"), self.config.dropout)
-        return self._norm(added + middle, f"{block}output_layer_norm")
-
-    def _linear(self, inputs: Tensor, name: str) -> Tensor:
-        weight, bias = self[f"{name}.weight"], self[f"{name}.bias"]
-        if weight.dim() == 2:
-            output = functional.linear(inputs, weight, bias)
-        else:
-            output = torch.baddbmm(bias[:, None], inputs, weight.transpose(1, 2))
-        if f"{name}.A" in self.trained:
-            output = output + self.scaling * (inputs @ self[f"{name}.A"] @ self[f"{name}.B"])
+    def forward(self, inputs: Tensor) -> Tensor:
+        """`W x + b + alpha / rank * B(A x)` of inputs (..., in)."""
+        output: Tensor = self.base(inputs) + self.scaling * (inputs @ self.A @ self.B)
         return output
 
-    def _norm(self, inputs: Tensor, name: str) -> Tensor:
-        weight, bias = self[f"{name}.weight"], self[f"{name}.bias"]
-        if weight.dim() == 1:
-            return functional.layer_norm(inputs, weight.shape, weight, bias, 1e-12)
-        return torch.addcmul(bias[:, None], functional.layer_norm(inputs, weight.shape[1:], eps=1e-12), weight[:, None])
+    @property
+    def merged(self) -> Tensor:
+        """The weight with the adapter in it, (out, in)."""
+        return self.base.weight + self.scaling * (self.A @ self.B).T
 
-    def _dropout(self, inputs: Tensor, share: float) -> Tensor:
-        if not self.generators or not share:
-            return inputs
-        kept = [
-            torch.empty_like(part).bernoulli_(1 - share, generator=own)
-            for part, own in zip(inputs, self.generators, strict=True)
-        ]
-        return inputs * torch.stack(kept) / (1 - share)
+
+class RecurrentHead(nn.Module):
+    """An LSTM over all positions, and a linear layer that reads where it ends."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.lstm, self.last = nn.LSTM(width, width, batch_first=True), nn.Linear(width, 2)
+
+    def forward(self, states: Tensor, ends: Tensor) -> Tensor:
+        """Logits (reviews, 2) of the body's states (reviews, longest, dim); `ends`: the position to read of each."""
+        logits: Tensor = self.last(self.lstm(states)[0][torch.arange(len(ends)), ends])
+        return logits
+
+
+class Model:
+    """The bundle's two-label DistilBERT as a student sets it up before training: with its adapters, or a head of its own."""
+
+    def __init__(self, bundle: Bundle, setting: Setting, seed: int) -> None:
+        set_seed(seed)
+        library = DistilBertForSequenceClassification.from_pretrained(str(bundle.model_dir), num_labels=2)
+        self.setting, self.body = setting, library.distilbert
+        self.head: nn.Module = nn.Sequential(
+            library.pre_classifier, nn.ReLU(), library.dropout, library.classifier
+        ).requires_grad_()
+        for parameter in self.head.parameters():
+            parameter.data.mul_(setting.head_gain)
+        if setting.head:
+            self.head = draw_head(setting.head, library.config.dim, bundle.head_gain)
+        self.body.requires_grad_(setting.method == "full")
+        if setting.method == "lora":
+            for name, layer in list(self.body.named_modules()):
+                if name.endswith(ADAPTED):
+                    self.body.set_submodule(name, LoRA(layer, setting))
+
+    @property
+    def reads_first(self) -> bool:
+        """Whether the head reads the first position alone."""
+        return not isinstance(self.head, RecurrentHead)
+
+    @property
+    def dropout(self) -> float:
+        """The highest share that the body drops while it is trained."""
+        return max(self.body.config.dropout, self.body.config.attention_dropout)
+
+    def train(self, mode: bool) -> None:
+        """Put body and head into train or eval mode."""
+        self.body.train(mode)
+        self.head.train(mode)
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """What is trained, by name."""
+        for part in (self.body, self.head):
+            yield from ((name, parameter) for name, parameter in part.named_parameters() if parameter.requires_grad)
+
+    def states(self, reviews: Reviews, rows: Tensor) -> Tensor:
+        """What the body says at each position, (rows, longest, dim)."""
+        width = int(reviews.lengths[rows].max())
+        attended = torch.arange(width) < reviews.lengths[rows][:, None]
+        found: Tensor = self.body(reviews.tokens[rows, :width], attended.long())[0]
+        return found
+
+    def logits(self, reviews: Reviews, rows: Tensor) -> Tensor:
+        """Logits (rows, 2)."""
+        states = self.states(reviews, rows)
+        if self.reads_first:
+            return self.head(states[:, 0])
+        whole = self.setting.head == "lstm-padded"
+        return self.head(states, torch.full_like(rows, states.shape[1] - 1) if whole else reviews.lengths[rows] - 1)
+
+    def merged(self) -> dict[str, Tensor]:
+        """The body's tensors by name, its adapters merged."""
+        found = {f"distilbert.{name}": value for name, value in self.body.state_dict().items()}
+        layers = (item for item in self.body.named_modules() if isinstance(item[1], LoRA))
+        return found | {f"distilbert.{name}.weight": layer.merged for name, layer in layers}
 
 
 class Workbench:
     """A bundle's data in tokens and its model; trains one setting after the other."""
 
     def __init__(self, bundle: Bundle, secret: bytes = HELDOUT_SEED_TEXT.encode()) -> None:
-        self.model_dir = str(bundle.model_dir)
-        self.head_gain = bundle.head_gain
-        self.tokenizer = AutoTokenizer.from_pretrained(self.model_dir)
+        self.bundle = bundle
+        self.tokenizer = AutoTokenizer.from_pretrained(str(bundle.model_dir))
         columns = bundle.manifest["columns"]
         with bundle.train_csv.open(encoding="utf-8", newline="") as lines:
             rows = list(csv.DictReader(lines))
         self.train = self._encode([row[columns["text"]] for row in rows], [int(row[columns["label"]]) for row in rows])
         heldout = bundle.heldout(secret)
         self.heldout = self._encode(heldout.texts, heldout.labels)
-        model = DistilBertForSequenceClassification.from_pretrained(self.model_dir, num_labels=2)
-        self.config = model.config
-        self.body = {name: value for name, value in model.state_dict().items() if name.startswith("distilbert.")}
-        self._known: dict[int, Tensor] = {}
+        self.pretrained = Model(bundle, Setting("head"), 0)
+        self.summaries = functools.cache(self._summaries)
+        """What the pretrained body says of reviews at the first position, (reviews, dim)."""
 
     def _encode(self, texts: Sequence[str], labels: Sequence[int]) -> Reviews:
         found = self.tokenizer(list(texts), truncation=True, max_length=_LONGEST)["input_ids"]
@@ -206,193 +174,103 @@ class Workbench:
             tokens[row, : len(ids)] = torch.tensor(ids)
         return Reviews(tokens, lengths, torch.tensor(labels))
 
-    def run(self, setting: Setting, seeds: Sequence[int]) -> list[dict[str, Any]]:
-        """Trains once per seed; what came of each: held-out `accuracy`, `correlation` (see `label_correlation`), CPU seconds.
+    def run(self, setting: Setting, seed: int) -> dict[str, Any]:
+        """Trains once; what came of it: held-out `accuracy`, `correlation` (see `label_correlation`), CPU seconds.
 
         Both measures are None where the training diverged. With LoRA also `kinship`, the cosine of the body with its adapters and the
         pretrained one.
         """
         began = time.process_time()
-        stack = self.stack(setting, seeds)
-        with torch.no_grad():
-            before = self._answers(stack, replace(setting, method="head"))  # the body is still the pretrained one
+        model = Model(self.bundle, setting, seed)
+        before = self._answers(model, frozen=True)
         if setting.steps(len(self.train.labels)):
-            self.fit(stack, setting, seeds)
-        with torch.inference_mode():
-            after = self._answers(stack, setting)
-        seconds = round((time.process_time() - began) / len(seeds), 2)
+            self.fit(model, seed)
+        after = self._answers(model, frozen=setting.method == "head")
         labels = self.heldout.labels.numpy()
-        results = []
-        for first, last in zip(before.numpy(), after.numpy(), strict=True):
-            finite = bool(np.isfinite(last).all())
-            accuracy = round(accuracy_of(last, labels), 4) if finite else None
-            correlation = round(label_correlation(first, last, labels), 4) if finite else None
-            results.append({"accuracy": accuracy, "correlation": correlation, "cpu_seconds": seconds})
-        if setting.method == "lora":
-            for result, kinship in zip(results, self._kinships(stack), strict=True):
-                result["kinship"] = round(kinship, 4)
-        return results
-
-    def _kinships(self, stack: Stack) -> list[float]:
-        """Cosine of the body's matrices with the pretrained ones, for each model, its adapters merged."""
-        matrices = {name: value for name, value in self.body.items() if value.dim() == 2}
-        whole = sum(float(value.square().sum()) for value in matrices.values())
-        product, own = torch.full((2, stack.seeds), whole, dtype=torch.float64)
-        for name, value in matrices.items():
-            layer = name.removesuffix(".weight")
-            if f"{layer}.A" in stack.trained:
-                added = stack.scaling * (stack.trained[f"{layer}.A"] @ stack.trained[f"{layer}.B"]).transpose(1, 2)
-                along = (added * value).sum((1, 2))
-                product += along
-                own += 2 * along + added.square().sum((1, 2))
-        return [float(cosine) for cosine in (product / (own * whole).sqrt()).nan_to_num()]
-
-    def stack(self, setting: Setting, seeds: Sequence[int]) -> Stack:
-        """The models as students set them up before training."""
-        drawn: list[dict[str, Tensor]] = []
-        for seed in seeds:
-            set_seed(seed)
-            model = DistilBertForSequenceClassification.from_pretrained(self.model_dir, num_labels=2)
-            own = {name: value for name, value in model.state_dict().items() if name in HEAD}
-            if setting.head_gain != 1:
-                own = {name: value * setting.head_gain for name, value in own.items()}
-            if setting.head:
-                own = draw_head(setting.head, self.config.dim, self.head_gain)
-            if setting.method == "lora":
-                for name, value in self.body.items():
-                    layer, _, kind = name.rpartition(".")
-                    if kind == "weight" and layer.endswith(ADAPTED):
-                        own[f"{layer}.A"] = draw_a(value.shape[1], setting)
-                        own[f"{layer}.B"] = torch.zeros(setting.rank, value.shape[0])
-            drawn.append(own)
-        trained = {name: torch.stack([own[name] for own in drawn]) for name in drawn[0]}
-        frozen = dict(self.body)
-        if setting.method == "full":
-            trained |= {name: value.expand(len(seeds), *value.shape) for name, value in frozen.items()}
-            frozen = {}
-        stack = Stack(self.config, frozen, trained, setting.alpha / setting.rank)
-        stack.reads_words = setting.head != "lstm-padded"
-        return stack
-
-    def _features(self, reviews: Reviews) -> Tensor:
-        """What the pretrained body says of all reviews, (1, reviews, dim); computed once."""
-        if id(reviews) not in self._known:
-            stack = Stack(self.config, self.body, {}, 1.0)
-            with torch.no_grad():
-                self._known[id(reviews)] = torch.cat(
-                    [stack.summaries(reviews, rows) for rows in _batches(reviews, 1)], 1
-                )
-                order = torch.cat([rows[0] for rows in _batches(reviews, 1)])
-                self._known[id(reviews)] = self._known[id(reviews)][:, order.argsort()]
-        return self._known[id(reviews)]
-
-    def _answers(self, stack: Stack, setting: Setting) -> Tensor:
-        """Logits (seeds, reviews, 2) of the held-out reviews."""
-        seeds = stack.seeds
-        if setting.method == "head" and not setting.head:
-            return stack.head(self._features(self.heldout).expand(seeds, -1, -1))
-        batches = list(_batches(self.heldout, seeds))
-        found = torch.cat([stack.logits(self.heldout, rows) for rows in batches], 1)
-        return found[:, torch.cat([rows[0] for rows in batches]).argsort()]
-
-    def fit(self, stack: Stack, setting: Setting, seeds: Sequence[int]) -> None:
-        """Trains the stack."""
-        count = min(setting.reviews or len(self.train.labels), len(self.train.labels))
-        labels = torch.stack([_labels(self.train.labels[:count], setting, seed) for seed in seeds])
-        frozen = setting.method == "head" and not setting.head
-        steady = frozen and not self.config.dropout and not self.config.attention_dropout
-        features = self._features(self.train)[0] if steady else None
-        weights = Weights(stack.trained, setting)
-        each = torch.arange(len(seeds))[:, None]
-        stack.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        step, total = 0, setting.steps(len(self.train.labels))
-        for epoch in range(setting.epochs):
-            orders = torch.stack(
-                [torch.randperm(count, generator=torch.Generator().manual_seed(seed + epoch)) for seed in seeds]
-            )
-            for own in stack.generators:
-                torch.empty((), dtype=torch.int64).random_(generator=own)  # a DataLoader draws a seed for its workers
-            for first in range(0, count, setting.batch):
-                rows = orders[:, first : first + setting.batch]
-                stack.trained = weights.tensors()
-                logits = stack.logits(self.train, rows) if features is None else stack.head(features[rows])
-                losses = functional.cross_entropy(logits.transpose(1, 2), labels[each, rows], reduction="none")
-                losses.mean(dim=1).sum().backward()
-                weights.step(setting.lr * setting.rate(step, total))
-                step += 1
-        stack.generators, stack.trained = [], {name: value.detach() for name, value in weights.tensors().items()}
-
-
-class Weights:
-    """The trained tensors as the optimizer sees them.
-
-    AdamW and SGD treat every number by itself, so the tensors of all models of a stack are one for them. Adafactor looks at whole
-    matrices, and gets every tensor of every model alone.
-    """
-
-    def __init__(self, trained: Mapping[str, Tensor], setting: Setting) -> None:
-        self.clips = setting.clips
-        self.alone = setting.optimizer == "adafactor"
-        self.leaves = {
-            name: [part.clone().requires_grad_() for part in (value if self.alone else [value])]
-            for name, value in trained.items()
+        finite = bool(np.isfinite(after).all())
+        found: dict[str, Any] = {
+            "accuracy": round(accuracy_of(after, labels), 4) if finite else None,
+            "correlation": round(label_correlation(before, after, labels), 4) if finite else None,
+            "cpu_seconds": round(time.process_time() - began, 2),
         }
-        groups = [
-            {"params": [leaf for name in self.leaves if _decays(name) == decays for leaf in self.leaves[name]],
-             "weight_decay": setting.weight_decay * decays}
-            for decays in (True, False)
-        ]  # fmt: skip
-        match setting.optimizer:
-            case "adamw":
-                self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(groups, setting.lr, fused=True)
-            case "sgd":
-                self.optimizer = torch.optim.SGD(groups, setting.lr, momentum=setting.momentum)
-            case _:
-                self.optimizer = Adafactor(groups, setting.lr, scale_parameter=False, relative_step=False)
+        if setting.method == "lora":
+            with torch.no_grad():
+                cosine = kinship(self.pretrained.merged(), model.merged())
+            found["kinship"] = round(cosine, 4) if math.isfinite(cosine) else 0.0
+        return found
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The tensors by name, seeds first; gradients flow from them into the leaves."""
-        return {name: torch.stack(parts) if self.alone else parts[0] for name, parts in self.leaves.items()}
+    def _summaries(self, reviews: Reviews) -> Tensor:
+        return _by_length(reviews, lambda rows: self.pretrained.states(reviews, rows)[:, 0])
 
-    def step(self, lr: float) -> None:
-        """One step of the optimizer at this rate, after the gradients of each model were clipped by themselves."""
-        if self.clips:
-            self._clip()
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+    def _answers(self, model: Model, *, frozen: bool) -> Any:
+        """Logits (reviews, 2) of the held-out reviews; `frozen`: the body is the pretrained one."""
+        model.train(False)
+        if frozen and model.reads_first:
+            with torch.no_grad():
+                return model.head(self.summaries(self.heldout)).numpy()
+        return _by_length(self.heldout, lambda rows: model.logits(self.heldout, rows)).numpy()
 
-    def _clip(self) -> None:
-        if self.alone:
-            for own in zip(*self.leaves.values(), strict=True):
-                torch.nn.utils.clip_grad_norm_(own, CLIP)
-            return
-        gradients = [leaf.grad for (leaf,) in self.leaves.values() if leaf.grad is not None]
-        norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
-        shares = (CLIP / (norms + 1e-6)).clamp(max=1.0)
-        for gradient in gradients:
-            gradient.mul_(shares.view(-1, *[1] * (gradient.dim() - 1)))
+    def fit(self, model: Model, seed: int) -> None:
+        """Trains a model."""
+        setting, train = model.setting, self.train
+        count = min(setting.reviews or len(train.labels), len(train.labels))
+        labels = _labels(train.labels[:count], setting, seed)
+        steady = setting.method == "head" and model.reads_first and not model.dropout
+        features = self.summaries(train) if steady else None
+        optimizer, total = _optimizer(model, setting), setting.steps(len(train.labels))
+        warmup = setting.warmup if setting.warmup >= 1 else setting.warmup * total
+        schedule = get_scheduler(setting.schedule, optimizer, math.ceil(warmup), total)
+        parameters = [parameter for _, parameter in model.named_parameters()]
+        model.train(True)
+        torch.manual_seed(seed)
+        for epoch in range(setting.epochs):
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(seed + epoch))
+            torch.empty((), dtype=torch.int64).random_()  # a DataLoader draws a seed for its workers
+            for rows in order.split(setting.batch):
+                logits = model.logits(train, rows) if features is None else model.head(features[rows])
+                nn.functional.cross_entropy(logits, labels[rows]).backward()
+                if setting.clips:
+                    nn.utils.clip_grad_norm_(parameters, CLIP)
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+
+
+def _optimizer(model: Model, setting: Setting) -> torch.optim.Optimizer:
+    """The setting's optimizer; weight decay is for matrices alone, as the Trainer has it."""
+    groups = [
+        {
+            "params": [p for name, p in model.named_parameters() if _decays(name) == decays],
+            "weight_decay": setting.weight_decay * decays,
+        }
+        for decays in (True, False)
+    ]
+    match setting.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(groups, setting.lr, fused=True)
+        case "sgd":
+            return torch.optim.SGD(groups, setting.lr, momentum=setting.momentum)
+    found: torch.optim.Optimizer = Adafactor(groups, setting.lr, scale_parameter=False, relative_step=False)
+    return found
 
 
 def _decays(name: str) -> bool:
-    """Whether weight decay is for a tensor: the Trainer leaves biases and norms out."""
     return not name.endswith("bias") and "LayerNorm" not in name and "layer_norm" not in name
 
 
-def draw_head(kind: str, width: int, gain: float) -> dict[str, Tensor]:
-    """The tensors of a head of one's own, drawn as in the box (`grader.inside.shims.drawing`), which narrows layers of the body's width."""
+def draw_head(kind: str, width: int, gain: float) -> nn.Module:
+    """A head of one's own, drawn as in the box (`grader.inside.shims.small_model`), which narrows layers of the body's width."""
     if kind == "deep":
-        first = nn.Linear(width, width), nn.Linear(width, _OWN_WIDTH), nn.Linear(_OWN_WIDTH, 2)
-        layers: dict[str, nn.Module] = dict(zip(("first", "second", "last"), first, strict=True))
+        first, second, last = nn.Linear(width, width), nn.Linear(width, _OWN_WIDTH), nn.Linear(_OWN_WIDTH, 2)
+        head: nn.Module = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last)
     else:
-        layers = {"lstm": nn.LSTM(width, width), "last": nn.Linear(width, 2)}
-    drawn: dict[str, Tensor] = {}
-    for name, layer in layers.items():
-        narrow = gain if name != "lstm" else (width / _REAL_WIDTH) ** 0.5
-        factor = narrow if width in (getattr(layer, "in_features", 0), getattr(layer, "hidden_size", 0)) else 1.0
-        drawn |= {f"{name}.{part}": value * factor for part, value in layer.state_dict().items()}
-    return drawn
+        head = RecurrentHead(width)
+    for layer in head.modules():
+        factor = gain if getattr(layer, "in_features", 0) == width else 1.0
+        factor = (width / _REAL_WIDTH) ** 0.5 if isinstance(layer, nn.LSTM) else factor
+        for parameter in layer.parameters(recurse=False):
+            parameter.data.mul_(factor)
+    return head
 
 
 def draw_a(inputs: int, setting: Setting) -> Tensor:
@@ -423,22 +301,22 @@ def _labels(labels: Tensor, setting: Setting, seed: int) -> Tensor:
     return labels
 
 
-def _batches(reviews: Reviews, seeds: int) -> Iterator[Tensor]:
-    """All rows, (seeds, at most 64) at a time, short reviews first, so that little is padded."""
-    for rows in reviews.lengths.argsort(stable=True).split(_AT_ONCE):
-        yield rows.expand(seeds, -1)
+def _by_length(reviews: Reviews, answer: Callable[[Tensor], Tensor]) -> Tensor:
+    """What `answer` gives for all rows, at most 64 at a time, short reviews first, so that little is padded."""
+    order = reviews.lengths.argsort(stable=True)
+    with torch.no_grad():
+        return torch.cat([answer(rows) for rows in order.split(_AT_ONCE)])[order.argsort()]
 
 
 def main() -> None:
-    """Prints one JSON object per seed of each job."""
+    """Prints one JSON object per training."""
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     bench = Workbench(load_bundle(Path(sys.argv[1])))
     for job in json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")):
-        setting = Setting(**job["setting"])
-        for seed, found in zip(job["seeds"], bench.run(setting, job["seeds"]), strict=True):
-            print(json.dumps({**job["setting"], "seed": seed, **found}), flush=True)
+        setting = Setting(**{name: value for name, value in job.items() if name != "seed"})
+        print(json.dumps({**job, **bench.run(setting, job["seed"])}), flush=True)
 
 
 if __name__ == "__main__":

@@ -311,11 +311,11 @@ def tensors_at_start(
     return tensors if all(tuple(tensors[name].shape) == shape for name, shape in checkpoint.shapes.items()) else None
 
 
-def kinship(checkpoint: Checkpoint, rebuilt: Rebuilt) -> float:
-    """Cosine of the body's matrices with the pretrained ones: near 0 for one that began from random numbers."""
+def kinship(pretrained: Mapping[str, Any], tensors: Mapping[str, Any]) -> float:
+    """Cosine of a body's matrices with the pretrained ones, both by name: near 0 for one that began from random numbers."""
     product = ours = theirs = 0.0
-    for name, wanted in checkpoint.body.items():
-        found = rebuilt.tensors.get(name)
+    for name, wanted in pretrained.items():
+        found = tensors.get(name)
         if wanted.dim() == 2 and found is not None and found.shape == wanted.shape:
             product += float(torch.dot(found.reshape(-1), wanted.reshape(-1)))
             ours, theirs = ours + float(found.norm()) ** 2, theirs + float(wanted.norm()) ** 2

@@ -80,26 +80,6 @@ def test_cheap_trainings_cost_less() -> None:
     assert cost(Setting("full", reviews=500), REVIEWS) < cost(Setting("full"), REVIEWS)
 
 
-def test_schedules_are_the_librarys() -> None:
-    from torch import nn, optim
-    from transformers import get_scheduler
-
-    for setting, library in (
-        (Setting("full", warmup=0.1), "linear"),
-        (Setting("full", warmup=30, schedule="cosine"), "cosine"),
-        (Setting("full", schedule="constant"), "constant"),
-        (Setting("full", warmup=500), "linear"),
-    ):
-        total = 200
-        rising = setting.warmup if setting.warmup >= 1 else setting.warmup * total
-        optimizer = optim.SGD(nn.Linear(1, 1).parameters(), 1.0)
-        schedule = get_scheduler(library, optimizer, rising, total)
-        for step in range(total):
-            assert setting.rate(step, total) == pytest.approx(schedule.get_last_lr()[0], abs=1e-9), (setting, step)
-            optimizer.step()
-            schedule.step()
-
-
 def test_a_setting_is_its_changes() -> None:
     assert Setting("head").changes == {"method": "head"}
     assert Setting("lora", initial="uniform", rank=4).is_default
@@ -246,22 +226,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     def run(module: str, arguments: list[str]) -> Iterator[str]:
         assert module == "grader.bundles.training"
         jobs: list[dict[str, Any]] = json.loads(Path(arguments[1]).read_text())
-        started.append(sum(len(job["seeds"]) for job in jobs))
+        started.append(len(jobs))
         yield "a warning of a library"
         for job in jobs:
-            for seed in job["seeds"]:
-                accuracy = 0.5 if "broken" in job["setting"] else 0.9 + seed / 100
-                yield json.dumps(
-                    {
-                        **job["setting"],
-                        "seed": seed,
-                        "accuracy": accuracy,
-                        "correlation": accuracy - 0.1,
-                        "cpu_seconds": 1.0,
-                    }
-                )
-                if "stop" in arguments[0] and seed == 1:
-                    raise InfrastructureError("killed")
+            accuracy = 0.5 if "broken" in job else 0.9 + job["seed"] / 100
+            yield json.dumps({**job, "accuracy": accuracy, "correlation": accuracy - 0.1, "cpu_seconds": 1.0})
+            if "stop" in arguments[0] and job["seed"] == 1:
+                raise InfrastructureError("killed")
 
     monkeypatch.setattr("grader.bundles.calibration.run_module", run)
     yield started
@@ -336,7 +307,7 @@ def test_what_was_trained_before_is_not_trained_again(
 
 def test_real_trainings_in_a_process_of_their_own(standin: Bundle, tmp_path: Path) -> None:
     right, wrong = Setting("head", epochs=1), Setting("head", epochs=1, broken="shuffled")
-    jobs = [{"setting": setting.changes, "seeds": [977, 978]} for setting in (right, wrong)]
+    jobs = [{**setting.changes, "seed": seed} for setting in (right, wrong) for seed in (977, 978)]
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
     lines = list(run_module("grader.bundles.training", [str(standin.path), str(tmp_path / "jobs.json")]))
     found = [Result.from_json(json.loads(line)) for line in lines if line.startswith("{")]

@@ -70,7 +70,7 @@ def test_the_third_run_is_as_accurate_with_peft(tmp_path):
     bundle, setting = load_bundle(), Setting("lora", epochs=1, initial="uniform")
     torch.set_num_threads(1)
     bench = Workbench(bundle)
-    ours = [found["accuracy"] for found in bench.run(setting, range(5))]
+    ours = [bench.run(setting, seed)["accuracy"] for seed in range(5)]
     model = fresh(bundle, Setting("full"), 0)
     head, adapted = ["pre_classifier", "classifier"], ["q_lin", "v_lin"]
     config = peft.LoraConfig(r=setting.rank, lora_alpha=setting.alpha, target_modules=adapted, modules_to_save=head)

@@ -93,7 +93,7 @@ def _judged(
     answer["start"], answer["end"] = _tensors(checkpoint, entry, pool)
     rebuilt = rebuild(checkpoint, entry, pool, params["drawn"])
     answer["changed"], answer["ranks"] = list(rebuilt.changed), dict(rebuilt.ranks)
-    answer["kinship"] = kinship(checkpoint, rebuilt)
+    answer["kinship"] = kinship(checkpoint.body, rebuilt.tensors)
     answer["unexplained"] = list(rebuilt.unexplained)
     answer["scales"] = {position: layer.scale for position, layer in rebuilt.layers.items()}
     if not rebuilt.tensors:
