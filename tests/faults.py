@@ -249,7 +249,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "older-upload-is-graded",
         "the latest upload is graded",
-        "grader/intake/selection.py",
+        "grader/intake/student_upload.py",
         "            file.attachment,\n",
         "            -file.attachment,\n",
         ("tests/intake/test_take.py",),
@@ -481,7 +481,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "starters-of-other-courses",
         "a course's own template is known again",
-        "grader/intake/selection.py",
+        "grader/intake/student_upload.py",
         'if "YOUR CODE HERE" in cell]',
         "]",
         ("tests/intake/test_take.py",),

@@ -118,6 +118,8 @@ class Stage:
 
     folder: Path
     """Where the files lie."""
+    limits: IntakeLimits = IntakeLimits()
+    """How much may be put there."""
     count: int = 0
     """Number of files made so far."""
 
@@ -132,8 +134,8 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def add(self, file: UploadedFile, pieces: Iterable[bytes], limit: int) -> UploadedFile:
-        """The file with its bytes, `pieces`, staged; refused when they cannot be read or are more than `limit` bytes.
+    def add(self, file: UploadedFile, pieces: Iterable[bytes], most: int = sys.maxsize) -> UploadedFile:
+        """The file with its bytes, `pieces`, staged; refused when they cannot be read, or are more than `most` or any file may have.
 
         Raises StoreError when the disk refuses.
         """
@@ -142,7 +144,7 @@ class Stage:
         digest, size = hashlib.sha256(), 0
         try:
             with path.open("xb") as target:
-                for chunk in _bounded(pieces, limit):
+                for chunk in _bounded(pieces, min(most, self.limits.file_bytes)):
                     digest.update(chunk)
                     size += target.write(chunk)
         except SubmissionError as error:
@@ -162,7 +164,7 @@ def looks_like_zip(path: Path) -> bool:
         return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 
 
-def read_file(path: Path, parts: tuple[str, ...], stage: Stage, limits: IntakeLimits) -> UploadedFile:
+def read_file(path: Path, parts: tuple[str, ...], stage: Stage) -> UploadedFile:
     """Stage one file of a folder; links, devices, folders and what cannot be read are refused."""
     file = UploadedFile("/".join(parts), parts, noise=is_noise(parts))
     if file.noise:
@@ -175,10 +177,10 @@ def read_file(path: Path, parts: tuple[str, ...], stage: Stage, limits: IntakeLi
         return replace(file, refusal="the folder is empty or cannot be listed")
     if not stat.S_ISREG(mode):
         return replace(file, refusal=f"it is {_special(mode)}, not a file")
-    return stage.add(file, _stream(lambda: path.open("rb")), limits.file_bytes)
+    return stage.add(file, _stream(lambda: path.open("rb")))
 
 
-def read_folder(root: Path, stage: Stage, limits: IntakeLimits, skip: Path) -> list[UploadedFile]:
+def read_folder(root: Path, stage: Stage, skip: Path) -> list[UploadedFile]:
     """Stage all files below `root`, in a fixed order, except in the folder `skip` (the run's own).
 
     Raises OSError when the folder cannot be listed, UsageError when it holds more entries than a class can have.
@@ -186,10 +188,12 @@ def read_folder(root: Path, stage: Stage, limits: IntakeLimits, skip: Path) -> l
     next(root.iterdir(), None)
     entries: list[UploadedFile] = []
     for path in walk(root, skip.resolve()):
-        if len(entries) >= limits.entries:
-            raise UsageError(f"{root} holds more than {limits.entries} files; give the folder of the submissions only")
+        if len(entries) >= stage.limits.entries:
+            raise UsageError(
+                f"{root} holds more than {stage.limits.entries} files; give the folder of the submissions only"
+            )
         parts = tuple(repaired(part) for part in path.relative_to(root).parts)
-        entries.append(read_file(path, parts, stage, limits))
+        entries.append(read_file(path, parts, stage))
     return entries
 
 
@@ -213,7 +217,7 @@ def walk(root: Path, skip: Path) -> Iterator[Path]:
         pending += (child for child in children if child[0] not in hidden)
 
 
-def read_zip(path: Path, stage: Stage, limits: IntakeLimits, most: int, total: int) -> list[UploadedFile]:
+def read_zip(path: Path, stage: Stage, most: int, total: int) -> list[UploadedFile]:
     """Stage the entries of an archive, at most `most` with `total` bytes together.
 
     Raises SubmissionError when it is no zip archive, is damaged as a whole, or has too many entries.
@@ -229,10 +233,10 @@ def read_zip(path: Path, stage: Stage, limits: IntakeLimits, most: int, total: i
                 raise SubmissionError(
                     f"it has {len(archive.infolist())} entries, more than the {most} that are allowed"
                 )
-            return _staged_entries(archive, stage, limits, total)
+            return _staged_entries(archive, stage, total)
 
 
-def _staged_entries(archive: zipfile.ZipFile, stage: Stage, limits: IntakeLimits, total: int) -> list[UploadedFile]:
+def _staged_entries(archive: zipfile.ZipFile, stage: Stage, total: int) -> list[UploadedFile]:
     found: list[UploadedFile] = []
     for info in archive.infolist():
         if len(info.filename) > _LONGEST_NAME:
@@ -244,9 +248,8 @@ def _staged_entries(archive: zipfile.ZipFile, stage: Stage, limits: IntakeLimits
         parts, unsafe = _parts(info.filename)
         file = UploadedFile(repaired(info.filename) or "(no name)", parts, unsafe=unsafe, noise=is_noise(parts))
         if not file.noise:
-            refusal = _refusal(info, limits, total)
-            most = min(limits.file_bytes, total)
-            file = replace(file, refusal=refusal) if refusal else stage.add(file, _member(archive, info), most)
+            refusal = _refusal(info, stage.limits, total)
+            file = replace(file, refusal=refusal) if refusal else stage.add(file, _member(archive, info), total)
             total -= file.size
         found.append(file)
     return found

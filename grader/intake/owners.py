@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from grader.intake.archive import UploadedFile, looks_like_zip
+from grader.intake.kinds import file_kind
 from grader.intake.names import EntryName, canvas_readings, is_notebook_name, moodle_readings, shown
 from grader.intake.roster import Roster, RosterEntry
-from grader.intake.selection import file_kind
 from grader.records import Notice
 
 __all__ = ["Assigned", "Owner", "assign_owners", "is_one_hand_in", "match_by_name"]
@@ -37,6 +37,11 @@ class Owner:
     """Why it cannot be said whose it is, in a sentence with the names; empty when it can."""
     possible: tuple[str, ...] = ()
     """Ids of the roster that it may be of, when in doubt."""
+
+    @property
+    def system(self) -> str:
+        """What knows the owner by the id that ends the key: `user` (Canvas), `moodle`, `anon`; else what the key is made from."""
+        return self.key[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +371,7 @@ def _may_be_hand_in(entry: UploadedFile, roster: Roster) -> bool:
         return True
     if entry.staged is None or not name.casefold().endswith((".json", ".txt")):
         return False
-    return looks_like_zip(entry.staged) or file_kind(entry.staged, name).what == "notebook"
+    return looks_like_zip(entry.staged) or file_kind(entry).what == "notebook"
 
 
 def _stem(name: str) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from grader.errors import StoreError, SubmissionError
-from grader.intake.archive import IntakeLimits, Stage, UploadedFile, read_zip
+from grader.intake.archive import Stage, UploadedFile, read_zip
 
 __all__ = ["Source", "digest_of", "keep", "kept_in"]
 
@@ -39,11 +39,11 @@ class Source:
     kept: Path | None = None
     """The run's copy, when it is of an earlier time; its files are staged by `unpacked`."""
 
-    def unpacked(self, stage: Stage, limits: IntakeLimits) -> Source:
+    def unpacked(self, stage: Stage) -> Source:
         """Stage the files of the copy. Raises StoreError when it is damaged."""
         copy = self.kept or Path()
         try:
-            found = read_zip(copy, stage, limits, len(self.files) + 1, limits.total_bytes * 2)[1:]
+            found = read_zip(copy, stage, len(self.files) + 1, stage.limits.total_bytes * 2)[1:]
         except SubmissionError as error:
             raise _damaged(copy) from error
         files = tuple(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from grader.errors import StoreError, SubmissionError, UsageError
@@ -21,12 +21,21 @@ from grader.intake.archive import (
     read_folder,
     read_zip,
 )
-from grader.intake.names import compact, is_notebook_name, printable, repaired, shown, without_resubmission_suffix
+from grader.intake.kinds import OFFICE, code_of, file_kind
+from grader.intake.names import (
+    StoragePaths,
+    compact,
+    identifier,
+    is_notebook_name,
+    printable,
+    repaired,
+    shown,
+    some,
+    without_resubmission_suffix,
+)
 from grader.intake.owners import assign_owners, is_one_hand_in
 from grader.intake.roster import Roster, RosterEntry, alike
-from grader.intake.selection import OFFICE, code_of, file_kind
 from grader.intake.sources import Source, digest_of, keep, kept_in
-from grader.intake.storage import StoragePaths, identifier
 from grader.intake.student_upload import StudentUpload
 from grader.notebook.helpers import imported_helpers
 from grader.records import Notice, Submission
@@ -73,7 +82,9 @@ def take_in(
     Raises UsageError when a source cannot be read as a whole, nothing in it could be taken in, or nobody in it stands in the
     roster, StoreError when `into` cannot be written; whatever else is wrong becomes a notice or the submission's `problem`.
     """
-    taking = _Intake(into, roster, relative_to or into, starters, limits, naming)
+    code = [code for code in map(_starter_code, starters) if code]
+    stage = Stage(into / ".staging", limits)
+    taking = _Intake(into, relative_to or into, stage, roster or Roster(()), roster is not None, code, naming)
     return taking.run(sources, kept, replace_kept=replace_kept)
 
 
@@ -83,7 +94,7 @@ def leave_out_of_copies(kept: Path, roster: Roster | None, gone: Callable[[str],
         return
     with Stage(kept / ".staging") as stage:
         left = []
-        for source in (old.unpacked(stage, IntakeLimits()) for old in kept_in(kept)):
+        for source in (old.unpacked(stage) for old in kept_in(kept)):
             found = assign_owners(source.files, source.label, roster or Roster(()), single=source.single)
             theirs = {
                 file.staged
@@ -95,43 +106,37 @@ def leave_out_of_copies(kept: Path, roster: Roster | None, gone: Callable[[str],
         keep(left, kept)
 
 
+@dataclass
 class _Intake:
     """One call of `take_in`: what its steps share."""
 
-    def __init__(
-        self,
-        into: Path,
-        roster: Roster | None,
-        base: Path,
-        starters: Sequence[Path],
-        limits: IntakeLimits,
-        naming: Callable[[str], str] | None,
-    ) -> None:
-        self.naming = naming
-        self.into, self.base, self.limits = into, base, limits
-        self.roster = roster or Roster(())
-        self.known_class = roster is not None
-        self.starters = [code for code in map(_starter_code, starters) if code]
-        self.notices: list[Notice] = list(self.roster.notices)
+    into: Path
+    base: Path
+    stage: Stage
+    roster: Roster
+    known_class: bool
+    starters: Sequence[tuple[str, ...]]
+    naming: Callable[[str], str] | None
+    notices: list[Notice] = field(default_factory=list)
 
     def run(self, sources: Sequence[Path], kept: Path | None, *, replace_kept: bool) -> Intake:
+        self.notices += self.roster.notices
         given = self._distinct(sources)
         # A folder given again is what it holds now; a download adds to what there was.
-        folders = {str(source.resolve()) for source in given if source.is_dir()}
+        folders = {str(path) for path in given if path.is_dir()}
         earlier = [] if kept is None or replace_kept else kept_in(kept)
         labels = {old.path: old.label for old in earlier}
         earlier = [old for old in earlier if old.path not in folders]
-        with Stage(self.into / ".staging") as stage:
+        with self.stage:
             today = []
-            for source in given:
-                path = str(source.resolve())
+            for path, source in given.items():
                 # Labels stand in reports, which students read: no path of this machine.
-                name = printable(source.resolve().name) or "source"
-                labels.setdefault(path, name if name not in labels.values() else f"{name} ({len(labels) + 1})")
-                today.append(self._read(source, labels[path], stage))
+                name = printable(path.name) or "source"
+                labels.setdefault(str(path), name if name not in labels.values() else f"{name} ({len(labels) + 1})")
+                today.append(self._read(source, labels[str(path)]))
             digests = {source.digest for source in today}
-            read = [old.unpacked(stage, self.limits) for old in earlier if old.digest not in digests] + today
-            uploads = [upload for source in read for upload in self._uploads(source, stage)]
+            read = [old.unpacked(self.stage) for old in earlier if old.digest not in digests] + today
+            uploads = [upload for source in read for upload in self._uploads(source)]
             present_today = {upload.owner.key for upload in uploads if upload.source.kept is None}
             chosen = _one_per_owner(uploads)
             for upload in chosen:
@@ -142,8 +147,7 @@ class _Intake:
                     shutil.rmtree(kept, ignore_errors=True)
                 used = {id(upload.source) for upload in chosen}
                 keep([source for source in read if id(source) in used], kept)
-            earlier_only = sorted(u.name for u in chosen if u.source.kept and u.owner.key not in present_today)
-            if earlier_only:
+            if earlier_only := sorted(u.name for u in chosen if u.source.kept and u.owner.key not in present_today):
                 text = (
                     f"{len(earlier_only)} in none of today's sources, kept from earlier ones (--replace leaves them out): "
                     f"{'; '.join(earlier_only)}."
@@ -151,12 +155,13 @@ class _Intake:
                 self.notices.append(Notice("kept", text))
             submissions, present = self._finish(chosen)
         missing = tuple(e for e in self.roster.entries if e.id not in present and not e.is_test_student)
-        if any(upload.owner.key[0] == "anon" for upload in chosen):
+        if any(upload.owner.system == "anon" for upload in chosen):
             missing = ()  # nobody can tell
         counts = (Notice("source", _sentence(source, uploads)) for source in today) if kept is not None else ()
         return Intake(tuple(submissions), (*counts, *self.notices), missing)
 
-    def _distinct(self, sources: Sequence[Path]) -> list[Path]:
+    def _distinct(self, sources: Sequence[Path]) -> dict[Path, Path]:
+        """The sources by what they really are. Raises UsageError for what cannot be one."""
         if not sources:
             raise UsageError("nothing to take in: give a notebook, a folder, or the zip that Canvas made")
         found: dict[Path, Path] = {}
@@ -172,12 +177,12 @@ class _Intake:
             if path in found:
                 self.notices.append(Notice("same-source", f"{shown(str(source))} was given twice; it was read once."))
             found.setdefault(path, source)
-        return list(found.values())
+        return found
 
-    def _read(self, source: Path, label: str, stage: Stage) -> Source:
+    def _read(self, source: Path, label: str) -> Source:
         """Stage one source."""
         try:
-            staged, single = self._staged(source, stage)
+            staged, single = self._staged(source)
             name = repaired(source.resolve().name if source.is_dir() else source.stem)
             if not single and is_one_hand_in(name, staged, self.roster):
                 staged = [replace(file, parts=(name, *file.parts)) for file in staged]
@@ -187,15 +192,13 @@ class _Intake:
             ) from error
         except OSError as error:
             raise UsageError(f"cannot read {source}: {error.strerror or error}") from error
-        noise = [file for file in staged if file.noise]
-        if noise:
-            names = ", ".join(shown(file.name, 40) for file in noise[:3]) + (", …" if len(noise) > 3 else "")
-            text = f"{len(noise)} files of operating systems or editors in {shown(label)} were ignored: {names}."
-            self.notices.append(Notice("ignored-files", text))
+        if noise := [file for file in staged if file.noise]:
+            what = f"{len(noise)} files of operating systems or editors in {shown(label)} were ignored"
+            self.notices.append(Notice("ignored-files", f"{what}: {some(file.name for file in noise)}."))
         files = tuple(file for file in staged if not file.noise)
         return Source(label, str(source.resolve()), files, single, digest_of(files))
 
-    def _uploads(self, source: Source, stage: Stage) -> list[StudentUpload]:
+    def _uploads(self, source: Source) -> list[StudentUpload]:
         """Sort the files of a source by student."""
         files, beside = (source.files[:1], source.files[1:]) if source.single else (source.files, ())
         found = assign_owners(files, source.label, self.roster, single=source.single)
@@ -215,45 +218,42 @@ class _Intake:
                 upload.add(file)
                 text = f"{shown(file.name)} beside the notebook was taken along because the notebook imports it."
                 upload.notices.append(Notice("module-beside", text))
-            upload.choose(stage, self.limits, self.starters)
+            upload.choose(self.stage, self.starters)
         return list(by_owner.values())
 
-    def _staged(self, source: Path, stage: Stage) -> tuple[list[UploadedFile], bool]:
+    def _staged(self, source: Path) -> tuple[list[UploadedFile], bool]:
         """Stage what a source holds; True when it is a single file. A notebook's name means one, whatever is in it."""
         if source.is_dir():
-            return read_folder(source, stage, self.limits, self.into), False
+            return read_folder(source, self.stage, self.into), False
         if not source.is_file():
             raise UsageError(f"{source} is neither a file nor a folder")
         if (looks_like_zip(source) or source.suffix.casefold() == ".zip") and not is_notebook_name(source.name):
-            total = self.limits.total_bytes + 20 * source.stat().st_size
-            return read_zip(source, stage, self.limits, self.limits.entries, total), False
-        entries = [read_file(source.resolve(), (repaired(source.name),), stage, self.limits)]
-        kind = file_kind(entries[0].staged, source.name).what if entries[0].staged else ""
+            total = self.stage.limits.total_bytes + 20 * source.stat().st_size
+            return read_zip(source, self.stage, self.stage.limits.entries, total), False
+        entries = [read_file(source.resolve(), (repaired(source.name),), self.stage)]
+        kind = file_kind(entries[0]).what
         if kind.endswith(" archive") or source.suffix.casefold() in (".tar", ".bz2", ".xz", ".zst"):
             what = kind if kind.endswith(" archive") else f"a {source.suffix[1:]} archive"
             raise UsageError(f"{source} is {what}, and only zip is read: unpack it and give the folder")
         # The modules beside it that it imports come along, as Jupyter would find them.
         staged = entries[0].staged
         names = sorted(imported_helpers(source, staged.read_bytes())) if staged else []
-        beside = (read_file((source.parent / name).resolve(), (name,), stage, self.limits) for name in names)
+        beside = (read_file((source.parent / name).resolve(), (name,), self.stage) for name in names)
         return [*entries, *beside], True
 
     def _refuse_another_class(self, uploads: Sequence[StudentUpload]) -> None:
-        if not self.known_class or any(u.members or u.owner.possible or u.owner.key[0] == "anon" for u in uploads):
+        if not self.known_class or any(u.members or u.owner.possible or u.owner.system == "anon" for u in uploads):
             return
-        found, listed = (
-            ", ".join(shown(name, 40) for name in names[:3]) + (", …" if len(names) > 3 else "")
-            for names in ([upload.name for upload in uploads], [f"{e.name} ({e.id})" for e in self.roster.entries])
-        )
         raise UsageError(
-            f"nobody who handed in stands in the class list: handed in by {found}; in the list {listed}. Give the list of "
-            "this course with --roster, as Canvas exports it, or leave it out"
+            f"nobody who handed in stands in the class list: handed in by {some(upload.name for upload in uploads)}; in the list "
+            f"{some(f'{one.name} ({one.id})' for one in self.roster.entries)}. Give the list of this course with --roster, as "
+            "Canvas exports it, or leave it out"
         )
 
     def _finish(self, uploads: list[StudentUpload]) -> tuple[list[Submission], set[str]]:
         """Give ids, move the files to their places, make the records; also say who of the roster may have handed in."""
         # Ids of a learning platform come first: a file called 12345.ipynb must not take a student's id, present or not.
-        uploads.sort(key=lambda u: (u.owner.key[0] not in ("user", "moodle"), u.name.casefold(), u.name, u.owner.key))
+        uploads.sort(key=lambda u: (u.owner.system not in ("user", "moodle"), u.name.casefold(), u.name, u.owner.key))
         present = Counter(member.id for upload in uploads for member in upload.members)
         for student, count in present.items():
             if count > 1:
@@ -269,7 +269,7 @@ class _Intake:
         submissions = []
         for upload in uploads:
             owner = upload.owner
-            id_ = identifier(owner.key, owner.label, taken if owner.key[0] == "user" else taken | reserved)
+            id_ = identifier(owner.key, owner.label, taken if owner.system == "user" else taken | reserved)
             taken.add(id_.casefold())
             submissions.append(self._place(self.naming(id_) if self.naming else id_, upload))
         maybe = {student for upload in uploads for student in upload.owner.possible}
@@ -278,7 +278,7 @@ class _Intake:
     def _who(self, upload: StudentUpload) -> tuple[str, tuple[RosterEntry, ...]]:
         """Return the name to show and the students of the roster it counts for."""
         owner = upload.owner
-        label, system, user = printable(owner.label) or "(no name)", owner.key[0], owner.key[-1]
+        label, system, user = printable(owner.label) or "(no name)", owner.system, owner.key[-1]
         if owner.doubt:
             return label, ()
         entry = self.roster.by_id.get(user) if system == "user" else None
@@ -317,7 +317,7 @@ class _Intake:
     def _place(self, id_: str, upload: StudentUpload) -> Submission:
         """Move one upload's files under its id and make the record."""
         members = upload.members
-        judged, companions = upload.selection.judged, upload.selection.companions
+        judged, companions = upload.judged, upload.companions
         notices = list(upload.notices)
         folder = self.into / id_ / _FOLDER
         paths = StoragePaths()
@@ -345,7 +345,7 @@ class _Intake:
         if late:
             notices.insert(0, Notice("late", "Handed in late, says Canvas (not how late)."))
         newest = judged or max(upload.files, key=lambda file: file.attachment)
-        system, user = upload.owner.key[0], upload.owner.key[-1]
+        system, user = upload.owner.system, upload.owner.key[-1]
         if upload.owner.doubt:
             notices.insert(0, Notice("ambiguous-name", upload.owner.doubt))
         sections = dict.fromkeys(member.section for member in members if member.section)
@@ -364,15 +364,15 @@ class _Intake:
             attachment_id=newest.read_as.attachment_id if newest.read_as else None,
             section=", ".join(sections) or None,
             companions=tuple(placed[file] for file in companions),
-            notices=(*notices, *upload.selection.notices),
-            problem=upload.selection.problem if judged is None else None,
+            notices=tuple(notices),
+            problem=upload.problem,
         )
 
 
 def _sentence(source: Source, uploads: Sequence[StudentUpload]) -> str:
     mine = [upload for upload in uploads if upload.source is source]
-    judged = sum(upload.selection.judged is not None for upload in mine)
-    beside = sum(len(upload.selection.companions) for upload in mine if upload.selection.judged)
+    judged = sum(upload.judged is not None for upload in mine)
+    beside = sum(len(upload.companions) for upload in mine if upload.judged)
     nobodys = len(source.files) - sum(len(upload.files) for upload in mine)
     left_out = f", left out: {nobodys} (the class report says why)" if nobodys > 0 else ""
     counts = (
@@ -411,12 +411,12 @@ def _newest(group: Sequence[StudentUpload]) -> StudentUpload:
     """The upload that counts: one with a notebook; of several the newest by Canvas's ids, else the one given last."""
 
     def rank(upload: StudentUpload) -> tuple[bool, int]:
-        judged = upload.selection.judged
+        judged = upload.judged
         return judged is not None, judged.attachment if judged else 0
 
     best = max(reversed(group), key=rank)
     for other in group:
-        mine, theirs = best.selection.judged, other.selection.judged
+        mine, theirs = best.judged, other.judged
         same = mine is not None and theirs is not None and mine.sha256 == theirs.sha256
         if other is best or (same and other.source.path == best.source.path):
             continue

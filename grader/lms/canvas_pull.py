@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grader.intake.names import compact
-from grader.intake.storage import safe_file_name
+from grader.intake.names import compact, safe_file_name
 from grader.lms.canvas_api import course_and_assignment, get, speaking
 from grader.lms.gradebook import csv_text, formula_safe, number_cell
 

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from grader.intake.storage import safe_file_name, slug
+from grader.intake.names import safe_file_name, slug
 from grader.lms.gradebook import csv_text
 from grader.records import Submission
 

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from grader.errors import GraderError, GuardError, StoreError, UsageError
 from grader.grading.context import RunContext
 from grader.grading.report import report_for
-from grader.intake.storage import safe_file_name
+from grader.intake.names import safe_file_name
 from grader.lms.feedback import canvas_feedback_zip
 from grader.lms.others import gradescope_results, moodle_worksheet, prairielearn_results
 from grader.records import Evidence, Execution, Notebook, Notice, Report, Submission, SubmissionRun

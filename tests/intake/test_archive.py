@@ -159,15 +159,15 @@ def test_bzip2_and_lzma_are_unpacked_a_piece_at_a_time(method: int, tmp_path: Pa
     tracemalloc.start()
     try:
         with Stage(into) as stage:
-            first, *_ = read_zip(path, stage, IntakeLimits(), 9, 10**9)
+            first, *_ = read_zip(path, stage, 9, 10**9)
             assert first.size == size
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
-        with Stage(into) as stage:
-            first, second = read_zip(path, stage, IntakeLimits(file_bytes=size - 1), 9, 10**9)
+        with Stage(into, IntakeLimits(file_bytes=size - 1)) as stage:
+            first, second = read_zip(path, stage, 9, 10**9)
         assert "more than the" in first.refusal and second.size
         patched(path, b"PK\x01\x02", 24, struct.pack("<L", 1000))
         with Stage(into) as stage:
-            first, _ = read_zip(path, stage, IntakeLimits(), 9, 10**9)
+            first, _ = read_zip(path, stage, 9, 10**9)
         assert "damaged" in first.refusal
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
@@ -255,10 +255,10 @@ def test_absurd_numbers_of_entries(tmp_path: Path, into: Path) -> None:
     with pytest.raises(UsageError, match="30 entries"):
         take_in([path], into, limits=IntakeLimits(entries=29))
     with Stage(into) as stage, pytest.raises(SubmissionError, match="30 entries"):
-        read_zip(path, stage, IntakeLimits(), 29, 1000)
+        read_zip(path, stage, 29, 1000)
     # A directory far too long for its number of entries is refused before it is read.
     with Stage(into) as stage, pytest.raises(SubmissionError, match="lists more than"):
-        read_zip(path, stage, IntakeLimits(), 2, 1000)
+        read_zip(path, stage, 2, 1000)
 
 
 def test_folder_entries_may_hold_nothing(tmp_path: Path, into: Path) -> None:
@@ -360,8 +360,6 @@ def test_a_name_longer_than_any_is_not_put_in_order(tmp_path: Path) -> None:
 
     def read() -> str:
         with Stage(tmp_path / "stage") as stage:
-            return " ".join(
-                entry.refusal for entry in read_zip(path, stage, IntakeLimits(), 2_000, 10_000) if entry.refusal
-            )
+            return " ".join(entry.refusal for entry in read_zip(path, stage, 2_000, 10_000) if entry.refusal)
 
     assert guarded(read, str, GuardLimits(cpu_seconds=5)).count("longer than that of any file") == 12

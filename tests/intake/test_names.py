@@ -16,10 +16,11 @@ from grader.intake.names import (
     moodle_readings,
     printable,
     repaired,
+    safe_file_name,
     shown,
+    slug,
     without_resubmission_suffix,
 )
-from grader.intake.storage import safe_file_name, slug
 
 LAB = "lab2.ipynb"
 
