@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,16 +26,20 @@ __all__ = [
     "csv_rows",
     "number",
     "read_roster",
+    "rows_without",
     "with_groups",
 ]
 
-_ID = ("id", "canvas_user_id", "canvas user id", "user_id", "user id", "identifier")
-_NAME = ("student", "name", "student name", "full name", "display name", "display_name")
-_LAST = ("lastname", "last name", "last_name")
-_FIRST = ("firstname", "first name", "first_name")
-_LOGIN = ("sis login id", "login_id", "login", "username")
-_SECTION = ("section", "sections")
-_GROUP = ("group_name", "group name", "group")
+_FIELDS = {
+    "id": ("id", "canvas_user_id", "canvas user id", "user_id", "user id", "identifier"),
+    "name": ("student", "name", "student name", "full name", "display name", "display_name"),
+    "last": ("lastname", "last name", "last_name"),
+    "first": ("firstname", "first name", "first_name"),
+    "login": ("sis login id", "login_id", "login", "username"),
+    "section": ("section", "sections"),
+    "group": ("group_name", "group name", "group"),
+}
+"""How the columns of a student's fields may be called, the likeliest first."""
 COLUMN = re.compile(r"(?P<title>.*\S)\s+\((?P<id>[0-9]+)\)", re.DOTALL)
 """An assignment in the head of a gradebook: its title and, in brackets, its id."""
 _STUDENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@~-]*")
@@ -164,11 +168,10 @@ def read_roster(path: Path, *, need_group: bool = False) -> Roster:
         raise UsageError(f"cannot read the class list {path}: {reason}") from error
     if len(data) > _MAX_BYTES:
         raise UsageError(f"{path} is too large for a class list")
-    rows = csv_rows(path, data)
-    header = [printable(cell) for cell in rows[0]]
-    columns = [cell.casefold() for cell in header]
-    has_name = any(name in columns for name in (*_NAME, *_LAST))
-    if not has_name or not set(columns) & set(_ID) or (need_group and not set(columns) & set(_GROUP)):
+    first, *rows = csv_rows(path, data)
+    header = [printable(cell) for cell in first]
+    at = _places(header)
+    if "id" not in at or not {"name", "last"} & at.keys() or (need_group and "group" not in at):
         has = f"{path} has the columns {', '.join(header[:12]) or '(none)'}"
         if need_group:
             raise UsageError(f"{has}; a list of groups needs `canvas_user_id`, `name` and `group_name`")
@@ -176,34 +179,39 @@ def read_roster(path: Path, *, need_group: bool = False) -> Roster:
             f"{has}; a class list needs `ID` and `Student` (or `id` and `name`). "
             "In Canvas: Grades → Export → Export Entire Gradebook."
         )
-    identity = _identity_columns(columns)
+    identity = _identity_columns([cell.casefold() for cell in header])
     entries: dict[str, RosterEntry] = {}
     notices: list[Notice] = []
-    points = next((row for row in rows[1:] if "points possible" in row[0].casefold()), [])
+    points = next((row for row in rows if _is_points(row)), [])
     assignments = _assignments(header, points, identity)
-    id_at = next(columns.index(name) for name in _ID if name in columns)
-    for row_number, row in enumerate(rows[1:], 2):
+    for row_number, row in enumerate(rows, 2):
         cells = [*row, *[""] * (len(header) - len(row))]
-        if "points possible" in cells[0].casefold():
-            continue
-        cells[id_at] = re.sub(r"^(\s*[0-9]+)[.,]0+(?=\s*$)", r"\1", cells[id_at])  # a spreadsheet's: 1001.0
-        entry = _entry(columns, cells, identity)
-        entry = replace(entry, grades={one.id: cells[header.index(one.header)].strip() for one in assignments})
-        if not entry.id and not entry.name:
-            continue  # the row of "Manual Posting", or separators only
-        if re.fullmatch(r"[0-9]+([.,][0-9]+)?[eE]\+?[0-9]+", entry.id):
+        text = {field: printable(unguarded(cells[place].strip())) for field, place in at.items()}
+        name = text.get("name") or ", ".join(filter(None, (text.get("last"), text.get("first"))))
+        id_ = cells[at["id"]] = _id_in(cells[at["id"]])
+        if _is_points(row) or not (id_ or name):
+            continue  # with the row of "Manual Posting", and separators only
+        if re.fullmatch(r"[0-9]+([.,][0-9]+)?[eE]\+?[0-9]+", id_):
             raise UsageError(
-                f"{path}, row {row_number}: the id {entry.id} was shortened by a spreadsheet program; "
+                f"{path}, row {row_number}: the id {id_} was shortened by a spreadsheet program; "
                 "export the gradebook again and do not save it from there"
             )
-        if not _STUDENT_ID.fullmatch(entry.id):
-            text = f"Row {row_number} of the class list ({entry.name}) has no usable id and was left out."
-            notices.append(Notice("roster-row", text))
-        elif entry.id in entries:
-            text = f"Row {row_number} of the class list repeats the id {entry.id} ({entry.name}); the first row counts."
-            notices.append(Notice("roster-row", text))
+        if not _STUDENT_ID.fullmatch(id_):
+            problem = f"Row {row_number} of the class list ({name}) has no usable id and was left out."
+            notices.append(Notice("roster-row", problem))
+        elif id_ in entries:
+            problem = f"Row {row_number} of the class list repeats the id {id_} ({name}); the first row counts."
+            notices.append(Notice("roster-row", problem))
         else:
-            entries[entry.id] = entry if entry.name else replace(entry, name=entry.id)
+            entries[id_] = RosterEntry(
+                id_,
+                name or id_,
+                text.get("login", ""),
+                text.get("section", ""),
+                text.get("group", ""),
+                tuple(cells[place] for place in identity),
+                {one.id: cells[header.index(one.header)].strip() for one in assignments},
+            )
     if not entries:
         raise UsageError(f"{path} has the columns of a class list but no row with an id")
     return Roster(
@@ -223,19 +231,28 @@ def with_groups(roster: Roster, groups: Path) -> Roster:
     return replace(roster, entries=entries, groups_data=listed.data)
 
 
-def _entry(columns: list[str], cells: list[str], identity: list[int]) -> RosterEntry:
-    def text(names: tuple[str, ...]) -> str:
-        at = next((columns.index(name) for name in names if name in columns), None)
-        return "" if at is None else printable(unguarded(cells[at].strip()))
+def rows_without(path: Path, data: bytes, gone: Collection[str]) -> list[list[str]]:
+    """The rows of the class list in `data`, with its head, but those of the ids that are `gone`. Raises UsageError as `csv_rows`."""
+    header, *rows = csv_rows(path, data)
+    place = _places(header)["id"]
+    return [header, *(row for row in rows if _id_in("".join(row[place : place + 1])) not in gone)]
 
-    return RosterEntry(
-        id=text(_ID).removeprefix("Participant "),
-        name=text(_NAME) or ", ".join(part for part in (text(_LAST), text(_FIRST)) if part),
-        sis_login=text(_LOGIN),
-        section=text(_SECTION),
-        group=text(_GROUP),
-        identity=tuple(cells[i] for i in identity),
-    )
+
+def _places(header: list[str]) -> dict[str, int]:
+    """The columns of the fields that there are."""
+    columns = [printable(cell).casefold() for cell in header]
+    found = {field: [columns.index(name) for name in names if name in columns] for field, names in _FIELDS.items()}
+    return {field: places[0] for field, places in found.items() if places}
+
+
+def _id_in(cell: str) -> str:
+    """The id in a cell: without Moodle's word before it, and what a spreadsheet makes of it, 1001.0."""
+    text = printable(unguarded(cell.strip())).removeprefix("Participant ")
+    return re.sub(r"^([0-9]+)[.,]0+$", r"\1", text)
+
+
+def _is_points(row: list[str]) -> bool:
+    return "points possible" in row[0].casefold()
 
 
 def csv_rows(path: Path, data: bytes) -> list[list[str]]:
@@ -258,7 +275,7 @@ def csv_rows(path: Path, data: bytes) -> list[list[str]]:
         except csv.Error as error:
             raise UsageError(f"{path} is not a readable CSV file: {error}") from error
         # Titles may hold the other separators, so a known column decides, not a count.
-        if rows and {cell.strip().casefold() for cell in rows[0]} & set(_ID):
+        if rows and {cell.strip().casefold() for cell in rows[0]} & set(_FIELDS["id"]):
             return rows
         best = max(best, rows, key=lambda found: len(found[0]) if found else 0)
     if not best:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from grader.intake import Intake, Roster, leave_out_of_copies, read_roster
-from grader.intake.roster import csv_rows
+from grader.intake.roster import rows_without
 from grader.lms.gradebook import csv_text
 from grader.records import Notice, Submission
 from grader.runs.directory import IntakeRecord, RunDirectory, now, write_atomically
@@ -66,7 +65,7 @@ def forget(run: RunDirectory, submission_id: str, student: str = "") -> None:
         forget_cells(run, gone)
         for roster in (path, run.root / "groups.csv"):
             if roster.is_file():
-                write_atomically(roster, _rows_without(roster, roster.read_bytes(), gone))
+                write_atomically(roster, csv_text(rows_without(roster, roster.read_bytes(), gone)))
         for name, key in _LEDGERS.items():
             if (run.root / name).is_file():
                 lines = run.ledger(
@@ -113,7 +112,7 @@ def list_without_forgotten(run: RunDirectory, students: Roster, data: bytes) -> 
     """The bytes of a list of these students as they were given, or without the rows of those who were forgotten."""
     known = _known(run)
     gone = {entry.id for entry in students.entries if _digest(run, entry.id) in known} if known else set()
-    return _rows_without(Path("the class list"), data, gone).encode() if gone else data
+    return csv_text(rows_without(Path("the class list"), data, gone)).encode() if gone else data
 
 
 def _silent(notices: Sequence[Notice], words: set[str]) -> tuple[Notice, ...]:
@@ -133,13 +132,3 @@ def _digest(run: RunDirectory, identity: str) -> str:
 def _known(run: RunDirectory) -> set[str]:
     """Digests of the ids that were forgotten."""
     return {trace.digest for trace in run.ledger(_TRACE, _Trace)}
-
-
-def _rows_without(path: Path, data: bytes, gone: set[str]) -> str:
-    """A class list without the rows of these ids, which a spreadsheet may have made decimal numbers."""
-    kept = [
-        row
-        for row in csv_rows(path, data)
-        if not gone & {re.sub(r"[.,]0+$", "", cell.strip().removeprefix("Participant ")) for cell in row}
-    ]
-    return csv_text(kept)

@@ -59,6 +59,13 @@ def test_who_handed_in_nothing(archive, export, run) -> None:
     assert traces(run, "1001", "anna") == []
 
 
+def test_a_score_like_the_id_keeps_its_student(archive, export, run) -> None:
+    files = {"alfaanna_5_5001_lab.ipynb": NOTEBOOK, "bravobo_1002_5002_lab.ipynb": NOTEBOOK}
+    assert grade(archive(files), export(first="5"), run) == 0
+    assert main(["forget", str(run), "5", "--yes"]) == 0
+    assert scores(run) == {"1002": "3"} and traces(run, "alfa", "anna") == []
+
+
 def test_of_a_group_only_the_member_goes(archive, export, run) -> None:
     roster = export()
     rows = list(csv.reader(roster.read_text(encoding="utf-8").splitlines()))
