@@ -1,6 +1,7 @@
 """From Canvas to a folder: what students handed in, named as Canvas's own archive names it, and the class list beside it.
 
-The folder is a mirror of the current attempts: what is there already is not fetched again, what a newer attempt has replaced goes.
+The folder is a mirror of the current attempts: what is there already is not fetched again, what a newer attempt has replaced goes, and
+what has no name of Canvas's stays.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grader.intake.names import compact, safe_file_name
+from grader.intake.names import canvas_readings, compact, safe_file_name
 from grader.lms.canvas_api import course_and_assignment, get, speaking
 from grader.lms.gradebook import csv_text, formula_safe, number_cell
 
@@ -71,7 +72,8 @@ def pull(canvas: Any, course_id: str, assignment_id: str, folder: Path) -> Pulle
                 part.write_bytes(fetch())
                 part.replace(target / name)
                 new += 1
-    stale = there - wanted
+    # What a person has put there stays.
+    stale = {name for name in there - wanted if canvas_readings(name) or canvas_readings(name, anonymous=True)}
     for name in stale:
         (target / name).unlink()
     _write_roster(course, assignment, submissions, folder / "roster.csv")
@@ -109,7 +111,8 @@ def _owner(submission: Any) -> str:
     """What Canvas writes before the ids: letters and digits of the group's name, or of the student's."""
     user, group = getattr(submission, "user", None) or {}, _group(submission)
     name = group[1] if group else str(user.get("sortable_name") or user.get("name") or "")
-    return compact(name) or "x"
+    # Students name their groups, and a file's name has 255 bytes at most.
+    return compact(name).encode()[:80].decode("utf-8", "ignore") or "x"
 
 
 def _write_roster(course: Any, assignment: Any, submissions: list[Any], path: Path) -> None:

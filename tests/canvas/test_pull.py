@@ -79,6 +79,23 @@ def test_groups_hand_in_once_and_all_are_in_the_list(canvas, lab) -> None:
     assert [entry.group for entry in roster.entries] == ["Team 1", "Team 1", "", ""]
 
 
+def test_a_group_may_have_a_long_name(canvas, lab) -> None:
+    canvas.groups = True
+    canvas.student(1001).group = (40, "组" * 200)
+    assert pull(lab) == 0 and pull(lab) == 0
+    assert len(names(lab)) == 4
+    intake = take_in([lab / "submissions"], lab / "run", read_roster(lab / "roster.csv"))
+    assert "组" * 200 in [one.display_name for one in intake.submissions]
+
+
+def test_what_others_put_there_stays(canvas, lab) -> None:
+    assert pull(lab) == 0
+    (lab / "submissions" / "by mail.ipynb").write_bytes(NOTEBOOK)
+    canvas.student(1001).uploads = []
+    assert pull(lab) == 0
+    assert "by mail.ipynb" in names(lab) and "alfaanna_1001_5001_lab.ipynb" not in names(lab)
+
+
 def test_texts_links_and_too_large_files(canvas, lab, capsys) -> None:
     canvas.student(1004).kind, canvas.student(1004).body = "online_text_entry", "<p>see my repository"
     canvas.student(1003).uploads[1].size = 300 << 20
