@@ -30,6 +30,7 @@ __all__ = [
     "Reading",
     "Report",
     "Score",
+    "Shown",
     "Status",
     "Submission",
     "SubmissionRun",
@@ -45,6 +46,8 @@ Count = Annotated[int, Meta(extra_json_schema={"minimum": 0})]
 """A number of things. What is measured is described for readers of reports, and never refused when it is read back."""
 Points = Annotated[int | float, Meta(extra_json_schema={"minimum": 0})]
 """Points earned: whole ones as integers, half ones, which only a person gives, as fractions."""
+Shown = Literal["all", "titles", "nothing"]
+"""What students see of a criterion: all, no more than title and points, or the points only."""
 Seconds = Annotated[float, Meta(extra_json_schema={"minimum": 0})]
 """Seconds of wall or CPU time."""
 
@@ -351,7 +354,7 @@ class CriterionResult:
     """Status, message and hint."""
     override: str = ""
     """The instructor's reason, when the points were set by hand."""
-    show: Literal["all", "titles", "nothing"] = "all"
+    show: Shown = "all"
     """What a student sees of it: all, no more than title and points, or the points only."""
     cell: Count | None = None
     """Index of the cell whose work it is, counted from 0 with text cells; None where that cannot be told."""

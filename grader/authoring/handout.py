@@ -28,6 +28,7 @@ from grader.bundles import Bundle, load_bundle
 from grader.errors import DeclarationError, UsageError
 from grader.grading.settings import Settings
 from grader.rubric.assignment import Assignment
+from grader.rubric.shown import FURTHER
 
 __all__ = ["DATA", "PAGE", "RULES", "filled", "folder", "template_files", "values_of"]
 
@@ -50,7 +51,7 @@ def values_of(assignment: Assignment, bundle: Bundle, settings: Settings, data: 
     groups: dict[str, list[dict[str, Any]]] = {}
     for check in assignment.checks.values():
         part = check.id.partition("/")[0]
-        title = "A further criterion." if settings.shown(check.id) == "nothing" else check.title
+        title = FURTHER if check.show == "nothing" else check.title
         heading = assignment.groups.get(part, part)
         groups.setdefault(heading, []).append({"id": check.id, "title": title, "points": check.points})
     rules = _rules(bundle, settings) if data else ""

@@ -72,7 +72,6 @@ def report_for(
     if missing and filled.total not in (None, filled.possible):
         why = f"The notebook uses {missing}, which this grader does not have."
         filled = score(assignment, verdicts, None, (why,))
-    criteria = (replace(r, cell=cells.get(r.id), show=context.settings.shown(r.id)) for r in filled.criteria)
     return Report(
         assignment=assignment.id,
         assignment_title=assignment.title,
@@ -80,7 +79,7 @@ def report_for(
         execution=None if run is None else run.execution,
         adaptations=() if run is None else run.notebook.adaptations,
         notices=tuple(dict.fromkeys(notices)),
-        score=replace(filled, criteria=tuple(criteria)),
+        score=replace(filled, criteria=tuple(replace(r, cell=cells.get(r.id)) for r in filled.criteria)),
         metrics=metrics,
         groups=assignment.groups,
         grader_version=grader.__version__,

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from grader.errors import UsageError
+from grader.records import Shown
 from grader.rubric.assignment import Assignment
 from grader.rubric.numbers import LANGUAGES, decimal, written_in
 
@@ -32,7 +33,6 @@ _Judged = TypeVar("_Judged")
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Line = Annotated[str, msgspec.Meta(max_length=200, pattern=r"\A[^\r\n]*\Z")]
 _Address = Annotated[str, msgspec.Meta(max_length=500, pattern=r"\A(https?://[^\s\"'<>()\\]+)?\Z")]
-Shown = Literal["all", "titles", "nothing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,15 @@ class Settings:
             for method, known in bundle.calibrations.items()
         }
         changed = replace(bundle, calibrations=MappingProxyType(calibrations), linear_range=width)
-        return assignment.with_points(self.points), changed
+        return self.rubric(assignment), changed
+
+    def rubric(self, assignment: Assignment) -> Assignment:
+        """The assignment with the points of its criteria, and with what students see of each."""
+        checks = {
+            name: replace(check, points=self.points.get(name, check.points), show=self.shown(name))
+            for name, check in assignment.checks.items()
+        }
+        return replace(assignment, checks=checks)
 
     def after(self, before: Settings) -> Settings:
         """These, with the limits that were told earlier where they name none: what a class was run with is not lowered in silence."""

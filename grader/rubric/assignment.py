@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from grader.errors import DeclarationError, UsageError
-from grader.records import Observation, Reading, Verdict
+from grader.records import Observation, Reading, Shown, Verdict
 from grader.rubric.answers import ANYTHING
 from grader.rubric.questions import Draw, Question, generator
 
@@ -52,6 +52,8 @@ class Check:
     """Whether the function takes `earlier`: to name the one root cause instead of charging it again."""
     read: Reading | None = None
     """Where to read on."""
+    show: Shown = "all"
+    """What students see of it."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -161,11 +163,6 @@ class Assignment:
             },
             questions={check.asks: self.questions[check.asks] for check in kept.values()},
         )
-
-    def with_points(self, points: Mapping[str, int]) -> Assignment:
-        """The assignment with other points for some criteria, all of which it has."""
-        checks = {id_: replace(check, points=points.get(id_, check.points)) for id_, check in self.checks.items()}
-        return replace(self, checks=checks)
 
     def draw(self, seed: str, facts: Any) -> Mapping[str, Question]:
         """All questions of this seed, by id; the same seed and facts give the same questions.

@@ -127,7 +127,9 @@ def score(
             earned = whole(max(0, min(check.points, points)))
         elif earned is None:
             reasons.append(f"{check.id}: {verdict.message}")
-        results.append(CriterionResult(check.id, check.title, check.points, earned, verdict, by_hand, read=check.read))
+        results.append(
+            CriterionResult(check.id, check.title, check.points, earned, verdict, by_hand, check.show, read=check.read)
+        )
     total = None if reasons else whole(sum(result.earned or 0 for result in results))
     return Score(tuple(results), assignment.possible, total, tuple(reasons))
 

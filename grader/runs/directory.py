@@ -178,7 +178,7 @@ def load_context(info: RunInfo, secret: bytes) -> RunContext:
 
 def assignment_of(info: RunInfo) -> Assignment:
     """The assignment of a run with the points that the course has set."""
-    return load_assignment(info.assignment).with_points(info.settings.points)
+    return info.settings.rubric(load_assignment(info.assignment))
 
 
 def account() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from grader.bundles.thresholds import Calibration, read_thresholds, shipped
 from grader.errors import GraderError, UsageError
 from grader.grading.settings import settings_for
 from grader.inside.witness import Run
-from grader.records import Attempt, CriterionResult, Observation, Status, Verdict
+from grader.records import Attempt, Observation, Status, Verdict
 from grader.rubric.assignment import Check
 from grader.rubric.judge import score
 from grader.rubric.shown import ASKED_ANEW, redacted, with_numbers
@@ -91,9 +91,9 @@ class _Course:
 
     def __init__(self, given: Any) -> None:
         """`given`: a settings file, or None for the one beside the notebook. Raises UsageError where it cannot be read."""
-        self.settings = settings_for(Path("notebook"), None if given is None else Path(given))
+        settings = settings_for(Path("notebook"), None if given is None else Path(given))
         facts = JudgeFacts(0, frozenset(), (), (), read_thresholds(shipped()))
-        self.assignment, self.facts = self.settings.apply(_ASSIGNMENT, facts)
+        self.assignment, self.facts = settings.apply(_ASSIGNMENT, facts)
         self.questions = draw(self.assignment.only(definitions=True))
         """What functions and classes answer."""
 
@@ -104,20 +104,23 @@ class _Course:
 
     def rows(self, found: Mapping[str, Verdict]) -> dict[str, Row]:
         """Criterion -> its row, as students of this course may see it."""
-        results = redacted(self._results(found))
-        return {name: Row.of(row) for name, row in zip(self.assignment.checks, results, strict=True) if name in found}
-
-    def notices(self, found: Mapping[str, Verdict]) -> list[str]:
-        """What is noted of criteria that students see, each once."""
-        results = redacted(self._results(found))
-        return list(dict.fromkeys(notice.text for result in results for notice in result.verdict.notices))
+        results = redacted(score(self.assignment, found).criteria)
+        shown = zip(self.assignment.checks, results, strict=True)
+        return {name: Row.of(result, found[name]) for name, result in shown if name in found}
 
     def numbers(self, step: str) -> bool:
         """Whether what was measured of a training may be shown."""
-        return step in with_numbers(self._results({}))
+        return step in with_numbers(score(self.assignment, {}).criteria)
 
-    def _results(self, found: Mapping[str, Verdict]) -> tuple[CriterionResult, ...]:
-        return tuple(replace(r, show=self.settings.shown(r.id)) for r in score(self.assignment, found).criteria)
+
+def _open(message: str) -> Verdict:
+    """On a criterion of which there is nothing to judge yet; the grading always names why it skips one."""
+    return Verdict(Status.SKIPPED, message)
+
+
+def _notices(rows: Iterable[Row]) -> list[str]:
+    """What is noted of criteria that students see, each once."""
+    return list(dict.fromkeys(notice.text for row in rows for notice in row.result.verdict.notices))
 
 
 def _definition(thing: Any, course: _Course) -> Card:
@@ -129,8 +132,8 @@ def _definition(thing: Any, course: _Course) -> Card:
     if not seen:
         asked = ", ".join(f"`{question.names[0]}`" for question in course.questions.values())
         raise UsageError(f"`{name}` is none of {asked}, nor does it do what one of them does.")
-    found = verdicts(course.assignment, course.questions, seen)
-    return Card(f"`{name}`", list(course.rows(found).values()), course.notices(found))
+    rows = list(course.rows(verdicts(course.assignment, course.questions, seen)).values())
+    return Card(f"`{name}`", rows, _notices(rows))
 
 
 def _training(step: str, thing: Any, data: Any, course: _Course) -> Card:
@@ -156,32 +159,27 @@ def _rows_of_training(step: str, trained: Trained, course: _Course) -> dict[str,
     question = replace(trained.question, secret={**trained.question.secret, "step": step})
     questions, seen = {**course.questions, "training": question}, {**course.seen, "training": trained.observation}
     found = verdicts(course.assignment, questions, seen)
-    own = {check.id: found[check.id] for check in _checks(step, course) if check.asks == "training"}
-    return {name: _row(name, row, own[name], trained) for name, row in course.rows(own).items()}
+    own = [check.id for check in _checks(step, course) if check.asks == "training"]
+    return course.rows({name: _as_far_as_seen(name, found[name], trained) for name in own})
 
 
 def _checks(part: str, course: _Course) -> list[Check]:
     return [check for check in course.assignment.checks.values() if part in ("", check.id.partition("/")[0])]
 
 
-def _open(row: Row, message: str) -> Row:
-    """A criterion of which there is nothing to judge yet."""
-    return replace(row, mark="open", message=message if row.message else "", hint="", earned=0)
-
-
-def _row(name: str, row: Row, verdict: Verdict, trained: Trained) -> Row:
-    """A criterion on a training; what has not been seen has not passed."""
-    accuracy = name.endswith("/accuracy")
+def _as_far_as_seen(name: str, verdict: Verdict, trained: Trained) -> Verdict:
+    """The verdict on a training; what has not been seen has not passed."""
+    accuracy, passed = name.endswith("/accuracy"), verdict.status is Status.PASSED
     if accuracy and not trained.measured:
-        return _open(row, _NOT_MEASURED if trained.seen else "")
+        return _open(_NOT_MEASURED if trained.seen else "")
     if not trained.compared:
-        return _open(row, "")
+        return _open("")
     if verdict.status is Status.ERROR:
         message = "Too close to tell here: the grading repeats such a training with other seeds, or a person looks."
-        return replace(row, message=message if row.message else "")
-    if row.mark == "passed" and not trained.seen and not accuracy:
-        return _open(row, "Right as far as can be seen without the training.")
-    return replace(row, message="") if accuracy and row.mark == "passed" else row  # it stands above all rows
+        return replace(verdict, message=message)
+    if passed and not trained.seen and not accuracy:
+        return _open("Right as far as can be seen without the training.")
+    return replace(verdict, message="") if accuracy and passed else verdict  # it stands above all rows
 
 
 def _accuracy(trained: Trained, step: str, course: _Course) -> list[str]:
@@ -210,24 +208,24 @@ def _gap(accuracy: float, asked: Calibration) -> str:
 
 def _everything(course: _Course, part: str = "") -> Card:
     """A card on all that is there, or on one part of it; what is not there yet costs nothing yet."""
-    wanted = _checks(part, course)
+    there = {asks: seen for asks, seen in course.seen.items() if seen.attempt is not Attempt.MISSING}
     found = verdicts(course.assignment, course.questions, course.seen)
     if part in ("", *METHODS):
         _look_at_trainings(course)
-    there = {
-        check.id: check.asks != "training" and course.seen[check.asks].attempt is not Attempt.MISSING
-        for check in wanted
-    }
-    nothing = Verdict(Status.SKIPPED, "Not there yet.")
-    rows = course.rows({name: found[name] if is_there else nothing for name, is_there in there.items()})
-    rows = {name: row if there[name] else _open(row, row.message) for name, row in rows.items()}
-    facts = course.notices(found)
+    wanted = {check.id: check.asks in there for check in _checks(part, course)}
+    rows = course.rows({name: found[name] if seen else _open("Not there yet.") for name, seen in wanted.items()})
+    facts = _notices(rows.values())
     for step, trained in sorted(_remembered.items(), key=lambda item: METHODS.index(item[0])):
         if part in ("", step):
             rows.update(_rows_of_training(step, trained, course))
             facts += [f"{course.assignment.groups[step]}: {fact}" for fact in _accuracy(trained, step, course)]
-    shown = [replace(row, message="") if row.mark == "passed" else row for row in rows.values()]
+    shown = [_brief(row) if row.mark == "passed" else row for row in rows.values()]
     return Card(course.assignment.groups.get(part, course.assignment.title), shown, facts, [ASKED_ANEW])
+
+
+def _brief(row: Row) -> Row:
+    """A criterion without what was seen of it."""
+    return replace(row, result=replace(row.result, verdict=replace(row.result.verdict, message="")))
 
 
 def _look_at_trainings(course: _Course) -> None:

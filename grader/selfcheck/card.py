@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 from grader.inside.hooks import running_shell
-from grader.records import CriterionResult, Reading, Status
+from grader.records import CriterionResult, Status, Verdict
 
 __all__ = ["Card", "Row"]
 
@@ -23,30 +23,25 @@ _FONT = "font-family:system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;font-s
 class Row:
     """One criterion on a card."""
 
-    id: str
-    """Its name in the rubric, as messages and reports have it."""
+    result: CriterionResult
+    """What was found of it, as students may see it."""
     mark: str
     """`passed`, `failed`, `open` (nothing to judge yet) or `undecided`."""
-    title: str
-    """What is asked."""
-    message: str = ""
-    """What was seen."""
-    hint: str = ""
-    """What to try."""
-    read: Reading | None = None
-    """Where to read on."""
-    points: int = 0
-    """Points possible."""
-    earned: int | float = 0
-    """Points earned as far as can be seen."""
 
     @classmethod
-    def of(cls, result: CriterionResult) -> Row:
-        """A row of what the grading's own check said."""
-        verdict = result.verdict
-        mark = {Status.PASSED: "passed", Status.ERROR: "undecided"}.get(verdict.status, "failed")
-        points, earned = result.points, result.earned or 0
-        return cls(result.id, mark, result.title, verdict.message, verdict.hint, result.read, points, earned)
+    def of(cls, result: CriterionResult, verdict: Verdict) -> Row:
+        """A row with the mark of a verdict, whether students see that or not; what is skipped for nothing else is open."""
+        if verdict.status is Status.SKIPPED and not verdict.because:
+            return cls(result, "open")
+        return cls(result, {Status.PASSED: "passed", Status.ERROR: "undecided"}.get(verdict.status, "failed"))
+
+    @property
+    def advice(self) -> list[tuple[str, str, str]]:
+        """What to try and where to read on: a label, a text, and an address where it has one."""
+        hint, page = self.result.verdict.hint, self.result.read
+        if not hint or self.mark == "passed":
+            return []
+        return [("Try", hint, ""), *([("Read on", page.title, page.url)] if page else [])]
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,7 @@ class Card:
         if not self.rows:
             return ""
         right = sum(row.mark == "passed" for row in self.rows)
-        earned, possible = sum(row.earned for row in self.rows), sum(row.points for row in self.rows)
+        earned, possible = sum(row.result.earned or 0 for row in self.rows), sum(row.result.points for row in self.rows)
         return f"{right} of {len(self.rows)} right, {earned} of {possible} points"
 
     def __str__(self) -> str:
@@ -82,13 +77,11 @@ class Card:
         lines = [f"{self.heading}: {self.summary}" if self.rows else self.heading]
         lines += [_wrapped(fact, "  ") for fact in self.facts]
         for row in self.rows:
-            lines.append(
-                _wrapped(f"{_MARKS[row.mark][0]} {row.title} ({row.id}, {row.earned} of {row.points})", "  ", "    ")
-            )
-            lines += [_wrapped(row.message, "    ")] if row.message else []
-            if row.hint and row.mark != "passed":
-                lines.append(_wrapped(f"Try: {row.hint}", "    "))
-                lines += [_wrapped(f"Read on: {row.read.title}, {row.read.url}", "    ")] if row.read else []
+            found = row.result
+            points = f"({found.id}, {found.earned or 0} of {found.points})"
+            lines.append(_wrapped(f"{_MARKS[row.mark][0]} {found.title} {points}", "  ", "    "))
+            lines += [_wrapped(found.verdict.message, "    ")] if found.verdict.message else []
+            lines += [_wrapped(f"{label}: {text}{url and f', {url}'}", "    ") for label, text, url in row.advice]
         return "\n".join([*lines, *(_wrapped(note, "  ") for note in self.notes)])
 
     def __repr__(self) -> str:
@@ -126,25 +119,19 @@ class Card:
 
 
 def _row(row: Row) -> str:
-    mark, colour = _MARKS[row.mark]
-    said = [f'<div style="opacity:.85">{_rich(row.message)}</div>'] if row.message else []
-    if row.hint and row.mark != "passed":
-        said.append(f"<div>{_label('Try')} {_rich(row.hint)}</div>")
-        if row.read:
-            page = f'style="color:inherit" href="{escape(row.read.url)}" target="_blank" rel="noreferrer"'
-            link = f"<a {page}>{_rich(row.read.title)}</a>"
-            said.append(f"<div>{_label('Read on')} {link}</div>")
-    points = f"{escape(row.id)} &#8195;{row.earned}&#8239;/&#8239;{row.points}"
+    found, (mark, colour) = row.result, _MARKS[row.mark]
+    said = [f'<div style="opacity:.85">{_rich(found.verdict.message)}</div>'] if found.verdict.message else []
+    for label, text, url in row.advice:
+        page = f'style="color:inherit" href="{escape(url)}" target="_blank" rel="noreferrer"'
+        shown = f"<a {page}>{_rich(text)}</a>" if url else _rich(text)
+        said.append(f'<div><span style="color:{_AMBER};font-weight:600">{label}</span> {shown}</div>')
+    points = f"{escape(found.id)} &#8195;{found.earned or 0}&#8239;/&#8239;{found.points}"
     return (
         '<div style="display:flex;gap:8px;margin-top:6px">'
         f'<span style="color:{colour};font-weight:700;width:1em;flex:none" role="img" aria-label="{row.mark}">{mark}</span>'
-        f'<div style="flex:1;min-width:0"><div>{_rich(row.title)}</div>{"".join(said)}</div>'
+        f'<div style="flex:1;min-width:0"><div>{_rich(found.title)}</div>{"".join(said)}</div>'
         f'<span style="opacity:.75;white-space:nowrap;flex:none;font-size:12px">{points}</span></div>'
     )
-
-
-def _label(text: str) -> str:
-    return f'<span style="color:{_AMBER};font-weight:600">{text}</span>'
 
 
 def _rich(text: str) -> str:

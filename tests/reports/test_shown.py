@@ -29,6 +29,12 @@ from tests.reports.helpers import printed
 NOTEBOOK = nbformat.writes(
     nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(f"x = {number}") for number in range(30)])
 ).encode()
+
+
+def rows(report: Report) -> list[Row]:
+    return [Row.of(result, result.verdict) for result in report.score.criteria]
+
+
 OUTPUTS: dict[str, Callable[[Report], str]] = {
     "page": lambda report: report_html(report, "student"),
     "JSON": report_json,
@@ -38,8 +44,8 @@ OUTPUTS: dict[str, Callable[[Report], str]] = {
     "annotated notebook": lambda report: annotated_notebook(NOTEBOOK, report) or "",
     "Gradescope": gradescope_results,
     "PrairieLearn": prairielearn_results,
-    "card": lambda report: str(Card("", [Row.of(result) for result in report.score.criteria])),
-    "card in a notebook": lambda report: Card("", [Row.of(r) for r in report.score.criteria])._repr_html_(),
+    "card": lambda report: str(Card("", rows(report))),
+    "card in a notebook": lambda report: Card("", rows(report))._repr_html_(),
 }
 """Everything that a student can look at; each starts from `for_student`."""
 TITLE = "SecretTitle"

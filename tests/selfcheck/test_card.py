@@ -16,7 +16,7 @@ ASSIGNMENT = load_assignment()
 
 
 def row(name: str, verdict: Verdict) -> Row:
-    return next(Row.of(result) for result in score(ASSIGNMENT, {name: verdict}).criteria if result.id == name)
+    return next(Row.of(result, verdict) for result in score(ASSIGNMENT, {name: verdict}).criteria if result.id == name)
 
 
 WRONG = row("lora/forward", failed("For `<b>` it raised </div><script>alert(1)</script>.", "Look at `W x`."))
@@ -86,7 +86,7 @@ def test_html_is_escaped_and_has_inline_styles_only() -> None:
 
 def test_partial_points_and_what_is_undecided() -> None:
     half = row("full/accuracy", replace(failed("0.75"), share=0.5))
-    assert (half.mark, half.earned, half.points) == ("failed", 5, 10)
+    assert (half.mark, half.result.earned, half.result.points) == ("failed", 5, 10)
     assert row("full/accuracy", Verdict(Status.ERROR, "?")).mark == "undecided"
     assert row("full/accuracy", Verdict(Status.SKIPPED, "", because="full/trained")).mark == "failed"
 
