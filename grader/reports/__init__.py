@@ -5,10 +5,8 @@ Trusted code over hostile text. `for_student` decides what a student may see; ev
 
 from grader.reports.annotated import annotated_notebook
 from grader.reports.audience import Audience, for_student
-from grader.reports.csv_tables import needs_review_csv, scores_csv
+from grader.reports.exports import junit_xml, needs_review_csv, report_json, report_schema, scores_csv
 from grader.reports.html import class_html, report_html
-from grader.reports.json_report import report_json, report_schema
-from grader.reports.junit import junit_xml
 from grader.reports.markdown import report_markdown
 from grader.reports.summary import summarize
 from grader.reports.terminal import class_table, submission_panel
