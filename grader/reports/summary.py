@@ -14,12 +14,14 @@ from grader.records import Report, Status
 from grader.reports import view
 from grader.reports.audience import is_private
 
-__all__ = ["GRADER_FAULT_SHARE", "ClassSummary", "CriterionShare", "Flagged", "summarize"]
+__all__ = ["GRADER_FAULT_SHARE", "ClassSummary", "CriterionShare", "summarize"]
 
 GRADER_FAULT_SHARE = 0.8
 """A criterion that more than this share of the class fails says more about the grader or the text than about the class."""
 
 _NAMED = 5
+_Flagged = tuple[Report, tuple[view.Reason, ...]]
+"""A submission that a person should look at, and why: at least one reason."""
 _FEW = 5
 """Below this many judged submissions a share says nothing."""
 
@@ -56,16 +58,6 @@ class CriterionShare:
 
 
 @dataclass(frozen=True, slots=True)
-class Flagged:
-    """A submission that a person should look at."""
-
-    report: Report
-    """Its report."""
-    reasons: tuple[view.Reason, ...]
-    """Why, at least one."""
-
-
-@dataclass(frozen=True, slots=True)
 class ClassSummary:
     """A class at a glance. The lists are in the order of names."""
 
@@ -75,11 +67,11 @@ class ClassSummary:
     """The final totals of those that have one."""
     possible: int
     """Points possible; the largest, should reports differ."""
-    review: tuple[Flagged, ...]
+    review: tuple[_Flagged, ...]
     """Those without a final number."""
-    problems: tuple[Flagged, ...]
+    problems: tuple[_Flagged, ...]
     """Those with nothing that could be run, whose score a person has decided."""
-    suspicious: tuple[Flagged, ...]
+    suspicious: tuple[_Flagged, ...]
     """Submissions a person may want to look at; once per reason."""
     slowest: tuple[Report, ...]
     """Up to five, by CPU time, slowest first."""
@@ -130,9 +122,9 @@ def summarize(reports: Sequence[Report]) -> ClassSummary:
         reports=by_name,
         totals=tuple(r.score.total for r in by_name if r.score.total is not None),
         possible=max((r.score.possible for r in by_name), default=0),
-        review=tuple(Flagged(r, view.review_reasons(r)) for r in by_name if view.needs_review(r)),
+        review=tuple((r, view.review_reasons(r)) for r in by_name if view.needs_review(r)),
         problems=tuple(
-            Flagged(r, (view.Reason(r.submission.problem),))
+            (r, (view.Reason(r.submission.problem),))
             for r in by_name
             if r.submission.problem and not view.needs_review(r)
         ),
@@ -143,7 +135,7 @@ def summarize(reports: Sequence[Report]) -> ClassSummary:
     )
 
 
-def _suspicious(reports: Sequence[Report]) -> Iterator[Flagged]:
+def _suspicious(reports: Sequence[Report]) -> Iterator[_Flagged]:
     copies: dict[str, list[Report]] = {}
     for report in reports:
         copies.setdefault(report.submission.sha256 or report.submission.id, []).append(report)
@@ -153,9 +145,9 @@ def _suspicious(reports: Sequence[Report]) -> Iterator[Flagged]:
             who = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
             plural = "s" if len(others) > 1 else ""
             text = f"The very same file was handed in by {len(others)} other{plural}. See {who}."
-            yield Flagged(report, (view.Reason(text),))
+            yield report, (view.Reason(text),)
         private = filter(is_private, view.all_notices(report))
-        yield from (Flagged(report, (view.Reason(notice.text),)) for notice in private)
+        yield from ((report, (view.Reason(notice.text),)) for notice in private)
 
 
 def _criteria(reports: Sequence[Report]) -> tuple[CriterionShare, ...]:

@@ -98,11 +98,10 @@ def _attention(summary: ClassSummary) -> Iterator[RenderableType]:
     ):
         if entries:
             yield Text(title, style)
-        for entry in entries:
-            first, *others = entry.reasons
+        for report, (first, *others) in entries:
             where = f"{first.where}: " if first.where else ""
             more = f" (and {len(others)} more)" if others else ""
-            yield _indented(_sentence(f"{_name(entry.report)}: {where}{line(first.text, 160)}{more}"))
+            yield _indented(_sentence(f"{_name(report)}: {where}{line(first.text, 160)}{more}"))
     slowest = ", ".join(f"{_name(report)} {view.cpu_seconds(report) or 0:.0f} s" for report in summary.slowest[:3])
     if slowest:
         yield Text(f"Slowest (CPU): {slowest}.", "dim")
@@ -150,8 +149,8 @@ def _blocks(report: Report) -> Iterator[RenderableType]:
 
 def _criterion(result: CriterionResult) -> Iterator[RenderableType]:
     status = view.status_of(result)
-    mark = Text(f"{view.SYMBOLS[status]} ", _STYLES[status])
-    yield _row(_sentence(result.title), Text(f"{view.earned(result)} / {result.points}", _STYLES[status]), mark)
+    mark, points = view.SYMBOLS[status], f"{view.earned(result)} / {result.points}"
+    yield _row(Text(mark, _STYLES[status]), _sentence(result.title), Text(points, _STYLES[status]))
     for remark in view.remarks(result):
         if remark.kind != "measured":
             label = (f"{remark.label}: ", "bold") if remark.label else ""
@@ -165,18 +164,14 @@ def _accuracy(method: view.Method) -> str:
     return f"{method.title} {method.columns['Accuracy']}{minimum}"
 
 
-def _row(left: Text, right: Text, mark: Text | None = None) -> Table:
+def _row(*cells: Text) -> Table:
+    """Columns as wide as the terminal: a title, which may take several lines, the points behind it, and perhaps a mark before it."""
     grid = Table.grid(expand=True, padding=(0, 1))
+    for _mark in cells[:-2]:
+        grid.add_column(no_wrap=True)
     grid.add_column(ratio=1)
     grid.add_column(justify="right", no_wrap=True)
-    if mark is not None:  # a title that takes several lines stays behind it
-        inner = Table.grid()
-        inner.add_column(no_wrap=True)
-        inner.add_column()
-        inner.add_row(mark, left)
-        grid.add_row(inner, right)
-    else:
-        grid.add_row(left, right)
+    grid.add_row(*cells)
     return grid
 
 

@@ -54,16 +54,12 @@ WORDS = {
 """The same in words, for people and for screen readers."""
 
 _OUTCOMES = {
-    Outcome.COMPLETED: "completed",
     Outcome.TIMED_OUT: "out of time",
-    Outcome.OUT_OF_MEMORY: "out of memory",
     Outcome.OUTPUT_LIMIT: "too much output",
     Outcome.DISK_LIMIT: "too many files",
     Outcome.PROCESS_LIMIT: "too many processes",
-    Outcome.KERNEL_DIED: "kernel died",
-    Outcome.IDLE: "asleep",
-    Outcome.SANDBOX_FAILED: "sandbox failed",
 }
+"""How a run ended in other words than its name."""
 _ISOLATION = {
     "warm": "in a locked box of its own (bubblewrap), forked from a warm kernel",
     "cold": "in a locked box of its own (bubblewrap), with a fresh kernel",
@@ -238,7 +234,7 @@ def outcome_word(report: Report) -> str:
         return "not run"
     if report.execution.outcome is Outcome.COMPLETED and failing_cells(report):
         return "cell failed"
-    return _OUTCOMES[report.execution.outcome]
+    return _OUTCOMES.get(report.execution.outcome, report.execution.outcome.replace("_", " "))
 
 
 def outcome_sentence(report: Report) -> str:

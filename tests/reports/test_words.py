@@ -147,7 +147,7 @@ def test_staff_notice_is_flagged_and_hidden_from_student(kind: str) -> None:
     )
     assert report_json(report).count("20031") == 4
     assert "20031" not in report_json(for_student(report))
-    assert [entry.reasons[0].text for entry in summarize([report]).suspicious] == ["Probably Oskar (20031)."]
+    assert [reasons[0].text for _, reasons in summarize([report]).suspicious] == ["Probably Oskar (20031)."]
 
 
 def test_name_match_is_for_staff_and_not_suspicious() -> None:
