@@ -3,8 +3,7 @@
 Trusted: works on the course's own files only, imports no student code and executes nothing.
 """
 
-from grader.authoring.canonical import canonical, read_notebook
 from grader.authoring.handout import filled, folder, template_files, values_of
-from grader.authoring.template import make_template
+from grader.authoring.template import canonical, make_template, read_notebook
 
 __all__ = ["canonical", "filled", "folder", "make_template", "read_notebook", "template_files", "values_of"]

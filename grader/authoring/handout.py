@@ -22,8 +22,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, TemplateError
 from nbformat import NotebookNode
 
-from grader.authoring.canonical import canonical, dumps, read_notebook
-from grader.authoring.template import CODE_PLACEHOLDER, TEXT_PLACEHOLDER, make_template
+from grader.authoring.template import CODE_PLACEHOLDER, TEXT_PLACEHOLDER, canonical, dumps, make_template, read_notebook
 from grader.bundles import Bundle, load_bundle
 from grader.errors import DeclarationError, UsageError
 from grader.grading.settings import Settings

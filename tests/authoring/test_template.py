@@ -8,8 +8,7 @@ import nbformat
 import pytest
 
 from grader.authoring import canonical, make_template, read_notebook
-from grader.authoring.canonical import dumps
-from grader.authoring.template import CODE_PLACEHOLDER, TEXT_PLACEHOLDER
+from grader.authoring.template import CODE_PLACEHOLDER, TEXT_PLACEHOLDER, dumps
 from grader.cli.main import main
 from grader.errors import DeclarationError
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from grader.authoring.canonical import canonical
+from grader.authoring.template import canonical
 from grader.errors import DeclarationError
 
 __all__ = ["Fragment", "compose", "fragments_of", "read_fragments"]

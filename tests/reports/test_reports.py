@@ -351,7 +351,7 @@ def test_copies_are_pointed_out() -> None:
     one = samples.perfect()
     other = replace(samples.group(), submission=replace(samples.group().submission, sha256=one.submission.sha256))
     found = summarize([one, other]).suspicious
-    assert {entry.report.submission.id for entry in found} == {"12345", "30001"}
+    assert {report.submission.id for report, _ in found} == {"12345", "30001"}
     assert "1 other. See Åsa Svensson." in found[0][1][0].text
     assert not summarize([one, samples.group()]).suspicious
 
