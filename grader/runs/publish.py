@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,6 +54,14 @@ _NO_NOTEBOOK = (
     "feedback.zip holds a web page for {count} who handed in no notebook that could be annotated: {names}. Canvas shows it under the"
     " name of the upload (lab.pdf), which then does not open; `grader canvas push` sends it under its own."
 )
+_FILES: dict[str, dict[str, Callable[[Report], str]]] = {
+    "html": {_PAGE: lambda report: report_html(report, "student"), "instructor.html": report_html},
+    "json": {"report.json": report_json},
+    "md": {"report.md": lambda report: report_markdown(for_student(report))},
+    "gradescope": {"results.json": lambda report: gradescope_results(for_student(report))},
+    "prairielearn": {"prairielearn.json": lambda report: prairielearn_results(for_student(report))},
+}
+"""Format -> the files of one submission that have it, and how each is written."""
 FORMATS = ("html", "json", "csv", "junit", "md", "gradescope", "prairielearn", "moodle")
 USUAL = frozenset({"html", "json", "csv"})
 """What is written when nobody says what."""
@@ -189,21 +197,9 @@ def write_class_page(run: RunDirectory, reports: Sequence[Report], progress: str
 
 def _pages(run: RunDirectory, wanted: frozenset[str], report: Report) -> dict[str, bytes | str | None]:
     """What people read of one submission, by file name; None for one that must not be there."""
-    pages: dict[str, bytes | str | None] = {}
-    if "csv" in wanted:
-        pages[ANNOTATED] = _annotated(run, report)
-    if "html" in wanted:
-        pages[_PAGE] = report_html(report, "student")
-        pages["instructor.html"] = report_html(report, "instructor")
-    if "json" in wanted:
-        pages["report.json"] = report_json(report)
-    if "md" in wanted:
-        pages["report.md"] = report_markdown(for_student(report))
-    if "gradescope" in wanted:
-        pages["results.json"] = gradescope_results(for_student(report))
-    if "prairielearn" in wanted:
-        pages["prairielearn.json"] = prairielearn_results(for_student(report))
-    return pages
+    files = [file for kind in wanted for file in _FILES.get(kind, {}).items()]
+    pages: dict[str, bytes | str | None] = {name: written(report) for name, written in files}
+    return pages | ({ANNOTATED: _annotated(run, report)} if "csv" in wanted else {})
 
 
 def _annotated(run: RunDirectory, report: Report) -> bytes | str | None:
