@@ -20,7 +20,7 @@ from grader.errors import EngineError
 from grader.grading.context import RunContext
 from grader.records import Submission, SubmissionRun
 from grader.runs.directory import SETTABLE, Done, RunDirectory
-from grader.runs.engines.contract import Engine, Job, Session, WorkerLostError
+from grader.runs.engines import Engine, Job, Session, WorkerLostError
 from grader.runs.plan import load_job
 
 __all__ = ["Event", "run_batch", "slots_for"]

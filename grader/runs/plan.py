@@ -15,7 +15,7 @@ from grader.grading.context import RunContext
 from grader.grading.fingerprint import code_digest, digest_of, versions
 from grader.records import Outcome, Submission
 from grader.runs.directory import SETTABLE, Done, RunDirectory
-from grader.runs.engines.contract import Job
+from grader.runs.engines import Job
 from grader.sandbox.contract import Limits
 
 __all__ = ["Plan", "RunSelection", "content_parts", "load_job", "make_plan"]

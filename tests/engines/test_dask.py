@@ -84,7 +84,6 @@ def test_stages_come_over_the_wire(processes, tmp_path) -> None:
     grade_on(engine_for(processes), tmp_path / "run", CLASS, on_event)
     assert len(stages) == len(CLASS)
     for heard in stages.values():
-        assert heard[0] == "starting"
         assert any(stage.startswith("cell 1 of") for stage in heard)
     assert "asking questions" in {stage for heard in stages.values() for stage in heard}
     first = ready[0]

@@ -26,7 +26,7 @@ from grader.errors import EngineError, UsageError
 from grader.grading.context import RunContext
 from grader.records import SubmissionRun
 from grader.runs.directory import RunInfo
-from grader.runs.engines.contract import Job, OnStage, Session, WorkerLostError
+from grader.runs.engines import Job, OnStage, Session, WorkerLostError
 from grader.runs.engines.worker import Order, begin, end, identity, serve
 
 __all__ = ["DaskEngine", "lend", "secured"]
@@ -117,7 +117,7 @@ class _Readiness(distributed.WorkerPlugin):
 
     def setup(self, worker: Any) -> None:  # noqa: ARG002
         """Begin; when that fails, the first submission here says why."""
-        begin(self.order)
+        begin(self.order, functools.partial(_tell, self.order))
 
     def teardown(self, worker: Any) -> None:  # noqa: ARG002
         """End the zygote and the boxes of this batch."""
@@ -125,14 +125,14 @@ class _Readiness(distributed.WorkerPlugin):
 
 
 def _serve(order: Order, job: Job) -> str:
-    """Run one submission on a worker; stages go over the connection that it keeps to its scheduler."""
-    worker = distributed.get_worker()
+    """Run one submission on a worker."""
+    return serve(order, job, functools.partial(_tell, order))
 
-    def on_stage(submission_id: str, stage: str) -> None:
-        with contextlib.suppress(Exception):  # a display of progress is never a reason to fail
-            worker.log_event(_topic(order), [submission_id, stage])
 
-    return serve(order, job, on_stage)
+def _tell(order: Order, submission_id: str, stage: str) -> None:
+    """Send a stage over the connection that this worker keeps to its scheduler."""
+    with contextlib.suppress(Exception):  # a display of progress is never a reason to fail
+        distributed.get_worker().log_event(_topic(order), [submission_id, stage])
 
 
 def _topic(order: Order) -> str:
@@ -188,7 +188,7 @@ def _read(future: cf.Future[Any]) -> SubmissionRun:
 
 def _begin_everywhere(client: distributed.Client, order: Order) -> None:
     try:
-        found: Mapping[str, Any] = client.run(begin, order, on_error="return")
+        found: Mapping[str, Any] = client.run(begin, order, functools.partial(_tell, order), on_error="return")
     except Exception as error:  # e.g. no worker can even load what is sent
         raise EngineError(f"the workers cannot be asked what they are: {_brief(error)}") from error
     unfit = [(address, answer) for address, answer in found.items() if isinstance(answer, BaseException)]

@@ -28,8 +28,8 @@ import yaml
 from grader.errors import EngineError, UsageError
 from grader.grading.context import RunContext
 from grader.runs.directory import RunInfo
+from grader.runs.engines import OnStage, Session
 from grader.runs.engines.certificates import write_certificates
-from grader.runs.engines.contract import OnStage, Session
 from grader.runs.engines.dask import lend
 
 _signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -62,7 +62,7 @@ _Whole = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class _Job(msgspec.Struct):
-    """What is checked of a profile's `job` before Slurm sees it; whatever else stands there is for `SLURMCluster`."""
+    """What the grader reads of a profile's `job`; whatever else stands there is for `SLURMCluster`."""
 
     walltime: str
     memory: str
@@ -71,15 +71,11 @@ class _Job(msgspec.Struct):
     shared_temp_directory: str = "~/.grader/cluster"
 
 
-class _Checked(msgspec.Struct):
-    job: _Job
-
-
 class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a site's Slurm is asked for workers."""
 
-    job: dict[str, Any]
-    """Arguments of `dask_jobqueue.SLURMCluster`; of them `processes` are the submissions side by side in one job."""
+    job: _Job
+    """Of one job; its `processes` are the submissions side by side in it."""
     max_jobs: _Whole = 4
     """Jobs at a time, at most."""
     start_minutes: _Whole = 60
@@ -87,47 +83,44 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gpu_per_task: Annotated[int, msgspec.Meta(ge=0)] = 0
     """GPUs for each submission; 0 for none."""
 
-    @property
-    def checked(self) -> _Job:
-        """The part of `job` that the grader reads itself. Raises msgspec.ValidationError for what is missing or wrong."""
-        return msgspec.convert({"job": self.job}, _Checked).job
-
     def jobs_for(self, left: int) -> int:
         """Jobs worth having for so many unfinished submissions."""
-        return min(self.max_jobs, math.ceil(left / self.checked.processes))
+        return min(self.max_jobs, math.ceil(left / self.job.processes))
 
 
-def read_profile(path: Path) -> Profile:
-    """Read a profile. Raises UsageError, naming the key that is missing or wrong."""
+def read_profile(path: Path) -> tuple[Profile, dict[str, Any]]:
+    """Read a profile, and all arguments of `dask_jobqueue.SLURMCluster` in it. Raises UsageError, naming what is missing or wrong."""
     try:
-        profile = msgspec.yaml.decode(path.read_bytes(), type=Profile)
-        profile.checked  # noqa: B018 - the same errors for what stands under `job`
+        found = msgspec.yaml.decode(path.read_bytes())
+        profile = msgspec.convert(found, Profile)
     except msgspec.ValidationError as error:
         raise UsageError(f"{path}: {error}; docs/clusters.md has an example (a walltime needs quotes)") from error
     except (OSError, yaml.YAMLError, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    if forbidden := {"security", "protocol"} & set(profile.job):
+    arguments: dict[str, Any] = found["job"]
+    if forbidden := {"security", "protocol"} & set(arguments):
         raise UsageError(f"{path}: leave {' and '.join(sorted(forbidden))} out: workers are always reached over TLS")
-    return profile
+    return profile, arguments
 
 
 class SlurmEngine:
     """Jobs of a Slurm cluster, as many as there is work for, up to the profile's `max_jobs`."""
 
-    def __init__(self, profile: Profile) -> None:
-        """Take a profile. Raises UsageError where Slurm's commands are missing."""
+    def __init__(self, profile: Path) -> None:
+        """Take the file of a profile. Raises UsageError for what is wrong in it, or where Slurm's commands are missing."""
+        self.profile, self.arguments = read_profile(profile)
         for command in ("sbatch", "scancel"):
             if shutil.which(command) is None:
                 raise UsageError(
                     f"`{command}` is not found: slurm:PROFILE.yaml runs on a login node of a Slurm cluster"
                 )
-        self.profile, self.job = profile, profile.checked
-        self.name = f"up to {profile.max_jobs} Slurm jobs with {self.job.processes} side by side in each"
+        self.slots = self.profile.job.processes
+        self.name = f"up to {self.profile.max_jobs} Slurm jobs with {self.slots} side by side in each"
 
     @contextlib.contextmanager
     def open(self, info: RunInfo, context: RunContext, on_stage: OnStage) -> Iterator[Session]:
         """Submit jobs, wait for the first, check and lend them; at the end all jobs are cancelled."""
-        shared = Path(os.path.expandvars(self.job.shared_temp_directory)).expanduser()
+        shared = Path(os.path.expandvars(self.profile.job.shared_temp_directory)).expanduser()
         try:
             shared.mkdir(parents=True, exist_ok=True, mode=0o700)
             folder = tempfile.TemporaryDirectory(prefix="batch-", dir=shared, ignore_cleanup_errors=True)
@@ -140,7 +133,7 @@ class SlurmEngine:
             try:
                 with distributed.Client(cluster, set_as_default=False) as client:
                     self._first_worker(client, Path(name))
-                    slots = self.profile.max_jobs * self.job.processes
+                    slots = self.profile.max_jobs * self.slots
                     with lend(client, info, context, slots, on_stage, self._scaler(adaptive)) as session:
                         yield session
             finally:
@@ -148,9 +141,11 @@ class SlurmEngine:
 
     @contextlib.contextmanager
     def _cluster(self, folder: Path) -> Iterator[Any]:
-        slots, job = self.job.processes, dict(self.profile.job)
+        slots, job = self.slots, dict(self.arguments)
         gpus = self.profile.gpu_per_task * slots
-        job.update(processes=1, cores=self.job.cores or slots, security=_security(folder / "tls"), protocol="tls://")
+        job.update(
+            processes=1, cores=self.profile.job.cores or slots, security=_security(folder / "tls"), protocol="tls://"
+        )
         job.pop("shared_temp_directory", None)
         extra = job.get("worker_extra_args", [])
         job["worker_extra_args"] = [*extra, "--nthreads", str(slots), "--dashboard-address", "127.0.0.1:0"]
@@ -203,6 +198,7 @@ class SlurmEngine:
 
 
 def _security(folder: Path) -> distributed.Security:
+    """Certificates of this batch as files: those that dask-jobqueue writes by itself outlive the folder that they lie in."""
     certificate, key = (str(path) for path in write_certificates(folder))
     roles = {
         f"tls_{role}_{part}": path

@@ -1,4 +1,4 @@
-"""What happens in a Dask worker: one grader per batch, opened once, warm for all submissions, several of them side by side.
+"""What happens in a Dask worker: one engine of its own per batch, opened once, warm for all submissions, several of them side by side.
 
 Trusted; what student code brings comes back as JSON text and is decoded by the coordinator. A worker first compares what it is
 (versions, code, bundle, questions) with what the coordinator is, because evidence of unequal workers must never be mixed.
@@ -6,7 +6,6 @@ Trusted; what student code brings comes back as JSON text and is decoded by the 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib.metadata
 import multiprocessing.util
@@ -22,14 +21,12 @@ from grader import serialization
 from grader.errors import EngineError
 from grader.grading.context import RunContext
 from grader.grading.fingerprint import package_digest, versions
-from grader.grading.pipeline import Grader
 from grader.imports import leave_out
-from grader.records import Outcome
+from grader.records import Outcome, SubmissionRun
 from grader.runs.directory import RunInfo, load_context
-from grader.runs.engines.contract import Job, OnStage, WorkerLostError
-from grader.runs.engines.local import background_loop
+from grader.runs.engines import Job, LocalEngine, OnStage, Session, WorkerLostError
 
-__all__ = ["Order", "begin", "differences", "end", "identity", "serve"]
+__all__ = ["Order", "begin", "end", "identity", "serve"]
 
 _SHORT = 12
 _DOUBT_SECONDS = 1.0
@@ -49,19 +46,8 @@ class Order:
     """Name of this batch among all that a long-lived worker may serve."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Serving:
-    """What a worker keeps open for one batch."""
-
-    grader: Grader
-    """Runs submissions."""
-    loop: asyncio.AbstractEventLoop
-    """The event loop they run in."""
-    close: contextlib.ExitStack
-    """Ends all of it."""
-
-
-_serving: dict[str, _Serving] = {}
+_serving: dict[str, tuple[Session, contextlib.ExitStack]] = {}
+"""By token, where this process runs the submissions of a batch, and what ends that."""
 _opening = threading.Lock()
 _told_to_end = threading.Event()
 
@@ -81,39 +67,32 @@ def identity(context: RunContext) -> dict[str, str]:
     }
 
 
-def differences(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
-    """Name what differs between coordinator (`here`) and worker (`there`), one phrase each."""
-    return [
-        f"{name}: {here.get(name, 'absent')} here, {there.get(name, 'absent')} there"
-        for name in sorted({*here, *there})
-        if here.get(name) != there.get(name)
-    ]
-
-
-def begin(order: Order) -> str:
-    """Open this process's grader for a batch, once; returns the host's name.
+def begin(order: Order, on_stage: OnStage) -> None:
+    """Open this process's engine for a batch, once; the first caller's `on_stage` hears of all that it runs.
 
     Raises EngineError when this worker is not what the coordinator is, SandboxError when no box can be built here.
     """
-    host = socket.gethostname()
     with _opening:
         if order.token in _serving:
-            return host
+            return
         _handle_sigterm()
         leave_out()
         context = load_context(order.info, order.secret)
-        unequal = differences(order.identity, identity(context))
+        here, there = order.identity, identity(context)
+        unequal = [
+            f"{name}: {here.get(name, 'absent')} here, {there.get(name, 'absent')} there"
+            for name in sorted({*here, *there})
+            if here.get(name) != there.get(name)
+        ]
         if unequal:
             raise EngineError(
-                f"the worker on {host} is not what this machine is ({'; '.join(unequal)}). Give all workers the same "
-                "environment, grader and bundle, e.g. one virtual environment on a shared file system; see docs/clusters.md"
+                f"the worker on {socket.gethostname()} is not what this machine is ({'; '.join(unequal)}). Give all workers the"
+                " same environment, grader and bundle, e.g. one virtual environment on a shared file system; see docs/clusters.md"
             )
         with contextlib.ExitStack() as opened:
-            opened_grader = opened.enter_context(Grader(context, sandbox=order.info.sandbox))
-            loop = opened.enter_context(background_loop())
-            _serving[order.token] = _Serving(opened_grader, loop, opened.pop_all())
+            session = opened.enter_context(LocalEngine(1).open(order.info, context, on_stage))
+            _serving[order.token] = session, opened.pop_all()
         multiprocessing.util.Finalize(None, end, args=(order.token,), exitpriority=10)
-    return host
 
 
 def _handle_sigterm() -> None:
@@ -134,11 +113,11 @@ def _handle_sigterm() -> None:
 
 
 def end(token: str) -> None:
-    """Close the grader of a batch, if this process has one: its zygote and its boxes end."""
+    """Close the engine of a batch, if this process has one: its zygote and its boxes end."""
     with _opening:
-        serving = _serving.pop(token, None)
-    if serving is not None:
-        serving.close.close()
+        _, opened = _serving.pop(token, (None, None))
+    if opened is not None:
+        opened.close()
 
 
 def serve(order: Order, job: Job, on_stage: OnStage) -> str:
@@ -146,12 +125,11 @@ def serve(order: Order, job: Job, on_stage: OnStage) -> str:
 
     Raises WorkerLostError when this worker was told to end meanwhile: nothing that was seen then counts.
     """
-    on_stage(job.submission.id, "starting")
-    host = begin(order)
-    serving = _serving[order.token]
-    result = asyncio.run_coroutine_threadsafe(job.run_in(serving.grader, on_stage), serving.loop).result()
+    begin(order, on_stage)
+    session, _ = _serving[order.token]
+    result: SubmissionRun = session.submit(job).result()
     if result.execution.outcome is Outcome.KERNEL_DIED:
         time.sleep(_DOUBT_SECONDS)  # if the kernel was ended together with us, our signal has come by then
     if _told_to_end.is_set():
-        raise WorkerLostError(f"the worker on {host} was told to end")
+        raise WorkerLostError(f"the worker on {socket.gethostname()} was told to end")
     return serialization.dumps(result, compact=True)
