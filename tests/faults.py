@@ -282,8 +282,8 @@ FAULTS: tuple[Fault, ...] = (
         "gpu-is-asked-for",
         "code for a GPU runs on the CPU",
         "grader/inside/shims/devices.py",
-        "        if args and _is_gpu(args[0]):\n",
-        "        if not args and _is_gpu(args[0]):\n",
+        "    if args and _is_gpu(args[0]):\n",
+        "    if not args and _is_gpu(args[0]):\n",
         ("tests/adapt/test_shims.py",),
     ),
     Fault(
@@ -490,8 +490,8 @@ FAULTS: tuple[Fault, ...] = (
         "checks-run-in-the-box",
         "the self-check does nothing while grading",
         "grader/inside/shims/commands.py",
-        "    _patch_check(shell, record)\n    load, plot",
-        "    load, plot",
+        '    vars(sys.modules["grader"]).update(check=check, load_ipython_extension=lambda _shell: None)\n',
+        "",
         ("tests/adapt/test_commands.py",),
     ),
     Fault(

@@ -76,9 +76,8 @@ class Grader:
     def shim_config(self, companions: Mapping[str, bytes]) -> dict[str, Any]:
         """What the shims inside the box have to know, as plain data (see `grader.inside.shims`)."""
         return {
-            "data_files": {name: name for name in self._data_files()},
+            "data_files": sorted(self._data_files()),
             "companions": sorted(companions),
-            "gpu": False,
             "sizes": {str(real): ours for real, ours in self.context.bundle.sizes.items()},
             "head_gain": self.context.bundle.head_gain,
         }

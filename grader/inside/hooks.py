@@ -95,28 +95,33 @@ def _apply(patch: Callable[..., object], module: Any, given: Sequence[Any]) -> N
 
 def provide(module: Any, names: Mapping[str, Callable[[], Any]]) -> None:
     """Let a module answer for names that it lacks; each is made, by its function, when it is asked for."""
-    original = module.__dict__.get("__getattr__")
+    # a lazy package makes several modules of a class of its own, which answers for all of them
+    owner: Any = module if type(module) is types.ModuleType else type(module)
+    original = owner.__dict__.get("__getattr__")
 
-    def __getattr__(name: str) -> Any:  # noqa: N807
-        if name in names:
+    def missing(*given: Any) -> Any:
+        *asked, name = given
+        if name in names and all(lazy.__name__ == module.__name__ for lazy in asked):
             return names[name]()
         if original is not None:
-            return original(name)
+            return original(*given)
         raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
 
-    module.__getattr__ = __getattr__
+    owner.__getattr__ = missing
 
 
 def replacing(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorate a function that takes the place of `owner.name`, and gets what stood there before its own arguments."""
-    real = getattr(owner, name)
+    held: Any = getattr(owner, "__dict__", {}).get(name)
+    kind = type(held) if isinstance(held, classmethod | staticmethod) else None
+    real = held.__func__ if kind else getattr(owner, name)
 
     def put(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(real)
         def replaced(*args: Any, **kwargs: Any) -> Any:
             return function(real, *args, **kwargs)
 
-        setattr(owner, name, replaced)
+        setattr(owner, name, kind(replaced) if kind else replaced)
         return replaced
 
     return put

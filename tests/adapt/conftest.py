@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from grader.inside.shims import adapting
 from grader.notebook.adaptations import REASONS, read_adaptations
 from grader.sandbox.contract import BoxSpec, Limits
 from grader.sandbox.pool import KernelPool
@@ -15,13 +16,23 @@ from grader.sandbox.session import KernelSession
 
 SIZES = {66955010: 160000, 592130: 9000, 768: 64, 3072: 256}
 CONFIG = {
-    "data_files": {"train.csv": "train.csv", "eval.csv": "eval.csv"},
+    "data_files": ["eval.csv", "train.csv"],
     "companions": ["helper.py"],
-    "gpu": False,
     "sizes": {str(real): ours for real, ours in SIZES.items()},
+    "head_gain": 1.0,
 }
 ROWS = "index,review,label\n" + "".join(f"{i},good film {i},{i % 2}\n" for i in range(4))
 FILES = {"train.csv": ROWS.encode(), "eval.csv": ROWS.encode(), "helper.py": b"x = 1\n"}
+
+
+@contextlib.contextmanager
+def noted(config=None):
+    """What the shims note in this process, whose libraries stay as they are."""
+    changes = []
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(adapting, "_declared", [])
+        adapting.begin(lambda *change: changes.append(change), config or CONFIG)
+        yield changes
 
 
 @dataclass

@@ -8,7 +8,7 @@ import pytest
 
 from grader.inside.shims import commands, literals
 
-from .conftest import CONFIG
+from .conftest import noted
 
 pytestmark = pytest.mark.attack
 
@@ -50,7 +50,8 @@ def test_each_node_is_looked_at_a_few_times(monkeypatch, source):
     monkeypatch.setattr(ast, "iter_child_nodes", counting(ast.iter_child_nodes))
     nodes = sum(1 for _node in ast.walk(ast.parse(source)))
     steps = 0
-    literals.Literals(lambda *_change: None, CONFIG).parsed(source)
+    with noted():
+        literals.Literals().parsed(source)
     assert 0 < steps < 8 * nodes + len(source)
 
 
@@ -59,11 +60,11 @@ def test_bare_installs_are_looked_for_a_bounded_number_of_times(monkeypatch):
     stops_at = commands._stops_at
     monkeypatch.setattr(commands, "_stops_at", lambda lines: parsed.append(sum(map(len, lines))) or stops_at(lines))
     lines = ["pip install x\n"] * 20_000
-    commands._drop_bare_installs(lambda *_change: None, lines)
+    commands._drop_bare_installs(lines)
     assert 0 < sum(parsed) <= commands._MOST_PARSED
 
 
 def test_an_ordinary_cell_loses_all_its_bare_installs():
     lines = ["import torch\n", *["pip install x\n"] * 50, "x = 1\n"]
-    changed = commands._drop_bare_installs(lambda *_change: None, lines)
+    changed = commands._drop_bare_installs(lines)
     assert changed == ["import torch\n", *["pass\n"] * 50, "x = 1\n"]

@@ -10,17 +10,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from grader.inside.hooks import Record
-from grader.inside.shims import colab, commands, compat, devices, fetched, hub, literals, paths, small_model, syntax
+from grader.inside.shims import adapting, colab, commands, compat, fetched, hub, literals, paths, small_model, syntax
 
 __all__ = ["install"]
+
+DECLARED = (compat, fetched, hub)
+"""Shims that do nothing but to declare what takes a library's place."""
 
 
 def install(record: Record, config: Mapping[str, Any]) -> None:
     """Prepare this process for a student's notebook.
 
-    `record` takes rule, before, after and reason. `config` has `data_files` (base name -> path), `companions` (base names of
-    files handed in beside the notebook), `gpu` (whether there is one), `sizes` (number true of the real model -> the bundle's) and
-    `head_gain` (how much narrower than PyTorch does a layer for the hidden states is drawn).
+    `record` takes rule, before, after and reason. `config` has `data_files` and `companions` (base names of the data files in the work
+    folder, and of files handed in beside the notebook), `sizes` (number true of the real model -> the bundle's) and `head_gain` (how
+    much narrower than PyTorch does a layer for the hidden states is drawn).
     """
-    for shim in (commands, syntax, colab, paths, hub, devices, compat, fetched, literals, small_model):
-        shim.install(record, config)
+    adapting.begin(record, config)
+    for shim in (commands, syntax, colab, paths, literals, small_model):
+        shim.install()

@@ -17,11 +17,11 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from grader.inside.hooks import Record, replacing, running_shell
+from grader.inside.hooks import replacing, running_shell
+from grader.inside.shims.adapting import answering, note
 
 __all__ = ["install"]
 
@@ -39,9 +39,8 @@ _RULES = {
     **dict.fromkeys(_NETWORK, ("network", "no-network")),
     **dict.fromkeys(_HARDWARE, ("hardware", "no-gpu-to-ask-for")),
 }
-_LINE_REASON = "no-window"
-_CELL_REASON = "runs-directly"
-_RESTART_REASON = "no-restart"
+_LEFT_OUT = ("line-magic", "no-window")
+_DIRECT = ("cell-magic", "runs-directly")
 
 _SKIPPED_MAGICS = (
     "reload_ext", "tensorboard", "wandb", "tensorflow_version", "bigquery", "gui", "pylab", "debug", "pdb", "connect_info",
@@ -80,7 +79,7 @@ if __name__ == "__main__":
 '''
 
 
-def install(record: Record, _config: Mapping[str, Any]) -> None:
+def install() -> None:
     """Put the stubs on the `PATH`, change the magics, and let no cell restart the kernel."""
     folder = Path(tempfile.mkdtemp(prefix="stubs-"))
     log = folder / "skipped"
@@ -90,12 +89,11 @@ def install(record: Record, _config: Mapping[str, Any]) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder / "lib"), os.environ.get("PYTHONPATH")]))
     sys.path.insert(1, str(folder / "lib"))
     shell = running_shell()
-    _patch_ends(record, shell)
-    if shell is not None:
-        shell.events.register("post_run_cell", lambda *_result: _report_skipped(log, record))
-        shell.input_transformers_cleanup.append(functools.partial(_unwrap, record))
-        shell.input_transformers_post.append(functools.partial(_drop_bare_installs, record))
-        _patch_magics(shell, record)
+    _patch_ends(shell)
+    shell.events.register("post_run_cell", lambda *_result: _report_skipped(log))
+    shell.input_transformers_cleanup.append(_unwrap)
+    shell.input_transformers_post.append(_drop_bare_installs)
+    _patch_magics(shell)
 
 
 def _write_stubs(folder: Path, log: Path) -> None:
@@ -119,17 +117,17 @@ def _write_stubs(folder: Path, log: Path) -> None:
     (programs / "python3").symlink_to("python")
 
 
-def _report_skipped(log: Path, record: Record) -> None:
+def _report_skipped(log: Path) -> None:
     """Record what the stubs have noted since the last cell."""
     with contextlib.suppress(OSError), log.open("r+b") as file:
         lines = file.read(_LONGEST_LOG).decode(errors="replace").split("\0")
         file.truncate(0)
         for line in filter(None, lines):
             rule, reason = _RULES.get(line.split(" ")[0], _RULES["pip"])
-            record(rule, line.strip(), "", reason)
+            note(rule, line.strip(), "", reason)
 
 
-def _patch_ends(record: Record, shell: Any) -> None:
+def _patch_ends(shell: Any) -> None:
     """Let the kernel live on where a cell ends it of its own accord; its children end as they like, and a crash is one.
 
     A signal from a shell line or a child has no effect either (`grader.inside.confine.spare`); what is replaced here lists it.
@@ -141,12 +139,11 @@ def _patch_ends(record: Record, shell: Any) -> None:
         getattr(signal, f"SIG{name}", signal.SIGTERM) for name in ("HUP", "QUIT", "KILL", "TERM", "STOP", "TSTP")
     }
 
-    def ends(call: str, number: Any, whom: Any = own) -> bool:
-        """Whether a signal to the process, thread or group `whom` would end the kernel; that is noted."""
-        found = os.getpid() == own and number in signals and whom in (own, -own, 0, -1, main)
-        if found:
-            record("restart", call.format(int(number)), "", _RESTART_REASON)
-        return found
+    def lives_on(call: str) -> bool:
+        """Whether it is the kernel that would end; that is noted."""
+        if os.getpid() == own:
+            note("restart", call, "", "no-restart")
+        return os.getpid() == own
 
     for owner, name, call in (
         (os, "kill", "os.kill(os.getpid(), {})"),
@@ -158,28 +155,26 @@ def _patch_ends(record: Record, shell: Any) -> None:
 
             @replacing(owner, name)
             def send(real: Any, *given: int, call: str = call) -> None:
-                if not ends(call, given[-1], *given[:-1]):
+                *whom, number = given  # a process, thread or group, where not this one
+                meant = number in signals and (not whom or whom[0] in (own, -own, 0, -1, main))
+                if not (meant and lives_on(call.format(int(number)))):
                     real(*given)
 
     @replacing(os, "_exit")
     def leave(real: Any, status: int) -> None:
-        if status == 0 and os.getpid() == own:
-            record("restart", "os._exit(0)", "", _RESTART_REASON)
-        else:
+        if status != 0 or not lives_on("os._exit(0)"):
             real(status)
 
     for name in ("execv", "execve"):  # which the other ones call
 
         @replacing(os, name)
         def become(real: Any, *args: Any) -> None:
-            if os.getpid() == own:
-                record("restart", "os.exec...()", "", _RESTART_REASON)
-            else:
+            if not lives_on("os.exec...()"):
                 real(*args)
 
     def noted(text: str) -> str:
-        if os.getpid() == own and (found := kills.search(text)):
-            record("restart", found["line"], "", _RESTART_REASON)
+        if found := kills.search(text):
+            lives_on(found["line"])
         return text
 
     def started(event: str, args: tuple[Any, ...]) -> None:
@@ -190,32 +185,29 @@ def _patch_ends(record: Record, shell: Any) -> None:
 
     sys.addaudithook(started)
 
+    @replacing(shell, "system")
+    def system(real: Any, command: str) -> None:
+        real(noted(command))
+
+    @replacing(shell.magics_manager.registry["ScriptMagics"], "shebang")
+    def script(real: Any, line: str, cell: str) -> None:
+        real(line, noted(cell))
+
     def stay(change: Any) -> None:
         if change["new"]:
-            record("restart", "exit(), quit() or kernel.do_shutdown()", "", _RESTART_REASON)
+            lives_on("exit(), quit() or kernel.do_shutdown()")
             shell.exit_now = False
 
-    if shell is not None:
-
-        @replacing(shell, "system")
-        def system(real: Any, command: str) -> None:
-            real(noted(command))
-
-        @replacing(shell.magics_manager.registry["ScriptMagics"], "shebang")
-        def script(real: Any, line: str, cell: str) -> None:
-            real(line, noted(cell))
-
-        shell.unobserve_all("exit_now")  # what would stop the kernel a tenth of a second later, in another cell
-        shell.observe(stay, "exit_now")
-        loop = shell.kernel.io_loop.asyncio_loop
-        loop.stop = lambda: record("restart", "asyncio.get_event_loop().stop()", "", _RESTART_REASON)
+    shell.unobserve_all("exit_now")  # what would stop the kernel a tenth of a second later, in another cell
+    shell.observe(stay, "exit_now")
+    shell.kernel.io_loop.asyncio_loop.stop = lambda: lives_on("asyncio.get_event_loop().stop()")
 
 
-def _unwrap(record: Record, lines: list[str]) -> list[str]:
+def _unwrap(lines: list[str]) -> list[str]:
     """A cell without leading `%%time`, `%%capture` and the like, whose lines stay as blank ones."""
     blank: list[str] = []
     while len(blank) < len(lines) and (found := _TRANSPARENT.fullmatch(lines[len(blank)].rstrip())):
-        record("cell-magic", found[0], "", _CELL_REASON)
+        note("cell-magic", found[0], "", _DIRECT[1])
         blank.append(_first_line(found[1], found[2]))
     rest = lines[len(blank) :]
     return rest if rest and rest[0].startswith("%%") else [*blank, *rest]  # another magic has to come first
@@ -231,7 +223,7 @@ def _first_line(magic: str, options: str) -> str:
     return "\n"
 
 
-def _drop_bare_installs(record: Record, lines: list[str]) -> list[str]:
+def _drop_bare_installs(lines: list[str]) -> list[str]:
     """A cell without the lines like `pip install x` at which parsing stops; other syntax errors stay."""
     for _line in range(_MOST_PARSED // (1 + sum(map(len, lines)))):
         if (number := _stops_at(lines)) is None or not _BARE_INSTALL.match(lines[number]):
@@ -242,7 +234,7 @@ def _drop_bare_installs(record: Record, lines: list[str]) -> list[str]:
             number += 1
             line = line[:-2] + lines[number]
             lines[number] = "\n"
-        record("install", line.strip(), "", _RULES["pip"][1])
+        note("install", line.strip(), "", _RULES["pip"][1])
     return lines
 
 
@@ -258,28 +250,26 @@ def _stops_at(lines: list[str]) -> int | None:
     return None
 
 
-def _patch_magics(shell: Any, record: Record) -> None:
+def _patch_magics(shell: Any) -> None:
     """Skip magics that install or open windows; give others what they need here."""
-
-    def skip(name: str, rule: str, reason: str) -> Callable[[str], None]:
-        return lambda line: record(rule, f"%{name} {line}".strip(), "", reason)
-
-    for name in _INSTALL:
-        shell.register_magic_function(skip(name, *_RULES[name]), "line", name)
-    for name in _SKIPPED_MAGICS:
-        shell.register_magic_function(skip(name, "line-magic", _LINE_REASON), "line", name)
-    for name in ("%time", "%capture"):  # below the first line of a cell
-        shell.register_magic_function(skip(name, "cell-magic", _CELL_REASON), "line", name)
-    _patch_check(shell, record)
+    skipped = {
+        **{name: _RULES[name] for name in _INSTALL},
+        **dict.fromkeys(_SKIPPED_MAGICS, _LEFT_OUT),
+        **dict.fromkeys(("%time", "%capture"), _DIRECT),  # below the first line of a cell
+    }
+    for name, (rule, reason) in skipped.items():
+        shell.register_magic_function(answering(rule, f"%{name} {{}}", "", reason), "line", name)
     load, plot = shell.find_line_magic("load_ext"), shell.find_line_magic("matplotlib")
-    write, script = shell.find_cell_magic("writefile"), shell.find_cell_magic("bash")
+    write = shell.find_cell_magic("writefile")
+
+    left_out = answering(_LEFT_OUT[0], "%load_ext {}", "", _LEFT_OUT[1])
 
     def load_ext(line: str) -> Any:
-        return load(line) if line.strip() == "autoreload" else skip("load_ext", "line-magic", _LINE_REASON)(line)
+        return load(line) if line.strip() == "autoreload" else left_out(line)
 
     def matplotlib(line: str) -> Any:
         if line.strip() != "inline":
-            record("line-magic", f"%matplotlib {line}".strip(), "%matplotlib inline", _LINE_REASON)
+            note("line-magic", f"%matplotlib {line}".strip(), "%matplotlib inline", _LEFT_OUT[1])
         return plot("inline")
 
     def writefile(line: str, cell: str) -> Any:
@@ -287,26 +277,23 @@ def _patch_magics(shell: Any, record: Record) -> None:
         plain = path.strip("'\"")
         if re.match(r"/(?!tmp/)|~|[A-Za-z]:[\\/]|\.\./", plain):
             path = re.split(r"[/\\]", plain)[-1]
-            record("path", line, path, "written-beside")
+            note("path", line, path, "written-beside")
         return write(f"{options} {path}".strip(), cell)
-
-    shell.register_magic_function(load_ext, "line", "load_ext")
-    shell.register_magic_function(matplotlib, "line", "matplotlib")
-    for name in ("writefile", "file"):
-        shell.register_magic_function(writefile, "cell", name)
-    shell.register_magic_function(script, "cell", "shell")  # Colab's name
-
-
-def _patch_check(shell: Any, record: Record) -> None:
-    """Let the self-check, `from grader import check` and `%check`, do nothing: the notebook is being judged already."""
 
     @functools.cache
     def told() -> None:  # once in a notebook, since the template has such a line after each step
-        record("line-magic", "check", "", "judged-already")
+        note("line-magic", "check", "", "judged-already")
 
     def check(*_args: Any, **_options: Any) -> None:
         told()
 
-    ours = sys.modules[__name__.partition(".")[0]]
-    vars(ours).update(check=check, load_ipython_extension=lambda _shell: None)
-    shell.register_magic_function(check, "line_cell", "check")
+    for kind, name, magic in (
+        ("line", "load_ext", load_ext),
+        ("line", "matplotlib", matplotlib),
+        ("cell", "writefile", writefile),
+        ("cell", "file", writefile),
+        ("cell", "shell", shell.find_cell_magic("bash")),  # Colab's name
+        ("line_cell", "check", check),  # the self-check: the notebook is being judged already
+    ):
+        shell.register_magic_function(magic, kind, name)
+    vars(sys.modules["grader"]).update(check=check, load_ipython_extension=lambda _shell: None)

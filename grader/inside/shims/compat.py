@@ -7,13 +7,14 @@ that the running version lacks are touched, so nothing happens where nothing has
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
+import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from grader.inside.hooks import Record, provide, replacing, rescuing, when_imported
-
-__all__ = ["clean_arguments", "install"]
+from grader.inside.hooks import provide, replacing
+from grader.inside.shims.adapting import adapts, answering, note, replaces, rescues
 
 _OLD = "other-version"
 _OFFLINE = "no-account"
@@ -48,14 +49,40 @@ _ACCELERATED = ("fp16", "bf16", "tf32", "fp16_full_eval", "bf16_full_eval", "tor
 _GPU_OPTIMIZERS = ("bnb", "paged", "8bit", "apex", "npu", "xla", "galore", "lomo")
 
 
-def clean_arguments(given: dict[str, Any], accepted: frozenset[str], gpu: bool, record: Record) -> dict[str, Any]:
+def _for_gpu(optimizer: Any) -> bool:
+    return any(word in str(getattr(optimizer, "value", optimizer)) for word in _GPU_OPTIMIZERS)
+
+
+_NOT_SERVED: tuple[tuple[str, Callable[[Any], bool], str | None, str], ...] = (
+    ("report_to", lambda value: value not in (None, "none", [], ["none"]), "none", _OFFLINE),
+    ("push_to_hub", bool, None, _OFFLINE),
+    ("optim", lambda value: value == "adamw_hf", "adamw_torch", _OLD),  # which was removed, and was AdamW
+    *((name, bool, None, _DEVICE) for name in _ACCELERATED),
+    ("optim", _for_gpu, "adamw_torch", _DEVICE),
+)
+"""Argument, which of its values cannot be served here, what takes their place (None: the default), and the reason."""
+
+_TODAY: Mapping[str, Mapping[str, str]] = {
+    "transformers": {"AdamW": "torch.optim.AdamW", "EvaluationStrategy": "transformers.IntervalStrategy"},
+    "transformers.optimization": {"AdamW": "torch.optim.AdamW"},
+    "datasets": {"load_metric": "evaluate.load"},
+    "numpy": {
+        "product": "numpy.prod", "cumproduct": "numpy.cumprod", "alltrue": "numpy.all", "sometrue": "numpy.any",
+        "float_": "numpy.float64", "Inf": "numpy.inf", "NaN": "numpy.nan",
+        **{name: f"builtins.{name}" for name in ("float", "int", "object", "str")},
+    },
+}  # fmt: skip
+"""Names that modules had -> where the same is today."""
+
+
+def _accepted_arguments(given: dict[str, Any], accepted: frozenset[str]) -> dict[str, Any]:
     """Keyword arguments of `TrainingArguments` that the running version accepts and this machine can serve.
 
     Unknown names that no version had are kept, and raise where they are used.
     """
 
-    def note(name: str, value: Any, after: str, reason: str) -> None:
-        record("argument", f"TrainingArguments({name}={value!r})", after, reason)
+    def changed(name: str, value: Any, after: str, reason: str = _OLD) -> None:
+        note("argument", f"TrainingArguments({name}={value!r})", after, reason)
 
     kept: dict[str, Any] = {}
     for name, value in given.items():
@@ -63,82 +90,43 @@ def clean_arguments(given: dict[str, Any], accepted: frozenset[str], gpu: bool, 
             kept[name] = value
         elif name in _RENAMED and _RENAMED[name] in accepted:
             if name == "warmup_ratio" and (not value or given.get("warmup_steps")):
-                note(name, value, "", _OLD)  # steps went before the ratio, and still do
+                changed(name, value, "")  # steps went before the ratio, and still do
                 continue
             kept.setdefault(_RENAMED[name], value)
-            note(name, value, f"{_RENAMED[name]}={value!r}", _OLD)
+            changed(name, value, f"{_RENAMED[name]}={value!r}")
         elif value and name in _CONVERTED and _CONVERTED[name][0] in accepted:
             new, setting = _CONVERTED[name]
             kept[new] = setting
-            note(name, value, f"{new}={setting!r}", _OLD)
+            changed(name, value, f"{new}={setting!r}")
         elif name in _REMOVED:
-            note(name, value, "", _OLD)
+            changed(name, value, "")
         else:
             kept[name] = value
-    if kept.get("report_to") not in (None, "none", [], ["none"]):
-        note("report_to", kept["report_to"], "report_to='none'", _OFFLINE)
-        kept["report_to"] = "none"
-    if kept.get("push_to_hub"):
-        note("push_to_hub", kept.pop("push_to_hub"), "", _OFFLINE)
-    if kept.get("optim") == "adamw_hf":  # which was removed, and was AdamW
-        note("optim", kept["optim"], "optim='adamw_torch'", _OLD)
-        kept["optim"] = "adamw_torch"
-    if not gpu:
-        for name in _ACCELERATED:
-            if kept.get(name):
-                note(name, kept.pop(name), "", _DEVICE)
-        optimizer = str(getattr(kept.get("optim"), "value", kept.get("optim", "")))
-        if any(word in optimizer for word in _GPU_OPTIMIZERS):
-            note("optim", kept.pop("optim"), "optim='adamw_torch'", _DEVICE)
-            kept["optim"] = "adamw_torch"
+    for name, not_served, instead, reason in _NOT_SERVED:
+        if name in kept and not_served(kept[name]):
+            changed(name, kept.pop(name), f"{name}={instead!r}" if instead else "", reason)
+            kept |= {name: instead} if instead else {}
     return kept
 
 
-def install(record: Record, config: Mapping[str, Any]) -> None:
-    """Accept older names and arguments in transformers, datasets, numpy and matplotlib. `config`: `gpu`."""
-    gpu = bool(config.get("gpu"))
-    when_imported("transformers.training_args", _patch_arguments, "TrainingArguments", gpu, record)
-    when_imported("transformers.training_args_seq2seq", _patch_arguments, "Seq2SeqTrainingArguments", gpu, record)
-    when_imported("transformers.trainer", _patch_trainer, record)
-    when_imported("transformers.tokenization_utils_base", _patch_tokenizer, record)
-    when_imported("transformers.utils.hub", lambda module: _no_push(module.PushToHubMixin, record))
-    when_imported("transformers", _old_names, record)
-    when_imported("transformers.optimization", provide, {"AdamW": lambda: _adamw(record)})
-    when_imported("datasets", provide, {"load_metric": lambda: _load_metric(record)})
-    when_imported("numpy", _old_numpy, record)
-    when_imported("matplotlib", _patch_backend, record)
-    when_imported("matplotlib.style", _patch_style, record)
+@replaces("transformers.training_args_seq2seq", "Seq2SeqTrainingArguments.__init__")
+@replaces("transformers.training_args", "TrainingArguments.__init__")
+def _arguments(real: Any, self: Any, *args: Any, **kwargs: Any) -> None:
+    real(self, *args, **_accepted_arguments(kwargs, frozenset(inspect.signature(real).parameters)))
 
 
-def _patch_arguments(module: Any, name: str, gpu: bool, record: Record) -> None:
-    owner = getattr(module, name)
-    accepted = frozenset(inspect.signature(owner.__init__).parameters)
-
-    @replacing(owner, "__init__")
-    def init(real: Any, self: Any, *args: Any, **kwargs: Any) -> None:
-        real(self, *args, **clean_arguments(kwargs, accepted, gpu, record))
-
-
-def _patch_trainer(module: Any, record: Record) -> None:
-    owner = module.Trainer
-    accepted = inspect.signature(owner.__init__).parameters
-
-    @replacing(owner, "__init__")
-    def init(real: Any, self: Any, *args: Any, **kwargs: Any) -> None:
-        if "tokenizer" in kwargs and "tokenizer" not in accepted:
-            record("argument", "Trainer(tokenizer=...)", "processing_class=...", _OLD)
-            tokenizer = kwargs.pop("tokenizer")
-            kwargs.setdefault("processing_class", tokenizer)
-        for name in ("compute_loss", "training_step"):
-            _accept_item_count(self, name, record)
-        real(self, *args, **kwargs)
-
-    if not hasattr(owner, "tokenizer"):
-        owner.tokenizer = property(lambda self: self.processing_class)
-    _no_push(owner, record)
+@replaces("transformers.trainer", "Trainer.__init__")
+def _trainer(real: Any, self: Any, *args: Any, **kwargs: Any) -> None:
+    if "tokenizer" in kwargs and "tokenizer" not in inspect.signature(real).parameters:
+        note("argument", "Trainer(tokenizer=...)", "processing_class=...", _OLD)
+        tokenizer = kwargs.pop("tokenizer")
+        kwargs.setdefault("processing_class", tokenizer)
+    for name in ("compute_loss", "training_step"):
+        _accept_item_count(self, name)
+    real(self, *args, **kwargs)
 
 
-def _accept_item_count(trainer: Any, name: str, record: Record) -> None:
+def _accept_item_count(trainer: Any, name: str) -> None:
     """Let a student's override with the older signature be called without `num_items_in_batch`."""
     parameters = inspect.signature(getattr(trainer, name)).parameters
     if "num_items_in_batch" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
@@ -150,64 +138,64 @@ def _accept_item_count(trainer: Any, name: str, record: Record) -> None:
         kwargs.pop("num_items_in_batch", None)
         return method(*args[:limit], **kwargs)
 
-    record("argument", f"{type(trainer).__name__}.{name}(num_items_in_batch=...)", "", _OLD)
+    note("argument", f"{type(trainer).__name__}.{name}(num_items_in_batch=...)", "", _OLD)
 
 
-def _no_push(owner: Any, record: Record) -> None:
-    def push_to_hub(_self: Any, *_args: Any, **_kwargs: Any) -> None:
-        record("login", "push_to_hub()", "", _OFFLINE)
+@adapts("transformers.trainer")
+def _trainers_tokenizer(module: Any) -> None:
+    if not hasattr(module.Trainer, "tokenizer"):
+        module.Trainer.tokenizer = property(lambda self: self.processing_class)
 
-    owner.push_to_hub = push_to_hub
+
+@replaces("transformers.trainer", "Trainer.push_to_hub")
+@replaces("transformers.utils.hub", "PushToHubMixin.push_to_hub")
+def _stay_here(*_args: Any, **_kwargs: Any) -> None:
+    note("login", "push_to_hub()", "", _OFFLINE)
 
 
-def _patch_tokenizer(module: Any, record: Record) -> None:
+@replaces("transformers.tokenization_utils_base", "PreTrainedTokenizerBase.__call__")
+def _tokenize(real: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+    if "pad_to_max_length" in kwargs:
+        padding = "max_length" if kwargs.pop("pad_to_max_length") else False
+        kwargs.setdefault("padding", padding)
+        note("argument", "tokenizer(pad_to_max_length=...)", f"padding={padding!r}", _OLD)
+    return real(self, *args, **kwargs)
+
+
+@adapts("transformers.tokenization_utils_base")
+def _older_calls(module: Any) -> None:
+    def encode(name: str, tokenizer: Any, *args: Any, **kwargs: Any) -> Any:
+        note("argument", f"tokenizer.{name}()", "tokenizer()", _OLD)
+        if "batch_text_or_text_pairs" in kwargs:
+            kwargs["text"] = kwargs.pop("batch_text_or_text_pairs")
+        return tokenizer(*args, **kwargs)
+
     owner = module.PreTrainedTokenizerBase
-
-    @replacing(owner, "__call__")
-    def call(real: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
-        if "pad_to_max_length" in kwargs:
-            padding = "max_length" if kwargs.pop("pad_to_max_length") else False
-            kwargs.setdefault("padding", padding)
-            record("argument", "tokenizer(pad_to_max_length=...)", f"padding={padding!r}", _OLD)
-        return real(self, *args, **kwargs)
-
     for name in ("encode_plus", "batch_encode_plus"):
         if not hasattr(owner, name):
-            setattr(owner, name, _older_call(name, record))
+            setattr(owner, name, functools.partialmethod(functools.partial(encode, name)))
     if not hasattr(owner, "as_target_tokenizer"):
         owner.as_target_tokenizer = lambda _self: contextlib.nullcontext()
 
 
-def _older_call(name: str, record: Record) -> Callable[..., Any]:
-    def older(self: Any, *args: Any, **kwargs: Any) -> Any:
-        record("argument", f"tokenizer.{name}()", "tokenizer()", _OLD)
-        if "batch_text_or_text_pairs" in kwargs:
-            kwargs["text"] = kwargs.pop("batch_text_or_text_pairs")
-        return self(*args, **kwargs)
+def _older_names(module: Any) -> None:
+    def get(old: str, new: str) -> Any:
+        note("renamed", f"{module.__name__}.{old}", new, _OLD)
+        found = pkgutil.resolve_name(new)
+        return _older_adamw(found) if old == "AdamW" else found
 
-    return older
-
-
-def _old_names(module: Any, record: Record) -> None:
-    """`from transformers import AdamW` and the like; the lazy module's own class answers, since the package makes several."""
-
-    @rescuing(type(module), "__getattr__", AttributeError)
-    def missing(lazy: Any, name: str) -> Any:
-        if lazy.__name__ == "transformers" and name == "AdamW":
-            return _adamw(record)
-        if lazy.__name__ == "transformers" and name == "EvaluationStrategy":
-            record("renamed", "transformers.EvaluationStrategy", "transformers.IntervalStrategy", _OLD)
-            return lazy.IntervalStrategy
-        raise  # the error, while it is being handled
+    names = {old: new for old, new in _TODAY[module.__name__].items() if not hasattr(module, old)}
+    provide(module, {old: functools.partial(get, old, new) for old, new in names.items()})
 
 
-def _adamw(record: Record) -> Any:
-    """`torch.optim.AdamW` with the defaults and arguments of the one that transformers had."""
-    import torch
+for _name in _TODAY:
+    adapts(_name)(_older_names)
 
-    record("renamed", "transformers.AdamW", "torch.optim.AdamW", _OLD)
 
-    class AdamW(torch.optim.AdamW):
+def _older_adamw(today: Any) -> Any:
+    """PyTorch's AdamW with the defaults and arguments of the one that transformers had."""
+
+    class AdamW(today):
         def __init__(
             self, params: Any, lr: float = 1e-3, betas: Any = (0.9, 0.999), eps: float = 1e-6, **rest: Any
         ) -> None:
@@ -218,38 +206,5 @@ def _adamw(record: Record) -> Any:
     return AdamW
 
 
-def _load_metric(record: Record) -> Any:
-    import evaluate
-
-    record("renamed", "datasets.load_metric", "evaluate.load", _OLD)
-    return evaluate.load
-
-
-def _old_numpy(module: Any, record: Record) -> None:
-    names = {
-        "product": "prod", "cumproduct": "cumprod", "alltrue": "all", "sometrue": "any", "float_": "float64", "Inf": "inf",
-        "NaN": "nan",
-    }  # fmt: skip
-    plain = {"float": float, "int": int, "object": object, "str": str}
-
-    def older(name: str, new: str) -> Callable[[], Any]:
-        def get() -> Any:
-            record("renamed", f"numpy.{name}", new, _OLD)
-            return plain[name] if name in plain else getattr(module, new)
-
-        return get
-
-    wanted = names | {name: name for name in plain}
-    provide(module, {name: older(name, new) for name, new in wanted.items() if name not in vars(module)})
-
-
-def _patch_backend(module: Any, record: Record) -> None:
-    @rescuing(module, "use", ImportError)
-    def use(backend: Any, *_args: Any, **_kwargs: Any) -> None:
-        record("plot", f"matplotlib.use({backend!r})", "", "no-screen")
-
-
-def _patch_style(module: Any, record: Record) -> None:
-    @rescuing(module, "use", OSError)
-    def use(style: Any) -> None:
-        record("plot", f"plt.style.use({style!r})", "", _OLD)
+rescues("matplotlib", "use", ImportError)(answering("plot", "matplotlib.use({!r})", "", "no-screen"))
+rescues("matplotlib.style", "use", OSError)(answering("plot", "plt.style.use({!r})", "", _OLD))

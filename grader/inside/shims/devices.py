@@ -6,19 +6,19 @@ computed in full precision instead.
 
 from __future__ import annotations
 
-import functools
 import re
 import time
 import types
-from collections.abc import Callable, Mapping
 from typing import Any
 
-from grader.inside.hooks import Record, replacing, rescuing, when_imported
+from grader.inside.hooks import rescuing
+from grader.inside.shims.adapting import adapts, answering, note, replaces
 
-__all__ = ["install"]
+__all__ = ["GPU"]
 
 _REASON = "no-gpu"
-_GPU = re.compile(r"(cuda|mps|xpu)(:\d+)?")
+GPU = re.compile(r"(cuda|mps|xpu)(:\d+)?")
+"""The name of a GPU."""
 
 # What `torch.cuda` functions that raise without a GPU answer instead.
 _ANSWERS: dict[str, Any] = {
@@ -34,73 +34,61 @@ _ANSWERS: dict[str, Any] = {
 _PROPERTIES = types.SimpleNamespace(name="no GPU", total_memory=0, major=0, minor=0, multi_processor_count=0)
 
 
-def install(record: Record, config: Mapping[str, Any]) -> None:
-    """Map GPU devices to the CPU, unless `config["gpu"]`."""
-    if not config.get("gpu"):
-        when_imported("torch", _patch_torch, record)
-        when_imported("transformers.modeling_utils", _patch_loading, record)
-        when_imported("transformers.pipelines", _patch_pipeline, record)
-
-
 def _is_gpu(device: Any) -> bool:
     """Whether a device, by name, number or `torch.device`, is a GPU."""
     if type(device).__name__ == "device":
         device = str(device)
-    return _GPU.fullmatch(device) is not None if isinstance(device, str) else type(device) is int
+    return GPU.fullmatch(device) is not None if isinstance(device, str) else type(device) is int
 
 
-def _moved(what: str, device: Any, record: Record) -> str:
-    record("device", f"{what}({str(device)!r})", "cpu", _REASON)
+def _moved(what: str, device: Any) -> str:
+    note("device", f"{what}({str(device)!r})", "cpu", _REASON)
     return "cpu"
 
 
-def _patch_torch(torch: Any, record: Record) -> None:
-    def to(real: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
-        if args and _is_gpu(args[0]):
-            args = (_moved(".to", args[0], record), *args[1:])
-        elif "device" in kwargs and _is_gpu(kwargs["device"]):
-            kwargs["device"] = _moved(".to", kwargs["device"], record)
-        return real(self, *args, **kwargs)
+# Not the factories (`torch.zeros(device=...)`): `with torch.device("meta")` recognises them by identity. Names of devices in the
+# student's source are adapted by `literals`.
+@replaces("torch", "Tensor.to", "nn.Module.to")
+def _to(real: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+    if args and _is_gpu(args[0]):
+        args = (_moved(".to", args[0]), *args[1:])
+    elif "device" in kwargs and _is_gpu(kwargs["device"]):
+        kwargs["device"] = _moved(".to", kwargs["device"])
+    return real(self, *args, **kwargs)
 
-    def stay(self: Any, *_args: Any, **_kwargs: Any) -> Any:
-        _moved(".cuda", "cuda", record)
-        return self
 
-    for owner in (torch.Tensor, torch.nn.Module):
-        replacing(owner, "to")(to)
-        owner.cuda = stay
+@replaces("torch", "Tensor.cuda", "nn.Module.cuda")
+def _stay(_real: Any, self: Any, *_args: Any, **_kwargs: Any) -> Any:
+    _moved(".cuda", "cuda")
+    return self
+
+
+@replaces("torch", "load")
+def _load(real: Any, *args: Any, **kwargs: Any) -> Any:
+    if len(args) > 1 and _is_gpu(args[1]):
+        args = (args[0], _moved("torch.load", args[1]), *args[2:])
+    elif "map_location" not in kwargs or _is_gpu(kwargs["map_location"]):
+        kwargs["map_location"] = "cpu"  # the file may have been saved on a GPU
+    return real(*args, **kwargs)
+
+
+@replaces("torch", "compile")
+def _compile_nothing(_real: Any, model: Any = None, **_kwargs: Any) -> Any:
+    if model is None:
+        return lambda function: function
+    note("device", "torch.compile", "", "no-compiler")
+    return model
+
+
+@adapts("torch")
+def _no_gpu(torch: Any) -> None:
     torch.Tensor.pin_memory = lambda self, *_args, **_kwargs: self
-    # Not the factories (`torch.zeros(device=...)`): `with torch.device("meta")` recognises them by identity. Names of
-    # devices in the student's source are adapted by `literals`.
-
-    @replacing(torch, "load")
-    def load(real: Any, *args: Any, **kwargs: Any) -> Any:
-        if len(args) > 1 and _is_gpu(args[1]):
-            args = (args[0], _moved("torch.load", args[1], record), *args[2:])
-        elif "map_location" not in kwargs or _is_gpu(kwargs["map_location"]):
-            kwargs["map_location"] = "cpu"  # the file may have been saved on a GPU
-        return real(*args, **kwargs)
-
-    @replacing(torch, "compile")
-    def compile_nothing(_real: Any, model: Any = None, **_kwargs: Any) -> Any:
-        if model is None:
-            return lambda function: function
-        record("device", "torch.compile", "", "no-compiler")
-        return model
-
     for name, answer in _ANSWERS.items():
         if hasattr(torch.cuda, name):
-            rescuing(torch.cuda, name, Exception)(_answering(name, answer, record))
+            asked = answering("device", f"torch.cuda.{name}()", repr(answer), _REASON, answer)
+            rescuing(torch.cuda, name, Exception)(asked)
     torch.cuda.get_device_properties = lambda *_args: _PROPERTIES
     torch.cuda.Event = _Event
-
-
-def _answering(name: str, answer: Any, record: Record) -> Callable[..., Any]:
-    def asked(*_args: Any, **_kwargs: Any) -> Any:
-        record("device", f"torch.cuda.{name}()", repr(answer), _REASON)
-        return answer
-
-    return asked
 
 
 class _Event:
@@ -123,27 +111,19 @@ class _Event:
         return (end.time - self.time) * 1000
 
 
-def _patch_loading(module: Any, record: Record) -> None:
-    """`from_pretrained(device_map=...)` and arguments of older versions."""
-    owner = module.PreTrainedModel
-    real = owner.from_pretrained.__func__
-
-    @functools.wraps(real)
-    def from_pretrained(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        if kwargs.pop("device_map", None) is not None:
-            record("device", "from_pretrained(device_map=...)", "", _REASON)
-        for name in ("use_auth_token", "load_in_8bit", "load_in_4bit"):
-            if name in kwargs:
-                record("argument", f"from_pretrained({name}={kwargs.pop(name)!r})", "", "not-there")
-        return real(cls, *args, **kwargs)
-
-    owner.from_pretrained = classmethod(from_pretrained)
+@replaces("transformers.modeling_utils", "PreTrainedModel.from_pretrained")
+def _from_pretrained(real: Any, cls: Any, *args: Any, **kwargs: Any) -> Any:
+    if kwargs.pop("device_map", None) is not None:
+        note("device", "from_pretrained(device_map=...)", "", _REASON)
+    for name in ("use_auth_token", "load_in_8bit", "load_in_4bit"):
+        if name in kwargs:
+            note("argument", f"from_pretrained({name}={kwargs.pop(name)!r})", "", "not-there")
+    return real(cls, *args, **kwargs)
 
 
-def _patch_pipeline(module: Any, record: Record) -> None:
-    @replacing(module, "pipeline")
-    def pipeline(real: Any, *args: Any, **kwargs: Any) -> Any:
-        device = kwargs.get("device")
-        if device is not None and device != -1 and _is_gpu(device):
-            kwargs["device"] = _moved("pipeline", device, record)
-        return real(*args, **kwargs)
+@replaces("transformers.pipelines", "pipeline")
+def _pipeline(real: Any, *args: Any, **kwargs: Any) -> Any:
+    device = kwargs.get("device")
+    if device is not None and device != -1 and _is_gpu(device):
+        kwargs["device"] = _moved("pipeline", device)
+    return real(*args, **kwargs)

@@ -6,12 +6,10 @@ little differently than at home, which is recorded. Metrics are the same, by sci
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
 from typing import Any
 
-from grader.inside.hooks import Record, replacing, rescuing, when_imported
-
-__all__ = ["install"]
+from grader.inside.shims.adapting import adapts, answering, note, rescues
 
 _DATA = "data-on-the-network"
 _SERVED = {
@@ -24,58 +22,43 @@ _SERVED = {
 }
 
 
-def install(record: Record, _config: Mapping[str, Any]) -> None:
-    """Let `nltk.download` succeed, and sentences, stop words and lemmas do without data; serve metrics where they cannot be loaded."""
-    when_imported("nltk.downloader", _patch_download, record)
-    when_imported("nltk.tokenize", _patch_sentences, record)
-    when_imported("nltk.stem.wordnet", _patch_lemmas, record)
-    when_imported("nltk.corpus.util", _patch_corpora, record)
-    when_imported("evaluate.loading", _patch_metrics, record)
-    when_imported("evaluate", _patch_metrics, record)
-
-
-def _patch_download(module: Any, record: Record) -> None:
-    @replacing(module.Downloader, "download")
-    def download(_real: Any, _self: Any, info_or_id: Any = None, *_args: Any, **_kwargs: Any) -> bool:
-        record("network", f"nltk.download({info_or_id!r})", "", "no-network")
-        return True
-
+@adapts("nltk.downloader")
+def _download(module: Any) -> None:
+    download = answering("network", "nltk.download({!r})", "", "no-network", answer=True)
+    module.Downloader.download = lambda _self, *given, **named: download(*given, **named)
     module.download = module._downloader.download
 
 
-def _patch_sentences(module: Any, record: Record) -> None:
-    @rescuing(module, "_get_punkt_tokenizer", LookupError)
-    def tokenizer(*_args: Any) -> Any:
-        record("stand-in", "nltk's punkt", "sentences by their marks alone", _DATA)
-        return module.PunktSentenceTokenizer()
+@rescues("nltk.tokenize", "_get_punkt_tokenizer", LookupError)
+def _tokenizer(*_args: Any) -> Any:
+    note("stand-in", "nltk's punkt", "sentences by their marks alone", _DATA)
+    return sys.modules["nltk.tokenize"].PunktSentenceTokenizer()
 
 
-def _patch_lemmas(module: Any, record: Record) -> None:
-    @rescuing(module.WordNetLemmatizer, "lemmatize", LookupError)
-    def lemmatize(_self: Any, word: str, *_args: Any, **_kwargs: Any) -> Any:
-        record("stand-in", "nltk's wordnet", "words as they are", _DATA)
-        return word
+@rescues("nltk.stem.wordnet", "WordNetLemmatizer.lemmatize", LookupError)
+def _lemmatize(_self: Any, word: str, *_args: Any, **_kwargs: Any) -> Any:
+    note("stand-in", "nltk's wordnet", "words as they are", _DATA)
+    return word
 
 
-def _patch_corpora(module: Any, record: Record) -> None:
-    @rescuing(module.LazyCorpusLoader, "_LazyCorpusLoader__load", LookupError)
-    def load(self: Any) -> None:
-        if self._LazyCorpusLoader__name != "stopwords":
-            raise  # the error, while it is being handled
-        from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+@rescues("nltk.corpus.util", "LazyCorpusLoader._LazyCorpusLoader__load", LookupError)
+def _load_corpus(self: Any) -> None:
+    if self._LazyCorpusLoader__name != "stopwords":
+        raise  # the error, while it is being handled
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-        record("stand-in", "nltk's stopwords", "scikit-learn's", _DATA)
-        vars(self).update(words=lambda *_languages: sorted(ENGLISH_STOP_WORDS), fileids=lambda: ["english"])
+    note("stand-in", "nltk's stopwords", "scikit-learn's", _DATA)
+    vars(self).update(words=lambda *_languages: sorted(ENGLISH_STOP_WORDS), fileids=lambda: ["english"])
 
 
-def _patch_metrics(module: Any, record: Record) -> None:
-    @rescuing(module, "load", OSError, ImportError)  # not here, and no network
-    def load(path: Any, *_args: Any, **kwargs: Any) -> Any:
-        name = str(path).rpartition("/")[2]
-        if name not in _SERVED:
-            raise  # the error, while it is being handled
-        record("metric", f"evaluate.load({path!r})", "the same by scikit-learn", "by-scikit-learn")
-        return _metric(name, kwargs.get("experiment_id"))
+@rescues("evaluate", "load", OSError, ImportError)  # not here, and no network
+@rescues("evaluate.loading", "load", OSError, ImportError)
+def _load_metric(path: Any, *_args: Any, **kwargs: Any) -> Any:
+    name = str(path).rpartition("/")[2]
+    if name not in _SERVED:
+        raise  # the error, while it is being handled
+    note("metric", f"evaluate.load({path!r})", "the same by scikit-learn", "by-scikit-learn")
+    return _metric(name, kwargs.get("experiment_id"))
 
 
 def _metric(name: str, experiment: str | None) -> Any:

@@ -12,12 +12,14 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
-from grader.inside.hooks import Record, running_shell
+from grader.inside.hooks import running_shell
+from grader.inside.shims.adapting import config, files, note
+from grader.inside.shims.devices import GPU
 from grader.inside.shims.syntax import older
 
 __all__ = ["Literals", "install"]
@@ -49,12 +51,11 @@ _COLAB_ROOT_IN_COMMAND = re.compile(
     r"""(?<![^\s"'=])/(content|kaggle/working|kaggle/input)(/g?drive(/My(\\? )?Drive)?)?(?=[/\s"';&|]|$)"""
 )
 _KIND = re.compile(r"cuda|mps|xpu")
-_GPU = re.compile(r"(cuda|mps|xpu)(:\d+)?")
 
 
-def install(record: Record, config: Mapping[str, Any]) -> None:
-    """Adapt cells, and helper modules when they are imported or run. `config`: `data_files`, `companions`, `gpu`, `sizes`."""
-    literals = Literals(record, config)
+def install() -> None:
+    """Adapt cells, and helper modules when they are imported or run. `config`: `sizes`."""
+    literals = Literals()
     home = f"{Path.cwd()}{os.sep}"
     real = SourceFileLoader.source_to_code
 
@@ -62,29 +63,23 @@ def install(record: Record, config: Mapping[str, Any]) -> None:
         return real(self, literals.parsed(data) if str(path).startswith(home) else data, path, **options)
 
     SourceFileLoader.source_to_code = source_to_code  # type: ignore[method-assign]
-    shell = running_shell()
-    if shell is not None:
-        shell.ast_transformers.append(literals)
-        # what `%run` compiles a script with
-        vars(sys.modules["IPython.core.interactiveshell"])["compile"] = lambda source, *rest: compile(
-            literals.parsed(source), *rest
-        )
+    running_shell().ast_transformers.append(literals)
+    # what `%run` compiles a script with
+    vars(sys.modules["IPython.core.interactiveshell"])["compile"] = lambda source, *rest: compile(
+        literals.parsed(source), *rest
+    )
 
 
 class Literals:
     """Adapts syntax trees; one of IPython's `ast_transformers`."""
 
-    def __init__(self, record: Record, config: Mapping[str, Any]) -> None:
-        self.record = record
-        self.data_files: dict[str, str] = dict(config.get("data_files", {}))
-        self.companions = frozenset(config.get("companions", ()))
-        self.gpu = bool(config.get("gpu"))
-        self.sizes = {int(real): int(ours) for real, ours in dict(config.get("sizes", {})).items()}
+    def __init__(self) -> None:
+        self.sizes = {int(real): ours for real, ours in config["sizes"].items()}
 
     def parsed(self, source: Any) -> Any:
         """The adapted tree of a module's `source`; the source itself where it does not parse."""
         try:
-            return self.visit(ast.parse(older(source, self.record)))
+            return self.visit(ast.parse(older(source)))
         except (SyntaxError, ValueError, RecursionError):
             return source  # whoever compiles it says what is wrong
 
@@ -102,7 +97,7 @@ class Literals:
 
     def _adapt(self, node: ast.AST, places: _Places) -> None:
         if isinstance(node, ast.Assert | ast.If):
-            if not self.gpu and id(node.test) in places.asks_for_gpu:
+            if id(node.test) in places.asks_for_gpu:
                 self._gpu_demand(node)
         elif isinstance(node, ast.Constant):
             parent = places.parents.get(id(node))
@@ -118,12 +113,12 @@ class Literals:
                     self._replace(node, "path", _COLAB_ROOT_IN_COMMAND.sub(".", node.value), _PATH_REASON)
                 elif len(node.value) <= 300 and "\n" not in node.value and _FOREIGN.match(node.value):
                     self._replace(node, "path", self._local(node.value), _PATH_REASON)
-                elif not self.gpu and _GPU.fullmatch(node.value) and not _is_choice(node, parent, places):
+                elif GPU.fullmatch(node.value) and not _is_choice(node, parent, places):
                     self._replace(node, "device", "cpu", _DEVICE_REASON)
 
     def _replace(self, node: ast.Constant, rule: str, value: int | str, reason: str) -> None:
         if value != node.value:
-            self.record(rule, repr(node.value), repr(value), reason)
+            note(rule, repr(node.value), repr(value), reason)
             node.value = value
 
     def _start_of_path(self, node: ast.Constant) -> None:
@@ -136,10 +131,8 @@ class Literals:
         """Where `path` lies here: data and companion files by base name, Colab's folders below the working folder."""
         parts = [part for part in re.split(r"[/\\]+", path) if part]
         base = parts[-1] if parts else ""
-        if base in self.data_files:
-            return self.data_files[base]
-        if base in self.companions:
-            return base
+        if base.casefold() in files:
+            return Path(files[base.casefold()]).name
         slash = "/" if path[-1] in "/\\" else ""
         root = _COLAB_ROOT.match(path)
         if root:
@@ -168,14 +161,14 @@ class Literals:
     def _gpu_demand(self, node: ast.Assert | ast.If) -> None:
         """Take out a stop of the notebook because there is no GPU."""
         if isinstance(node, ast.Assert):
-            self.record("device", ast.unparse(node), "", _DEVICE_REASON)
+            note("device", ast.unparse(node), "", _DEVICE_REASON)
             node.test = ast.copy_location(ast.Constant(True), node.test)
             return
         for block in (node.body, node.orelse):
             for index, statement in enumerate(block):
                 stops = isinstance(statement, ast.Expr) and _called(statement.value) in ("exit", "quit", "_exit")
                 if isinstance(statement, ast.Raise) or stops:
-                    self.record("device", ast.unparse(statement), "", _DEVICE_REASON)
+                    note("device", ast.unparse(statement), "", _DEVICE_REASON)
                     block[index] = ast.copy_location(ast.Pass(), statement)
 
 

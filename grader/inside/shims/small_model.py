@@ -7,10 +7,10 @@ the real one's, so that plain steps of SGD would break it; optimizers that scale
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from grader.inside.hooks import Record, replacing, when_imported
+from grader.inside.hooks import replacing, when_imported
+from grader.inside.shims.adapting import config, note
 
 __all__ = ["install"]
 
@@ -26,16 +26,16 @@ _NORM = 1.0
 """What the `Trainer` clips gradients at."""
 
 
-def install(record: Record, config: Mapping[str, Any]) -> None:
+def install() -> None:
     """Narrow new layers of the model's width, and clip what SGD steps by. `config`: `sizes` and `head_gain` (1 leaves all as it is).
 
     Layers that hidden states go straight into get that gain. Gates and attention are drawn as wide as real ones, no narrower: they work by
     their size. Matrices without a bias are left alone: in this assignment these are A and B of a LoRA layer.
     """
-    gain, width = float(config.get("head_gain", 1.0)), config.get("sizes", {}).get(str(_REAL))
+    gain, width = config["head_gain"], config["sizes"].get(str(_REAL))
     if gain == 1.0 or width is None:
         return
-    when_imported("torch.optim.sgd", _clip, record)
+    when_imported("torch.optim.sgd", _clip)
 
     def narrow(module: Any, kind: str, draws: str, size: str, factor: float) -> None:
         @replacing(getattr(module, kind), draws)
@@ -48,19 +48,19 @@ def install(record: Record, config: Mapping[str, Any]) -> None:
             if parameters and not any(parameter.is_meta for parameter in parameters):
                 for parameter in parameters:
                     parameter.data.mul_(factor)
-                record("size", repr(layer), f"drawn {1 / factor:.0f} times narrower", "drawn-narrow")
+                note("size", repr(layer), f"drawn {1 / factor:.0f} times narrower", "drawn-narrow")
 
     for where, kind, draws, size in _LAYERS:
         factor = gain if kind in ("Linear", "_ConvNd") else (width / _REAL) ** 0.5
         when_imported(f"torch.nn.modules.{where}", narrow, kind, draws, size, factor)
 
 
-def _clip(module: Any, record: Record) -> None:
+def _clip(module: Any) -> None:
     @replacing(module.SGD, "step")
     def step(real: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
         from torch.nn.utils import clip_grad_norm_
 
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         if clip_grad_norm_(parameters, _NORM) > _NORM:
-            record("size", type(optimizer).__name__, f"clipped at a norm of {_NORM:g}", "clipped")
+            note("size", type(optimizer).__name__, f"clipped at a norm of {_NORM:g}", "clipped")
         return real(optimizer, *args, **kwargs)

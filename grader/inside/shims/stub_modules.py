@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from grader.inside.hooks import Record, running_shell, when_imported
+from grader.inside.hooks import running_shell, when_imported
+from grader.inside.shims.adapting import adapts, note
 
 __all__ = ["Absorber", "install"]
 
@@ -42,13 +43,11 @@ _COMPUTING = frozenset((
 """Large packages that are left out; a notebook that only imports them, or sets their seed, does without."""
 
 _LIBRARIES = tuple({sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")})
-_noted: list[Record] = []
 
 
 def _took_part(package: str) -> None:
     """Record that what a stand-in gave instead of `package` may have decided something."""
-    for record in _noted:
-        record("stand-in", package, "", "stand-in-took-part")
+    note("stand-in", package, "", "stand-in-took-part")
 
 
 class Absorber:
@@ -132,8 +131,8 @@ class _StubModule(types.ModuleType):
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Answers the student's imports of packages that the box lacks."""
 
-    def __init__(self, record: Record, contents: Mapping[str, Callable[[], Mapping[str, Any]]]) -> None:
-        self.record, self.contents = record, contents
+    def __init__(self, contents: Mapping[str, Callable[[], Mapping[str, Any]]]) -> None:
+        self.contents = contents
 
     def find_spec(
         self, fullname: str, _path: Sequence[str] | None, _target: types.ModuleType | None = None
@@ -161,10 +160,10 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         module.__dict__.setdefault("__version__", "0.0")
         module.__dict__.setdefault("__all__", [])
         if name.startswith("google.colab"):
-            self.record("colab", "import google.colab", "", "no-colab")
+            note("colab", "import google.colab", "", "no-colab")
         elif name != "google":
             shown = "torch.utils.tensorboard" if name.startswith("torch.") else name.split(".")[0]
-            self.record("stub-module", f"import {shown}", "", "stand-in-for-package")
+            note("stub-module", f"import {shown}", "", "stand-in-for-package")
 
 
 def _is_missing(package: str) -> bool:
@@ -187,13 +186,10 @@ def _student_imports() -> bool:
 _hooks_file = str(getattr(sys.modules[when_imported.__module__], "__file__", ""))
 
 
-def install(record: Record, contents: Mapping[str, Callable[[], Mapping[str, Any]]]) -> None:
+def install(contents: Mapping[str, Callable[[], Mapping[str, Any]]]) -> None:
     """Make stand-ins importable; `contents`: full name of a module -> what makes those of its names that do more than nothing."""
-    _noted.append(record)
-    sys.meta_path.insert(0, _Finder(record, contents))
-    when_imported("tqdm.notebook", _plain_progress, record)
-    if (shell := running_shell()) is not None:
-        shell.events.register("post_run_cell", _blame)
+    sys.meta_path.insert(0, _Finder(contents))
+    running_shell().events.register("post_run_cell", _blame)
 
 
 def _blame(result: Any) -> None:
@@ -208,9 +204,10 @@ def _blame(result: Any) -> None:
             _took_part(stood_in._name.split(".")[0])
 
 
-def _plain_progress(module: Any, record: Record) -> None:
+@adapts("tqdm.notebook")
+def _plain_progress(module: Any) -> None:
     """`tqdm.notebook` draws widgets in a window; the plain bar takes its place."""
     plain = sys.modules["tqdm.std"]
     module.tqdm = module.tqdm_notebook = plain.__dict__["tqdm"]
     module.trange = module.tnrange = plain.__dict__["trange"]
-    record("stub-module", "tqdm.notebook", "tqdm", "plain-bar")
+    note("stub-module", "tqdm.notebook", "tqdm", "plain-bar")

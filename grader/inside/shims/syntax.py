@@ -11,10 +11,11 @@ import itertools
 import re
 import sys
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from grader.inside.hooks import Record, provide, running_shell
+from grader.inside.hooks import provide, running_shell
+from grader.inside.shims.adapting import note
 
 __all__ = ["install", "older"]
 
@@ -23,19 +24,18 @@ _OPENED = re.compile(r"(?i:(?<!\w)(?:[rbu]|[rb]?f|f[rb]?|br|rb))?('''|\"\"\"|'|\
 _TRIPLE = ('"""', "'''")
 
 
-def install(record: Record, _config: Mapping[str, Any]) -> None:
+def install() -> None:
     """Let cells have f-strings of Python 3.12, and imports `itertools.batched` and `typing.override`."""
     if sys.version_info >= (3, 12):
         return
 
     def added(name: str, thing: Any) -> Any:
-        record("renamed", name, "", _REASON)
+        note("renamed", name, "", _REASON)
         return thing
 
     provide(itertools, {"batched": lambda: added("itertools.batched", _batched)})
     provide(typing, {"override": lambda: added("typing.override", lambda method: method)})
-    if (shell := running_shell()) is not None:
-        shell.input_transformers_post.append(lambda lines: older("".join(lines), record).splitlines(keepends=True))
+    running_shell().input_transformers_post.append(lambda lines: older("".join(lines)).splitlines(keepends=True))
 
 
 def _batched(iterable: Any, n: int) -> Iterator[tuple[Any, ...]]:
@@ -44,7 +44,7 @@ def _batched(iterable: Any, n: int) -> Iterator[tuple[Any, ...]]:
         yield batch
 
 
-def older(source: Any, record: Record) -> Any:
+def older(source: Any) -> Any:
     """A source with other quotes around f-strings that this Python cannot read; itself where that does not help."""
     text = importlib.util.decode_source(source) if isinstance(source, bytes) else source
     if sys.version_info >= (3, 12) or _parses(text):
@@ -57,7 +57,7 @@ def older(source: Any, record: Record) -> Any:
     if not _parses(changed):
         return source
     for before, after in changes:
-        record("syntax", before, after, _REASON)
+        note("syntax", before, after, _REASON)
     return changed
 
 
