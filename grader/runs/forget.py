@@ -51,7 +51,8 @@ def forget(run: RunDirectory, submission_id: str, student: str = "") -> None:
     with run.lock():
         own = [one for one in people(run) if one.id == submission_id]
         whole = [one for one in own if not student or one.student_ids == (student,)]
-        gone = {submission_id, *(i for one in whole for i in one.student_ids)} - {""} if whole else {student}
+        ids = (i for one in whole for i in (one.id, *one.student_ids, one.anonymous_id or ""))
+        gone = {*ids} - {""} if whole else {student}
         gone = {word for identity in gone for word in _also(run, identity)}
         # First what keeps the person out: after a crash the rest is done by the same command.
         traces = [_Trace(_digest(run, identity), now()) for identity in sorted(gone)]
@@ -68,9 +69,8 @@ def forget(run: RunDirectory, submission_id: str, student: str = "") -> None:
                 write_atomically(roster, csv_text(rows_without(roster, roster.read_bytes(), gone)))
         for name, key in _LEDGERS.items():
             if (run.root / name).is_file():
-                lines = run.ledger(
-                    name, dict, log=name == "canvas.jsonl"
-                )  # a damaged line goes: it may be the person's
+                # a damaged line of the log goes: it may be the person's
+                lines = run.ledger(name, dict, log=name == "canvas.jsonl")
                 run.write_ledger(name, [line for line in lines if str(line.get(key)) not in gone])
         for name in _MADE_AGAIN:
             (run.root / name).unlink(missing_ok=True)

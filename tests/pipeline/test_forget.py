@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from grader.cli.main import main
+from grader.runs.directory import RunDirectory
 from tests.pipeline.test_gradebook import NOTEBOOK, archive, export, grade, nothing_is_run, run, said, scores
 
 __all__ = ["archive", "export", "nothing_is_run", "run"]
@@ -98,3 +99,14 @@ def test_copies_of_earlier_sources_forget_too(archive, export, run, tmp_path) ->
     assert traces(run, "1001", "alfa", "anna", "5001") == []
     assert grade(archive({"bravobo_LATE_1002_5009_lab.ipynb": NOTEBOOK}), roster, run, "--groups", str(groups)) == 0
     assert traces(run, "1001", "alfa", "anna", "5001") == [] and scores(run) == {"1002": "3"}
+
+
+def test_what_was_sent_of_an_anonymous_hand_in_goes_too(archive, run) -> None:
+    """Canvas knows who is anonymous by an id of its own, and so does the log of what was sent."""
+    source = archive({"anon_ab12c_5001_lab.ipynb": NOTEBOOK, "anon_de34f_5002_lab.ipynb": NOTEBOOK})
+    assert main(["grade", str(source), "--out", str(run), "--assignment", "tests.toy:TOY"]) == 0
+    directory = RunDirectory(run)
+    directory.write_ledger("canvas.jsonl", [{"student": "ab12c"}, {"student": "de34f"}])
+    assert main(["forget", str(run), "anon-ab12c", "--yes"]) == 0
+    assert traces(run, "ab12c") == []
+    assert directory.ledger("canvas.jsonl", dict) == [{"student": "de34f"}]
