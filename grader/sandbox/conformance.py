@@ -91,23 +91,26 @@ def all_refused(seen: dict[str, str]) -> None:
         raise Breach(f"got through: {'; '.join(through)}")
 
 
-async def outcome_of(pool: KernelPool, code: str, limits: Limits) -> tuple[Outcome, bool, str]:
-    """Run one cell; the outcome, whether the kernel lived on, and the cell's status."""
-    session = KernelSession(pool, None, limits)
+async def ends(pool: KernelPool, code: str, wanted: Outcome, *, alive: bool = False, **limits: Any) -> None:
+    """Run one cell in a box under LIMITS with these changes; raise Breach unless that ends as `wanted`, a completed one without an error.
+
+    `alive`: the kernel has to live on, too.
+    """
+    session = KernelSession(pool, None, replace(LIMITS, **limits))
     async with session:
-        run = await session.run_cell(code, 0)
-        alive = session.alive
-    return session.outcome, alive, run.status
+        status = (await session.run_cell(code, 0)).status
+        lives = session.alive
+    well = session.outcome is wanted and (wanted is not Outcome.COMPLETED or status == "ok")
+    if not well or (alive and not lives):
+        raise Breach(f"ended as {session.outcome} (cell {status}, kernel alive: {lives}), not as {wanted}")
 
 
-def cells_end(name: str, promise: str, wanted: Outcome, *cells: str, **limits: Any) -> None:
-    """Enter a check in the list: each of the cells, alone in a box, ends as `wanted` under LIMITS with these changes."""
+def cells_end(name: str, promise: str, wanted: Outcome, *cells: str, **how: Any) -> None:
+    """Enter a check in the list: each of the cells, alone in a box, `ends` as `wanted`."""
 
     async def check(pool: KernelPool) -> None:
         for code in cells:
-            outcome, _alive, status = await outcome_of(pool, code, replace(LIMITS, **limits))
-            if outcome is not wanted:
-                raise Breach(f"ended as {outcome} (cell {status}), not as {wanted}")
+            await ends(pool, code, wanted, **how)
 
     CHECKS[name] = (promise, check)
 
@@ -258,17 +261,10 @@ attempt('in /proc', lambda: everything.index({CANARY.encode()!r}))
 # ---- what a box bounds, its end, and that honest work goes on in it ----
 
 
-@box_check("cpu-time")
-async def _cpu_time(pool: KernelPool) -> None:
-    """An endless loop ends by its CPU time, and what stood before it can still be asked for."""
-    session = KernelSession(pool, None, replace(LIMITS, cpu_seconds=1))
-    async with session:
-        await session.run_cell("while True: pass", 0)
-        alive = session.alive
-    if session.outcome is not Outcome.TIMED_OUT or not alive:
-        raise Breach(f"ended as {session.outcome}, alive: {alive}")
-
-
+cells_end(
+    "cpu-time", "An endless loop ends by its CPU time, and what stood before it can still be asked for.", Outcome.TIMED_OUT,
+    "while True: pass", cpu_seconds=1, alive=True,
+)  # fmt: skip
 cells_end(
     "stubborn-loop", "A loop that ignores interrupts, in several processes, is killed.", Outcome.TIMED_OUT,
     "import os, signal\nos.fork()\nwhile True:\n    try:\n        while True: pass\n    except BaseException: pass",
@@ -287,12 +283,9 @@ async def _busy_machine(pool: KernelPool) -> None:
     """Who computes beside many others that want the same processors is not taken for a sleeper."""
     burn = "import time\nend = time.thread_time() + {}\nwhile time.thread_time() < end: pass"
     many = f"import os\nfor _ in range({min(48, 6 * cores())}):\n    if os.fork() == 0: break\n{burn.format(0.5)}"
-    work = outcome_of(pool, burn.format(0.3), replace(LIMITS, idle_seconds=1))
-    _crowd, (outcome, _alive, status) = await asyncio.gather(
-        outcome_of(pool, many, replace(LIMITS, cpu_seconds=60)), work
-    )
-    if (outcome, status) != (Outcome.COMPLETED, "ok"):
-        raise Breach(f"ended as {outcome}, its cell {status}")
+    async with KernelSession(pool, None, replace(LIMITS, cpu_seconds=60)) as crowd:
+        work = ends(pool, burn.format(0.3), Outcome.COMPLETED, idle_seconds=1)
+        await asyncio.gather(crowd.run_cell(many, 0), work)
 
 
 cells_end(
@@ -318,13 +311,7 @@ async def _process_number(pool: KernelPool) -> None:
     """A fork bomb is refused, and a sibling beside it works on."""
     bomb = "import os, time\ntry:\n    while True:\n        if os.fork() == 0: time.sleep(60); os._exit(0)\nexcept OSError: pass"
     work = "import subprocess\nfor _ in range(20): subprocess.run(['true'], check=True)"
-    (outcome, _alive, _status), (other, _other_alive, other_status) = await asyncio.gather(
-        outcome_of(pool, bomb, LIMITS), outcome_of(pool, work, LIMITS)
-    )
-    if outcome is not Outcome.PROCESS_LIMIT:
-        raise Breach(f"ended as {outcome}")
-    if other is not Outcome.COMPLETED or other_status != "ok":
-        raise Breach(f"a sibling was hurt: {other}, its cell {other_status}")
+    await asyncio.gather(ends(pool, bomb, Outcome.PROCESS_LIMIT), ends(pool, work, Outcome.COMPLETED))
 
 
 cells_end(
@@ -408,10 +395,9 @@ async def _random(pool: KernelPool) -> None:
         raise Breach("one seed gave different numbers")
 
 
-@box_check("training")
-async def _training(pool: KernelPool) -> None:
-    """After the fork torch works: several threads, gradients, workers that load data."""
-    code = """
+cells_end(
+    "training", "After the fork torch works: several threads, gradients, workers that load data.", Outcome.COMPLETED,
+    """
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 torch.set_num_threads(2)
@@ -420,11 +406,9 @@ layer(torch.randn(2000, 300)).pow(2).mean().backward()
 loader = DataLoader(TensorDataset(torch.arange(64.0)), batch_size=16, num_workers=2)
 total = sum(batch[0].sum().item() for batch in loader)
 assert total == 2016 and layer.weight.grad.abs().sum() > 0
-"""
-    limits = replace(LIMITS, memory_bytes=2048 * MIB, disk_bytes=256 * MIB, processes=256)
-    outcome, alive, status = await outcome_of(pool, code, limits)
-    if outcome is not Outcome.COMPLETED or status != "ok" or not alive:
-        raise Breach(f"ended as {outcome}, cell {status}")
+""",
+    memory_bytes=2048 * MIB, disk_bytes=256 * MIB, processes=256, alive=True,
+)  # fmt: skip
 
 
 # ---- all of it ----
