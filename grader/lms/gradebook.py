@@ -70,13 +70,9 @@ def gradebook_rows(
         if points is not None and not math.isfinite(points):
             raise ValueError(f"the score of {entry.id} is not a finite number")
         new, why = "", reasons.get(entry.id, "handed in nothing")
-        if points is not None:
+        if points is not None and not (why := _kept(old, known.get(entry.id))):
             new = number_cell(points * factor)
-            why = _kept(old, known.get(entry.id))
-            if why:
-                new = ""
-            else:
-                why = "as it is in Canvas" if _same(old, new) else "changed" if old else "new"
+            why = "as it is in Canvas" if _same(old, new) else "changed" if old else "new"
         found.append(GradebookRow(entry, old, new, why))
     return found
 

@@ -8,6 +8,7 @@ lateness by itself. In an anonymous assignment students have anonymous ids, for 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from canvasapi.exceptions import CanvasException
 from canvasapi.submission import Submission
 from canvasapi.upload import Uploader
 
@@ -197,26 +197,21 @@ def send(canvas: Any, run: RunDirectory, push: Push, on_step: Callable[[Step], N
 
 def _carry_out(canvas: Any, run: RunDirectory, push: Push, step: Step) -> None:
     """Post score and comment in one request; when its fate is not known, Canvas is asked before it is tried again."""
-    name, place = step.report.submission.display_name, _place(push, step)
-    comment = step.comment
-    for number in range(_TRIES):
-        try:
-            _post(canvas, run, push, step, comment=comment)
-        except (requests.RequestException, CanvasException) as error:
-            if isinstance(error, CanvasException) or number == _TRIES - 1:  # what Canvas refused it did not do
-                with speaking(f"{name}; run the same command again to go on from there"):
+    comment, place = step.comment, _place(push, step)
+    with speaking(f"{step.report.submission.display_name}; run the same command again to go on from there"):
+        for number in range(_TRIES):
+            try:
+                _post(canvas, run, push, step, comment=comment)
+                return
+            except requests.RequestException:  # what Canvas itself refuses it has not done
+                if number == _TRIES - 1:
                     raise
             time.sleep(pause(number))
-            with speaking(name):
-                answer = canvas._Canvas__requester.request(
-                    "GET", place, _kwargs=[("include[]", one) for one in _COMMENTS]
-                )
-                there = Submission(None, answer.json())
+            asked = [("include[]", one) for one in _COMMENTS]
+            there = Submission(None, canvas._Canvas__requester.request("GET", place, _kwargs=asked).json())
             comment = step.comment and not _has_comment(there, step.mark)
             if _same(_score(there), step.new) and not comment:
                 return
-        else:
-            return
 
 
 def _post(canvas: Any, run: RunDirectory, push: Push, step: Step, *, comment: bool) -> None:
@@ -256,9 +251,11 @@ def _in_words(report: Report) -> str:
 
 def _upload(requester: Any, url: str, path: Path) -> int:
     """Upload a file for a comment: Canvas's three steps. A file that nothing refers to is harmless, so it may be sent again."""
-    done, answer = Uploader(requester, url, str(path)).start()
+    done, answer = False, {}
+    with contextlib.suppress(ValueError):  # no JSON, or not what belongs into it: of something between Canvas and here
+        done, answer = Uploader(requester, url, str(path)).start()
     if not done or not isinstance(answer.get("id"), int):
-        raise LmsError(f"Canvas did not take the file {path.name}")
+        raise LmsError(f"Canvas did not take the file {path.name}; run the same command again to go on from there")
     return int(answer["id"])
 
 

@@ -98,6 +98,14 @@ def test_a_late_students_score_is_posted_raw(canvas, pulled) -> None:
     assert {method for method, *_ in canvas.requests} == {"GET"}
 
 
+def test_an_upload_that_answers_with_a_page(canvas, pulled, capsys, monkeypatch) -> None:
+    run = pulled()
+    monkeypatch.setattr(type(canvas), "end_upload", lambda *_: (200, b"<html>Log in to this network"))
+    assert push(run, "--send") == 4
+    told = " ".join(capsys.readouterr().err.split())
+    assert "Canvas did not take the file report.html; run the same command again" in told and "Traceback" not in told
+
+
 def test_who_resubmitted_waits_for_the_next_grading(canvas, pulled, capsys) -> None:
     run = pulled()
     canvas.student(1001).uploads = [Upload(9001, "lab-1.ipynb", NOTEBOOK)]
