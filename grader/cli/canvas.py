@@ -61,12 +61,9 @@ def pull(course: str, assignment: str, out: Path) -> int:
     from grader.lms.canvas_pull import pull as fetch
 
     with working("fetching submissions"):
-        found = fetch(client, course, assignment, out)
-    say(
-        f"{line(found.title)}: {found.submitted} handed in; {found.new} files fetched, {found.kept} there already,"
-        f" {found.removed} of older attempts removed."
-    )
-    for why in found.left_out:
+        brought, left_out = fetch(client, course, assignment, out)
+    say(line(brought))
+    for why in left_out:
         say(f"Left out: {line(why)}", "yellow")
     say(f"Now: grader grade {out / 'submissions'} --roster {out / 'roster.csv'} --out {out / 'run'}")
     return 0

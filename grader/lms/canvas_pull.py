@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +15,14 @@ from grader.intake.names import canvas_readings, compact, safe_file_name
 from grader.lms.canvas_api import course_and_assignment, get, speaking
 from grader.lms.gradebook import csv_text, formula_safe, number_cell
 
-__all__ = ["Pulled", "pull"]
+__all__ = ["pull"]
 
 _LARGEST = 200 << 20
 _COLUMNS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section", "group_name")
 
 
-@dataclass(frozen=True, slots=True)
-class Pulled:
-    """What a pull brought."""
-
-    title: str
-    """The assignment's title."""
-    submitted: int
-    """Students, or groups, who have handed something in."""
-    new: int
-    """Files that were fetched."""
-    kept: int
-    """Files that were there already."""
-    removed: int
-    """Files of older attempts that went."""
-    left_out: tuple[str, ...]
-    """What was not fetched, and why."""
-
-
-def pull(canvas: Any, course_id: str, assignment_id: str, folder: Path) -> Pulled:
-    """Bring `folder/submissions` and `folder/roster.csv` up to date.
+def pull(canvas: Any, course_id: str, assignment_id: str, folder: Path) -> tuple[str, list[str]]:
+    """Bring `folder/submissions` and `folder/roster.csv` up to date; returns what that brought, in a sentence, and what was left out.
 
     The roster is a gradebook export with one assignment and, where there are groups, the column `group_name`.
     Raises LmsError when Canvas cannot be reached or refuses, OSError when the disk does; the same command goes on.
@@ -77,7 +58,8 @@ def pull(canvas: Any, course_id: str, assignment_id: str, folder: Path) -> Pulle
     for name in stale:
         (target / name).unlink()
     _write_roster(course, assignment, submissions, folder / "roster.csv")
-    return Pulled(str(assignment.name), submitted, new, len(wanted & there), len(stale), tuple(left_out))
+    brought = f"{new} files fetched, {len(wanted & there)} there already, {len(stale)} of older attempts removed"
+    return f"{assignment.name}: {submitted} handed in; {brought}.", left_out
 
 
 def _group(submission: Any) -> tuple[int, str] | None:
