@@ -26,7 +26,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from grader.errors import StoreError, SubmissionError, UsageError
-from grader.intake.names import EntryName, is_noise, repaired
+from grader.intake.names import EntryName, Owner, is_noise, repaired
 
 __all__ = ["IntakeLimits", "Stage", "UploadedFile", "looks_like_zip", "read_file", "read_folder", "read_zip", "walk"]
 
@@ -95,6 +95,8 @@ class UploadedFile:
     """True when the name pointed outside of the archive."""
     read_as: EntryName | None = None
     """What the name says of its owner; None when no platform wrote it."""
+    owner: Owner | None = None
+    """Whose it is; None when it is nobody's, or not known yet."""
 
     @property
     def file_name(self) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 __all__ = [
     "EntryName",
+    "Owner",
     "StoragePaths",
     "canvas_readings",
     "compact",
@@ -69,6 +70,27 @@ class EntryName:
     """True when the name carries Canvas's late mark."""
     anonymous_id: str | None = None
     """Canvas's anonymous id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose something is, as far as a source and the roster tell."""
+
+    key: tuple[str, ...]
+    """Who: `("user", id)`, `("anon", id)`, or something unique to the source such as `("folder", source, name)`."""
+    label: str
+    """The name as the source writes it."""
+    matched: bool = False
+    """True when found in the roster by name, not by id."""
+    doubt: str = ""
+    """Why it cannot be said whose it is, in a sentence with the names; empty when it can."""
+    possible: tuple[str, ...] = ()
+    """Ids of the roster that it may be of, when in doubt."""
+
+    @property
+    def system(self) -> str:
+        """What knows the owner by the id that ends the key: `user` (Canvas), `moodle`, `anon`; else what the key is made from."""
+        return self.key[0]
 
 
 def repaired(name: str) -> str:

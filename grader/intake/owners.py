@@ -13,49 +13,14 @@ from pathlib import Path
 
 from grader.intake.archive import UploadedFile, looks_like_zip
 from grader.intake.kinds import file_kind
-from grader.intake.names import EntryName, canvas_readings, is_notebook_name, moodle_readings, shown
+from grader.intake.names import EntryName, Owner, canvas_readings, is_notebook_name, moodle_readings, shown
 from grader.intake.roster import Roster, RosterEntry
 from grader.records import Notice
 
-__all__ = ["Assigned", "Owner", "assign_owners", "is_one_hand_in", "match_by_name"]
+__all__ = ["assign_owners", "is_one_hand_in"]
 
 _MOST_WRAPPERS = 10
 _WRITERS = {"canvas": "Canvas", "moodle": "Moodle"}
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Whose something is, as far as a source and the roster tell."""
-
-    key: tuple[str, ...]
-    """Who: `("user", id)`, `("anon", id)`, or something unique to the source such as `("folder", source, name)`."""
-    label: str
-    """The name as the source writes it."""
-    matched: bool = False
-    """True when found in the roster by name, not by id."""
-    doubt: str = ""
-    """Why it cannot be said whose it is, in a sentence with the names; empty when it can."""
-    possible: tuple[str, ...] = ()
-    """Ids of the roster that it may be of, when in doubt."""
-
-    @property
-    def system(self) -> str:
-        """What knows the owner by the id that ends the key: `user` (Canvas), `moodle`, `anon`; else what the key is made from."""
-        return self.key[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Assigned:
-    """The files of a source by owner; each one that was given is somebody's or in `nobodys`."""
-
-    files: tuple[tuple[Owner, UploadedFile], ...]
-    """What belongs to a student."""
-    nobodys: tuple[tuple[UploadedFile, str], ...]
-    """What belongs to nobody, and why, to follow "left out because"."""
-    notices: tuple[Notice, ...] = ()
-    """What had to be decided about the source as a whole."""
-    platform: str = ""
-    """What wrote the names: `canvas`, `moodle`, or nothing that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +58,16 @@ class _Item:
         return found[min(found)] if found else ""
 
 
-def assign_owners(entries: Sequence[UploadedFile], source: str, roster: Roster, *, single: bool) -> Assigned:
-    """Say for each entry (noise excepted) whose it is; `single` means that a person named this very file."""
+def assign_owners(
+    entries: Sequence[UploadedFile], source: str, roster: Roster, *, single: bool
+) -> tuple[list[UploadedFile], list[Notice]]:
+    """Say for each entry (noise excepted) whose it is; `single` means that a person named this very file.
+
+    Returns all of them, those of nobody with a `refusal` and no `owner`, and what had to be decided about the source as a whole.
+    """
     platform, depth = _layout(entries, roster, single=single)
     if not platform:
-        return _by_names(_items(entries, _wrapper_depth(entries)), source, roster, single=single, alone=True)
+        return _by_names(_items(entries, _wrapper_depth(entries)), source, roster, single=single, alone=True), []
     items = _items(entries, depth)
     owners = _owners(items, source, roster, platform)
     files = []
@@ -107,19 +77,17 @@ def assign_owners(entries: Sequence[UploadedFile], source: str, roster: Roster, 
             original = name.original if name else item.name
             for entry in item.entries:
                 parts = entry.parts[len(item.path) :] if item.folder else (original,)
-                files.append((owner, replace(entry, parts=parts, read_as=name)))
-    foreign = [item for item in items if item.key not in owners]
-    # A person has put them there. Whoever hands in through a platform cannot: so their names match nobody in the roster.
-    rest = _by_names(foreign, source, Roster(()))
-    other = {item.writer() for item in items} - {platform, ""}
+                files.append(replace(entry, parts=parts, read_as=name, owner=owner))
+    # A person has put the rest there. Whoever hands in through a platform cannot: so their names match nobody in the roster.
+    files += _by_names([item for item in items if item.key not in owners], source, Roster(()))
     notices = []
-    if other:
+    if other := {item.writer() for item in items} - {platform, ""}:
         text = (
             f"Some names in {shown(source)} begin as {_WRITERS[other.pop()]} writes them; only those that begin as "
             f"{_WRITERS[platform]} does, which are more, say whose they are. Give the downloads of two platforms as two sources."
         )
         notices.append(Notice("two-platforms", text))
-    return Assigned((*files, *rest.files), rest.nobodys, tuple(notices), platform)
+    return files, notices
 
 
 def is_one_hand_in(name: str, entries: Sequence[UploadedFile], roster: Roster) -> bool:
@@ -133,7 +101,7 @@ def is_one_hand_in(name: str, entries: Sequence[UploadedFile], roster: Roster) -
     return bool(readings) and (listed or (alone and not roster.entries and _is_certain(name, roster)))
 
 
-def match_by_name(claims: Mapping[tuple[str, ...], tuple[str, str]], roster: Roster) -> dict[tuple[str, ...], Owner]:
+def _matched(claims: Mapping[tuple[str, ...], tuple[str, str]], roster: Roster) -> dict[tuple[str, ...], Owner]:
     """Find owners in the roster by name. `claims` maps a key to the name and to who claims it (more than one may share a name).
 
     A name of several students, and a student whom several claim, is in doubt.
@@ -251,7 +219,7 @@ def _owners(
     claims: dict[tuple[str, ...], tuple[str, str]] = {}
     for name in sure.values():
         claims["moodle", name.user_id or ""] = (name.owner, f"{name.owner} ({name.user_id})")
-    matched = {} if shared else match_by_name(claims, roster)
+    matched = {} if shared else _matched(claims, roster)
     owners: dict[str, tuple[Owner, EntryName | None]] = {}
     for item in items:
         found = settled[item.key]
@@ -331,7 +299,7 @@ def _people(students: Sequence[RosterEntry]) -> str:
 
 def _by_names(
     items: Sequence[_Item], source: str, roster: Roster, *, single: bool = False, alone: bool = False
-) -> Assigned:
+) -> list[UploadedFile]:
     """Take folders, and files that may be hand-ins, under their own names; `alone` when they are all of the source."""
     mine = [item for item in items if item.folder or single or _may_be_hand_in(item.entries[0], roster)]
     claims: dict[tuple[str, ...], tuple[str, str]] = {}
@@ -339,17 +307,17 @@ def _by_names(
         label = item.name if item.folder else _stem(item.name)
         claims["folder" if item.folder else "file", source, item.key] = (label, label)
     files = [
-        (owner, replace(entry, parts=entry.parts[len(item.path) :] or entry.parts[-1:]))
-        for item, owner in zip(mine, match_by_name(claims, roster).values(), strict=True)
+        replace(entry, parts=entry.parts[len(item.path) :] or entry.parts[-1:], owner=owner)
+        for item, owner in zip(mine, _matched(claims, roster).values(), strict=True)
         for entry in item.entries
     ]
     taken = {item.key for item in mine}
     others = [entry for item in items if item.key not in taken for entry in item.entries]
     if alone and len(files) == 1 and not mine[0].folder:
         # One student's folder or zip: what lies beside the notebook belongs to it.
-        return Assigned((*files, *((files[0][0], replace(e, parts=e.parts[-1:])) for e in others)), ())
+        return [*files, *(replace(entry, parts=entry.parts[-1:], owner=files[0].owner) for entry in others)]
     reason = "its name does not say whose it is" if files or not alone else "it is not a notebook"
-    return Assigned(tuple(files), tuple((entry, entry.refusal or reason) for entry in others))
+    return [*files, *(replace(entry, refusal=entry.refusal or reason) for entry in others)]
 
 
 def _wrapper_depth(entries: Sequence[UploadedFile]) -> int:

@@ -12,8 +12,8 @@ from pathlib import Path
 from grader.errors import SubmissionError
 from grader.intake.archive import IntakeLimits, Stage, UploadedFile, looks_like_zip, read_zip
 from grader.intake.kinds import OFFICE, file_kind
-from grader.intake.names import is_notebook_name, shown, some, without_resubmission_suffix
-from grader.intake.owners import Owner, assign_owners
+from grader.intake.names import Owner, is_notebook_name, shown, some, without_resubmission_suffix
+from grader.intake.owners import assign_owners
 from grader.intake.roster import Roster, RosterEntry
 from grader.intake.sources import Source
 from grader.records import Notice
@@ -201,8 +201,9 @@ def _unpacked(archive: Path, stage: Stage) -> list[UploadedFile]:
         inside = read_zip(archive, stage, stage.limits.inner_entries, stage.limits.inner_total_bytes)
     except SubmissionError as error:
         raise SubmissionError(f"a zip archive that could not be opened: {error}.") from error
-    found = assign_owners([file for file in inside if not file.noise], "", Roster(()), single=False)
-    if found.platform and len({owner.key for owner, file in found.files if is_notebook_name(file.file_name)}) > 1:
+    found, _ = assign_owners([file for file in inside if not file.noise], "", Roster(()), single=False)
+    owners = {file.owner.key for file in found if file.owner and is_notebook_name(file.file_name)}
+    if len(owners) > 1 and not {system for system, *_ in owners} <= {"folder", "file"}:
         raise SubmissionError("a download of several students; give that zip to the grader directly.")
     return inside
 

@@ -95,10 +95,11 @@ def leave_out_of_copies(kept: Path, roster: Roster | None, gone: Callable[[str],
     with Stage(kept / ".staging") as stage:
         left = []
         for source in (old.unpacked(stage) for old in kept_in(kept)):
-            found = assign_owners(source.files, source.label, roster or Roster(()), single=source.single)
+            found, _ = assign_owners(source.files, source.label, roster or Roster(()), single=source.single)
+            owned = [(file.staged, file.owner) for file in found if file.owner]
             theirs = {
-                file.staged
-                for owner, file in found.files
+                staged
+                for staged, owner in owned
                 if any(map(gone, (*owner.possible, identifier(owner.key, owner.label, ()))))
             }
             files = tuple(file for file in source.files if file.staged not in theirs)
@@ -201,18 +202,18 @@ class _Intake:
     def _uploads(self, source: Source) -> list[StudentUpload]:
         """Sort the files of a source by student."""
         files, beside = (source.files[:1], source.files[1:]) if source.single else (source.files, ())
-        found = assign_owners(files, source.label, self.roster, single=source.single)
-        if not any(file.staged for _, file in found.files) and source.kept is None:
-            left = [*((file, file.refusal) for _, file in found.files), *found.nobodys][:3]
-            reasons = [f"{shown(file.name)} was left out because {why}" for file, why in left]
+        found, notices = assign_owners(files, source.label, self.roster, single=source.single)
+        if not any(file.owner and file.staged for file in found) and source.kept is None:
+            reasons = [f"{shown(file.name)} was left out because {file.refusal}" for file in found[:3]]
             raise UsageError(f"{source.path} holds no submissions: {'; '.join(reasons) or 'it is empty'}")
-        self.notices += found.notices
-        for file, why in found.nobodys:
-            text = f"{shown(file.name)} in {shown(source.label)} was left out because {why}."
-            self.notices.append(Notice("left-out", text))
+        self.notices += notices
         by_owner: dict[tuple[str, ...], StudentUpload] = {}
-        for owner, file in found.files:
-            by_owner.setdefault(owner.key, StudentUpload(source, owner)).add(file)
+        for file in found:
+            if file.owner is None:
+                text = f"{shown(file.name)} in {shown(source.label)} was left out because {file.refusal}."
+                self.notices.append(Notice("left-out", text))
+            else:
+                by_owner.setdefault(file.owner.key, StudentUpload(source, file.owner)).add(file)
         for upload in by_owner.values():
             for file in beside:
                 upload.add(file)
