@@ -20,7 +20,8 @@ from typing import Any
 from jupyter_client.manager import start_new_kernel
 
 from bench.measure import machine
-from grader.bundles import load_bundle, prepare_home
+from grader.bundles.bundle import load_bundle
+from grader.bundles.hf_cache import prepare_home
 from tests.selfcheck.steps import SHORT, steps
 
 KINDS = (

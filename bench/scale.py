@@ -24,7 +24,7 @@ from typing import Any
 from bench.measure import machine
 from grader import serialization
 from grader.assignments import load_assignment
-from grader.bundles import load_bundle
+from grader.bundles.bundle import load_bundle
 from grader.cli.main import main as main_of_grader
 from grader.grading.pipeline import Grader, RunContext, single_submission
 from grader.records import SubmissionRun

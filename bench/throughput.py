@@ -37,7 +37,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from bench.measure import Spent, machine, spent
 from grader.assignments import load_assignment
-from grader.bundles import load_bundle, prepare_home
+from grader.bundles.bundle import load_bundle
+from grader.bundles.hf_cache import prepare_home
 from grader.errors import SubmissionError
 from grader.grading.pipeline import Grader, RunContext
 from grader.notebook.reader import read_notebook

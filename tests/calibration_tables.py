@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from grader.bundles import Bundle, load_bundle
+from grader.bundles.bundle import Bundle, load_bundle
 from grader.bundles.calibration import Result, upper_bound
 from grader.bundles.grid import EDGE, METHODS, Setting
 

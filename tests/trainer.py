@@ -8,7 +8,7 @@ import datasets
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments, set_seed
 
-from grader.bundles import Bundle
+from grader.bundles.bundle import Bundle
 from grader.bundles.grid import Setting
 from grader.bundles.training import draw_a
 

@@ -23,7 +23,7 @@ from jinja2 import Environment, StrictUndefined, TemplateError
 from nbformat import NotebookNode
 
 from grader.authoring.template import CODE_PLACEHOLDER, TEXT_PLACEHOLDER, canonical, dumps, make_template, read_notebook
-from grader.bundles import Bundle, load_bundle
+from grader.bundles.bundle import Bundle, load_bundle
 from grader.errors import DeclarationError, UsageError
 from grader.grading.settings import Settings
 from grader.rubric.assignment import Assignment

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import hmac
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from grader.bundles.heldout import HeldOut, generate_heldout, read_heldout
+from grader.bundles.reviews import draw_balanced
 from grader.bundles.thresholds import MANIFEST, Calibration, read_object, read_thresholds, shipped
 from grader.errors import BundleError
 
@@ -29,6 +30,16 @@ _METRIC: Final = Path("metric/accuracy.py")
 _REAL_DIM: Final = 768
 _REAL_DEVIATION: Final = 0.02
 """Of the weights of a new head, in the real model's config.json."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Reviews with their labels."""
+
+    texts: tuple[str, ...]
+    """Held-out ones enter the box after the last cell."""
+    labels: tuple[int, ...]
+    """0 or 1 per text; those of held-out ones never enter the box."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +104,9 @@ class Bundle:
         return math.sqrt(width / _REAL_DIM) * deviation / _REAL_DEVIATION
 
     @cached_property
-    def train_reviews(self) -> int:
-        """Number of reviews in train.csv."""
-        with self.train_csv.open(encoding="utf-8", newline="") as lines:
-            return sum(1 for _ in csv.DictReader(lines))
+    def train(self) -> Labelled:
+        """The reviews in train.csv. Raises BundleError where one has no label 0 or 1."""
+        return read_reviews(self.train_csv, *(self.manifest["columns"][kind] for kind in ("text", "label")))
 
     @cached_property
     def digest(self) -> str:
@@ -118,7 +128,7 @@ class Bundle:
         }
         return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
 
-    def heldout(self, secret: bytes) -> HeldOut:
+    def heldout(self, secret: bytes) -> Labelled:
         """The reviews that the trained models are judged on, with their labels, which never enter the box.
 
         Drawn from `secret` where the manifest names a generator, else read from heldout.csv, where `secret` is not used.
@@ -126,7 +136,7 @@ class Bundle:
         """
         source = self.manifest["heldout"]
         if source["source"] == "file":
-            return read_heldout(self.path / source["path"])
+            return read_reviews(self.path / source["path"])
         return generate_heldout(secret, int(source["count"]), self._seen_texts)
 
     def verify(self) -> None:
@@ -175,6 +185,33 @@ def load_bundle(path: Path | None = None) -> Bundle:
             raise BundleError(f"{path} is not a complete bundle: {name} is missing (see docs/bundles.md).")
     calibrations = MappingProxyType(read_thresholds(path))
     return Bundle(path, manifest["name"], MappingProxyType(manifest), calibrations, float(manifest["linear_range"]))
+
+
+def generate_heldout(secret: bytes, count: int, avoid: Collection[str]) -> Labelled:
+    """Draws `count` reviews, half of each label, none of them in `avoid`; the same for the same secret everywhere."""
+    seed = int.from_bytes(hmac.digest(secret, b"held-out reviews, version 1", hashlib.sha256))
+    reviews = draw_balanced(count, seed, avoid)
+    return Labelled(tuple(review.text for review in reviews), tuple(review.label for review in reviews))
+
+
+def read_reviews(path: Path, text: str = "review", label: str = "label") -> Labelled:
+    """Reads a CSV file with a column of texts and one of labels (0 or 1).
+
+    Raises BundleError naming the line where the file is not of that form.
+    """
+    texts, labels = [], []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            for row in (reader := csv.DictReader(lines)):
+                if row.get(text) is None or row.get(label) not in {"0", "1"}:
+                    raise BundleError(f"{path}, line {reader.line_num}: a review and a label 0 or 1 are needed.")
+                texts.append(row[text])
+                labels.append(int(row[label]))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BundleError(f"{path} cannot be read: {error}") from error
+    if not texts:
+        raise BundleError(f"{path} holds no reviews.")
+    return Labelled(tuple(texts), tuple(labels))
 
 
 def seal(folder: Path, manifest: dict[str, Any]) -> None:

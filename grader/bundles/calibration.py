@@ -82,11 +82,10 @@ def calibrate(bundle: Bundle, *, seeds: int = SEEDS, workers: int = 1, progress:
     """
     asked = [(setting, seed) for setting in grid() for seed in range(seeds)]
     asked += [(setting, seed) for setting, count in broken() for seed in range(count)]
-    notes = Notes.of(bundle)
-    done = {(result.setting, result.seed): result for result in notes.begin()}
+    done = {(result.setting, result.seed): result for result in begin(bundle)}
     results = [done[training] for training in asked if training in done]
     left = [training for training in asked if training not in done]
-    left.sort(key=lambda training: cost(training[0], bundle.train_reviews))
+    left.sort(key=lambda training: cost(training[0], len(bundle.train.labels)))
     progress(len(results), len(asked))
     stopped, lock = threading.Event(), threading.Lock()
 
@@ -97,8 +96,8 @@ def calibrate(bundle: Bundle, *, seeds: int = SEEDS, workers: int = 1, progress:
             if stopped.is_set():
                 return
             if line.startswith("{"):
-                with lock:
-                    notes.add(line)
+                with lock, notes_of(bundle).open("a", encoding="utf-8") as notes:
+                    notes.write(f"{line}\n")
                     results.append(Result.from_json(json.loads(line)))
                     progress(len(results), len(asked))
 
@@ -109,41 +108,26 @@ def calibrate(bundle: Bundle, *, seeds: int = SEEDS, workers: int = 1, progress:
             stopped.set()
             raise
     calibrated = write_calibration(bundle, results)
-    notes.path.unlink()
+    notes_of(bundle).unlink()
     return calibrated
 
 
-@dataclass(frozen=True, slots=True)
-class Notes:
-    """The trainings that a calibration has done so far, a line each, in a file beside the bundle."""
+def notes_of(bundle: Bundle) -> Path:
+    """Where a calibration notes what it has trained, a line each: a file beside the bundle, named by what the trainings depend on."""
+    return bundle.path.with_name(f".{bundle.path.name}.{bundle.content[:16]}.calibrating.jsonl")
 
-    path: Path
-    """The file."""
-    key: str
-    """Names what the trainings depend on: the model and the reviews."""
-    earlier: tuple[str, ...]
-    """The trainings of a calibration of the same that was finished, of which the bundle holds the lines."""
 
-    @classmethod
-    def of(cls, bundle: Bundle) -> Notes:
-        """The notes of a bundle's calibration."""
-        stored, runs = (bundle.path / name for name in (THRESHOLDS_FILE, RUNS_FILE))
-        known = stored.is_file() and runs.is_file() and read_object(stored).get("content") == bundle.content
-        earlier = tuple(runs.read_text(encoding="utf-8").splitlines()) if known else ()
-        return cls(bundle.path.with_name(f".{bundle.path.name}.calibrating.jsonl"), bundle.content, earlier)
+def begin(bundle: Bundle) -> list[Result]:
+    """The trainings of this model with these reviews so far, noted anew but for half a line of a write that was cut off.
 
-    def begin(self) -> list[Result]:
-        """What is done; trainings of another model or other reviews are thrown away, and half a line of a write that was cut off."""
-        text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
-        first, *lines = text.split("\n")[:-1] or [""]
-        lines = lines if first == self.key else list(self.earlier)
-        self.path.write_text("".join(f"{line}\n" for line in (self.key, *lines)), encoding="utf-8")
-        return [Result.from_json(json.loads(line)) for line in lines]
-
-    def add(self, line: str) -> None:
-        """Notes one training."""
-        with self.path.open("a", encoding="utf-8") as notes:
-            notes.write(f"{line}\n")
+    They are those of a calibration that was stopped, else of one that was finished, whose lines the bundle holds.
+    """
+    notes, stored, runs = notes_of(bundle), bundle.path / THRESHOLDS_FILE, bundle.path / RUNS_FILE
+    known = stored.is_file() and runs.is_file() and read_object(stored).get("content") == bundle.content
+    found = notes if notes.is_file() else runs if known else None
+    lines = found.read_text(encoding="utf-8").split("\n")[:-1] if found else []
+    notes.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return [Result.from_json(json.loads(line)) for line in lines]
 
 
 def write_calibration(bundle: Bundle, results: Sequence[Result]) -> Bundle:
@@ -152,7 +136,7 @@ def write_calibration(bundle: Bundle, results: Sequence[Result]) -> Bundle:
     Raises BundleError where a broken model would pass; then nothing is written.
     """
     results = sorted(results, key=lambda result: (str(result.setting), result.seed))
-    methods = {method: derive(method, results, bundle.train_reviews) for method in METHODS}
+    methods = {method: derive(method, results, len(bundle.train.labels)) for method in METHODS}
     wrong = [result for result in results if result.setting.broken]
     kinds = sorted({(result.setting.method, result.setting.broken) for result in wrong})
     content = {

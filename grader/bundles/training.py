@@ -10,13 +10,12 @@ body without dropout says at the first position is computed once for all trainin
 
 from __future__ import annotations
 
-import csv
 import functools
 import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +27,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, DistilBertForSequenceClassification, get_scheduler, set_seed
 from transformers.optimization import Adafactor
 
-from grader.bundles.bundle import Bundle, load_bundle
+from grader.bundles.bundle import Bundle, Labelled, load_bundle
 from grader.bundles.grid import HELDOUT_SEED_TEXT, Setting
 from grader.bundles.measures import accuracy_of, label_correlation
 from grader.inside.distilbert import ADAPTED
@@ -156,23 +155,18 @@ class Workbench:
     def __init__(self, bundle: Bundle, secret: bytes = HELDOUT_SEED_TEXT.encode()) -> None:
         self.bundle = bundle
         self.tokenizer = AutoTokenizer.from_pretrained(str(bundle.model_dir))
-        columns = bundle.manifest["columns"]
-        with bundle.train_csv.open(encoding="utf-8", newline="") as lines:
-            rows = list(csv.DictReader(lines))
-        self.train = self._encode([row[columns["text"]] for row in rows], [int(row[columns["label"]]) for row in rows])
-        heldout = bundle.heldout(secret)
-        self.heldout = self._encode(heldout.texts, heldout.labels)
+        self.train, self.heldout = self._encode(bundle.train), self._encode(bundle.heldout(secret))
         self.pretrained = Model(bundle, Setting("head"), 0)
         self.summaries = functools.cache(self._summaries)
         """What the pretrained body says of reviews at the first position, (reviews, dim)."""
 
-    def _encode(self, texts: Sequence[str], labels: Sequence[int]) -> Reviews:
-        found = self.tokenizer(list(texts), truncation=True, max_length=_LONGEST)["input_ids"]
+    def _encode(self, reviews: Labelled) -> Reviews:
+        found = self.tokenizer(list(reviews.texts), truncation=True, max_length=_LONGEST)["input_ids"]
         lengths = torch.tensor([len(ids) for ids in found])
         tokens = torch.full((len(found), int(lengths.max())), self.tokenizer.pad_token_id)
         for row, ids in enumerate(found):
             tokens[row, : len(ids)] = torch.tensor(ids)
-        return Reviews(tokens, lengths, torch.tensor(labels))
+        return Reviews(tokens, lengths, torch.tensor(reviews.labels))
 
     def run(self, setting: Setting, seed: int) -> dict[str, Any]:
         """Trains once; what came of it: held-out `accuracy`, `correlation` (see `label_correlation`), CPU seconds.

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from grader.bundles import calibrate as calibrate_bundle
-from grader.bundles import load_bundle
+from grader.bundles.bundle import load_bundle
 from grader.bundles.bundle import seal as seal_bundle
+from grader.bundles.calibration import calibrate as calibrate_bundle
 from grader.bundles.grid import SEEDS
 from grader.bundles.thresholds import MANIFEST
 from grader.cli.common import machine, say, working

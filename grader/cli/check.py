@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from grader.assignments import load_assignment
-from grader.bundles import load_bundle
+from grader.bundles.bundle import load_bundle
 from grader.cli.common import console, exit_code, limits_of, say, stderr, working
 from grader.cli.options import FILE, NEW_FILE, assignment_options, config_option, limit_options
 from grader.cli.preflight import preflight as preflight_lines

@@ -14,7 +14,7 @@ import click
 
 import grader
 from grader.assignments import load_assignment
-from grader.bundles import load_bundle
+from grader.bundles.bundle import load_bundle
 from grader.cli.common import finish, limits_of, machine, say, stderr
 from grader.cli.options import (
     FILE,

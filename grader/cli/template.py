@@ -8,7 +8,7 @@ import click
 
 from grader.assignments import load_assignment
 from grader.authoring import folder, template_files, values_of
-from grader.bundles import load_bundle
+from grader.bundles.bundle import load_bundle
 from grader.cli.common import say, stderr
 from grader.cli.options import FILE, FOLDER, NEW_FILE, NEW_FOLDER, assignment_option
 from grader.cli.resources import reference_path, template_path

@@ -15,7 +15,7 @@ import click
 from rich.table import Table
 
 from grader.assignments import load_assignment
-from grader.bundles import load_bundle
+from grader.bundles.bundle import load_bundle
 from grader.cli.common import console, say, working
 from grader.cli.options import FILE, FOLDER, NEW_FILE, assignment_options
 from grader.cli.resources import corpus_path, reference_path, template_path

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from grader.bundles import Bundle
+from grader.bundles.bundle import Bundle
 from grader.grading.fingerprint import digest_of, question_digest, versions
 from grader.grading.settings import Settings
 from grader.records import (

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 from grader.assignments import DEFAULT, load_assignment
-from grader.bundles import Bundle, load_bundle, prepare_home
+from grader.bundles.bundle import Bundle, load_bundle
+from grader.bundles.hf_cache import prepare_home
 from grader.errors import GuardError, InfrastructureError, SubmissionError
 from grader.grading.context import RunContext
 from grader.grading.execution import Progress, RunRequest, run_notebook

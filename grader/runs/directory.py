@@ -38,7 +38,7 @@ import filelock
 
 from grader import serialization
 from grader.assignments import load_assignment
-from grader.bundles import load_bundle
+from grader.bundles.bundle import load_bundle
 from grader.errors import StoreError, UsageError
 from grader.grading.context import RunContext
 from grader.grading.settings import Settings

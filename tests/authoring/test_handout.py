@@ -19,7 +19,7 @@ import pytest
 
 from grader.assignments import load_assignment
 from grader.authoring import filled, make_template, read_notebook, values_of
-from grader.bundles import load_bundle
+from grader.bundles.bundle import load_bundle
 from grader.cli.main import main
 from grader.errors import DeclarationError
 from grader.grading.settings import Handout, Settings, read_settings

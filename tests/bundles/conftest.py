@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from grader.bundles import Bundle, load_bundle
+from grader.bundles.bundle import Bundle, load_bundle
 
 
 @pytest.fixture(scope="session")

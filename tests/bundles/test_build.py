@@ -7,8 +7,7 @@ import pytest
 import torch
 from transformers import DistilBertConfig, DistilBertForMaskedLM
 
-from grader.bundles import Bundle
-from grader.bundles.bundle import hash_files
+from grader.bundles.bundle import Bundle, hash_files
 from grader.bundles.process import run_module
 from grader.errors import InfrastructureError, UsageError
 from tools.standin.build import build, literal_sizes

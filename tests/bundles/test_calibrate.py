@@ -10,9 +10,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from grader.bundles import Bundle, calibrate, load_bundle
-from grader.bundles.bundle import seal
-from grader.bundles.calibration import Notes, Result, derive, upper_bound, write_calibration
+from grader.bundles.bundle import Bundle, load_bundle, seal
+from grader.bundles.calibration import Result, begin, calibrate, derive, notes_of, upper_bound, write_calibration
 from grader.bundles.grid import METHODS, Setting, broken, cost, grid
 from grader.bundles.measures import accuracy_of, label_correlation
 from grader.bundles.process import run_module
@@ -174,7 +173,7 @@ def test_the_shipped_thresholds_follow_from_the_shipped_runs(standin: Bundle) ->
     runs = shipped(standin)
     stored = json.loads((standin.path / "thresholds.json").read_text(encoding="utf-8"))
     for method in METHODS:
-        assert stored["methods"][method] == derive(method, runs, standin.train_reviews)
+        assert stored["methods"][method] == derive(method, runs, len(standin.train.labels))
     assert stored["content"] == standin.content
 
 
@@ -265,13 +264,12 @@ def test_a_calibration_that_was_killed_goes_on(fresh: Path, quick: list[int]) ->
     with pytest.raises(InfrastructureError):
         calibrate(bundle)
     load_bundle(stopped).verify()
-    notes = Notes.of(bundle)
     foreign = Result(Setting("head", 0.5), 0, 0.5, 0.5)
-    with notes.path.open("a") as file:
+    with notes_of(bundle).open("a") as file:
         file.write(json.dumps(foreign.as_json()) + "\n")  # of an earlier grid
         file.write('{"method": "fu')  # killed while it wrote
     ready = stopped.rename(stopped.with_name("ready"))
-    notes.path.rename(Notes.of(load_bundle(ready)).path)
+    notes_of(bundle).rename(notes_of(load_bundle(ready)))
     heard: list[int] = []
     new = calibrate(load_bundle(ready), progress=lambda done, _: heard.append(done))
     assert heard[0] == 2
@@ -280,15 +278,12 @@ def test_a_calibration_that_was_killed_goes_on(fresh: Path, quick: list[int]) ->
 
 
 def test_notes_of_another_model_do_not_count(fresh: Path) -> None:
-    notes = Notes.of(load_bundle(fresh))
-    assert notes.begin() == []
-    notes.add(json.dumps(RIGHT[0].as_json()))
-    assert notes.begin() == RIGHT[:1]
-    (fresh / "train.csv").write_text("review,label\nGood.,1\n", encoding="utf-8")
-    other = Notes.of(load_bundle(fresh))
-    assert other.begin() == []
-    other.add(json.dumps(RIGHT[1].as_json()))
-    assert other.begin() == RIGHT[1:2]
+    for result in RIGHT[:2]:
+        bundle = load_bundle(fresh)
+        assert begin(bundle) == []
+        notes_of(bundle).write_text(json.dumps(result.as_json()) + "\n")
+        assert begin(bundle) == [result]
+        (fresh / "train.csv").write_text("review,label\nGood.,1\n", encoding="utf-8")
 
 
 def test_what_was_trained_before_is_not_trained_again(
@@ -300,7 +295,7 @@ def test_what_was_trained_before_is_not_trained_again(
     new = calibrate(load_bundle(fresh))
     assert quick == [6 * 5 + 7, 5]
     assert len(shipped(new)) == 4 * 5 + 7
-    (fresh / "train.csv").write_text("review,label\nGood.,1\n" * 8, encoding="utf-8")
+    (fresh / "train.csv").write_text("review,label\n" + "Good.,1\n" * 15, encoding="utf-8")
     calibrate(load_bundle(fresh))
     assert quick[2] == 4 * 5 + 7, "another model or other reviews"
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from grader.bundles import Bundle, load_bundle, prepare_home
+from grader.bundles.bundle import Bundle, load_bundle
+from grader.bundles.hf_cache import prepare_home
 from grader.errors import BundleError
 
 USE = """

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from grader.bundles import Bundle
+from grader.bundles.bundle import Bundle
 from grader.bundles.grid import OWN_HEADS, Setting
 from grader.bundles.training import Model, Workbench
 from tests.trainer import fresh, train

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from grader.assignments import load_assignment
 from grader.assignments.finetuning.facts import JudgeFacts, digest, read_checkpoint
-from grader.bundles import Calibration
+from grader.bundles.thresholds import Calibration
 from grader.inside import agent
 from grader.inside.distilbert import BLOCKS, layout
 from grader.inside.tensors import HANDED

@@ -31,7 +31,7 @@ import libcst as cst
 from mutmut.mutation.mutators import mutation_operators
 
 from grader.assignments import load_assignment
-from grader.bundles import Bundle, load_bundle
+from grader.bundles.bundle import Bundle, load_bundle
 from grader.grading.pipeline import Grader, RunContext, report_for, single_submission
 from grader.records import Status
 from grader.sandbox.contract import Limits

@@ -10,7 +10,7 @@ from grader.assignments.finetuning import ASSIGNMENT
 from grader.assignments.finetuning.accuracy import OWN, SAMPLE, SAMPLE_Z, judge_accuracy, outside_calibrated_range
 from grader.assignments.finetuning.facts import JudgeFacts
 from grader.assignments.finetuning.runs import MAX_RUNS, calibration_of, read_runs, summarise
-from grader.bundles import Calibration
+from grader.bundles.thresholds import Calibration
 from grader.grading.fingerprint import question_digest
 from grader.inside import witness
 from grader.records import Attempt, Observation, Status, Verdict

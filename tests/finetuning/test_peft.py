@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grader.bundles import load_bundle
+from grader.bundles.bundle import load_bundle
 from grader.bundles.grid import Setting
 from grader.bundles.measures import accuracy_of
 from grader.bundles.training import Workbench

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from grader.bundles import load_bundle
+from grader.bundles.bundle import load_bundle
 from grader.grading.pipeline import Grader, RunContext, report_for
 from grader.notebook.reader import read_notebook
 from grader.records import Attempt, Evidence, Execution, Observation, Outcome, Report, Submission, SubmissionRun, Usage

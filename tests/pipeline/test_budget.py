@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from grader.bundles import load_bundle
+from grader.bundles.bundle import load_bundle
 from grader.grading.pipeline import RunContext, report_for
 from grader.records import Attempt, Outcome, Usage
 from grader.sandbox.contract import Limits

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from grader.assignments import load_assignment
-from grader.bundles import Bundle, load_bundle
+from grader.bundles.bundle import Bundle, load_bundle
 from grader.cli.resources import reference_path
 from grader.grading.pipeline import Grader, RunContext, SubmissionRun, report_for, single_submission
 from grader.records import Outcome, Report, Status

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from grader.assignments import load_assignment
-from grader.bundles import load_bundle
+from grader.bundles.bundle import load_bundle
 from grader.cli.main import main
 from grader.grading.pipeline import Grader, RunContext, report_for
 from grader.records import Status

@@ -9,7 +9,7 @@ from statistics import fmean
 
 import pytest
 
-from grader.bundles import load_bundle
+from grader.bundles.bundle import load_bundle
 from grader.grading.pipeline import RunContext, report_for
 from grader.records import Attempt, Evidence, Observation, Outcome, Status, Verdict
 from grader.rubric.assignment import Assignment

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from grader.assignments import load_assignment
-from grader.bundles import load_bundle
+from grader.bundles.bundle import load_bundle
 from grader.cli.common import limits_of
 from grader.cli.main import main
 from grader.errors import UsageError

@@ -18,7 +18,7 @@ from typing import Any
 
 import grader.grading.execution
 from grader.assignments import load_assignment
-from grader.bundles import load_bundle
+from grader.bundles.bundle import load_bundle
 from grader.cli.resources import reference_path
 from grader.grading.pipeline import Grader, RunContext, single_submission
 from grader.inside import preloaded

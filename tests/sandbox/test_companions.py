@@ -8,7 +8,7 @@ import tracemalloc
 
 import pytest
 
-from grader.bundles import load_bundle
+from grader.bundles.bundle import load_bundle
 from grader.grading.execution import _words_of
 from grader.grading.pipeline import Grader, RunContext, report_for
 from grader.records import Cell, Notebook, Outcome

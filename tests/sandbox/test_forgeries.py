@@ -12,7 +12,7 @@ import pytest
 
 from grader.assignments import load_assignment
 from grader.assignments.finetuning.accuracy import OWN
-from grader.bundles import load_bundle
+from grader.bundles.bundle import load_bundle
 from grader.grading.pipeline import Grader, RunContext, report_for
 from grader.sandbox.contract import Limits
 from tests.pipeline.conftest import notebook_bytes, submission_of

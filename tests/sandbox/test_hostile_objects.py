@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from grader.assignments import load_assignment
-from grader.bundles import load_bundle
+from grader.bundles.bundle import load_bundle
 from grader.grading.pipeline import Grader, RunContext, report_for
 from grader.records import Attempt
 from grader.sandbox.contract import Limits

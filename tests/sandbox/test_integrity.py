@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from grader.bundles import load_bundle
+from grader.bundles.bundle import load_bundle
 from grader.grading.pipeline import Grader, RunContext, report_for
 from grader.reports import for_student, report_html
 from grader.sandbox.contract import Limits, Outcome

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from grader.bundles import load_bundle
+from grader.bundles.bundle import load_bundle
 from grader.grading.pipeline import Grader, RunContext, report_for
 from grader.sandbox.cgroup import ControlGroup
 from grader.sandbox.contract import Limits, Outcome

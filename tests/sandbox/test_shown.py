@@ -16,7 +16,7 @@ import pytest
 
 import grader
 from grader.assignments import load_assignment
-from grader.bundles import load_bundle
+from grader.bundles.bundle import load_bundle
 from grader.cli.main import main
 from grader.cli.resources import corpus_path, reference_path
 from grader.grading.pipeline import Grader, RunContext

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from grader.bundles import load_bundle, prepare_home
+from grader.bundles.bundle import load_bundle
+from grader.bundles.hf_cache import prepare_home
 
 
 @pytest.fixture(scope="session")

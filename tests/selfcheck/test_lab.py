@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from grader.bundles import load_bundle
+from grader.bundles.bundle import load_bundle
 from tests.jupyterlab import jupyterlab
 from tests.selfcheck.lab import PICTURES, least_contrast, run_steps, take_picture
 

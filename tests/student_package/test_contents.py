@@ -74,13 +74,6 @@ def test_nothing_for_staff_is_in_it(wheel) -> None:
     assert data == {"grader/_data/standin/bundle.json", "grader/_data/standin/thresholds.json"}
 
 
-def test_no_secret_of_the_courses_is_in_it(unpacked) -> None:
-    from grader.bundles import DEFAULT_SECRET
-
-    told = [path.name for path in unpacked.rglob("*") if path.is_file() and DEFAULT_SECRET in path.read_bytes()]
-    assert told == []
-
-
 def test_no_line_of_a_solution_is_in_it(unpacked) -> None:
     assert len(pieces()) > 60
     files = [path for path in unpacked.rglob("*") if path.is_file()]

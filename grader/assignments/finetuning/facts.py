@@ -17,7 +17,7 @@ from grader.bundles.thresholds import Calibration
 from grader.errors import BundleError
 
 if TYPE_CHECKING:
-    from grader.bundles import Bundle
+    from grader.bundles.bundle import Bundle
 
 __all__ = ["BLOCKS", "METHODS", "QV_LAYERS", "JudgeFacts", "digest", "read_checkpoint", "read_facts"]
 
