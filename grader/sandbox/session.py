@@ -19,7 +19,7 @@ from zmq.error import ZMQError
 
 from grader.errors import EvidenceError, SandboxError
 from grader.records import CellError, CellRun
-from grader.sandbox.channels import TOO_WIDE, BoundedClient, Take, lost, race
+from grader.sandbox.channels import TOO_WIDE, Channel, Client, Take, race
 from grader.sandbox.contract import (
     BoxSpec,
     EvidenceTooLarge,
@@ -73,7 +73,7 @@ class KernelSession:
         self.fault: SandboxError | None = None
         """What the machine did to the submission, with the outcome SANDBOX_FAILED: nobody's points hang on it. Else None."""
         self._provisioner = Provisioner(self.pool, self.spec, self.limits, handed)
-        self._client: BoundedClient
+        self._client: Client
         self._connected = False
         self._last = self._start = Sample()
         self._sampling = threading.Lock()
@@ -91,9 +91,9 @@ class KernelSession:
         self._started = time.monotonic()
         try:
             info = await self._provisioner.start()
-            self._client = BoundedClient.connected(info, self.limits, lambda: self._kill(Outcome.OUTPUT_LIMIT))
+            self._client = Client(info, self.limits, lambda: self._kill(Outcome.OUTPUT_LIMIT))
             self._connected = True
-            for channel in (self._client.shell_channel, self._client.iopub_channel):
+            for channel in (self._client.shell, self._client.output):
                 self._tasks.append(asyncio.create_task(self._guard(channel)))
             await self._ready()
             if meter := self._provisioner.meter:
@@ -109,10 +109,8 @@ class KernelSession:
         return self
 
     async def _ready(self) -> None:
-        """Wait for an answer on the shell channel and any message on the output channel, however they come."""
-        self._client.kernel_info()
-        both = asyncio.gather(self._client.shell_channel.get_msg(), self._client.iopub_channel.get_msg())
-        if not await race(both, _READY_SECONDS, self._provisioner.ended):
+        """Wait until the kernel has answered on both channels. Raises SandboxError."""
+        if not await race(self._client.greet(), _READY_SECONDS, self._provisioner.ended):
             what = f"gave no answer within {_READY_SECONDS:g} s" if self.alive else "ended while it started"
             raise SandboxError(f"the kernel {what}: {self._provisioner.last_words() or 'no reason given'}")
 
@@ -241,9 +239,9 @@ class KernelSession:
         self._note(Outcome.KERNEL_DIED)
         self._provisioner.end()  # what it has left behind ends with it
 
-    async def _guard(self, channel: Any) -> None:
+    async def _guard(self, channel: Channel) -> None:
         """Wait until a connection drops: that means the kernel's end, a message above the size limit, or a closed socket."""
-        too_large = await lost(channel, self._provisioner.ended)
+        too_large = await channel.lost(self._provisioner.ended)
         if not too_large:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._provisioner.ended.wait(), 1.0)
@@ -251,7 +249,7 @@ class KernelSession:
             return
         if not too_large:
             self._kill(Outcome.KERNEL_DIED)  # a kernel without its sockets is none
-        elif channel is self._client.iopub_channel:
+        elif channel is self._client.output:
             self._kill(Outcome.OUTPUT_LIMIT)
         else:
             self._lost.set()
@@ -342,8 +340,9 @@ class KernelSession:
             after = await self._reading()
             self._judge(after) if self.alive else self._gone()
         if self._lost.is_set() and self.alive:
-            self._client.reopen_shell()
-            self._tasks.append(asyncio.create_task(self._guard(self._client.shell_channel)))
+            self._client.shell.close()
+            self._client.open_shell()
+            self._tasks.append(asyncio.create_task(self._guard(self._client.shell)))
         return reply, verdict, max(0.0, after.cpu_seconds - before.cpu_seconds)
 
     async def _give_up(

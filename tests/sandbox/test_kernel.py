@@ -353,7 +353,7 @@ def test_a_kernel_that_does_not_come_up_says_why(pool, monkeypatch, dies):
         await asyncio.Event().wait()
 
     monkeypatch.setattr("grader.sandbox.session._READY_SECONDS", 0.2)
-    monkeypatch.setattr("grader.sandbox.channels.BoundedChannel.get_msg", never)
+    monkeypatch.setattr("grader.sandbox.channels.Channel.receive", never)
     session = KernelSession(pool, BoxSpec(), SMALL)
 
     async def start():
