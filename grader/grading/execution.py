@@ -218,8 +218,8 @@ async def _run_once(
                         second[name] = (asked.then, files.enter_context(session.handed_out()))
             if session.fault:
                 raise session.fault
-            if session.mode == "cold" and pool.cold_for_good:
-                text = f"It was started cold, which changes nothing but the time it takes: {pool.cold_for_good}."
+            if session.mode == "cold" and pool.zygote and pool.zygote.gone_for_good:
+                text = f"It was started cold, which changes nothing but the time it takes: {pool.zygote.failure}."
                 notices.append(Notice("cold-start", text))
             if isinstance(changes, list) and len(changes) > MOST_ADAPTATIONS:
                 notices.append(Notice("many-adaptations", f"Only the first {MOST_ADAPTATIONS} adaptations are listed."))

@@ -463,6 +463,6 @@ def conform(on_start: Callable[[str], None]) -> Iterator[Finding]:
     with canary(), KernelPool("warm") as pool:
         with contextlib.suppress(SandboxError):  # then they start cold, in the same box
             pool.warm_up()
-        on_start(pool.zygote_failure)
+        on_start(pool.zygote.failure if pool.zygote else "")
         for name in CHECKS:
             yield asyncio.run(examine(pool, name))

@@ -39,8 +39,6 @@ PREFIX = "dat450box-"
 _LONGEST_FOLDER = 70
 """Characters of a folder's path that leave room for names of sockets: those may have about 100."""
 _MOST_THREADS = 64
-_RESTARTS = 3
-"""So many deaths without a single kernel between them, and it is not started again."""
 
 _T = TypeVar("_T")
 
@@ -154,17 +152,15 @@ class KernelPool:
         """Modules that are imported before a box is entered."""
         self.watch = watch
         """`module:function` that gives the witness of trainings; empty where none is watched."""
-        self.zygote_failure = ""
-        """Why the warm start does not work just now; sessions start cold meanwhile. Empty when it does, or was not asked for."""
+        self.zygote: Zygote | None = None
+        """Forks warm kernels; sessions start cold while it cannot. None where nobody asked for it."""
         self.no_groups = ""
         """Why submissions are watched instead of being capped by control groups; empty where there are some, or no boxes."""
         self._control_groups = control_groups
-        self._restarts = 0
         self._folder: LockedTempDir | None = None
         self._privileges: PrivilegeDrop | None = None
-        self._zygote: Zygote | None = None
         self._bare: Zygote | None = None
-        self._zygote_lock = threading.Lock()
+        self._bare_lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
         self.running: set[Callable[[], None]] = set()
         """What ends each session that has begun and not ended, from whatever thread: for a pool that is closed with them in it."""
@@ -194,26 +190,14 @@ class KernelPool:
                     os.chown(self.folder, *user)
                 self._privileges = PrivilegeDrop.open((self.folder,))
             if self.mode == "warm":
-                self._start_zygote()
+                # what the zygote was started with can be read in /proc by every fork: it holds nothing but this
+                values = environment()
+                values["MPLCONFIGDIR"] = str(self.folder / "matplotlib")  # a list of fonts is written on import
+                self.zygote = Zygote(self.folder / "zygote", self.privileges, values, self.preload)
         except BaseException:
             self.close()
             raise
         return self
-
-    @property
-    def cold_for_good(self) -> str:
-        """Why all further sessions of a pool that was to be warm start cold; empty while there is, or will be, a zygote."""
-        gone = self._zygote is not None and not self._zygote.alive and not self._may_restart()
-        return self.zygote_failure if gone else ""
-
-    def _may_restart(self) -> bool:
-        return self._zygote is not None and not self._zygote.refused and self._restarts < _RESTARTS
-
-    def _start_zygote(self) -> None:
-        # what the zygote was started with can be read in /proc by every fork: it holds nothing but this
-        values = environment()
-        values["MPLCONFIGDIR"] = str(self.folder / "matplotlib")  # a list of fonts is written on import
-        self._zygote = Zygote(self.folder / "zygote", self.privileges, values, self.preload)
 
     async def in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
         """Call a function that blocks in a thread of the pool, so that other sessions of the event loop go on.
@@ -232,49 +216,20 @@ class KernelPool:
 
     async def wait_for_zygote(self) -> None:
         """Wait until it is known whether the zygote can serve. Who is cancelled stops waiting, since nothing was made."""
-        if self._threads is not None:
-            await asyncio.get_running_loop().run_in_executor(self._threads, self.ready_zygote)
-
-    def ready_zygote(self) -> Zygote | None:
-        """The zygote, started again if it has died; None (and `zygote_failure` says why) when a session has to start cold.
-
-        Waits while it imports, as long as a cold kernel would for the same; callable from any thread.
-        """
-        with self._zygote_lock:
-            if self.mode != "warm" or self._zygote is None:
-                return None
-            if not self._zygote.alive and self._may_restart():
-                self._restarts += 1
-                self._zygote.stop()
-                self._start_zygote()
-            if not self._zygote.alive:  # it refuses, or keeps dying: cold from now on
-                self.zygote_failure = self.zygote_failure if self._zygote.refused else "the zygote died too often"
-                return None
-            try:
-                self._zygote.wait()
-            except SandboxError as error:
-                self.zygote_failure = str(error)
-                return None
-            self.zygote_failure = ""
-            return self._zygote
+        if self._threads is not None and self.zygote is not None:
+            await asyncio.get_running_loop().run_in_executor(self._threads, self.zygote.ready)
 
     def bare_zygote(self) -> Zygote:
-        """The zygote that has imported nothing, for kernels that start cold; callable from any thread. Raises SandboxError."""
-        with self._zygote_lock:
-            if self._bare is None or not self._bare.alive:
-                if self._bare is not None:
-                    self._bare.stop()
+        """The zygote that has imported nothing, for kernels that start cold; callable from any thread."""
+        with self._bare_lock:
+            if self._bare is None:
                 self._bare = Zygote(self.folder / "bare", self.privileges, environment(), None)
             return self._bare
 
-    def served(self) -> None:
-        """A kernel was forked: the zygote works, and earlier deaths no longer count."""
-        self._restarts = 0
-
     def warm_up(self) -> None:
         """Wait until the zygote is ready (seconds). Raises SandboxError when it cannot be."""
-        if self.mode == "warm" and self.ready_zygote() is None:
-            raise SandboxError(self.zygote_failure)
+        if self.zygote is not None and self.zygote.ready() is None:
+            raise SandboxError(self.zygote.failure)
 
     def session_folder(self) -> Path:
         """A fresh private folder for one session."""
@@ -303,16 +258,15 @@ class KernelPool:
     def close(self) -> None:
         """End what runs and the zygote, and remove everything. Idempotent."""
         self._abandon_all()
-        self._restarts = _RESTARTS  # it is not started again, and whatever thread waits for it comes back now
-        for zygote in filter(None, (self._zygote, self._bare)):
-            zygote.kill()
+        for zygote in filter(None, (self.zygote, self._bare)):
+            zygote.kill()  # whatever thread waits for it comes back now
         if self._threads is not None:
             self._threads.shutdown()
             self._threads = None
             self._abandon_all()  # those that a thread was just about to start
-        for zygote in filter(None, (self._zygote, self._bare)):
+        for zygote in filter(None, (self.zygote, self._bare)):
             zygote.stop()
-        self._zygote = self._bare = None
+        self.zygote = self._bare = None
         if self._privileges is not None:
             self._privileges.close()
             self._privileges = None

@@ -36,6 +36,7 @@ from grader.sandbox.handed import HandedOut
 from grader.sandbox.meter import BoxMeter, Meter, TreeMeter, anonymous_bytes, first_to_be_killed, tree
 from grader.sandbox.pool import KernelPool
 from grader.sandbox.seccomp import program
+from grader.sandbox.zygote import ZygoteGone
 
 __all__ = ["PlainKernel", "Provisioner"]
 
@@ -210,21 +211,16 @@ class Provisioner:
 
     def _start_boxed(self, info: dict[str, Any], listeners: list[socket.socket]) -> None:
         """Fork a zygote into a box: the one that has imported all, else, where it cannot serve, the one that has imported nothing."""
-        zygote = self.pool.ready_zygote() if self.mode == "warm" else None
-        forked, shared = None, 0
+        zygote, shared = self.pool.zygote, 0
         with self._log_pipe() as log:
             self._walls = box = build(self.spec, self.limits, self.pool.privileges, log)
             handed = [*self._descriptors(listeners), log, box.init_fd]
-            if zygote is not None:
-                try:
-                    forked = zygote.request(self._request(info, listeners), handed)
-                except SandboxError:
-                    if zygote.alive:  # else it has died, or did not answer
-                        raise
-                else:
-                    self.pool.served()
-                    shared = anonymous_bytes(zygote.pid)
-            if forked is None:
+            try:
+                if zygote is None:
+                    raise ZygoteGone("nobody asked for one")
+                forked = zygote.request(self._request(info, listeners), handed)
+                shared = anonymous_bytes(zygote.pid)
+            except ZygoteGone:
                 self.mode = "cold"
                 forked = self.pool.bare_zygote().request(self._request(info, listeners), handed)
         connection, self.pid, self._pidfd = forked

@@ -105,7 +105,7 @@ def test_submissions_at_the_top_of_a_checkout() -> None:
 from grader.sandbox.pool import KernelPool
 with KernelPool("warm", preload=("uvloop_of_a_student",)) as pool:
     pool.warm_up()
-    print(pool.ready_zygote().ready["missing"])
+    print(pool.zygote.ready()["missing"])
 """
         done = start(checkout, sys.executable, "-Pc", code, PYTHONPATH=str(checkout))
     assert done.stdout == "['uvloop_of_a_student']\n", done.stderr

@@ -334,11 +334,11 @@ def test_a_dead_zygote_is_replaced():
         pytest.skip(why)
     with KernelPool("warm", preload=()) as pool:
         pool.warm_up()
-        os.kill(pool._zygote.pid, signal.SIGKILL)
-        pool._zygote._process.wait()
+        os.kill(pool.zygote.pid, signal.SIGKILL)
+        pool.zygote._process.wait()
         ran = go(pool, ["print(1)"])
         assert (ran.mode, ran.text) == ("warm", "1\n")
-        assert pool.zygote_failure == ""
+        assert pool.zygote.failure == ""
 
 
 @pytest.mark.box
@@ -393,13 +393,13 @@ def test_sessions_start_cold_when_a_zygote_keeps_dying():
         pytest.skip(why)
     with KernelPool("warm", preload=()) as pool:
         for _death in range(4):
-            assert pool.ready_zygote() is pool._zygote
-            os.kill(pool._zygote.pid, signal.SIGKILL)
-            pool._zygote._process.wait()
-        assert pool.ready_zygote() is None
+            assert pool.zygote.ready()
+            os.kill(pool.zygote.pid, signal.SIGKILL)
+            pool.zygote._process.wait()
+        assert pool.zygote.ready() is None
         ran = go(pool, ["print(1)"])
         assert (ran.mode, ran.text) == ("cold", "1\n")
-        assert "died" in pool.zygote_failure
+        assert "died" in pool.zygote.failure
 
 
 @pytest.mark.box
@@ -467,7 +467,7 @@ async def main():
     with KernelPool('warm', preload=()) as pool:
         pool.warm_up()
         async with KernelSession(pool) as session:
-            print(pool.folder, *host_processes(session), pool._zygote.pid, *traces(session), flush=True)
+            print(pool.folder, *host_processes(session), pool.zygote.pid, *traces(session), flush=True)
             await session.run_cell("import time\\nwhile True: time.sleep(1)", 0)
 asyncio.run(main())
 """

@@ -86,7 +86,7 @@ def test_limits_are_watched_while_a_start_hangs(monkeypatch):
 
     async def talk(pool):
         async with KernelSession(pool, limits=replace(SMALL, cpu_seconds=1)) as session:
-            os.kill(pool._zygote.pid, signal.SIGSTOP)
+            os.kill(pool.zygote.pid, signal.SIGSTOP)
             hanging = asyncio.create_task(run_in(pool, ["print(1)"]))
             cell = await session.run_cell(LOOP, 0)
             return cell.status, session.outcome, hanging.done(), (await hanging).mode
@@ -139,7 +139,7 @@ def test_a_start_that_waits_for_imports_can_be_cancelled():
     if why := box_missing():
         pytest.skip(why)
     with KernelPool("warm", preload=()) as pool:
-        os.kill(pool._zygote.pid, signal.SIGSTOP)  # it never reports
+        os.kill(pool.zygote.pid, signal.SIGSTOP)  # it never reports
         assert asyncio.run(talk(pool)) < 5
 
 

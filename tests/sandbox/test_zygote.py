@@ -70,13 +70,13 @@ begin() if {not when} else sys.meta_path.insert(0, Finder())
 def test_a_zygote_with_a_second_thread_refuses(with_thread):
     with_thread("pandas")
     with KernelPool("warm") as pool:
-        assert pool.ready_zygote() is None
-        assert "forking would not be safe: the imports started threads" in pool.zygote_failure
-        refused = pool._zygote
+        assert pool.zygote.ready() is None
+        assert "forking would not be safe: the imports started threads" in pool.zygote.failure
+        refused = pool.zygote.pid
         notebook = read_notebook(notebook_bytes("print(6 * 7)"))
         ran = asyncio.run(run_notebook(RunRequest(pool, notebook, {}, SMALL))).execution
         assert (ran.sandbox, ran.cells[0].output) == ("cold", "42\n")
-        assert pool._zygote is refused  # it would refuse again
+        assert pool.zygote.pid == refused  # it would refuse again
     assert [notice.kind for notice in ran.notices] == ["cold-start"]
     assert "the imports started threads" in ran.notices[0].text
     report = samples.perfect()
@@ -100,14 +100,14 @@ def test_a_zygote_that_hangs_is_ended_while_kernels_go_on(monkeypatch):
     async def talk(pool):
         async with KernelSession(pool, limits=SMALL) as session:
             await session.run_cell("x = 5", 0)
-            os.kill(pool._zygote.pid, signal.SIGSTOP)
+            os.kill(pool.zygote.pid, signal.SIGSTOP)
             other = await run_in(pool, ["print(1)"])
             return session.mode, other.mode, other.text, (await session.run_cell("print(x)", 1)).output
 
     with KernelPool("warm", preload=()) as pool:
         pool.warm_up()
         assert asyncio.run(talk(pool)) == ("warm", "cold", "1\n", "5\n")
-        assert not pool._zygote.alive
+        assert not pool.zygote.alive
 
 
 @pytest.mark.slow
@@ -119,6 +119,6 @@ def test_a_pool_imports_what_it_is_told_to(mode):
 
 
 def test_deaths_are_forgotten_once_a_kernel_was_forked(warm_pool):
-    warm_pool._restarts = 2
+    warm_pool.zygote._deaths = 2
     assert asyncio.run(run_in(warm_pool, ["1"])).mode == "warm"
-    assert warm_pool._restarts == 0
+    assert warm_pool.zygote._deaths == 0
