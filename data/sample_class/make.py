@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-
 from grader.authoring.canonical import dumps
 
 HERE = Path(__file__).resolve().parent
