@@ -36,7 +36,7 @@ from grader.reports.sanitize import line
 from grader.runs.batch import Event, run_batch, slots_for
 from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo, load_context, write_derived
 from grader.runs.engines import choose_engine
-from grader.runs.forget import list_without_forgotten, without_forgotten
+from grader.runs.forget import leave_out_forgotten
 from grader.runs.gradebook import refuse_unwritable_gradebook
 from grader.runs.live import LivePage
 from grader.runs.plan import Plan, RunSelection, make_plan
@@ -211,25 +211,26 @@ def grade(
                 kept=run.root / "sources", replace_kept=anew,
                 naming=functools.partial(pseudonym, run) if info.pseudonyms else None,
             )  # fmt: skip
-        intake = without_forgotten(run, intake, students)
         if info.pseudonyms:
             intake = hidden(run, intake, students, sources)
         _say_sources(intake.notices)
         if students is not None:
-            write_derived(kept, list_without_forgotten(run, students, students.data))
+            write_derived(kept, students.data)
             if students.groups_data:
-                write_derived(members, list_without_forgotten(run, students, students.groups_data))
+                write_derived(members, students.groups_data)
         missing = tuple(entry.name for entry in intake.missing)
         run.write("intake.json", IntakeRecord(intake.submissions, intake.notices, missing))
+        leave_out_forgotten(run)
+        submissions = run.submissions()
         context = load_context(run.info(), run.secret())
-        plan = make_plan(run, context, allowed, intake.submissions, selection)
+        plan = make_plan(run, context, allowed, submissions, selection)
         judged: Mapping[str, Report] = {}
-        _say_plan(intake.submissions, plan, verbose=verbose)
+        _say_plan(submissions, plan, verbose=verbose)
         if plan.jobs:
             began = time.monotonic()
             waiting = {job.submission.id for job in plan.jobs} | {one.id for one in plan.left}
-            done = [one for one in intake.submissions if one.id not in waiting]
-            page = LivePage(run, done, len(intake.submissions))
+            done = [one for one in submissions if one.id not in waiting]
+            page = LivePage(run, done, len(submissions))
             with ClassProgress(len(plan.jobs), stderr) as progress, page:
 
                 def on_event(event: Event) -> None:
@@ -241,7 +242,7 @@ def grade(
             say(f"Ran {_count(plan.jobs)} in {_duration(time.monotonic() - began)} on {engine.name}.")
         with stderr.status("judging and writing reports"):
             published = publish(run, judged=judged)
-            if selection == RunSelection() and published.complete and run.finished(intake.submissions):
+            if selection == RunSelection() and published.complete and run.finished(submissions):
                 write_stamp(run, inputs, published)
         return finish(run, published)
 

@@ -11,17 +11,16 @@ import hmac
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from grader.intake import Intake, Roster, leave_out_of_copies, read_roster
+from grader.intake import Roster, leave_out_of_copies, read_roster
 from grader.intake.roster import rows_without
 from grader.lms.gradebook import csv_text
-from grader.records import Notice, Submission
+from grader.records import Notice
 from grader.runs.directory import IntakeRecord, RunDirectory, now, write_atomically
 from grader.runs.gradebook import forget_cells
 from grader.runs.pseudonyms import forget_names, people, pseudonym
 
-__all__ = ["forget", "list_without_forgotten", "without_forgotten"]
+__all__ = ["forget", "leave_out_forgotten"]
 
 _TRACE = "forgotten.jsonl"
 _LEDGERS = {"overrides.jsonl": "submission", "canvas.jsonl": "student"}
@@ -53,66 +52,58 @@ def forget(run: RunDirectory, submission_id: str, student: str = "") -> None:
         whole = [one for one in own if not student or one.student_ids == (student,)]
         ids = (i for one in whole for i in (one.id, *one.student_ids, one.anonymous_id or ""))
         gone = {*ids} - {""} if whole else {student}
-        gone = {word for identity in gone for word in _also(run, identity)}
-        # First what keeps the person out: after a crash the rest is done by the same command.
+        gone |= {pseudonym(run, identity) for identity in gone} if run.info().pseudonyms else set()
+        # First what keeps the person out: after a crash the rest is done by whatever command writes next.
         traces = [_Trace(_digest(run, identity), now()) for identity in sorted(gone)]
         run.write_ledger(_TRACE, [*run.ledger(_TRACE, _Trace), *traces])
-        path = run.root / "roster.csv"
-        intake = run.read("intake.json", IntakeRecord)
-        students = read_roster(path) if path.is_file() else None
-        kept, notices, words = _cleared(run, intake.submissions, intake.notices, students)
-        run.write("intake.json", IntakeRecord(kept, notices, tuple(n for n in intake.missing if n not in words)))
-        forget_names(run, gone)
-        forget_cells(run, gone)
-        for roster in (path, run.root / "groups.csv"):
-            if roster.is_file():
-                write_atomically(roster, csv_text(rows_without(roster, roster.read_bytes(), gone)))
-        for name, key in _LEDGERS.items():
-            if (run.root / name).is_file():
-                # a damaged line of the log goes: it may be the person's
-                lines = run.ledger(name, dict, log=name == "canvas.jsonl")
-                run.write_ledger(name, [line for line in lines if str(line.get(key)) not in gone])
+        leave_out_forgotten(run)
         for name in _MADE_AGAIN:
             (run.root / name).unlink(missing_ok=True)
 
 
-def without_forgotten(run: RunDirectory, intake: Intake, students: Roster | None) -> Intake:
-    """What was taken in, without those who were forgotten; their copied files are removed again."""
-    if not (known := _known(run)):
-        return intake
-    kept, notices, _ = _cleared(run, intake.submissions, intake.notices, students)
-    return Intake(kept, notices, tuple(entry for entry in intake.missing if _digest(run, entry.id) not in known))
-
-
-def _cleared(
-    run: RunDirectory, submissions: Sequence[Submission], notices: Sequence[Notice], students: Roster | None
-) -> tuple[tuple[Submission, ...], tuple[Notice, ...], set[str]]:
-    """Submissions and notices without those who were forgotten, whose files are removed; and the words that stand for them."""
-    known = _known(run)
+def leave_out_forgotten(run: RunDirectory) -> None:
+    """Take out of a run what it holds, or holds again, of those who were forgotten. Raises as `forget` does."""
+    known = {trace.digest for trace in run.ledger(_TRACE, _Trace)}
+    if not known:
+        return
+    hides = run.info().pseudonyms
 
     def gone(identity: str) -> bool:
-        return any(_digest(run, one) in known for one in _also(run, identity))
+        """Whether an id, or what stands for it in a run without names, is one of theirs."""
+        return _digest(run, identity) in known or (hides and _digest(run, pseudonym(run, identity)) in known)
 
+    path = run.root / "roster.csv"
+    students = read_roster(path) if path.is_file() else Roster(())
+    listed = [entry for entry in students.entries if gone(entry.id)]
     leave_out_of_copies(run.root / "sources", students, gone)
-    listed = students.entries if students is not None else ()
-    words = {word for entry in listed if gone(entry.id) for word in (*_also(run, entry.id), entry.name)}
-    kept = []
-    for one in submissions:
-        members = tuple(student for student in one.student_ids if not gone(student))
-        if gone(one.id) or (one.student_ids and not members):
+    words = {word for entry in listed for word in (entry.id, entry.name, pseudonym(run, entry.id))}
+    record, kept = run.read("intake.json", IntakeRecord), []
+    missing, handed_in = [*record.missing], set[str]()
+    for one, person in zip(record.submissions, people(run), strict=True):
+        handed_in |= {*person.student_ids}
+        if gone(one.id) or (person.student_ids and all(map(gone, person.student_ids))):
             shutil.rmtree(run.root / "intake" / one.id, ignore_errors=True)
             shutil.rmtree(run.folder(one.id), ignore_errors=True)
             words |= {one.id, one.display_name, *one.student_ids}
         else:
-            kept.append(replace(one, student_ids=members))
-    return tuple(replace(one, notices=_silent(one.notices, words)) for one in kept), _silent(notices, words), words
-
-
-def list_without_forgotten(run: RunDirectory, students: Roster, data: bytes) -> bytes:
-    """The bytes of a list of these students as they were given, or without the rows of those who were forgotten."""
-    known = _known(run)
-    gone = {entry.id for entry in students.entries if _digest(run, entry.id) in known} if known else set()
-    return csv_text(rows_without(Path("the class list"), data, gone)).encode() if gone else data
+            kept.append(replace(one, student_ids=tuple(student for student in one.student_ids if not gone(student))))
+    for entry in listed:
+        name = pseudonym(run, entry.id) if hides else entry.name
+        if entry.id not in handed_in and name in missing:
+            missing.remove(name)
+    kept = [replace(one, notices=_silent(one.notices, words)) for one in kept]
+    run.write("intake.json", IntakeRecord(tuple(kept), _silent(record.notices, words), tuple(missing)))
+    forget_names(run, gone)
+    forget_cells(run, gone)
+    for name, key in _LEDGERS.items():
+        if (run.root / name).is_file():
+            # a damaged line of the log goes: it may be the person's
+            lines = run.ledger(name, dict, log=name == "canvas.jsonl")
+            run.write_ledger(name, [line for line in lines if not gone(str(line.get(key)))])
+    for roster in (run.root / "groups.csv", path):  # by which the others are known, last
+        if roster.is_file() and listed:
+            rows = rows_without(roster, roster.read_bytes(), {entry.id for entry in listed})
+            write_atomically(roster, csv_text(rows))
 
 
 def _silent(notices: Sequence[Notice], words: set[str]) -> tuple[Notice, ...]:
@@ -120,15 +111,5 @@ def _silent(notices: Sequence[Notice], words: set[str]) -> tuple[Notice, ...]:
     return tuple(notice for notice in notices if not any(word and word in notice.text for word in words))
 
 
-def _also(run: RunDirectory, identity: str) -> set[str]:
-    """An id, and what stands for it in a run without names."""
-    return {identity, pseudonym(run, identity)} if run.info().pseudonyms else {identity}
-
-
 def _digest(run: RunDirectory, identity: str) -> str:
     return hmac.new(run.secret(), b"forgotten/" + identity.encode(), hashlib.sha256).hexdigest()
-
-
-def _known(run: RunDirectory) -> set[str]:
-    """Digests of the ids that were forgotten."""
-    return {trace.digest for trace in run.ledger(_TRACE, _Trace)}

@@ -97,11 +97,11 @@ def write_gradebook(run: RunDirectory, reports: Sequence[Report], messages: list
     return True
 
 
-def forget_cells(run: RunDirectory, gone: set[str]) -> None:
-    """Take students out of what is known of the gradebook's cells."""
+def forget_cells(run: RunDirectory, gone: Callable[[str], bool]) -> None:
+    """Take students whose id is `gone` out of what is known of the gradebook's cells."""
     if (run.root / _CELLS).is_file():
         kept = {
-            column: {student: cell for student, cell in cells.items() if student not in gone}
+            column: {student: cell for student, cell in cells.items() if not gone(student)}
             for column, cells in run.read(_CELLS, _Cells).by_column.items()
         }
         run.write(_CELLS, _Cells(kept))

@@ -117,15 +117,15 @@ def with_ids(run: RunDirectory, reports: Iterable[Report]) -> list[Report]:
     return [replace(report, submission=joined(report.submission)) for report in reports]
 
 
-def forget_names(run: RunDirectory, gone: set[str]) -> None:
-    """Take a person out of `names.json`: `gone` holds ids and pseudonyms."""
+def forget_names(run: RunDirectory, gone: Callable[[str], bool]) -> None:
+    """Take those whose id or pseudonym is `gone` out of `names.json`."""
     if not run.info().pseudonyms:
         return
     names = _names(run)
     kept = {
-        name: replace(one, student_ids=tuple(student for student in one.student_ids if student not in gone))
+        name: replace(one, student_ids=tuple(student for student in one.student_ids if not gone(student)))
         for name, one in names.submissions.items()
-        if name not in gone
+        if name in {one.id for one in run.submissions()}
     }
-    missing = {name: who for name, who in names.missing.items() if name not in gone}
+    missing = {name: who for name, who in names.missing.items() if not gone(name)}
     write_atomically(run.root / NAMES, serialization.dumps(_Names(kept, missing)), 0o600)

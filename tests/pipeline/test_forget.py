@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from grader.cli.main import main
-from grader.runs.directory import RunDirectory
+from grader.runs.directory import IntakeRecord, RunDirectory
 from tests.pipeline.test_gradebook import NOTEBOOK, archive, export, grade, nothing_is_run, run, said, scores
 
 __all__ = ["archive", "export", "nothing_is_run", "run"]
@@ -110,3 +110,12 @@ def test_what_was_sent_of_an_anonymous_hand_in_goes_too(archive, run) -> None:
     assert main(["forget", str(run), "anon-ab12c", "--yes"]) == 0
     assert traces(run, "ab12c") == []
     assert directory.ledger("canvas.jsonl", dict) == [{"student": "de34f"}]
+
+
+def test_a_namesake_who_handed_in_nothing_stays(archive, export, run) -> None:
+    roster = export()
+    with roster.open("a", encoding="utf-8") as file:
+        file.write('"Cy, Dee",1003,s3,dee,A,,\n"Cy, Dee",1004,s4,dee2,A,,\n')
+    assert grade(archive(FILES), roster, run) == 0
+    assert main(["forget", str(run), "1003", "--yes"]) == 0
+    assert RunDirectory(run).read("intake.json", IntakeRecord).missing == ("Cy, Dee",)
