@@ -15,6 +15,7 @@ from grader.intake.names import printable
 from grader.intake.roster import csv_rows, number
 from grader.lms.gradebook import csv_text, number_cell
 from grader.records import CriterionResult, Report, Status
+from grader.reports.view import remarks, status_of
 
 __all__ = ["gradescope_results", "moodle_worksheet", "prairielearn_results"]
 
@@ -43,23 +44,20 @@ def gradescope_results(report: Report) -> str:
 
 
 def _test(result: CriterionResult) -> dict[str, Any]:
-    lines = [result.verdict.message, result.verdict.hint and f"Hint: {result.verdict.hint}"]
-    if result.read is not None and result.verdict.hint and result.verdict.status is Status.FAILED:
-        lines.append(f"Read on: {result.read.title}, {result.read.url}")
-    if result.earned is None:
-        lines.insert(0, "Not decided yet: your teacher will look at it.")
+    lines = ["Not decided yet: your teacher will look at it."] if result.earned is None else []
+    lines += [f"{': '.join(filter(None, (one.label, one.text)))} {one.url}".rstrip() for one in remarks(result)]
     test: dict[str, Any] = {
         "name": printable(result.title),
         "number": result.id,
         "score": result.earned or 0,
         "max_score": result.points,
-        "output": "\n".join(line for line in lines if line),
+        "output": "\n".join(lines),
         "output_format": "text",
         "name_format": "text",
         "visibility": "visible",
     }
-    if result.earned is not None and result.verdict.status in _GRADESCOPE_STATUS:
-        test["status"] = _GRADESCOPE_STATUS[result.verdict.status]
+    if result.earned is not None and (status := status_of(result)) in _GRADESCOPE_STATUS:
+        test["status"] = _GRADESCOPE_STATUS[status]
     return test
 
 

@@ -146,19 +146,16 @@ def review_reasons(report: Report) -> tuple[Reason, ...]:
     """Why a report needs review: what concerns the whole first, then each different reason with all of its criteria."""
     if not needs_review(report):
         return ()
-    if report.submission.problem:  # every criterion says the same
-        return tuple(map(Reason, report.score.review[:1]))
     unsettled = [r for r in report.score.criteria if r.earned is None and r.verdict.status is Status.ERROR]
     known = {f"{result.id}: {result.verdict.message}" for result in unsettled}
+    texts = [text for text in report.score.review if text not in known]
+    if report.submission.problem:  # every criterion says the same
+        return tuple(map(Reason, texts))
     same: dict[str, list[CriterionResult]] = {}
     for result in unsettled:
         same.setdefault(result.verdict.message, []).append(result)
     # A reason for the whole that ends in a criterion's own words says the same thing once more.
-    whole = [
-        Reason(text, tuple(same.pop(next((m for m in same if m and text.endswith(m)), ""), ())))
-        for text in report.score.review
-        if text not in known
-    ]
+    whole = [Reason(text, tuple(same.pop(next((m for m in same if m and text.endswith(m)), ""), ()))) for text in texts]
     return (*whole, *(Reason(text, tuple(found)) for text, found in same.items())) or (Reason("No reason was given."),)
 
 

@@ -53,7 +53,7 @@ def test_gradescope() -> None:
     assert sum(test["max_score"] for test in results["tests"]) == 29
     assert sum(test["score"] for test in results["tests"]) == results["score"] == 8
     assert [test.get("status") for test in results["tests"]] == ["passed", "failed", "failed", None]
-    assert results["tests"][1]["output"] == "7 seen\nHint: Try it."
+    assert results["tests"][1]["output"] == "Seen: 7 seen\nTry: Try it."
     assert results["tests"][3]["output"].startswith("Not decided yet")
     assert "Not final yet: b/two" in results["output"] and "late" in results["output"]
     assert results["execution_time"] == 136
@@ -62,6 +62,17 @@ def test_gradescope() -> None:
         *(test[key] for test in results["tests"] for key in ("output_format", "name_format")),
     }
     assert formats == {"text"}, "nothing a student wrote is rendered"
+
+
+def test_points_set_by_hand_are_told_as_such() -> None:
+    made = report()
+    lost = made.score.criteria[1]
+    by_hand = replace(lost, earned=lost.points, override="She explained it.")
+    made = replace(made, score=replace(made.score, criteria=(by_hand,)))
+    (test,) = json.loads(gradescope_results(made))["tests"]
+    assert test["status"] == "passed" and "by hand: She explained it." in test["output"]
+    (test,) = json.loads(prairielearn_results(made))["tests"]
+    assert "by hand: She explained it." in test["message"]
 
 
 def test_gradescope_without_a_run() -> None:
@@ -112,7 +123,7 @@ def test_prairielearn() -> None:
     assert results["gradable"] is True and results["score"] == pytest.approx(8 / 29)
     assert sum(test["points"] for test in results["tests"]) == 8
     assert sum(test["max_points"] for test in results["tests"]) == 29
-    assert results["tests"][1]["message"] == "7 seen\nHint: Try it."
+    assert results["tests"][1]["message"] == "Seen: 7 seen\nTry: Try it."
 
 
 def test_prairielearn_takes_at_most_a_megabyte() -> None:

@@ -88,6 +88,14 @@ def test_review_reason_appears_once_with_its_criteria() -> None:
     assert "and 13 more: The grader or its machine failed" in flat(printed(class_table([report])))
 
 
+def test_whose_it_is_and_what_it_is_are_both_to_be_decided() -> None:
+    problem, whose = "It is a PDF file.", "Whose it is: decide. Two students have this name."
+    unread = {id_: Verdict(Status.ERROR, problem) for id_, _, _ in samples.RUBRIC}
+    score = samples.score(unread, review=(f"No notebook: decide. {problem}", whose))
+    report = replace(samples.nothing(), submission=samples.submission("Bo", problem=problem), score=score)
+    assert [(reason.text, reason.criteria) for reason in review_reasons(report)] == [(score.review[0], ()), (whose, ())]
+
+
 def test_review_without_a_reason_shows_up() -> None:
     score = replace(samples.score(), total=None)
     report = replace(samples.perfect(), score=score)
