@@ -38,10 +38,9 @@ from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo, load_cont
 from grader.runs.engines import choose_engine
 from grader.runs.forget import leave_out_forgotten
 from grader.runs.gradebook import refuse_unwritable_gradebook
-from grader.runs.live import LivePage
 from grader.runs.plan import Plan, RunSelection, make_plan
 from grader.runs.pseudonyms import hidden, pseudonym
-from grader.runs.publish import Published, publish
+from grader.runs.publish import LivePage, Published, publish
 from grader.runs.stamp import inputs_of, read_stamped, write_stamp
 from grader.sandbox.host import choose
 from grader.sandbox.shown import refuse_exposed

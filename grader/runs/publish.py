@@ -1,17 +1,21 @@
 """Judges what a run holds and writes what people read of it: pages per submission, one for the class, and tables.
 
-Judging starts no kernel: stored evidence gives the same reports every time.
+Judging starts no kernel: stored evidence gives the same reports every time. The class's page is there from the start, too, while the
+class is graded (`LivePage`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
+import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from grader.errors import GraderError, GuardError, StoreError, UsageError
 from grader.grading.context import RunContext
@@ -39,9 +43,14 @@ from grader.runs.results import notices_of_results
 from grader.sandbox.cgroup import cores
 from grader.sandbox.guard import guarded
 
-__all__ = ["FEEDBACK", "FORMATS", "USUAL", "Judge", "Published", "judge_run", "publish", "rejudge"]
+if TYPE_CHECKING:  # judging needs nothing of what runs student code
+    from grader.runs.batch import Event
+
+__all__ = ["FEEDBACK", "FORMATS", "USUAL", "Judge", "LivePage", "Published", "judge_run", "publish", "rejudge"]
 
 _NAMED = 5
+_SECONDS = 10.0
+"""Seconds between two versions of the page of a class that is being graded, at least: that of a large class takes a while."""
 _UNJUDGED = "staff-unjudged"
 _BLANK = b'{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}'
 FEEDBACK = "feedback.zip"
@@ -175,7 +184,7 @@ def publish(
     with run.lock():
         reports = tuple(judge_run(run, wanted, judged))
         if "html" in wanted:
-            write_class_page(run, reports)
+            _write_class_page(run, reports)
         if "junit" in wanted:
             write_derived(run.root / "junit.xml", junit_xml(reports))
         messages = [n.text for report in reports for n in report.notices if n.kind == _UNJUDGED][:_NAMED]
@@ -187,12 +196,62 @@ def publish(
     return Published(reports, tuple(messages), complete)
 
 
-def write_class_page(run: RunDirectory, reports: Sequence[Report], progress: str = "", *, reload: bool = False) -> None:
+def _write_class_page(
+    run: RunDirectory, reports: Sequence[Report], progress: str = "", *, reload: bool = False
+) -> None:
     """Write class.html; `progress` says how far the class is, and with `reload` the page looks again by itself."""
     intake, info = run.read("intake.json", IntakeRecord), run.info()
     title = info.title or assignment_of(info).title
     page = class_html(reports, intake.missing, title, intake.notices, progress=progress, reload=reload)
     write_derived(run.root / "class.html", page)
+
+
+class LivePage:
+    """The class's page while a batch runs: takes in its events, and shows what has ended; a context manager.
+
+    What has ended is judged here, once, and its own pages are written. The class's page is for looking only: whatever goes wrong with
+    it is passed over, since it is written anew at the end, which says what is wrong.
+    """
+
+    def __init__(self, run: RunDirectory, done: Sequence[Submission], total: int) -> None:
+        """`done` are submissions that need not be run, of `total` in the class. Raises GraderError when the run cannot be read."""
+        self.run, self.total, self.written = run, total, 0.0
+        self.judge = Judge(run, USUAL)
+        self.judged: dict[str, Report] = {}
+        """What was judged here, by id."""
+        self.before = {one.id: report for one in done if (report := run.report(one.id)) is not None}
+        for submission in done:
+            if submission.id not in self.before:
+                self._judge(submission)
+
+    def __enter__(self) -> LivePage:
+        """Write the page for the first time."""
+        self._write(reload=True)
+        return self
+
+    def __exit__(self, kind: object, *_error: object) -> None:
+        """Stop the page from reloading where the batch was stopped; else it is written anew anyway."""
+        if kind is not None:
+            self._write(reload=False)
+
+    def __call__(self, event: Event) -> None:
+        """Judge what has ended, and write the page when the last version is some seconds old."""
+        if event.kind in ("finished", "fault"):
+            self._judge(event.submission)
+            if time.monotonic() - self.written >= _SECONDS:
+                self._write(reload=True)
+
+    def _judge(self, submission: Submission) -> None:
+        with contextlib.suppress(GraderError, OSError):
+            self.judged[submission.id] = self.judge(submission)
+
+    def _write(self, *, reload: bool) -> None:
+        reports = (*self.before.values(), *self.judged.values())
+        state = "" if reload else " when grading was stopped"
+        progress = f"{len(reports)} of {self.total} have been graded{state}."
+        with contextlib.suppress(GraderError, OSError):
+            _write_class_page(self.run, reports, progress, reload=reload)
+        self.written = time.monotonic()
 
 
 def _pages(run: RunDirectory, wanted: frozenset[str], report: Report) -> dict[str, bytes | str | None]:

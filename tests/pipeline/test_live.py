@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from grader.errors import EngineError
+from grader.records import Report
+from grader.runs.directory import RunDirectory
 from grader.runs.engines import Job
-from grader.runs.publish import Judge
+from grader.runs.publish import Judge, _write_class_page
 from tests.pipeline.conftest import told_without_a_kernel
 from tests.pipeline.test_gradebook import NOTEBOOK, archive, export, grade, run
 
@@ -33,7 +35,7 @@ def pages(run: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Seen]:
                 raise EngineError("the workers are gone")
 
         told_without_a_kernel(monkeypatch, 1, look)
-        monkeypatch.setattr("grader.runs.live._SECONDS", 0.0)
+        monkeypatch.setattr("grader.runs.publish._SECONDS", 0.0)
         return seen
 
     return make
@@ -96,10 +98,12 @@ def test_who_was_graded_before_is_on_the_page(pages, archive, export, run) -> No
 
 def test_a_page_that_cannot_be_written_stops_nobody(pages, archive, export, run, monkeypatch) -> None:
     seen = pages()
-    monkeypatch.setattr("grader.runs.live.write_class_page", _refuse)
+    monkeypatch.setattr("grader.runs.publish._write_class_page", _refuse)
     assert grade(archive(FILES), export(), run) == 0
     assert seen == ["", "", ""] and (run / "class.html").is_file()
 
 
-def _refuse(*_args: object, **_more: object) -> None:
-    raise OSError("no room")
+def _refuse(run: RunDirectory, reports: Sequence[Report], progress: str = "", **more: bool) -> None:
+    if progress:
+        raise OSError("no room")
+    _write_class_page(run, reports, progress, **more)
