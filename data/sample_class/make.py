@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-from grader.authoring.canonical import dumps
+
+from grader.authoring.template import dumps
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
