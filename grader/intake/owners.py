@@ -17,7 +17,7 @@ from grader.intake.names import EntryName, Owner, canvas_readings, is_notebook_n
 from grader.intake.roster import Roster, RosterEntry
 from grader.records import Notice
 
-__all__ = ["assign_owners", "is_one_hand_in"]
+__all__ = ["assign_owners", "is_download", "is_one_hand_in"]
 
 _MOST_WRAPPERS = 10
 _WRITERS = {"canvas": "Canvas", "moodle": "Moodle"}
@@ -99,6 +99,21 @@ def is_one_hand_in(name: str, entries: Sequence[UploadedFile], roster: Roster) -
     listed = any(reading.user_id in roster.by_id for reading in readings)
     alone = sum(is_notebook_name(entry.parts[-1]) for entry in entries if not entry.noise) == 1
     return bool(readings) and (listed or (alone and not roster.entries and _is_certain(name, roster)))
+
+
+def is_download(entries: Iterable[UploadedFile]) -> bool:
+    """Whether what a zip of a student's holds is a class instead: notebooks that a platform has named as those of several.
+
+    Of a name only the first reading counts: it takes long to tell which of the readings of thousands is right.
+    """
+    found = set()
+    for entry in entries:
+        if is_notebook_name(entry.file_name) and _is_certain(entry.file_name, Roster(())):
+            names = canvas_readings(entry.file_name, anonymous=True) or canvas_readings(entry.file_name)
+            for part in entry.parts:
+                names = names or moodle_readings(part, folder=part is not entry.file_name)
+            found |= {(name.user_id, name.anonymous_id) for name in names[:1]}
+    return len(found) > 1
 
 
 def _matched(claims: Mapping[tuple[str, ...], tuple[str, str]], roster: Roster) -> dict[tuple[str, ...], Owner]:

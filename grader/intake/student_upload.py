@@ -13,14 +13,16 @@ from grader.errors import SubmissionError
 from grader.intake.archive import IntakeLimits, Stage, UploadedFile, looks_like_zip, read_zip
 from grader.intake.kinds import OFFICE, file_kind
 from grader.intake.names import Owner, is_notebook_name, shown, some, without_resubmission_suffix
-from grader.intake.owners import assign_owners
-from grader.intake.roster import Roster, RosterEntry
+from grader.intake.owners import is_download
+from grader.intake.roster import RosterEntry
 from grader.intake.sources import Source
 from grader.records import Notice
 
 __all__ = ["StudentUpload"]
 
 _MOST_NOTICES = 20  # of one student, who can have two thousand made by one zip
+_MOST_LOOKED_AT = 50  # of one student's files, and of them zips: each may be made so that reading it takes a second
+_MOST_OPENED = 5
 _UPLOADED_LAST = "it was uploaded last"
 # Why the best file goes before the second, by the place in the ranking where they differ.
 _REASONS = (
@@ -76,12 +78,12 @@ class StudentUpload:
         files = [file for file in self.files if file.staged is not None]
         self.judged, why = _best(files, starters)
         problem = ""
-        for archive in sorted(files, key=lambda file: (file.attachment, file.parts), reverse=True):
-            path, office = archive.staged, archive.file_name.casefold().endswith(OFFICE)
-            if self.judged or path is None or archive.kind != "file" or office or not looks_like_zip(path):
-                continue
+        newest = sorted(files, key=lambda file: (file.attachment, file.parts), reverse=True)
+        for archive in [file for file in newest if _may_be_opened(file)][:_MOST_OPENED]:
+            if self.judged or archive.staged is None:
+                break
             try:
-                inside = [replace(file, read_as=archive.read_as) for file in _unpacked(path, stage)]
+                inside = [replace(file, read_as=archive.read_as) for file in _unpacked(archive.staged, stage)]
                 unpacked = [file for file in inside if file.staged is not None]
                 self.judged, why = _best(unpacked, starters)
                 if self.judged is None:
@@ -118,6 +120,11 @@ class StudentUpload:
         return tuple(file for file in companions if file in kept)
 
 
+def _may_be_opened(file: UploadedFile) -> bool:
+    office = file.file_name.casefold().endswith(OFFICE)
+    return file.staged is not None and file.kind == "file" and not office and looks_like_zip(file.staged)
+
+
 def _best(
     files: Sequence[UploadedFile], starters: Sequence[tuple[str, ...]]
 ) -> tuple[UploadedFile | None, list[Notice]]:
@@ -126,7 +133,8 @@ def _best(
     A readable notebook goes before a broken one, work before an untouched or empty notebook, a proper `.ipynb` before
     another extension, then the newest attachment, then the one with most code.
     """
-    kinds = {file: file_kind(file) for file in files if file.kind == "file"}
+    likely = sorted(files, key=lambda file: (not is_notebook_name(file.file_name), -file.attachment))[:_MOST_LOOKED_AT]
+    kinds = {file: file_kind(file) for file in likely if file.kind == "file"}
     untouched = {file: _untouched(kind.code, starters) for file, kind in kinds.items()}
 
     def rank(file: UploadedFile) -> tuple[bool, bool, bool, int, int, tuple[str, ...]]:
@@ -201,9 +209,7 @@ def _unpacked(archive: Path, stage: Stage) -> list[UploadedFile]:
         inside = read_zip(archive, stage, stage.limits.inner_entries, stage.limits.inner_total_bytes)
     except SubmissionError as error:
         raise SubmissionError(f"a zip archive that could not be opened: {error}.") from error
-    found, _ = assign_owners([file for file in inside if not file.noise], "", Roster(()), single=False)
-    owners = {file.owner.key for file in found if file.owner and is_notebook_name(file.file_name)}
-    if len(owners) > 1 and not {system for system, *_ in owners} <= {"folder", "file"}:
+    if is_download(inside):
         raise SubmissionError("a download of several students; give that zip to the grader directly.")
     return inside
 

@@ -317,6 +317,26 @@ def test_a_readable_notebook_goes_before_a_broken_one(make_zip: Make, into: Path
     assert broken.path and broken.problem is None, "preparation may repair it, and says so where it cannot"
 
 
+def test_numbers_in_the_names_of_a_zip_are_no_class(make_zip: Make, into: Path) -> None:
+    inner = zipped({"lab_1_2_draft.ipynb": nb("1"), "lab_3_4_final.ipynb": nb("long = 2")})
+    submission = one({"1_all.zip": inner}, make_zip, into)
+    assert submission.problem is None and submission.file_name == "lab_3_4_final.ipynb"
+
+
+@pytest.mark.attack
+def test_thousands_of_slow_files_are_not_all_looked_at(make_zip: Make, into: Path, monkeypatch) -> None:
+    forks = []
+    fork = os.fork
+    monkeypatch.setattr(os, "fork", lambda: forks.append(1) or fork())
+    slow = {f"{1000 + number}_lab.ipynb": b" " + nb("1") for number in range(150)}
+    packed = {f"{9000 + number}_all.zip": zipped({f"{one}.json": b" {}" for one in range(60)}) for number in range(8)}
+    assert one(slow | packed, make_zip, into).file_name == "lab.ipynb"
+    assert len(forks) <= 60
+    forks.clear()
+    assert "without a notebook" in (one(packed, make_zip, into.with_name("other")).problem or "")
+    assert len(forks) <= 260
+
+
 @pytest.mark.parametrize("limits", [IntakeLimits(companions=3), IntakeLimits(companions_bytes=3_000_000)])
 def test_what_is_too_much_beside_a_notebook_is_told(limits: IntakeLimits, make_zip: Make, into: Path) -> None:
     files = {
