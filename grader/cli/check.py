@@ -110,8 +110,7 @@ def check(
         """Run and judge it, with progress on standard error."""
         what = f"checking {notebook.name}"
         with working(what) as update:
-            told = grader.report(notebook, lambda stage: update(description=f"{what}: {stage}"), definitions=fast)
-            return asyncio.run(told)
+            return asyncio.run(grader.report(notebook, lambda stage: update(description=f"{what}: {stage}")))
 
     def show(done: Report) -> int:
         student = for_student(replace(done, note=f"{done.note} {ASKED_ANEW}".strip()))

@@ -33,6 +33,7 @@ from grader.imports import leave_out
 from grader.intake import read_roster, take_in, with_groups
 from grader.records import Notice, Report, Submission
 from grader.reports.sanitize import line
+from grader.reports.view import duration
 from grader.runs.batch import Event, run_batch, slots_for
 from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo, load_context, write_derived
 from grader.runs.engines import choose_engine
@@ -238,7 +239,7 @@ def grade(
 
                 run_batch(run, context, plan.jobs, engine, on_event, progress.stopping)
             judged = page.judged
-            say(f"Ran {_count(plan.jobs)} in {_duration(time.monotonic() - began)} on {engine.name}.")
+            say(f"Ran {_count(plan.jobs)} in {duration(time.monotonic() - began)} on {engine.name}.")
         with stderr.status("judging and writing reports"):
             published = publish(run, judged=judged)
             if selection == RunSelection() and published.complete and run.finished(submissions):
@@ -285,7 +286,3 @@ def _say_plan(submissions: Sequence[Submission], plan: Plan, *, verbose: bool = 
 
 def _count(submissions: Sequence[object]) -> str:
     return f"{len(submissions)} submission{'' if len(submissions) == 1 else 's'}"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"

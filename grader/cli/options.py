@@ -19,7 +19,6 @@ __all__ = [
     "FOLDER",
     "NEW_FILE",
     "NEW_FOLDER",
-    "Number",
     "assignment_option",
     "assignment_options",
     "config_option",
@@ -28,26 +27,6 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Number(click.ParamType[float]):
-    """A number in a range."""
-
-    name = "number"
-
-    def __init__(self, least: float, most: float) -> None:
-        """Take numbers from `least` to `most`."""
-        self.least, self.most = least, most
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Convert a text; NaN is refused as well, because it lies in no range."""
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not self.least <= number <= self.most:
-            self.fail(f"{value} is not a number from {self.least:g} to {self.most:,.0f}", param, ctx)
-        return number
 
 
 class _Path(click.Path):
@@ -110,30 +89,29 @@ def assignment_options(command: F) -> F:
     return assignment_option(bundle(sandbox(command)))
 
 
-def limit_options(command: Callable[..., int]) -> Callable[..., int]:
+_LIMITS = (
+    ("--memory-gib", "G", 0.25, 1e6, "Memory of all processes of one submission, in GiB.  [default: 6]"),
+    ("--cpu-seconds", "S", 1, 1e7, "CPU time for all cells of one submission, over all its runs together, in seconds.  [default: 900]"),
+    ("--wall-seconds", "S", 1, 1e8, "Time by the clock for all runs of one submission: a net, since who sleeps is ended after minutes.  "
+     "[default: eight times the CPU time, and ten minutes]"),
+)  # fmt: skip
+"""Name, unit, least, most and help of each limit."""
+
+
+def limit_options(command: F) -> F:
     """Add the limits of one submission. The command gets them as `limits`, what `Settings.limited` takes; None for one not given."""
+    for name, unit, least, most, text in _LIMITS:
+        taken = functools.partial(_take_limit, least, most)
+        command = click.option(name, metavar=unit, help=text, expose_value=False, callback=taken)(command)
+    return command
 
-    @functools.wraps(command)
-    def with_limits(
-        *, cpu_seconds: float | None, wall_seconds: float | None, memory_gib: float | None, **others: Any
-    ) -> int:
-        limits = {"cpu_seconds": cpu_seconds, "wall_seconds": wall_seconds, "memory_gib": memory_gib}
-        return command(limits=limits, **others)
 
-    for option in (
-        click.option(
-            "--memory-gib", type=Number(0.25, 1e6), metavar="G",
-            help="Memory of all processes of one submission, in GiB.  [default: 6]",
-        ),
-        click.option(
-            "--cpu-seconds", type=Number(1, 1e7), metavar="S",
-            help="CPU time for all cells of one submission, over all its runs together, in seconds.  [default: 900]",
-        ),
-        click.option(
-            "--wall-seconds", type=Number(1, 1e8), metavar="S",
-            help="Time by the clock for all runs of one submission: a net, since who sleeps is ended after minutes.  "
-            "[default: eight times the CPU time, and ten minutes]",
-        ),
-    ):  # fmt: skip
-        option(with_limits)
-    return with_limits
+def _take_limit(least: float, most: float, context: click.Context, option: click.Parameter, text: str | None) -> None:
+    """Read a limit into the `limits` of its command; NaN is refused as well, because it lies in no range."""
+    try:
+        number = None if text is None else float(text)
+    except ValueError:
+        number = math.nan
+    if number is not None and not least <= number <= most:
+        raise click.BadParameter(f"{text} is not a number from {least:g} to {most:,.0f}")
+    context.params.setdefault("limits", {})[option.name] = number

@@ -45,6 +45,8 @@ class RunContext:
     """What the questions need to know of the bundle."""
     settings: Settings = field(default_factory=Settings)
     """What the course has set."""
+    definitions: bool = False
+    """Whether only imports, functions and classes of notebooks are run."""
 
     @classmethod
     def create(
@@ -56,8 +58,9 @@ class RunContext:
         return cls(assignment, bundle, secret, assignment.facts(bundle, secret), settings)
 
     def only(self, part: str = "", *, definitions: bool = False) -> RunContext:
-        """The same with a part of the assignment. Raises UsageError when nothing is left of it."""
-        return replace(self, assignment=self.assignment.only(part, definitions=definitions))
+        """The same with a part of the assignment, or what definitions alone can answer. Raises UsageError when nothing is left."""
+        assignment = self.assignment.only(part, definitions=definitions)
+        return replace(self, assignment=assignment, definitions=definitions)
 
     @property
     def bundle_name(self) -> str:

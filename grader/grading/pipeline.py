@@ -106,11 +106,10 @@ class Grader:
         companions: Mapping[str, bytes] | None = None,
         on_progress: Progress = lambda _stage: None,
         *,
-        definitions: bool = False,
         limits: Limits | None = None,
         draw: int = 0,
     ) -> SubmissionRun:
-        """Run one submission, or take its definitions only; `companions` are further files by base name.
+        """Run one submission; `companions` are further files by base name.
 
         `limits` and `draw` (of questions and random numbers) are for one that a person has run again.
 
@@ -139,7 +138,7 @@ class Grader:
             self.shim_config(helpers),
             seed,
             self.context.bundle_name,
-            definitions,
+            self.context.definitions,
             on_progress=on_progress,
         )
         try:
@@ -148,13 +147,11 @@ class Grader:
             why = str(error) if isinstance(error, InfrastructureError) else f"{type(error).__name__}: {error}"
             return self.context.unseen(submission, why, notebook=notebook, sandbox=self._sandbox)
 
-    async def report(
-        self, path: Path, on_progress: Progress = lambda _stage: None, *, definitions: bool = False
-    ) -> Report:
+    async def report(self, path: Path, on_progress: Progress = lambda _stage: None) -> Report:
         """Run and judge one notebook file, with the modules beside it that it imports. Raises SubmissionError when it cannot be read."""
         submission, data = single_submission(path)
         helpers = await asyncio.to_thread(imported_helpers, path, data)
-        run = await self.run(submission, data, helpers, on_progress, definitions=definitions)
+        run = await self.run(submission, data, helpers, on_progress)
         try:
             return await asyncio.to_thread(guarded, lambda: report_for(self.context, submission, run), Report)
         except GuardError as error:
@@ -206,10 +203,10 @@ async def agrade(
     declared = load_assignment(assignment) if isinstance(assignment, str) else assignment
     against = bundle if isinstance(bundle, Bundle) else load_bundle(None if bundle is None else Path(bundle))
     context = await asyncio.to_thread(RunContext.create, declared, against, secret or secrets.token_bytes(32), settings)
-    context = context.only(definitions=True) if definitions else context
+    context = context.only(definitions=definitions)
     grader = await asyncio.to_thread(Grader(context, sandbox=sandbox, limits=limits).__enter__)
     try:
-        return await grader.report(path, on_progress, definitions=definitions)
+        return await grader.report(path, on_progress)
     finally:
         await asyncio.to_thread(grader.pool.close)
 

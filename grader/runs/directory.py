@@ -309,10 +309,9 @@ class RunDirectory:
         """Set what the course sets from now on. Raises UsageError for what there is not, or while another process writes."""
         with self.lock():
             info = self.info()
-            bundle = load_bundle(Path(info.bundle_path) if info.bundle_path else None)
-            settings = settings.after(info.settings)
-            settings.apply(load_assignment(info.assignment), bundle)
-            write_derived(self.root / "run.json", serialization.dumps(replace(info, settings=settings)))
+            info = replace(info, settings=settings.after(info.settings))
+            load_context(info, self.secret())
+            write_derived(self.root / "run.json", serialization.dumps(info))
 
     def refuse_as_source(self, sources: Iterable[Path]) -> None:
         """Raise UsageError when one of the sources of submissions lies in the run's own folder, or is it."""
