@@ -41,6 +41,42 @@ assert open('train.csv').read() == text
     assert {rule for rule, _, _ in records} == {"path"}
 
 
+@pytest.mark.parametrize(
+    "look",
+    [
+        "assert sorted(os.listdir(folder)) == ['eval.csv', 'train.csv']",
+        "assert os.path.exists(folder)",
+        "assert os.path.isdir(folder)",
+        "assert len(glob.glob(folder + '/*.csv')) == len([*Path(folder).glob('*.csv')]) == 2",
+        "assert [*Path(folder).iterdir()] and Path(folder).is_dir()",
+        "assert os.path.getsize(folder + '/train.csv') == (Path(folder) / 'train.csv').stat().st_size > 0",
+        "assert [names for _, _, names in os.walk(folder)]",
+        "if os.path.exists(folder):\n    shutil.rmtree(folder)\nos.mkdir(folder)\nassert os.listdir(folder) == []",
+        "os.makedirs(folder)\nassert os.listdir(folder) == []",
+        "import polars\nassert len(polars.read_csv(os.path.join(folder, 'train.csv'))) == 4",
+        "import zipfile\nzipfile.ZipFile(folder + '.zip').extractall('x')\nassert len(os.listdir('x')) == 2",
+    ],
+)
+@pytest.mark.parametrize("folder", ["/content/drive/MyDrive/a4", "../data", "C:\\\\a4", "/kaggle/input/imdb"])
+def test_folders_that_hold_the_data_elsewhere(notebook, look, folder):
+    ran = notebook(f"import glob, os, shutil\nfrom pathlib import Path\nfolder = '{folder}'\n{look}")
+    assert set(ran.rules) <= {"folder", "path"}
+
+
+def test_other_missing_folders_stay_missing(notebook):
+    looks = [
+        "os.listdir('results')",
+        "os.scandir('/nowhere')",
+        "os.path.getsize('other.csv')",
+        "(1 / os.path.isdir('runs'))",
+    ]
+    cells = [
+        f"import os\ntry:\n    {look}\nexcept (FileNotFoundError, ZeroDivisionError):\n    pass\nelse:\n    1 / 0"
+        for look in looks
+    ]
+    assert notebook(*cells).changes == []
+
+
 def test_existing_paths_are_left_alone(notebook):
     code = "assert open('mine/train.csv').read() == 'own'; assert open('train.csv').read() != 'own'"
     assert notebook(code, files={"mine/train.csv": b"own"}).changes == []
@@ -369,6 +405,9 @@ assert x.to(torch.float16).dtype is torch.float16 and x.to(model.weight).dtype i
 assert not torch.cuda.is_available()
 torch.cuda.empty_cache(); torch.cuda.synchronize(); torch.cuda.set_device(0); torch.cuda.manual_seed_all(1)
 torch.cuda.reset_peak_memory_stats(); torch.cuda.max_memory_allocated(); torch.cuda.memory_summary()
+torch.cuda.list_gpu_processes()
+with torch.cuda.device(0):
+    assert torch.zeros(2).device.type == 'cpu'
 torch.cuda.get_device_name(0); torch.cuda.get_device_properties(0).total_memory; torch.cuda.mem_get_info()
 start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
 start.record(); end.record(); assert start.elapsed_time(end) >= 0

@@ -13,13 +13,15 @@ from typing import Any
 
 from grader.inside.hooks import Record, replacing, rescuing, when_imported
 
-__all__ = ["adapts", "answering", "begin", "config", "files", "note", "replaces", "rescues"]
+__all__ = ["adapts", "answering", "begin", "config", "files", "folders", "note", "replaces", "rescues"]
 
 Function = Callable[..., Any]
 config: dict[str, Any] = {}
 """What there is to know of the submission (`grader.inside.shims.install`)."""
 files: dict[str, str] = {}
 """Base name, casefolded, of each data file and of each file that was handed in -> its absolute path."""
+folders: set[str] = set()
+"""Absolute paths of folders that the notebook names as those of the student's machine, or where data usually lies."""
 _declared: list[tuple[str, Function]] = []
 _records: list[Record] = []
 

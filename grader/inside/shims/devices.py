@@ -6,6 +6,7 @@ computed in full precision instead.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 import types
@@ -20,10 +21,8 @@ _REASON = "no-gpu"
 GPU = re.compile(r"(cuda|mps|xpu)(:\d+)?")
 """The name of a GPU."""
 
-# What `torch.cuda` functions that raise without a GPU answer instead.
+# What `torch.cuda` functions that raise without a GPU answer instead, where that is not nothing.
 _ANSWERS: dict[str, Any] = {
-    **dict.fromkeys(("init", "set_device", "synchronize", "empty_cache", "ipc_collect")),
-    **dict.fromkeys(("reset_peak_memory_stats", "reset_max_memory_allocated", "reset_accumulated_memory_stats")),
     **dict.fromkeys(("current_device", "utilization", "memory_allocated", "max_memory_allocated"), 0),
     **dict.fromkeys(("memory_reserved", "max_memory_reserved"), 0),
     **dict.fromkeys(("get_device_capability", "mem_get_info"), (0, 0)),
@@ -83,12 +82,14 @@ def _compile_nothing(_real: Any, model: Any = None, **_kwargs: Any) -> Any:
 @adapts("torch")
 def _no_gpu(torch: Any) -> None:
     torch.Tensor.pin_memory = lambda self, *_args, **_kwargs: self
-    for name, answer in _ANSWERS.items():
-        if hasattr(torch.cuda, name):
+    for name in torch.cuda.__all__:
+        if isinstance(getattr(torch.cuda, name, None), types.FunctionType):
+            answer = _ANSWERS.get(name)
             asked = answering("device", f"torch.cuda.{name}()", repr(answer), _REASON, answer)
             rescuing(torch.cuda, name, Exception)(asked)
     torch.cuda.get_device_properties = lambda *_args: _PROPERTIES
     torch.cuda.Event = _Event
+    torch.cuda.device = lambda *_args: contextlib.nullcontext()
 
 
 class _Event:

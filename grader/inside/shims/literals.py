@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from grader.inside.hooks import running_shell
-from grader.inside.shims.adapting import config, files, note
+from grader.inside.shims.adapting import config, files, folders, note
 from grader.inside.shims.devices import GPU
 from grader.inside.shims.syntax import older
 
@@ -44,6 +44,8 @@ _MOST_NODES = 50_000  # a larger cell holds pasted data; it runs as it stands
 _FOREIGN = re.compile(
     r"/content(/|$)|/kaggle/(working|input)(/|$)|/Users/|/home/|/root/|/mnt/|/gdrive|/drive/|[A-Za-z]:[\\/]|~/"
 )
+_OF_DATA = re.compile(r"((\.{1,2}/)*(data|datasets?|inputs?))(/[^/]*)?")
+"""A folder where notebooks on a laptop have their data, and what lies in it."""
 _COLAB_ROOT = re.compile(
     r"/(content|kaggle/working|kaggle/input)(/g?drive(/My ?Drive)?)?(?=/|$)|/g?drive(/My ?Drive)?(?=/|$)"
 )
@@ -112,7 +114,13 @@ class Literals:
                 if _is_command(parent):
                     self._replace(node, "path", _COLAB_ROOT_IN_COMMAND.sub(".", node.value), _PATH_REASON)
                 elif len(node.value) <= 300 and "\n" not in node.value and _FOREIGN.match(node.value):
-                    self._replace(node, "path", self._local(node.value), _PATH_REASON)
+                    local = self._local(node.value)
+                    folders.add(
+                        str(Path(local).parent.absolute() if "." in Path(local).name else Path(local).absolute())
+                    )
+                    self._replace(node, "path", local, _PATH_REASON)
+                elif found := _OF_DATA.fullmatch(node.value):
+                    folders.add(os.path.abspath(found[1]))  # noqa: PTH100
                 elif GPU.fullmatch(node.value) and not _is_choice(node, parent, places):
                     self._replace(node, "device", "cpu", _DEVICE_REASON)
 

@@ -5,10 +5,11 @@ file which was handed in. Files are written where the notebook says; a missing f
 """
 
 # The functions of os.path are what is patched here, and pathlib calls them.
-# ruff: noqa: PTH103, PTH111, PTH112, PTH118, PTH119, PTH120, PTH121
+# ruff: noqa: PTH100, PTH103, PTH111, PTH112, PTH118, PTH119, PTH120, PTH121, PTH211
 
 from __future__ import annotations
 
+import contextlib
 import email.message
 import functools
 import inspect
@@ -18,11 +19,12 @@ import re
 import shutil
 import sys
 import urllib.response
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from grader.inside.shims.adapting import config, files, note, replaces
+from grader.inside.shims.adapting import config, files, folders, note, replaces
 
 __all__ = ["install"]
 
@@ -72,6 +74,19 @@ def _folder_for(path: Any) -> None:
         note("folder", folder, folder, _FOLDER)
 
 
+def _look_into(path: Any) -> None:
+    """Make a folder that is on the student's machine only, with the data files in it, when it is looked into."""
+    if not isinstance(path, str | os.PathLike) or not folders:
+        return
+    place = os.path.abspath(path)
+    if place in folders and not _REAL_EXISTS(place):
+        with contextlib.suppress(OSError):  # whoever looks there will say what is wrong
+            os.makedirs(place)
+            for name in config["data_files"]:
+                os.symlink(files[name.casefold()], os.path.join(place, name))
+            note("folder", os.fspath(path), "a folder with the data files", _FOLDER)
+
+
 @replaces("IPython.core.interactiveshell", "io_open")  # what the notebook's names have as `open`
 @replaces("io", "open")
 @replaces("builtins", "open")
@@ -87,7 +102,17 @@ def _open(real: Any, file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> A
 @replaces("pathlib", "Path.exists", "Path.is_file")
 @replaces("os.path", "exists", "isfile")
 def _exists(real: Any, path: Any, *args: Any, **kwargs: Any) -> bool:
+    _look_into(path)
     return bool(real(path, *args, **kwargs)) or _known(path) is not None
+
+
+@replaces("pathlib", "Path.is_dir", "Path.stat")
+@replaces("os", "listdir", "scandir")
+@replaces("os.path", "isdir", "getsize", "getmtime")
+def _look(real: Any, path: Any = ".", *args: Any, **kwargs: Any) -> Any:
+    _look_into(path)
+    found = _known(path)
+    return real(path if found is None else type(path)(found), *args, **kwargs)
 
 
 @replaces("os", "chdir")
@@ -107,11 +132,12 @@ def _copy(real: Any, src: Any, dst: Any, *args: Any, **kwargs: Any) -> Any:
     return real(src, dst, *args, **kwargs) if found is src else _REAL_COPY(found, target)  # never moved away
 
 
+@replaces("polars", "read_csv", "scan_csv")
 @replaces("numpy", "loadtxt", "genfromtxt", "fromfile")
-def _read_array(real: Any, *args: Any, **kwargs: Any) -> Any:
+def _read_table(real: Any, *args: Any, **kwargs: Any) -> Any:
     if args:
         args = (_resolve(args[0]), *args[1:])
-    kwargs |= {key: _resolve(kwargs[key]) for key in ("fname", "file") if key in kwargs}
+    kwargs |= {key: _resolve(kwargs[key]) for key in ("fname", "file", "source") if key in kwargs}
     return real(*args, **kwargs)
 
 
@@ -125,6 +151,19 @@ def _before_a_table(real: Any, path: Any) -> None:
 def _save(real: Any, obj: Any, f: Any, *args: Any, **kwargs: Any) -> Any:
     _folder_for(f)
     return real(obj, f, *args, **kwargs)
+
+
+@replaces("zipfile", "ZipFile.__init__")
+def _unzip(real: Any, archive: Any, file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> None:
+    missing = mode == "r" and isinstance(file, str | os.PathLike) and not _REAL_EXISTS(file)
+    if missing and os.fspath(file) not in sys.path:  # where packages are looked for
+        note("path", os.fspath(file), "an archive of the data files", _REASON)
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as made:
+            for name in config["data_files"]:
+                made.write(files[name.casefold()], name)
+        file = packed
+    real(archive, file, mode, *args, **kwargs)
 
 
 @replaces("urllib.request", "urlopen")  # which `urlretrieve` and pandas call, too
