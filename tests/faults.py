@@ -290,7 +290,7 @@ FAULTS: tuple[Fault, ...] = (
         "two-files-for-one-upload",
         "feedback goes back to its upload",
         "grader/lms/feedback.py",
-        "            seen.add(submission.attachment_id)\n",
+        "            seen.add(attachment)\n",
         "",
         ("tests/lms/test_feedback.py",),
     ),

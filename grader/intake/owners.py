@@ -61,10 +61,19 @@ class _Item:
 def assign_owners(
     entries: Sequence[UploadedFile], source: str, roster: Roster, *, single: bool
 ) -> tuple[list[UploadedFile], list[Notice]]:
-    """Say for each entry (noise excepted) whose it is; `single` means that a person named this very file.
+    """Say for each entry (noise excepted) whose it is; `single` means that a person named the first file, which the others are beside.
 
     Returns all of them, those of nobody with a `refusal` and no `owner`, and what had to be decided about the source as a whole.
     """
+    if single:
+        (first,), notices = _assigned(entries[:1], source, roster, single=True)
+        return [first, *(replace(entry, owner=first.owner) for entry in entries[1:])], notices
+    return _assigned(entries, source, roster)
+
+
+def _assigned(
+    entries: Sequence[UploadedFile], source: str, roster: Roster, *, single: bool = False
+) -> tuple[list[UploadedFile], list[Notice]]:
     platform, depth = _layout(entries, roster, single=single)
     if not platform:
         return _by_names(_items(entries, _wrapper_depth(entries)), source, roster, single=single, alone=True), []

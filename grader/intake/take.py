@@ -96,11 +96,10 @@ def leave_out_of_copies(kept: Path, roster: Roster | None, gone: Callable[[str],
         left = []
         for source in (old.unpacked(stage) for old in kept_in(kept)):
             found, _ = assign_owners(source.files, source.label, roster or Roster(()), single=source.single)
-            owned = [(file.staged, file.owner) for file in found if file.owner]
             theirs = {
-                staged
-                for staged, owner in owned
-                if any(map(gone, (*owner.possible, identifier(owner.key, owner.label, ()))))
+                file.staged
+                for file in found
+                if (owner := file.owner) and any(map(gone, (*owner.possible, identifier(owner.key, owner.label, ()))))
             }
             files = tuple(file for file in source.files if file.staged not in theirs)
             left += [replace(source, files=files, digest=digest_of(files))] if files else []
@@ -201,8 +200,7 @@ class _Intake:
 
     def _uploads(self, source: Source) -> list[StudentUpload]:
         """Sort the files of a source by student."""
-        files, beside = (source.files[:1], source.files[1:]) if source.single else (source.files, ())
-        found, notices = assign_owners(files, source.label, self.roster, single=source.single)
+        found, notices = assign_owners(source.files, source.label, self.roster, single=source.single)
         if not any(file.owner and file.staged for file in found) and source.kept is None:
             reasons = [f"{shown(file.name)} was left out because {file.refusal}" for file in found[:3]]
             raise UsageError(f"{source.path} holds no submissions: {'; '.join(reasons) or 'it is empty'}")
@@ -215,8 +213,7 @@ class _Intake:
             else:
                 by_owner.setdefault(file.owner.key, StudentUpload(source, file.owner)).add(file)
         for upload in by_owner.values():
-            for file in beside:
-                upload.add(file)
+            for file in upload.files[1:] if source.single else ():
                 text = f"{shown(file.name)} beside the notebook was taken along because the notebook imports it."
                 upload.notices.append(Notice("module-beside", text))
             upload.choose(self.stage, self.starters)

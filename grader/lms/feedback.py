@@ -41,31 +41,29 @@ def canvas_feedback_zip(files: Iterable[tuple[Submission, str, bytes]]) -> Feedb
     seen: set[str] = set()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for submission, name, content in sorted(files, key=lambda file: (file[0].id, file[1])):
-            user = submission.anonymous_id or (submission.student_ids[0] if submission.student_ids else None)
-            reason = _obstacle(submission, user)
-            if not reason and submission.attachment_id in seen:
-                reason = "another file is packed for the same upload"
-            if reason or user is None or submission.attachment_id is None:
+            user = submission.anonymous_id or next(iter(submission.student_ids), "")
+            attachment = submission.attachment_id or ""
+            if reason := _obstacle(submission, user, taken=attachment in seen):
                 left_out.append(f"{submission.display_name}: {name}: {reason}.")
                 continue
-            seen.add(submission.attachment_id)
-            entry = f"{_owner(submission)}_{user}_{submission.attachment_id}_{safe_file_name(name)}"
+            seen.add(attachment)
+            entry = f"{_owner(submission)}_{user}_{attachment}_{safe_file_name(name)}"
             info = zipfile.ZipInfo(entry)  # with its fixed date of 1980
             info.external_attr = 0o644 << 16
             archive.writestr(info, content, zipfile.ZIP_DEFLATED)
             digest = hashlib.sha256(content).hexdigest()
-            rows.append([entry, user, submission.attachment_id, digest, submission.id])
+            rows.append([entry, user, attachment, digest, submission.id])
     return FeedbackZip(out.getvalue(), csv_text(rows), tuple(left_out))
 
 
-def _obstacle(submission: Submission, user: str | None) -> str:
-    if user is None:
+def _obstacle(submission: Submission, user: str, *, taken: bool) -> str:
+    if not user:
         return "no Canvas id is known for this submission"
-    if submission.attachment_id is None:
+    if not submission.attachment_id:
         return "nothing was uploaded that Canvas could attach it to"
     if not submission.anonymous_id and not user.isdigit():
         return f"{user} is not a Canvas user id"
-    return ""
+    return "another file is packed for the same upload" if taken else ""
 
 
 def _owner(submission: Submission) -> str:

@@ -80,14 +80,8 @@ def write_gradebook(run: RunDirectory, reports: Sequence[Report], messages: list
         return True
     cells = run.read(_CELLS, _Cells) if (run.root / _CELLS).is_file() else _Cells()
     known = cells.by_column.get(column.id, {})
-    rows = gradebook_rows(
-        students,
-        scores_by_student(reports),
-        column,
-        possible=assignment.possible,
-        known=known,
-        reasons=_reasons(reports),
-    )
+    scores, reasons = scores_by_student(reports), _reasons(reports)
+    rows = gradebook_rows(students, scores, column, possible=assignment.possible, known=known, reasons=reasons)
     # What will be imported is known before it can be imported: a cell of ours must never be taken for one set by hand.
     seen = {row.entry.id: tuple(dict.fromkeys((*known.get(row.entry.id, (row.old,)), row.new))) for row in rows}
     run.write(_CELLS, _Cells({**cells.by_column, column.id: seen}))

@@ -10,6 +10,7 @@ import pytest
 
 from grader.cli.main import main
 from grader.runs.directory import IntakeRecord, RunDirectory
+from tests.pipeline.conftest import notebook_bytes
 from tests.pipeline.test_gradebook import NOTEBOOK, archive, export, grade, nothing_is_run, run, said, scores
 
 __all__ = ["archive", "export", "nothing_is_run", "run"]
@@ -58,6 +59,15 @@ def test_who_handed_in_nothing(archive, export, run) -> None:
     assert traces(run, "1001", "anna") == []
     assert grade(source, roster, run) == 0
     assert traces(run, "1001", "anna") == []
+
+
+def test_modules_beside_a_notebook_go_with_it(run, tmp_path) -> None:
+    (tmp_path / "anna.ipynb").write_bytes(notebook_bytes("import lora"))
+    (tmp_path / "lora.py").write_text("NAME = 'Anna Alfa'")
+    assert main(["grade", str(tmp_path / "anna.ipynb"), "--out", str(run), "--assignment", "tests.toy:TOY"]) == 0
+    assert list((run / "sources").glob("*.zip"))
+    assert main(["forget", str(run), "anna", "--yes"]) == 0
+    assert not list((run / "sources").glob("*.zip")) and traces(run, "anna", "alfa") == []
 
 
 def test_a_score_like_the_id_keeps_its_student(archive, export, run) -> None:
