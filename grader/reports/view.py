@@ -134,7 +134,7 @@ def needs_review(report: Report) -> bool:
 
 
 def total(report: Report) -> str:
-    """The final number and the possible one; `needs review` when there is no final one."""
+    """The final number and the possible one, or that there is no final one yet."""
     return (
         "not final yet"
         if needs_review(report)
@@ -149,10 +149,8 @@ def review_reasons(report: Report) -> tuple[Reason, ...]:
     unsettled = [r for r in report.score.criteria if r.earned is None and r.verdict.status is Status.ERROR]
     known = {f"{result.id}: {result.verdict.message}" for result in unsettled}
     texts = [text for text in report.score.review if text not in known]
-    if report.submission.problem:  # every criterion says the same
-        return tuple(map(Reason, texts))
     same: dict[str, list[CriterionResult]] = {}
-    for result in unsettled:
+    for result in () if report.submission.problem else unsettled:  # else every criterion says the same
         same.setdefault(result.verdict.message, []).append(result)
     # A reason for the whole that ends in a criterion's own words says the same thing once more.
     whole = [Reason(text, tuple(same.pop(next((m for m in same if m and text.endswith(m)), ""), ()))) for text in texts]
