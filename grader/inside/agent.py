@@ -87,7 +87,7 @@ class Context:
         Looks at the globals, then at the last callable that once had the name, then at modules written by the student.
         Raises Missing.
         """
-        for scope in (self.names, _state.get("once", {}), *self._modules()):
+        for scope in self._scopes():
             for name in names:
                 if name in scope and accept(scope[name]):
                     return scope[name]
@@ -96,6 +96,10 @@ class Context:
             self.renamed = str(getattr(candidates[0], "__name__", "?"))[:80]
             return candidates[0]
         raise Missing(*sorted(str(getattr(c, "__name__", "?"))[:80] for c in candidates)[:_NAMED])
+
+    def _scopes(self) -> list[dict[str, Any]]:
+        """Where names are looked for, in this order."""
+        return [self.names, _state.get("once", {}), *self._modules()]
 
     def _modules(self) -> list[dict[str, Any]]:
         home = _state.get("home", "")

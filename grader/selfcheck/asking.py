@@ -60,15 +60,8 @@ class Alone(agent.Context):
     def __init__(self, names: Mapping[str, Any]) -> None:
         super().__init__(types.SimpleNamespace(shell=types.SimpleNamespace(user_ns=dict(names))), set_up())
 
-    def find(self, names: list[str], accept: Any, plausible: Any = None) -> Any:
-        """As in the whole notebook, without its modules and what its names once stood for."""
-        found = next((self.names[name] for name in names if name in self.names and accept(self.names[name])), None)
-        if found is None:
-            candidates = self.candidates(accept, plausible) if plausible is not None else []
-            if len(candidates) != 1:
-                raise agent.Missing
-            found, self.renamed = candidates[0], next(iter(self.names))
-        return found
+    def _scopes(self) -> list[dict[str, Any]]:
+        return [self.names]
 
     def _modules(self) -> list[dict[str, Any]]:
         return []
