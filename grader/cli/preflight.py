@@ -11,7 +11,7 @@ from rich.text import Text
 from grader.notebook.reader import FILE_LIMIT
 from grader.records import CriterionResult, Outcome, Report, Status
 from grader.reports import view
-from grader.reports.sanitize import code_spans
+from grader.reports.terminal import sentence
 from grader.rubric.assignment import Assignment
 from grader.rubric.questions import Question
 from grader.sandbox.contract import Limits
@@ -44,7 +44,7 @@ def preflight(
         *_names(report, assignment, questions),
         *_time(report, limits),
         *_adapted(report),
-        _results(report),
+        Line(None, f"{view.headline(report)} Without --preflight you see each of them."),
     )
 
 
@@ -55,10 +55,7 @@ def shown(lines: tuple[Line, ...]) -> Table:
     table.add_column(overflow="fold")
     for line in lines:
         mark, style = _MARKS[line.ok]
-        text = Text(style="bold" if line.ok is False else "")
-        for number, piece in enumerate(code_spans(line.text)):
-            text.append(piece, "cyan" if number % 2 else None)
-        table.add_row(Text(mark, style), text)
+        table.add_row(Text(mark, style), sentence(line.text, "bold" if line.ok is False else ""))
     return table
 
 
@@ -141,11 +138,6 @@ def _adapted(report: Report) -> Iterator[Line]:
         yield Line(None, f"Adapted while it is graded, nothing for you to change: {reason} ({places})")
     if len(found) > _MOST:
         yield Line(None, f"… and {len(found) - _MOST} more adaptations; the report has them all.")
-
-
-def _results(report: Report) -> Line:
-    """How many criteria passed."""
-    return Line(None, f"{view.headline(report)} Without --preflight you see each of them.")
 
 
 def _bytes(number: int) -> str:

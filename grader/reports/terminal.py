@@ -20,7 +20,7 @@ from grader.reports import view
 from grader.reports.sanitize import clean, code_spans, line
 from grader.reports.summary import ClassSummary, summarize
 
-__all__ = ["class_table", "submission_panel"]
+__all__ = ["class_table", "sentence", "submission_panel"]
 
 _STYLES = {Status.PASSED: "green", Status.FAILED: "bold red", Status.SKIPPED: "dim", Status.ERROR: "bold magenta"}
 _REMARK_STYLES = {"skipped": "dim", "note": "yellow", "by-hand": "yellow"}
@@ -101,7 +101,7 @@ def _attention(summary: ClassSummary) -> Iterator[RenderableType]:
         for report, (first, *others) in entries:
             where = f"{first.where}: " if first.where else ""
             more = f" (and {len(others)} more)" if others else ""
-            yield _indented(_sentence(f"{_name(report)}: {where}{line(first.text, 160)}{more}"))
+            yield _indented(sentence(f"{_name(report)}: {where}{line(first.text, 160)}{more}"))
     slowest = ", ".join(f"{_name(report)} {view.cpu_seconds(report) or 0:.0f} s" for report in summary.slowest[:3])
     if slowest:
         yield Text(f"Slowest (CPU): {slowest}.", "dim")
@@ -117,12 +117,12 @@ def submission_panel(report: Report) -> RenderableType:
 
 
 def _blocks(report: Report) -> Iterator[RenderableType]:
-    yield from (Text(view.headline(report)), _sentence(view.outcome_sentence(report), "dim"))
+    yield from (Text(view.headline(report)), sentence(view.outcome_sentence(report), "dim"))
     if report.note:
-        yield _sentence(report.note)
+        yield sentence(report.note)
     if report.submission.problem:
-        yield _sentence(report.submission.problem, "bold red")
-    yield from (_sentence(reason, "bold magenta") for reason in report.score.review[:3])
+        yield sentence(report.submission.problem, "bold red")
+    yield from (sentence(reason, "bold magenta") for reason in report.score.review[:3])
     for part in view.parts(report):
         yield from (Text(), _row(Text(part.title, "bold"), Text(part.points, "bold")))
         for result in part.criteria:
@@ -134,27 +134,27 @@ def _blocks(report: Report) -> Iterator[RenderableType]:
             yield _indented(Text("\n".join(tail) or line(cell.error.message)))
     measured = [_accuracy(method) for method in view.methods(report) if method.accuracy is not None]
     if measured:
-        yield from (Text(), _sentence("Accuracy: " + ", ".join(measured)))
+        yield from (Text(), sentence("Accuracy: " + ", ".join(measured)))
     adaptations = report.adaptations
     if adaptations:
         yield from (Text(), Text(f"Adapted so that it runs ({len(adaptations)}), none of it graded:"))
         for places, reason in view.adapted(report)[:8]:
-            yield _indented(_sentence(f"{places}: {reason}", "dim"))
+            yield _indented(sentence(f"{places}: {reason}", "dim"))
         if len(view.adapted(report)) > 8:
             yield _indented(Text(f"… and {len(view.adapted(report)) - 8} more", "dim"))
     notices = view.all_notices(report)
     if notices:
-        yield from (Text(), *(_sentence(f"Note: {notice.text}", "yellow") for notice in notices))
+        yield from (Text(), *(sentence(f"Note: {notice.text}", "yellow") for notice in notices))
 
 
 def _criterion(result: CriterionResult) -> Iterator[RenderableType]:
     status = view.status_of(result)
     mark, points = view.SYMBOLS[status], f"{view.earned(result)} / {result.points}"
-    yield _row(Text(mark, _STYLES[status]), _sentence(result.title), Text(points, _STYLES[status]))
+    yield _row(Text(mark, _STYLES[status]), sentence(result.title), Text(points, _STYLES[status]))
     for remark in view.remarks(result):
         if remark.kind != "measured":
             label = (f"{remark.label}: ", "bold") if remark.label else ""
-            yield _indented(Text.assemble(label, _sentence(remark.text), style=_REMARK_STYLES.get(remark.kind, "")))
+            yield _indented(Text.assemble(label, sentence(remark.text), style=_REMARK_STYLES.get(remark.kind, "")))
         if remark.url:
             yield _indented(Text(remark.url, f"dim link {remark.url}", overflow="fold"))
 
@@ -179,7 +179,8 @@ def _indented(text: Text) -> Padding:
     return Padding(text, (0, 0, 0, 2))
 
 
-def _sentence(text: str, style: str = "") -> Text:
+def sentence(text: str, style: str = "") -> Text:
+    """A sentence with what stands between backticks as code."""
     found = Text(style=style)
     for index, piece in enumerate(code_spans(text)):
         found.append(piece, "cyan" if index % 2 else None)
