@@ -245,30 +245,29 @@ def _collect(document: dict[str, Any], notices: list[Notice]) -> Notebook:
         notices.append(Notice("old-format", f"The notebook is stored in {kind} and was read as format 4."))
     cells: list[Cell] = []
     count = total = left_out = 0
-    for index, raw in enumerate(raw_cells(document)):
-        count += 1
+    for count, raw in enumerate(raw_cells(document), start=1):  # as people count cells
         if count > 100 * CELL_LIMIT:
             raise SubmissionError(f"The file has more than {100 * CELL_LIMIT:,} cells, which is no notebook. {_HOW}")
         if not isinstance(raw, dict):
-            notices.append(Notice("bad-cell", f"Cell {index} is no cell but {type(raw).__name__}, and was left out."))
+            notices.append(Notice("bad-cell", f"Cell {count} is no cell but {type(raw).__name__}, and was left out."))
             continue
         kind = cell_kind(raw)
         if kind != "code":
             if kind not in _TEXT_CELLS:
-                text = f"Cell {index} has the unknown type {kind[:30]!r}, and was left out."
+                text = f"Cell {count} has the unknown type {kind[:30]!r}, and was left out."
                 notices.append(Notice("bad-cell", text))
             continue
         if len(cells) == CELL_LIMIT:
             left_out += 1
             continue
-        source = cell_source(raw, index, notices, old=old)
+        source = cell_source(raw, count, notices, old=old)
         total += len(source)
         if total > SOURCE_LIMIT:
             raise SubmissionError(
                 f"The notebook has more than {SOURCE_LIMIT / 1e6:.0f} million characters of code. "
                 "Load large data from a file instead of pasting it into a cell, and submit again."
             )
-        cells.append(Cell(index, source))
+        cells.append(Cell(count - 1, source))
     if left_out:
         text = f"The notebook has {len(cells) + left_out} code cells; only the first {CELL_LIMIT} were run."
         notices.insert(0, Notice("many-cells", text))
@@ -288,8 +287,8 @@ def cell_kind(raw: dict[str, Any]) -> str:
     return "code" if {"outputs", "execution_count", "input", "prompt_number", "code"} & raw.keys() else "markdown"
 
 
-def cell_source(raw: dict[str, Any], index: int, notices: list[Notice], *, old: bool) -> str:
-    """The cell's text with plain line ends and without characters that Python cannot read.
+def cell_source(raw: dict[str, Any], number: int, notices: list[Notice], *, old: bool) -> str:
+    """The cell's text with plain line ends and without characters that Python cannot read; its `number` counts from 1.
 
     In an `old` format the lines of a list may have been stored without their ends (format 2 and early format 3).
     """
@@ -299,9 +298,9 @@ def cell_source(raw: dict[str, Any], index: int, notices: list[Notice], *, old: 
     text = "".join(f"{piece}\n" if old and not piece.endswith(("\n", "\r")) else piece for piece in pieces[:-1])
     text += "".join(pieces[-1:])
     if len(pieces) != len(parts):
-        notices.append(Notice("bad-cell", f"Cell {index} holds something that is not text; that part was left out."))
+        notices.append(Notice("bad-cell", f"Cell {number} holds something that is not text; that part was left out."))
     if "\x00" in text:
-        notices.append(Notice("nul-characters", f"NUL characters were taken out of cell {index}."))
+        notices.append(Notice("nul-characters", f"NUL characters were taken out of cell {number}."))
         text = text.replace("\x00", "")
     # A lone surrogate can stand in JSON but in no file or message.
     text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tracemalloc
 
 import nbformat
@@ -69,7 +70,7 @@ def test_line_ends_and_odd_characters():
     notebook = read_notebook(pack(code("a\r\nb\rc\x00d"), code("\ufeffe"), code("f'\ud83d'")))
     assert sources(notebook)[:2] == ["a\nb\ncd", "e"]
     assert sources(notebook)[2].encode().startswith(b"f'")  # a lone surrogate could not be encoded
-    assert "nul-characters" in kinds(notebook)
+    assert [n.text for n in notebook.notices] == ["NUL characters were taken out of cell 1."]
 
 
 def test_crlf_file_and_raw_control_characters():
@@ -129,6 +130,8 @@ def test_damaged_cells_are_named_and_the_others_kept():
     )
     assert sources(notebook) == ["a", "", "", "b"]
     assert kinds(notebook) == ["bad-cell"] * 4
+    named = [re.match(r"Cell \d", notice.text)[0] for notice in notebook.notices]
+    assert named == ["Cell 1", "Cell 2", "Cell 3", "Cell 5"], "counted from 1, as everywhere in a report"
 
 
 def test_cell_without_type_is_code_when_it_has_outputs():
