@@ -28,7 +28,7 @@ from grader.runs.publish import FORMATS, publish
 from grader.runs.results import keep_result, use_result
 from grader.sandbox.contract import Limits
 
-__all__ = ["find_submission", "forget", "override", "regrade", "rejudge", "report"]
+__all__ = ["forget", "override", "regrade", "rejudge", "report"]
 
 _COLUMNS = ("submission", "criterion", "give", "explanation")
 _reason_option = click.option("--reason", default="", metavar="TEXT", help="Why; the student reads it.")
@@ -141,9 +141,8 @@ def override(
         given = dict(zip(words, what, strict=True))
         if not (reason.strip() or undo):
             raise UsageError("--reason is empty; the student reads it")
-        ids = [one.id for one in submissions] if for_all else [find_submission(given["WHO"], people(run))]
-        points = _points(given["CRITERION"], given.get("POINTS"), assignment)
-        entries = [_entry(one, given["CRITERION"], points, reason) for one in ids]
+        whose = submissions if for_all else [_find(run, given["WHO"])]
+        entries = [_entry(assignment, one.id, given["CRITERION"], given.get("POINTS"), reason) for one in whose]
     with run.lock(wait_seconds=60):
         run.override(entries)
         return _judge_again(run, table=False)
@@ -171,26 +170,26 @@ def _from_table(path: Path, assignment: Assignment, submissions: Sequence[Submis
             if not criterion and number(give) != 0:
                 raise UsageError("without a criterion only 0 can be given, for all of them")
             for name in [criterion] if criterion else assignment.checks:
-                yield _entry(submission, name, _points(name, give, assignment), why)
+                yield _entry(assignment, submission, name, give, why)
         except UsageError as error:
             raise UsageError(f"{path}, row {count}: {error}; nothing was set") from error
     if not filled:
         raise UsageError(f"{path} has nothing in its column `give`")
 
 
-def find_submission(text: str, submissions: Sequence[Submission]) -> str:
-    """The id of the submission that an id, a student's id or a name means. Raises UsageError when it is none or several."""
-    wanted = compact(text)
+def _find(run: RunDirectory, text: str) -> Submission:
+    """The submission that an id, a student's id or a name means. Raises UsageError when it is none or several."""
+    wanted, known = compact(text), list(zip(run.submissions(), people(run), strict=True))
     for found in (
-        [one for one in submissions if one.id == text],
-        [one for one in submissions if text in one.student_ids],
-        [one for one in submissions if compact(one.display_name) == wanted or _turned(one.display_name) == wanted],
+        [one for one, _ in known if one.id == text],
+        [one for one, person in known if text in person.student_ids],
+        [one for one, person in known if wanted in (compact(person.display_name), _turned(person.display_name))],
     ):
         if len(found) == 1:
-            return found[0].id
+            return found[0]
         if found:
             raise UsageError(f"{text} is the name of several: {', '.join(one.id for one in found)}; give the id")
-    near = [one.display_name for one in submissions if wanted and wanted in compact(one.display_name)][:5]
+    near = [one.display_name for one, _ in known if wanted and wanted in compact(one.display_name)][:5]
     hint = f"did you mean {' or '.join(near)}?" if near else "ids are in the first column of scores.csv"
     raise UsageError(f"no submission {text!r}; {hint}")
 
@@ -200,22 +199,19 @@ def _turned(name: str) -> str:
     return compact(first + last)
 
 
-def _points(criterion: str, text: str | None, assignment: Assignment) -> float | None:
+def _entry(assignment: Assignment, submission: str, criterion: str, text: str | None, reason: str) -> Override:
+    """A line of the ledger; without a text what was set is taken back. Raises UsageError for what is no criterion or its points."""
     check = assignment.checks.get(criterion)
     if check is None:
         raise UsageError(f"no criterion {criterion!r}; there are {', '.join(assignment.checks)}")
-    if text is None:
-        return None
-    points = number(text)
-    if points is None or points * 2 % 1:
-        raise UsageError(f"{text} is not a number of points; whole and half ones can be given")
-    if not 0 <= points <= check.points:
-        raise UsageError(f"{criterion} has {check.points} points; {text} is out of range")
-    return whole(points)
-
-
-def _entry(submission: str, criterion: str, points: float | None, reason: str) -> Override:
-    return Override(submission, criterion, points, reason.strip(), account(), now())
+    points = number(text or "")
+    if text is not None:
+        if points is None or points * 2 % 1:
+            raise UsageError(f"{text} is not a number of points; whole and half ones can be given")
+        if not 0 <= points <= check.points:
+            raise UsageError(f"{criterion} has {check.points} points; {text} is out of range")
+    given = None if points is None else whole(points)
+    return Override(submission, criterion, given, reason.strip(), account(), now())
 
 
 @click.command()
@@ -246,8 +242,7 @@ def regrade(
       grader regrade run "Åsa Svensson" --other-seed
       grader regrade run 1024 --undo
     """  # noqa: D301 - click: the paragraph is not wrapped
-    found = find_submission(who, people(run))
-    submission = next(one for one in run.submissions() if one.id == found)
+    submission = _find(run, who)
     allowed = limits_of(run.info().settings.limited(**limits))
     with run.lock(wait_seconds=60):
         fault = ""
@@ -258,8 +253,8 @@ def regrade(
         if fault:
             say(f"It could not be run, and the earlier result stays: {fault}", "bold")
         code = _judge_again(run, table=False)
-        counts = keep_result(run, found)
-        say(f"Result {counts} of {submission.display_name} counts; all are kept in {run.folder(found) / 'results'}.")
+        counts, kept = keep_result(run, submission.id), run.folder(submission.id) / "results"
+        say(f"Result {counts} of {submission.display_name} counts; all are kept in {kept}.")
         return 4 if fault else code
 
 
@@ -311,14 +306,13 @@ def forget(run: RunDirectory, who: str, yes: bool) -> int:
 
 def _person(run: RunDirectory, who: str) -> tuple[str, str, str]:
     """Submission, student and words for whom is meant. Raises UsageError when it is nobody or several."""
-    submissions, roster = people(run), run.root / "roster.csv"
-    called = {one.id: one.display_name for one in run.submissions()}
-    for one in submissions:
-        if who in one.student_ids and len(one.student_ids) > 1:
-            return one.id, who, f"{who} as a member of {called[one.id]}"
-    handed_in = {student for one in submissions for student in (one.id, *one.student_ids)}
+    roster, handed_in = run.root / "roster.csv", set[str]()
+    for one, person in zip(run.submissions(), people(run), strict=True):
+        if who in person.student_ids and len(person.student_ids) > 1:
+            return one.id, who, f"{who} as a member of {one.display_name}"
+        handed_in |= {one.id, *person.student_ids}
     listed = read_roster(roster).named(who) if roster.is_file() else ()
     if len(listed) == 1 and listed[0].id not in handed_in:
         return "", listed[0].id, f"{who if run.info().pseudonyms else listed[0].name}, who handed in nothing,"
-    found = find_submission(who, submissions)
-    return found, "", called[found]
+    found = _find(run, who)
+    return found.id, "", found.display_name

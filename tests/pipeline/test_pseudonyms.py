@@ -94,6 +94,8 @@ def test_names_and_pseudonyms_find_a_submission(graded, run, capsys) -> None:
     assert scores(run) == {"1001": "6"}
     assert main(["regrade", str(run), "Anna Alfa"]) == 3
     assert told(run) == []
+    assert main(["override", str(run), "Anna", "add/sum", "1", "--reason", "nearly"]) == 2
+    assert "did you mean" not in capsys.readouterr().err, "part of a name is not answered with the name"
 
 
 @pytest.mark.parametrize("who", ["Anna Alfa", "1001", "pseudonym"])
