@@ -93,7 +93,7 @@ class PlainKernel:
 
 
 class Provisioner:
-    """The process of one session's kernel, from `start` to `close`."""
+    """The process of one session's kernel, from `start` to `end`."""
 
     def __init__(self, pool: KernelPool, spec: BoxSpec, limits: Limits, handed: HandedOut | None = None) -> None:
         """Remember what to start, under which limits, and what the kernel may read; nothing is started yet."""
@@ -106,8 +106,6 @@ class Provisioner:
         self.pid = 0
         """Process id of the kernel as seen from here."""
         self.meter: Meter | None = None
-        self.finished = False
-        """True once everything was ended from here: there is nothing left to measure."""
         self.ended = asyncio.Event()
         self._walls: Box | PlainKernel | None = None
         self._group: ControlGroup | None = None
@@ -279,42 +277,32 @@ class Provisioner:
         if self._pidfd >= 0:
             asyncio.get_running_loop().remove_reader(self._pidfd)
 
+    @property
+    def finished(self) -> bool:
+        """Whether everything is, or is being, ended from here: there is nothing left to measure."""
+        return self._ending is not None
+
     def end(self) -> asyncio.Task[None]:
-        """Begin to kill everything the submission has started, which a thread waits for; all is gone when the task is done. Idempotent."""
+        """Begin to kill all that the submission has started, and to remove every trace, in a thread; done with the task. Idempotent."""
         if self._ending is None:
             self._unwatch()
-            self.finished = True
             self.ended.set()
             self._ending = asyncio.create_task(self._end())
         return self._ending
 
     async def _end(self) -> None:
-        await self.pool.in_thread(self._kill_all)
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
-        self.last_words()
-        if self._log >= 0:
-            os.close(self._log)
-            self._log = -1
-
-    async def close(self) -> None:
-        """End everything and remove every trace."""
-        await asyncio.shield(self.end())
-        await self.pool.in_thread(self._remove_traces)
+        await self.pool.in_thread(self.abandon)
         self.pool.running.discard(self.abandon)
+        self.last_words()
+        for descriptor in (self._pidfd, self._log):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._pidfd = self._log = -1
 
     def abandon(self) -> None:
-        """Kill everything in the box and remove its control group, from whatever thread: the pool is closed with us in it."""
-        self._kill_all()
-        if self._group is not None:
-            self._group.remove()
-
-    def _kill_all(self) -> None:
+        """Kill everything in the box and remove every trace, from whatever thread: also where the pool is closed with us in it."""
         if self._walls is not None:
             self._walls.end()
-
-    def _remove_traces(self) -> None:
         if self._group is not None:
             self._group.remove()
         if self.folder is not None:

@@ -132,7 +132,6 @@ class KernelSession:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._connected:
             self._client.close()
-        await self._provisioner.close()
 
     # ---- what it is and has used ----
 
@@ -322,7 +321,11 @@ class KernelSession:
         """Send one request: its reply, if one came; why it was given up, where that is no news of the kernel's end; its CPU seconds."""
         before = await self._reading()
         self._stop.clear()
-        self._lost.clear()
+        if self._lost.is_set():  # by the last answer, or by what came unasked since
+            self._lost.clear()
+            self._client.shell.close()
+            self._client.open_shell()
+            self._tasks.append(asyncio.create_task(self._guard(self._client.shell)))
         self._clock.begin(before.cpu_seconds, cpu_seconds, time.monotonic(), before.waited_seconds)
         work = asyncio.create_task(self._client.request(kind, content, buffers, take))
         reply, verdict = None, None
@@ -339,10 +342,6 @@ class KernelSession:
             await asyncio.gather(work, return_exceptions=True)
             after = await self._reading()
             self._judge(after) if self.alive else self._gone()
-        if self._lost.is_set() and self.alive:
-            self._client.shell.close()
-            self._client.open_shell()
-            self._tasks.append(asyncio.create_task(self._guard(self._client.shell)))
         return reply, verdict, max(0.0, after.cpu_seconds - before.cpu_seconds)
 
     async def _give_up(

@@ -321,6 +321,24 @@ def test_an_answer_of_a_million_empty_lists_is_refused(warm_pool):
 
 @pytest.mark.box
 @pytest.mark.attack
+def test_a_huge_message_that_comes_unasked_holds_nobody_up(warm_pool):
+    """It cuts the connection between two requests: the next one was sent to nobody, and blocked all sessions for 5 s."""
+    code = f"""
+import threading
+big = [*ident, bytes({2 * SMALL.message_bytes})]
+threading.Timer(0.3, lambda: k.shell_stream.socket.send_multipart(big)).start()"""
+
+    async def talk():
+        async with KernelSession(warm_pool, limits=SMALL) as session:
+            await session.run_cell(SET_UP + code, 0)
+            await asyncio.wait_for(session._lost.wait(), 30)
+            return (await session.run_cell("print('fine')", 1)).output, session.outcome
+
+    assert asyncio.run(talk()) == ("fine\n", Outcome.COMPLETED)
+
+
+@pytest.mark.box
+@pytest.mark.attack
 def test_a_kernel_that_closes_its_sockets_is_dead(warm_pool):
     ran = go(
         warm_pool, ["import zmq\nget_ipython().kernel.shell_stream.socket.close(linger=0)\nimport time; time.sleep(30)"]
