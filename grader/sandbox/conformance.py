@@ -22,12 +22,12 @@ from typing import Any
 import psutil
 
 from grader.errors import GraderError, SandboxError
+from grader.inside.seccomp import DENIED
 from grader.records import Outcome
 from grader.sandbox.bubblewrap import FOLDERS
 from grader.sandbox.cgroup import cores
 from grader.sandbox.contract import BoxSpec, EvidenceTooLarge, Limits
 from grader.sandbox.pool import KernelPool
-from grader.sandbox.seccomp import DENIED
 from grader.sandbox.session import KernelSession
 from grader.sandbox.shown import package_folder, shown
 

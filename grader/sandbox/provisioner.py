@@ -35,7 +35,6 @@ from grader.sandbox.environment import environment
 from grader.sandbox.handed import HandedOut
 from grader.sandbox.meter import BoxMeter, Meter, TreeMeter, anonymous_bytes, first_to_be_killed, tree
 from grader.sandbox.pool import KernelPool
-from grader.sandbox.seccomp import program
 from grader.sandbox.zygote import ZygoteGone
 
 __all__ = ["PlainKernel", "Provisioner"]
@@ -199,7 +198,6 @@ class Provisioner:
                 "memory": self.limits.memory_bytes,
                 **({} if self._group or not isolated else {"nofile": _DESCRIPTORS}),
             },
-            "seccomp": program().hex() if isolated else None,
         }
 
     def _descriptors(self, listeners: list[socket.socket]) -> list[int]:

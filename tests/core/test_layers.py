@@ -35,7 +35,7 @@ BROKEN = {
     "bundles.calibrate": "grader.bundles.training",
 }
 """Module -> what it must not import."""
-CIRCLE = {"sandbox.seccomp": "grader.authoring.template", "authoring.template": "grader.sandbox.seccomp"}
+CIRCLE = {"sandbox.scope": "grader.authoring.template", "authoring.template": "grader.sandbox.scope"}
 
 
 def test_contracts_notice_every_wrong_import(tmp_path) -> None:

@@ -13,13 +13,13 @@ import pytest
 
 from grader.cli.common import machine
 from grader.errors import SandboxError, UsageError
+from grader.inside.seccomp import DENIED, program
 from grader.records import CellError
 from grader.sandbox.cgroup import ControlGroup, allowance
 from grader.sandbox.contract import BoxSpec, Limits, Outcome
 from grader.sandbox.environment import environment
 from grader.sandbox.host import _mount_script, choose
 from grader.sandbox.outputs import CellOutputs, error_of, plain, symptom
-from grader.sandbox.seccomp import DENIED, program
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(Limits)])
@@ -70,16 +70,18 @@ def run_filter(code: bytes, arch: int, number: int, *arguments: int) -> int:
             at += 1 + (yes if holds else no)
 
 
+CALLS = ("read", "clone", "clone3", "socket", "socketpair", "kill", "tkill", "tgkill")
 MACHINES = {
-    "x86_64": (0xC000003E, {"read": 0, "clone": 56, "clone3": 435, "socket": 41, "socketpair": 53}),
-    "aarch64": (0xC00000B7, {"read": 63, "clone": 220, "clone3": 435, "socket": 198, "socketpair": 199}),
+    "x86_64": (0xC000003E, dict(zip(CALLS, (0, 56, 435, 41, 53, 62, 200, 234), strict=True))),
+    "aarch64": (0xC00000B7, dict(zip(CALLS, (63, 220, 435, 198, 199, 129, 130, 131), strict=True))),
 }
 ALLOW, KILL, EPERM, ENOSYS, EAFNOSUPPORT = 0x7FFF0000, 0x80000000, 0x50001, 0x50026, 0x50061
+NOTHING_DONE = 0x50000
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_the_filter_decides_as_it_says(machine):
-    code = program(machine)
+    code = program(42, machine)
     arch, calls = MACHINES[machine]
     assert run_filter(code, arch, calls["read"]) == ALLOW
     assert run_filter(code, 0x40000003, calls["read"]) == KILL
@@ -104,10 +106,17 @@ def test_the_filter_decides_as_it_says(machine):
         assert run_filter(code, arch, calls[call], 16, 3, 9) == EAFNOSUPPORT
     if machine == "x86_64":
         assert run_filter(code, arch, 0x40000000 | 59) == EPERM
+    assert run_filter(code, arch, 424) == ENOSYS  # pidfd_send_signal
+    for call, second in (("kill", ()), ("tkill", ()), ("tgkill", (7,))):
+        for target in (42, 2**32 - 42, 0, 2**32 - 1):
+            assert [run_filter(code, arch, calls[call], target, *second, signal) for signal in (9, 15, 2, 11)] == [
+                NOTHING_DONE, NOTHING_DONE, ALLOW, ALLOW,
+            ]  # fmt: skip
+        assert run_filter(code, arch, calls[call], 43, *second, 9) == ALLOW
 
 
 def test_a_machine_without_a_table_has_no_filter():
-    assert program("riscv64") == b""
+    assert program(42, "riscv64") == b""
 
 
 def test_control_group_version_2_writes_its_files(tmp_path):

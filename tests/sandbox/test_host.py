@@ -97,8 +97,8 @@ def test_bubblewrap_s_own_words_lead_to_a_recipe(script, files, said, tmp_path):
     """What it says is real: /proc is masked, namespaces are used up, or a filter like a container's forbids them."""
     if (why := box_missing()) or os.geteuid() != 0:
         pytest.skip(why or "only root can take namespaces away")
-    filtered = "import os, sys; sys.path.append(sys.argv[1]); from grader.inside import confine; from grader.sandbox.seccomp import program"
-    filtered += "; confine.drop_privileges(program()); os.execvp(sys.argv[2], sys.argv[2:])"
+    filtered = "import os, sys; sys.path.append(sys.argv[1]); from grader.inside import confine"
+    filtered += "; confine.drop_privileges(); os.execvp(sys.argv[2], sys.argv[2:])"
     with tempfile.TemporaryDirectory() as name:  # where every user may read it
         Path(name).chmod(0o755)
         for part in (
@@ -106,7 +106,7 @@ def test_bubblewrap_s_own_words_lead_to_a_recipe(script, files, said, tmp_path):
             "inside/__init__.py",
             "inside/confine.py",
             "sandbox/__init__.py",
-            "sandbox/seccomp.py",
+            "inside/seccomp.py",
         ):
             target = Path(name, "grader", part)
             target.parent.mkdir(parents=True, exist_ok=True)

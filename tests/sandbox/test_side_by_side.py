@@ -32,7 +32,7 @@ pytestmark = pytest.mark.box
 
 LOOP = "while True: pass"
 BLOCKING = ((grader.sandbox.provisioner, "build"), (Box, "end"), (ControlGroup, "remove"), (Zygote, "request"),
-            (Zygote, "wait"), (PlainKernel, "end"))  # fmt: skip
+            (Zygote, "ready"), (PlainKernel, "end"))  # fmt: skip
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ import pytest
 
 import grader.sandbox.meter
 from grader.cli.main import main
+from grader.inside.seccomp import DENIED
 from grader.sandbox.bubblewrap import Box
 from grader.sandbox.conformance import host_processes
 from grader.sandbox.contract import BoxSpec, Limits, Outcome
 from grader.sandbox.meter import BoxMeter
 from grader.sandbox.pool import KernelPool
-from grader.sandbox.seccomp import DENIED
 from grader.sandbox.session import KernelSession
 from tests.pipeline.conftest import notebook_bytes
 from tests.sandbox.conftest import MIB, SMALL, run_in

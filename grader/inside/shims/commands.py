@@ -130,7 +130,7 @@ def _report_skipped(log: Path) -> None:
 def _patch_ends(shell: Any) -> None:
     """Let the kernel live on where a cell ends it of its own accord; its children end as they like, and a crash is one.
 
-    A signal from a shell line or a child has no effect either (`grader.inside.confine.spare`); what is replaced here lists it.
+    A signal from a shell line or a child has no effect either (`grader.inside.seccomp`); what is replaced here lists it.
     """
     own, main = os.getpid(), threading.get_ident()
     whom_it_names = rf"\b{own}\b|PPID|ppid|\s-1\b|\{{[^}}]*pid[^}}]*\}}|\$\w*pid\b|python|ipykernel|jupyter"

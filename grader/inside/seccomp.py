@@ -1,7 +1,8 @@
 """The system-call filter of the box, as a classic BPF program; for x86_64 and aarch64.
 
-Trusted: compiled in the grader's process, loaded by the kernel process before student code. A deny list: what it names fails with
-EPERM, as on any locked-down host; `clone3` fails with ENOSYS so that the C library falls back to `clone`, whose flags can be read.
+Compiled and loaded by the kernel process before student code. A deny list: what it names fails with EPERM, as on any locked-down
+host; `clone3` fails with ENOSYS so that the C library falls back to `clone`, whose flags can be read. A signal that would end the
+kernel is sent without effect, whoever in the box sends it; those of the box's outside do not pass the filter.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
 """Calls that always fail with EPERM. System V's memory, queues and semaphores are counted by no size limit of ours."""
 
 _MACHINES = {
-    # audit architecture, clone, clone3, socket, socketpair, setsockopt
-    "x86_64": (0xC000003E, 56, 435, 41, 53, 54),
-    "aarch64": (0xC00000B7, 220, 435, 198, 199, 208),
+    # audit architecture, clone, clone3, socket, socketpair, setsockopt, kill, tkill, tgkill
+    "x86_64": (0xC000003E, 56, 435, 41, 53, 54, 62, 200, 234),
+    "aarch64": (0xC00000B7, 220, 435, 198, 199, 208, 129, 130, 131),
 }
 _LOAD, _EQUAL, _SET, _ATLEAST, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
 _ALLOW, _KILL = 0x7FFF0000, 0x80000000
@@ -44,6 +45,11 @@ _UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
 _BUFFERS = (7, 8, 32, 33)
 """SO_SNDBUF, SO_RCVBUF and what forces them."""
 
+_PIDFD_SEND_SIGNAL = 424
+"""A filter cannot see to whom it sends: it fails, and `kill` is used."""
+_ENDING = (1, 3, 9, 15, 19, 20)
+"""HUP, QUIT, KILL, TERM, STOP, TSTP: what a notebook restarts its kernel with. A crash (ABRT, SEGV) stays one."""
+
 _Instruction = tuple[int, int, int, int]
 
 
@@ -51,13 +57,16 @@ def _fail(number: int) -> _Instruction:
     return (_RETURN, 0, 0, 0x00050000 | number)
 
 
-def program(machine: str | None = None) -> bytes:
-    """The filter's bytes (8 per instruction) for `machine`, by default this one; empty where no table exists."""
+def program(kernel: int, machine: str | None = None) -> bytes:
+    """The filter's bytes (8 per instruction) for `machine`, by default this one; empty where no table exists.
+
+    `kernel`: the process, by its id in the box, that no signal ends; also none to its group or to all processes.
+    """
     machine = machine or platform.machine()
     if machine not in _MACHINES:
         return b""
     column = 0 if machine == "x86_64" else 1
-    arch, clone, clone3, socket, socketpair, setsockopt = _MACHINES[machine]
+    arch, clone, clone3, socket, socketpair, setsockopt, kill, tkill, tgkill = _MACHINES[machine]
     code: list[_Instruction] = [
         (_LOAD, 0, 0, 4),  # architecture: a 32-bit call on a 64-bit machine has other numbers
         (_EQUAL, 1, 0, arch),
@@ -70,7 +79,8 @@ def program(machine: str | None = None) -> bytes:
         number = numbers[column]
         if number is not None:
             code += [(_EQUAL, 0, 1, number), _fail(errno.EPERM)]
-    code += [(_EQUAL, 0, 1, clone3), _fail(errno.ENOSYS)]
+    for number in (clone3, _PIDFD_SEND_SIGNAL):
+        code += [(_EQUAL, 0, 1, number), _fail(errno.ENOSYS)]
     code += [
         (_EQUAL, 0, 4, clone),
         (_LOAD, 0, 0, 16),
@@ -88,6 +98,19 @@ def program(machine: str | None = None) -> bytes:
         (_RETURN, 0, 0, _ALLOW),
         _fail(0),
     ]
+    targets = [kernel, -kernel & 0xFFFFFFFF, 0, 0xFFFFFFFF]
+    past = 5 + len(_ENDING) + len(targets)
+    for call, place in ((kill, 24), (tkill, 24), (tgkill, 32)):  # where its signal stands, behind a number or two
+        code += [
+            (_EQUAL, 0, past, call),
+            (_LOAD, 0, 0, place),
+            *[(_EQUAL, len(_ENDING) - n, 0, signal) for n, signal in enumerate(_ENDING)],
+            (_RETURN, 0, 0, _ALLOW),
+            (_LOAD, 0, 0, 16),
+            *[(_EQUAL, len(targets) - n, 0, target) for n, target in enumerate(targets)],
+            (_RETURN, 0, 0, _ALLOW),
+            _fail(0),
+        ]
     code += [(_EQUAL, 1, 0, socket), (_EQUAL, 0, 9, socketpair)]
     # only these families; of netlink only ROUTE, which ZeroMQ needs to list interfaces (others reach the whole host: vsock)
     code += [
