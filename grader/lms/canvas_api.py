@@ -118,13 +118,13 @@ def course_and_assignment(canvas: Canvas, course: str, assignment: str) -> tuple
         return found, found.get_assignment(assignment)
 
 
-def get(canvas: Canvas, url: str) -> bytes:
-    """The bytes at an address that Canvas gave; the token goes to Canvas only. Raises LmsError."""
+def get(canvas: Canvas, url: str) -> bytes | None:
+    """The bytes at an address that Canvas gave, None where nothing is there any more; the token goes to Canvas only. Raises LmsError."""
     requester = canvas._Canvas__requester
     own = url.startswith(requester.original_url + "/")
-    with speaking("a file"):
-        response: requests.Response = requester.request("GET", _url=url, use_auth=own)
-    return bytes(response.content)
+    with speaking("a file"), contextlib.suppress(ResourceDoesNotExist):
+        return bytes(requester.request("GET", _url=url, use_auth=own).content)
+    return None
 
 
 @contextlib.contextmanager

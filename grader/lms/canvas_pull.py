@@ -18,6 +18,7 @@ from grader.lms.gradebook import csv_text, formula_safe, number_cell
 __all__ = ["pull"]
 
 _LARGEST = 200 << 20
+_TYPED = ("_text.html", "_link.html")  # whose names stay when a newer attempt says something else
 _COLUMNS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section", "group_name")
 
 
@@ -48,11 +49,15 @@ def pull(canvas: Any, course_id: str, assignment_id: str, folder: Path) -> tuple
         submitted += bool(files)
         wanted |= files.keys()
         for name, fetch in files.items():
-            if name not in there:
-                part = target / f".{name}.part"
-                part.write_bytes(fetch())
-                part.replace(target / name)
-                new += 1
+            if name in there and not name.endswith(_TYPED):
+                continue
+            if (data := fetch()) is None:
+                left_out.append(f"{name}: Canvas does not find it any more")
+                continue
+            part = target / f".{name}.part"
+            part.write_bytes(data)
+            part.replace(target / name)
+            new += name not in there
     # What a person has put there stays.
     stale = {name for name in there - wanted if canvas_readings(name) or canvas_readings(name, anonymous=True)}
     for name in stale:
@@ -67,7 +72,7 @@ def _group(submission: Any) -> tuple[int, str] | None:
     return (group["id"], str(group.get("name") or group["id"])) if isinstance(group.get("id"), int) else None
 
 
-def _files(canvas: Any, submission: Any, left_out: list[str]) -> Iterator[tuple[str, Callable[[], bytes]]]:
+def _files(canvas: Any, submission: Any, left_out: list[str]) -> Iterator[tuple[str, Callable[[], bytes | None]]]:
     """Names of the files of a submission's current attempt, or its text or link as a page, as Canvas's archive has them -> their bytes."""
     anonymous = getattr(submission, "anonymous_id", None)
     user = getattr(submission, "user_id", None)

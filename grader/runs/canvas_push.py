@@ -86,8 +86,6 @@ class Push:
     """The assignment, as `canvasapi` gives it."""
     steps: tuple[Step, ...]
     """One per submission of the run, and per member where Canvas grades these one by one."""
-    rubric: bool
-    """Whether the assignment's rubric is filled in, too."""
     notes: tuple[str, ...]
     """What a person should know before it is sent."""
 
@@ -128,12 +126,11 @@ def plan_push(canvas: Any, run: RunDirectory, course_id: str, assignment_id: str
             "Canvas takes no files for anonymous hand-ins: comments say what was seen. feedback.zip brings the notebooks"
             " (Upload Submissions on the assignment's page)."
         )
-    rubric = _rubric_points(assignment, reports[0], factor) is not None if reports else False
-    if getattr(assignment, "rubric", None) and not rubric:
+    if reports and getattr(assignment, "rubric", None) and not _rubric_points(assignment, reports[0], factor):
         notes.append(
             "The assignment's rubric is left empty: name its criteria as the grader's parts or criteria to have it filled in."
         )
-    return Push(course_id, assignment, tuple(steps), rubric, tuple(notes))
+    return Push(course_id, assignment, tuple(steps), tuple(notes))
 
 
 def _step(
@@ -227,10 +224,9 @@ def _post(canvas: Any, run: RunDirectory, push: Push, step: Step, *, comment: bo
         text = f"{number_cell(step.new or 0)} points. {seen} [{step.mark}]"
         form += [("comment[text_comment]", text), ("comment[group_comment]", len(step.students) > 1)]
         form += [("comment[file_ids][]", one) for one in files]
-    if push.rubric:
-        factor = (step.new or 0) / step.report.score.total if step.report.score.total else 1.0
-        for criterion, points in (_rubric_points(push.assignment, step.report, factor) or {}).items():
-            form.append((f"rubric_assessment[{criterion}][points]", number_cell(points)))
+    factor = (step.new or 0) / step.report.score.total if step.report.score.total else 1.0
+    for criterion, points in _rubric_points(push.assignment, step.report, factor).items():
+        form.append((f"rubric_assessment[{criterion}][points]", number_cell(points)))
     requester.request("PUT", place, _kwargs=form)
 
 
@@ -287,8 +283,8 @@ def _same(one: float | None, other: float | None) -> bool:
     return one is not None and other is not None and abs(one - other) < 0.006
 
 
-def _rubric_points(assignment: Any, report: Report, factor: float) -> dict[str, float] | None:
-    """Points of each criterion of Canvas's rubric, by its id; None unless each is called as a part or a criterion of ours."""
+def _rubric_points(assignment: Any, report: Report, factor: float) -> dict[str, float]:
+    """Points of each criterion of Canvas's rubric, by its id; of none unless each is called as a part or a criterion of ours."""
     found: dict[str, float] = {}
     for line in getattr(assignment, "rubric", None) or ():
         called = " ".join(str(line.get("description", "")).casefold().split())
@@ -299,9 +295,9 @@ def _rubric_points(assignment: Any, report: Report, factor: float) -> dict[str, 
             in (result.id, result.title.casefold(), report.groups.get(result.id.partition("/")[0], "").casefold())
         ]
         if not ours:
-            return None
+            return {}
         found[str(line["id"])] = sum(result.earned or 0 for result in ours) * factor
-    return found or None
+    return found
 
 
 def _note(run: RunDirectory, step: Step, stage: str, score: float | None) -> None:

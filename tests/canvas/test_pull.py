@@ -88,6 +88,21 @@ def test_a_group_may_have_a_long_name(canvas, lab) -> None:
     assert "组" * 200 in [one.display_name for one in intake.submissions]
 
 
+def test_a_file_that_is_gone_costs_nobody_else(canvas, lab, capsys) -> None:
+    canvas.fault = lambda _c, _m, path, _n: 404 if path == "/files/5003/download" else None
+    assert pull(lab) == 0
+    assert len(names(lab)) == 3 and (lab / "roster.csv").exists()
+    assert "östcy_1003_5003_lab.ipynb: Canvas does not find it any more" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_text_that_was_typed_anew(canvas, lab) -> None:
+    canvas.student(1004).kind, canvas.student(1004).body = "online_text_entry", "first"
+    assert pull(lab) == 0
+    canvas.student(1004).body = "second"
+    assert pull(lab) == 0
+    assert (lab / "submissions" / "deltadi_1004_text.html").read_text() == "second"
+
+
 def test_what_others_put_there_stays(canvas, lab) -> None:
     assert pull(lab) == 0
     (lab / "submissions" / "by mail.ipynb").write_bytes(NOTEBOOK)
