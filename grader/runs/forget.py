@@ -53,7 +53,7 @@ def forget(run: RunDirectory, submission_id: str, student: str = "") -> None:
         ids = (i for one in whole for i in (one.id, *one.student_ids, one.anonymous_id or ""))
         gone = {*ids} - {""} if whole else {student}
         gone |= {pseudonym(run, identity) for identity in gone} if run.info().pseudonyms else set()
-        # First what keeps the person out: after a crash the rest is done by whatever command writes next.
+        # First what keeps the person out: after a crash the same command, or `grader grade`, does the rest.
         traces = [_Trace(_digest(run, identity), now()) for identity in sorted(gone)]
         run.write_ledger(_TRACE, [*run.ledger(_TRACE, _Trace), *traces])
         leave_out_forgotten(run)
