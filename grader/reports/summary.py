@@ -51,11 +51,6 @@ class CriterionShare:
         """Passed and failed together."""
         return self.passed + self.failed
 
-    @property
-    def suspect(self) -> bool:
-        """Whether so many of those that reached it fail that it is likely a fault of the grader or the assignment text."""
-        return self.reached >= _FEW and self.failed / self.reached > GRADER_FAULT_SHARE
-
 
 @dataclass(frozen=True, slots=True)
 class ClassSummary:
@@ -87,8 +82,9 @@ class ClassSummary:
 
     @property
     def suspect(self) -> tuple[CriterionShare, ...]:
-        """Criteria that nearly everybody fails."""
-        return tuple(criterion for criterion in self.criteria if criterion.suspect)
+        """Criteria that so many fail of those that reached them that it is likely a fault of the grader or the assignment text."""
+        reached = (one for one in self.criteria if one.reached >= _FEW)
+        return tuple(one for one in reached if one.failed / one.reached > GRADER_FAULT_SHARE)
 
     @property
     def suspicions(self) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from grader.errors import GraderError, UsageError
 from grader.grading.settings import settings_for
 from grader.inside.witness import Run
 from grader.records import Attempt, Observation, Status, Verdict
-from grader.rubric.assignment import Check
 from grader.rubric.judge import score
 from grader.rubric.shown import ASKED_ANEW, redacted, with_numbers
 from grader.selfcheck.asking import Alone, ask_all, draw, set_up, shell, verdicts
@@ -159,12 +158,8 @@ def _rows_of_training(step: str, trained: Trained, course: _Course) -> dict[str,
     question = replace(trained.question, secret={**trained.question.secret, "step": step})
     questions, seen = {**course.questions, "training": question}, {**course.seen, "training": trained.observation}
     found = verdicts(course.assignment, questions, seen)
-    own = [check.id for check in _checks(step, course) if check.asks == "training"]
+    own = [name for name, check in course.assignment.only(step).checks.items() if check.asks == "training"]
     return course.rows({name: _as_far_as_seen(name, found[name], trained) for name in own})
-
-
-def _checks(part: str, course: _Course) -> list[Check]:
-    return [check for check in course.assignment.checks.values() if part in ("", check.id.partition("/")[0])]
 
 
 def _as_far_as_seen(name: str, verdict: Verdict, trained: Trained) -> Verdict:
@@ -212,7 +207,7 @@ def _everything(course: _Course, part: str = "") -> Card:
     found = verdicts(course.assignment, course.questions, course.seen)
     if part in ("", *METHODS):
         _look_at_trainings(course)
-    wanted = {check.id: check.asks in there for check in _checks(part, course)}
+    wanted = {name: check.asks in there for name, check in course.assignment.only(part).checks.items()}
     rows = course.rows({name: found[name] if seen else _open("Not there yet.") for name, seen in wanted.items()})
     facts = _notices(rows.values())
     for step, trained in sorted(_remembered.items(), key=lambda item: METHODS.index(item[0])):
