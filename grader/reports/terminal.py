@@ -25,17 +25,14 @@ __all__ = ["class_table", "sentence", "submission_panel"]
 _STYLES = {Status.PASSED: "green", Status.FAILED: "bold red", Status.SKIPPED: "dim", Status.ERROR: "bold magenta"}
 _REMARK_STYLES = {"skipped": "dim", "note": "yellow", "by-hand": "yellow"}
 _TRACEBACK_LINES = 12
-_MOST_ROWS = 500
 _WIDE = 70  # columns from which on there is room for how a run ended
 _TOTAL = 12  # columns of a total with the space around it
 
 
 def class_table(reports: Sequence[Report]) -> RenderableType:
-    """A line per submission (the first 500) with a symbol per criterion, then what a teaching assistant has to do."""
+    """A line per submission with a symbol per criterion, then what a teaching assistant has to do."""
     summary = summarize(reports)
-    rest = len(summary.reports) - _MOST_ROWS
-    more = [Text(f"… and {rest} more: all are in scores.csv and class.html.")] if rest > 0 else []
-    return Group(_Rows(summary), *more, Text(), *_attention(summary))
+    return Group(_Rows(summary), Text(), *_attention(summary))
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class _Rows:
         if wide:
             table.add_column("Ended", max_width=14)
             table.add_column("CPU s", justify="right", no_wrap=True)
-        for report in self.summary.reports[:_MOST_ROWS]:
+        for report in self.summary.reports:
             review, ended, cpu = view.needs_review(report), view.outcome_word(report), view.cpu_seconds(report)
             cells = [
                 _cut(_name(report)),
