@@ -145,7 +145,7 @@ def counts(pool: KernelPool, temporary: Path) -> dict[str, int]:
     """What could pile up."""
     own = psutil.Process()
     below = own.children(recursive=True)
-    zygote = pool.ready_zygote()
+    zygote = pool.zygote
     return {
         "processes": len(below),
         "zombies": sum(process.status() == psutil.STATUS_ZOMBIE for process in below),
@@ -194,8 +194,8 @@ async def one(pool: KernelPool, number: int, tally: Tally) -> None:
         message = f"{name}: {session.outcome.value}, {expected.value} is right; cells {[run.status for run in runs]}"
         if session.outcome is not expected or (session.outcome is Outcome.COMPLETED and runs[-1].output != "499500\n"):
             tally.wrong.append(message)
-        if session.mode != pool.mode:
-            tally.wrong.append(f"{name}: started {session.mode}: {pool.zygote_failure}")
+        if session.kernel.mode != pool.mode:
+            tally.wrong.append(f"{name}: started {session.kernel.mode}: {pool.zygote and pool.zygote.failure}")
         if left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
             tally.wrong.append(f"{name}: processes left: {left}")
         if folders := traces(session):

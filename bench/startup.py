@@ -151,9 +151,9 @@ async def warm(pool: KernelPool, clock: ZygoteClock) -> Start:
             start.wall = time.monotonic() - began
             start.zygote = clock() - zygote
             start.kernel = session.usage.cpu_seconds
-            assert (run.status, session.mode) == ("ok", "warm"), (run.error, session.mode)
+            assert (run.status, session.kernel.mode) == ("ok", "warm"), (run.error, session.kernel.mode)
             start.stages["the import cell"] = run.seconds
-            start.private = private(session.pid)
+            start.private = private(session.kernel.pid)
     start.own = own_cpu() - own  # with bubblewrap, which is waited for at the end only
     return start
 
@@ -192,7 +192,7 @@ def main() -> int:
         began = time.monotonic()
         pool.warm_up()
         ready = time.monotonic() - began
-        zygote = pool.ready_zygote()
+        zygote = pool.zygote
         assert zygote is not None
         zygote_cpu, clock = kernel_cpu(zygote.pid), ZygoteClock(zygote.pid)
         # the first of each pays for this process's own imports and for reading the disk

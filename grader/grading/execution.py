@@ -215,10 +215,11 @@ async def _run_once(
                 for name, question in sorted(request.questions.items(), key=lambda item: not item[1].public):
                     observations[name], asked = await _ask(session, question, known)
                     if asked.then is not None and observations[name].attempt is Attempt.VALUE:
-                        second[name] = (asked.then, files.enter_context(session.handed_out()))
+                        second[name] = (asked.then, files.enter_context(session.kernel.handed_out()))
             if session.fault:
                 raise session.fault
-            if session.mode == "cold" and pool.zygote and pool.zygote.gone_for_good:
+            mode = session.kernel.mode
+            if mode == "cold" and pool.zygote and pool.zygote.gone_for_good:
                 text = f"It was started cold, which changes nothing but the time it takes: {pool.zygote.failure}."
                 notices.append(Notice("cold-start", text))
             if isinstance(changes, list) and len(changes) > MOST_ADAPTATIONS:
@@ -226,7 +227,7 @@ async def _run_once(
             if pool.no_groups:
                 notices.append(Notice("no-control-groups", _UNCAPPED.format(pool.no_groups)))
             execution = Execution(
-                session.outcome, tuple(cells), session.usage, session.mode, versions(), request.bundle, tuple(notices)
+                session.outcome, tuple(cells), session.usage, mode, versions(), request.bundle, tuple(notices)
             )
         for name, (question, file) in second.items():
             on_progress("judging what was handed out")

@@ -197,17 +197,10 @@ class BoxKernelApp(IPKernelApp):
         """Take the connection from the request; no file is read or written."""
         self.load_connection_info(self.info)
 
-    def write_connection_file(self, **_options: Any) -> None:
-        """There is none."""
+    def _nothing(self, **_options: Any) -> None:
+        """There is no file, nobody else connects, and the parent watches the process itself, without a heartbeat."""
 
-    def cleanup_connection_file(self) -> None:
-        """There is none."""
-
-    def log_connection_info(self) -> None:
-        """Nobody else connects."""
-
-    def init_heartbeat(self) -> None:
-        """The parent watches the process itself."""
+    write_connection_file = cleanup_connection_file = log_connection_info = init_heartbeat = _nothing
 
     def _bind_socket(self, s: Any, port: int) -> int:
         name = {self.info[f"{channel}_port"]: channel for channel in CHANNELS}[port]

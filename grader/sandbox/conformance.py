@@ -118,7 +118,7 @@ def cells_end(name: str, promise: str, wanted: Outcome, *cells: str, **how: Any)
 def host_processes(session: KernelSession) -> list[int]:
     """Process ids, as seen from here, of everything in the process namespace of a session's kernel; empty when it has ended."""
     with contextlib.suppress(OSError):
-        space = Path(f"/proc/{session.pid}/ns/pid").readlink()
+        space = Path(f"/proc/{session.kernel.pid}/ns/pid").readlink()
         return [pid for pid in psutil.pids() if _namespace(pid) == space]
     return []
 
@@ -131,7 +131,7 @@ def _namespace(pid: int) -> Path | None:
 
 def traces(session: KernelSession) -> list[Path]:
     """The folders made for a session that are still there, control groups included; empty once it has ended well."""
-    folder = session.folder
+    folder = session.kernel.folder
     if folder is None:
         return []
     groups = (Path(place) for place, _folders, _files in os.walk("/sys/fs/cgroup"))

@@ -123,7 +123,7 @@ class Provisioner:
         return info
 
     def handed_out(self) -> HandedOut:
-        """What the kernel has handed out by now."""
+        """The file that the last question handed out; to be read when the session has ended, since no code can write it then."""
         assert self.folder is not None
         inside = self._walls.inside if isinstance(self._walls, Box) else self.folder
         work = BOX[1:] if isinstance(self._walls, Box) else "work"

@@ -11,7 +11,6 @@ import math
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -72,7 +71,8 @@ class KernelSession:
         self.outcome = Outcome.COMPLETED
         self.fault: SandboxError | None = None
         """What the machine did to the submission, with the outcome SANDBOX_FAILED: nobody's points hang on it. Else None."""
-        self._provisioner = Provisioner(self.pool, self.spec, self.limits, handed)
+        self.kernel = Provisioner(self.pool, self.spec, self.limits, handed)
+        """Its process: what mode it runs in, its id, its folder, what it hands out."""
         self._client: Client
         self._connected = False
         self._last = self._start = Sample()
@@ -90,13 +90,13 @@ class KernelSession:
     async def __aenter__(self) -> Self:
         self._started = time.monotonic()
         try:
-            info = await self._provisioner.start()
+            info = await self.kernel.start()
             self._client = Client(info, self.limits, lambda: self._kill(Outcome.OUTPUT_LIMIT))
             self._connected = True
             for channel in (self._client.shell, self._client.output):
                 self._tasks.append(asyncio.create_task(self._guard(channel)))
             await self._ready()
-            if meter := self._provisioner.meter:
+            if meter := self.kernel.meter:
                 meter.begin()
             self._tasks.append(asyncio.create_task(self._watch()))
         except BaseException as error:
@@ -110,9 +110,9 @@ class KernelSession:
 
     async def _ready(self) -> None:
         """Wait until the kernel has answered on both channels. Raises SandboxError."""
-        if not await race(self._client.greet(), _READY_SECONDS, self._provisioner.ended):
+        if not await race(self._client.greet(), _READY_SECONDS, self.kernel.ended):
             what = f"gave no answer within {_READY_SECONDS:g} s" if self.alive else "ended while it started"
-            raise SandboxError(f"the kernel {what}: {self._provisioner.last_words() or 'no reason given'}")
+            raise SandboxError(f"the kernel {what}: {self.kernel.last_words() or 'no reason given'}")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -126,7 +126,7 @@ class KernelSession:
         self._closed = True
         self._sample()
         self._wall = time.monotonic() - self._started
-        await asyncio.shield(self._provisioner.end())
+        await asyncio.shield(self.kernel.end())
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -136,28 +136,9 @@ class KernelSession:
     # ---- what it is and has used ----
 
     @property
-    def mode(self) -> str:
-        """How it really runs: `warm`, `cold` (also while the zygote is not there) or `none`."""
-        return self._provisioner.mode
-
-    @property
-    def pid(self) -> int:
-        """Process id of the kernel as seen from here."""
-        return self._provisioner.pid
-
-    @property
-    def folder(self) -> Path | None:
-        """The session's private folder on the host, after whose name its control group is called; gone with the session."""
-        return self._provisioner.folder
-
-    def handed_out(self) -> HandedOut:
-        """The file that the last question handed out; to be read when the session has ended, since no code can write it then."""
-        return self._provisioner.handed_out()
-
-    @property
     def alive(self) -> bool:
         """Whether the kernel is still there to be asked."""
-        return not self._closed and not self._provisioner.ended.is_set()
+        return not self._closed and not self.kernel.ended.is_set()
 
     @property
     def usage(self) -> Usage:
@@ -167,9 +148,9 @@ class KernelSession:
 
     def _sample(self) -> Sample:
         """A fresh reading, from whatever thread; the last one once everything was ended."""
-        meter = self._provisioner.meter
+        meter = self.kernel.meter
         with self._sampling:
-            if meter is not None and not self._provisioner.finished:
+            if meter is not None and not self.kernel.finished:
                 self._last = meter.sample()
             return self._last
 
@@ -186,23 +167,23 @@ class KernelSession:
         """End the submission because of `outcome`."""
         self._note(outcome)
         self._sample()
-        self._provisioner.end()
+        self.kernel.end()
 
     def _kill_for_machine(self, fault: SandboxError) -> None:
         """End the submission because the machine could not run it; whatever limits it met before tell nothing."""
         self.outcome, self.fault = Outcome.SANDBOX_FAILED, fault
-        self._provisioner.end()
+        self.kernel.end()
 
     # ---- the watchdog ----
 
     async def _watch(self) -> None:
-        assert self._provisioner.meter is not None
-        while not self._provisioner.ended.is_set():
+        assert self.kernel.meter is not None
+        while not self.kernel.ended.is_set():
             now = await self._reading()
             if self.alive:
                 self._judge(now)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._provisioner.ended.wait(), self._provisioner.meter.pause)
+                await asyncio.wait_for(self.kernel.ended.wait(), self.kernel.meter.pause)
         self._gone()
 
     def _judge(self, now: Sample) -> None:
@@ -233,18 +214,18 @@ class KernelSession:
         if self._closed:
             return
         self._judge(self._sample())  # a limit met a moment ago may be why
-        if self.outcome is Outcome.COMPLETED and self._provisioner.uncounted and machine_kills() > self._kills:
+        if self.outcome is Outcome.COMPLETED and self.kernel.uncounted and machine_kills() > self._kills:
             self._kill_for_machine(MachineFault(_SHORT))
         self._note(Outcome.KERNEL_DIED)
-        self._provisioner.end()  # what it has left behind ends with it
+        self.kernel.end()  # what it has left behind ends with it
 
     async def _guard(self, channel: Channel) -> None:
         """Wait until a connection drops: that means the kernel's end, a message above the size limit, or a closed socket."""
-        too_large = await channel.lost(self._provisioner.ended)
+        too_large = await channel.lost(self.kernel.ended)
         if not too_large:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._provisioner.ended.wait(), 1.0)
-        if self._provisioner.ended.is_set():
+                await asyncio.wait_for(self.kernel.ended.wait(), 1.0)
+        if self.kernel.ended.is_set():
             return
         if not too_large:
             self._kill(Outcome.KERNEL_DIED)  # a kernel without its sockets is none
@@ -330,7 +311,7 @@ class KernelSession:
         work = asyncio.create_task(self._client.request(kind, content, buffers, take))
         reply, verdict = None, None
         try:
-            if await race(asyncio.shield(work), None, self._provisioner.ended, self._stop, self._lost):
+            if await race(asyncio.shield(work), None, self.kernel.ended, self._stop, self._lost):
                 reply = work.result()
             else:
                 reply, verdict = await self._give_up(work, of_cell=take is not None)
@@ -358,7 +339,7 @@ class KernelSession:
         if of_cell:
             self._note(outcome)
         for _second in range(int(self._clock.grace_seconds)):  # exception handlers may have to run
-            self._provisioner.interrupt()
+            self.kernel.interrupt()
             await asyncio.wait([work], timeout=1.0)
             if work.done() or not self.alive:
                 break

@@ -94,8 +94,8 @@ def test_a_kernel_that_the_machine_kills_costs_nothing(run, monkeypatch) -> None
 
     async def run_cell(session: KernelSession, source: str, index: int) -> CellRun:
         if index == 1 and not killed:
-            killed.append(session.pid)
-            os.kill(session.pid, signal.SIGKILL)
+            killed.append(session.kernel.pid)
+            os.kill(session.kernel.pid, signal.SIGKILL)
         return await real(session, source, index)
 
     monkeypatch.setattr(KernelSession, "run_cell", run_cell)

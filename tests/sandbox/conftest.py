@@ -70,14 +70,14 @@ def process_space(pids: list[int]) -> Iterator[Callable[[], list[str]]]:
 @contextlib.contextmanager
 def throttled(session: KernelSession, share: float) -> Iterator[None]:
     """Give a session's processes this share of a processor: to them that is a machine too busy, and to nobody else."""
-    folder = Path("/sys/fs/cgroup/cpu") / f"{session.pid}-throttled"
+    folder = Path("/sys/fs/cgroup/cpu") / f"{session.kernel.pid}-throttled"
     try:
         folder.mkdir()
         (folder / "cpu.cfs_quota_us").write_text(str(int(100_000 * share)))
     except OSError as error:
         pytest.skip(f"no processor time can be held back here: {error}")
     try:
-        for process in tree(session.pid):
+        for process in tree(session.kernel.pid):
             (folder / "cgroup.procs").write_text(str(process.pid))
         yield
     finally:
@@ -95,7 +95,7 @@ async def run_in(pool: KernelPool, cells: list[str], limits: Limits = SMALL, spe
     session = KernelSession(pool, spec or BoxSpec(), limits)
     with contextlib.ExitStack() as stack:
         async with session:
-            ran.mode = session.mode
+            ran.mode = session.kernel.mode
             if ran.mode != "none":
                 members = stack.enter_context(process_space(host_processes(session)))
             for index, source in enumerate(cells):

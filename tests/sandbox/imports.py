@@ -80,7 +80,7 @@ class RecordingSession(KernelSession):
 
     async def __aenter__(self) -> RecordingSession:
         await super().__aenter__()
-        assert self.mode == "warm", self.pool.zygote.failure
+        assert self.kernel.mode == "warm", self.pool.zygote.failure
         await self.run_cell(BEFORE, 0)
         return self
 

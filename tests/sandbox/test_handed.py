@@ -52,7 +52,7 @@ CHANGE = "os.write(found, b'x')"
 async def passed_on(pool: KernelPool) -> list[str]:
     async with KernelSession(pool, BoxSpec(), SMALL) as first:
         await first.run_cell(WRITE, 0)
-        handed = first.handed_out()
+        handed = first.kernel.handed_out()
     with handed:
         async with KernelSession(pool, BoxSpec(), SMALL, handed) as second:
             ran = [await second.run_cell(source, 0) for source in (READ, CHANGE)]

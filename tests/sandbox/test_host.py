@@ -39,7 +39,7 @@ from grader.sandbox.session import KernelSession
 async def main(pool):
     async with KernelSession(pool) as session:
         cell = await session.run_cell("import os\\nprint(os.path.exists('/dev/shm'))", 0)
-        print(session.mode, cell.output, end="")
+        print(session.kernel.mode, cell.output, end="")
 with KernelPool(sys.argv[1], preload=()) as pool:
     asyncio.run(main(pool))
 """

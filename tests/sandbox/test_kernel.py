@@ -367,7 +367,7 @@ def test_a_kernel_that_does_not_come_up_says_why(pool, monkeypatch, dies):
     async def never(client):
         made.append(session)
         if dies:
-            session._provisioner.end()
+            session.kernel.end()
         await asyncio.Event().wait()
 
     monkeypatch.setattr("grader.sandbox.session._READY_SECONDS", 0.2)
@@ -391,7 +391,7 @@ def test_a_kernel_may_come_up_after_zeromqs_handshake_limit(monkeypatch):
     ready, beside = KernelSession._ready, []
 
     async def held_up(session):
-        pid = session.pid
+        pid = session.kernel.pid
         os.kill(pid, signal.SIGSTOP)
         beside.append(asyncio.get_running_loop().call_later(32, os.kill, pid, signal.SIGCONT))
         await ready(session)

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.box
 
 def kill(session: KernelSession) -> None:
     """Kill the kernel and let the session hear of it, but let its watchdog not come round before the next request."""
-    provisioner = session._provisioner
-    os.kill(session.pid, signal.SIGKILL)
+    provisioner = session.kernel
+    os.kill(session.kernel.pid, signal.SIGKILL)
     assert select.select([provisioner._pidfd], [], [], 10)[0]
     provisioner._has_ended()
 

@@ -31,7 +31,7 @@ from grader.sandbox.session import KernelSession
 async def main(pool):
     async with KernelSession(pool) as session:
         cell = await session.run_cell("import matplotlib, tempfile; open('/tmp/of-a-student', 'w'); print(tempfile.mkdtemp()[:5])", 0)
-        print(session.mode, cell.output, end="", flush=True)
+        print(session.kernel.mode, cell.output, end="", flush=True)
         {end}
 with KernelPool("warm", preload=("matplotlib.font_manager", "datasets.config")) as pool:
     asyncio.run(main(pool))

@@ -98,7 +98,7 @@ def test_without_control_groups_the_machines_count_tells(watched_pool, short):
                 kill_somebody_for_memory()
             task = asyncio.create_task(session.run_cell("import time\ntime.sleep(60)", 0))
             await asyncio.sleep(0.5)
-            os.kill(session.pid, signal.SIGKILL)
+            os.kill(session.kernel.pid, signal.SIGKILL)
             cells = [await task]
         return Ran(cells, session.outcome)
 

@@ -159,10 +159,10 @@ def test_a_closing_pool_ends_a_session_that_just_starts(mode, monkeypatch):
         await asyncio.to_thread(reached.wait, 30)
         threading.Timer(0.2, go_on.set).start()  # `close` waits in the loop's thread
         pool.close()
-        assert session.pid
+        assert session.kernel.pid
         with contextlib.suppress(psutil.NoSuchProcess):
             assert (
-                psutil.Process(session.pid).status() == psutil.STATUS_ZOMBIE
+                psutil.Process(session.kernel.pid).status() == psutil.STATUS_ZOMBIE
             )  # until the host's first process reaps it
         with pytest.raises(SandboxError):
             await starting

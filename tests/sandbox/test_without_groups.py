@@ -172,7 +172,7 @@ def test_a_machine_without_memory_ends_the_largest_box(watched_pool, monkeypatch
         async with one, other:
             await one.run_cell("x = bytearray(200 << 20)", 0)
             await other.run_cell("x = bytearray(20 << 20)", 0)
-            largest.append(one._provisioner.meter)
+            largest.append(one.kernel.meter)
             while one.alive:
                 await asyncio.sleep(0.05)
             return one, other, other.alive

@@ -102,7 +102,7 @@ def test_a_zygote_that_hangs_is_ended_while_kernels_go_on(monkeypatch):
             await session.run_cell("x = 5", 0)
             os.kill(pool.zygote.pid, signal.SIGSTOP)
             other = await run_in(pool, ["print(1)"])
-            return session.mode, other.mode, other.text, (await session.run_cell("print(x)", 1)).output
+            return session.kernel.mode, other.mode, other.text, (await session.run_cell("print(x)", 1)).output
 
     with KernelPool("warm", preload=()) as pool:
         pool.warm_up()
