@@ -71,7 +71,7 @@ _FILES: dict[str, dict[str, Callable[[Report], str]]] = {
     "prairielearn": {"prairielearn.json": lambda report: prairielearn_results(for_student(report))},
 }
 """Format -> the files of one submission that have it, and how each is written."""
-FORMATS = ("html", "json", "csv", "junit", "md", "gradescope", "prairielearn", "moodle")
+FORMATS = (*_FILES, "csv", "junit", "moodle")
 USUAL = frozenset({"html", "json", "csv"})
 """What is written when nobody says what."""
 
