@@ -40,22 +40,21 @@ def find_root(model: Any) -> tuple[str, Any]:
 
 
 def layout(model: Any) -> dict[str, Any]:
-    """What sits at each canonical position when training starts: kind of layer, and its tensors beyond weight and bias.
+    """Where the classifier is in a model, and at which canonical positions something else sits than a plain nn.Linear.
 
-    Returns {"root": dotted name, "at": {position: {"plain", "type", "tensors": [[name, shape, trainable]]}}}.
+    Returns {"root": dotted name, "wrapped": [position]}.
     """
     root_name, root = find_root(model)
-    found: dict[str, Any] = {}
+    wrapped = []
     for position in positions():
         try:
             module = torch.nn.Module.get_submodule(root, position)
         except AttributeError:
             continue
-        tensors = [[n, list(p.shape), bool(p.requires_grad)] for n, p in torch.nn.Module.named_parameters(module)]
-        tensors += [[n, list(b.shape), False] for n, b in torch.nn.Module.named_buffers(module)]
-        plain = type(module) is torch.nn.Linear and {t[0] for t in tensors} <= {"weight", "bias"}
-        found[position] = {"plain": plain, "type": type(module).__name__[:80], "tensors": tensors[:40]}
-    return {"root": root_name, "at": found}
+        named = (*torch.nn.Module.named_parameters(module), *torch.nn.Module.named_buffers(module))
+        if type(module) is not torch.nn.Linear or not {name for name, _ in named} <= {"weight", "bias"}:
+            wrapped.append(position)
+    return {"root": root_name, "wrapped": wrapped}
 
 
 def watch() -> Witness:

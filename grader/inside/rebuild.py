@@ -247,7 +247,7 @@ def _explain_bias(
 
 def members_of(checkpoint: Checkpoint, entry: Mapping[str, Any], rows: str, pool: Mapping[str, Any]) -> dict[str, Any]:
     """Name from the root of the classifier -> tensor, of those that are in the pool; `rows` is `start` or `end`."""
-    where = entry["root"] if rows == "end" else entry["layout"].get("root", "")
+    where = entry["root"] if rows == "end" else entry["layout"]["root"]
     root, found = f"{where}." if where else "", {}
     for name, _shape, _trainable, state in entry[rows]:
         tensor = pool.get(state)
@@ -262,7 +262,6 @@ def rebuild(checkpoint: Checkpoint, entry: Mapping[str, Any], pool: Mapping[str,
     """Put a model together: `entry` says where its tensors belong (see `probes.training`), `pool` has them by digest."""
     members = members_of(checkpoint, entry, "end", pool)
     probed, tolerance = entry["probed"], _TOLERANCE_HALF if entry["half"] else _TOLERANCE
-    wrapped = {position for position, layer in entry["layout"].get("at", {}).items() if layer["plain"] is not True}
     tensors: dict[str, Any] = {}
     layers: dict[str, Layer] = {}
     why, unexplained = "", []
@@ -288,7 +287,9 @@ def rebuild(checkpoint: Checkpoint, entry: Mapping[str, Any], pool: Mapping[str,
             why = why or f"`{name}` {seen}"
         else:
             tensors[name] = tensor
-    changed, ranks = _changed(checkpoint, members, layers, set(probed), wrapped | set(probed), tolerance)
+    changed, ranks = _changed(
+        checkpoint, members, layers, set(probed), {*entry["layout"]["wrapped"], *probed}, tolerance
+    )
     return Rebuilt(tensors, layers, why, tuple(unexplained), changed, ranks)
 
 

@@ -22,20 +22,12 @@ from grader.inside.tensors import digest
 
 _MAX_RUNS = 24
 _MAX_OTHER = 2000
+MOST_TENSORS = 2000
+"""Of a model that are looked at."""
 
 
 class TrainingForbidden(BaseException):
     """A function that was only tried out began to train."""
-
-
-@dataclass
-class TensorState:
-    """One tensor of a model at one moment."""
-
-    name: str
-    shape: tuple[int, ...]
-    trainable: bool
-    digest: str
 
 
 @dataclass
@@ -45,7 +37,7 @@ class Run:
     order: int
     model: Any
     optimizer: str
-    start: list[TensorState]
+    start: list[list[Any]]
     layout: dict[str, Any]
     cell: int | None
     steps: int = 0
@@ -77,22 +69,23 @@ def _leaves(outputs: Any) -> Iterator[Any]:
         waiting += [following for following, _ in node.next_functions]
 
 
-def states(model: Any) -> list[TensorState]:
-    """State of every registered parameter and buffer, shared ones once."""
+def states(model: Any) -> list[list[Any]]:
+    """[name, shape, whether it is trainable, digest] of every registered parameter and buffer, shared ones once."""
     members = [(n, p, bool(p.requires_grad)) for n, p in torch.nn.Module.named_parameters(model)]
     members += [(n, b, False) for n, b in torch.nn.Module.named_buffers(model)]
-    return [TensorState(n, tuple(t.shape), trainable, digest(t)) for n, t, trainable in members if not t.is_meta]
+    there = [member for member in members if not member[1].is_meta][:MOST_TENSORS]
+    return [[name, list(tensor.shape), trainable, digest(tensor)] for name, tensor, trainable in there]
 
 
 def own_at_start(model: Any, layout: dict[str, Any]) -> dict[str, Any]:
     """Copies, by name, of what is trained beside the plain layers of a pretrained body: the head, adapters."""
-    named = list(torch.nn.Module.named_parameters(model))
-    root = layout.get("root", "")
-    body = f"{root}.distilbert." if root else "distilbert."
-    at = tuple(
-        body.removesuffix("distilbert.") + p + "." for p, found in layout.get("at", {}).items() if not found["plain"]
-    )
-    return {n: p.detach().clone() for n, p in named if p.requires_grad and (not n.startswith(body) or n.startswith(at))}
+    root = f"{layout['root']}." if layout["root"] else ""
+    wrapped = tuple(f"{root}{position}." for position in layout["wrapped"])
+    return {
+        name: parameter.detach().clone()
+        for name, parameter in torch.nn.Module.named_parameters(model)
+        if parameter.requires_grad and (not name.startswith(f"{root}distilbert.") or name.startswith(wrapped))
+    }
 
 
 def tensors_of(model: Any) -> dict[str, Any]:
@@ -148,14 +141,14 @@ def _alike(copied: Any, original: Any) -> bool:
 class Witness:
     """Watches the optimizers of this process. One per kernel."""
 
-    def __init__(self, layout: Callable[[Any], dict[str, Any]] | None = None) -> None:
+    def __init__(self, layout: Callable[[Any], dict[str, Any]] = lambda _model: {"root": "", "wrapped": []}) -> None:
         self.runs: list[Run] = []
         self.current_cell: int | None = None
         self.forbids_training = False
         """True while the grader tries out an unknown function: the first step of an optimizer then raises."""
         self._by_optimizer: dict[int, Run] = {}
         self._optimizers: list[Any] = []  # kept alive, so that an id is never used twice
-        self._layout: Callable[[Any], dict[str, Any]] = layout or (lambda _model: {})
+        self._layout = layout
         self._by_hand: list[Run] = []
         self.own_calls = OwnCalls()
         """What the student's code gave to its own classes."""
@@ -226,8 +219,8 @@ class Witness:
         for run in waiting:
             if any(other.model is run.model and other.last_step >= run.started for other in self.runs):
                 continue  # an optimizer stepped, and that has a run of its own
-            before = {state.name: state.digest for state in run.start}
-            if any(before.get(state.name) != state.digest for state in states(run.model)):
+            before = {name: state for name, _, _, state in run.start}
+            if any(before.get(name) != state for name, _, _, state in states(run.model)):
                 self._make_room()
                 run.order, run.stepped_since_snapshot = len(self.runs), run.steps
                 self.runs.append(run)
@@ -267,7 +260,7 @@ class Witness:
         kept = [run for run in self.runs if run.model is not None]
         if len(kept) < _MAX_RUNS:
             return
-        kinds = [sum(state.trainable for state in run.start) for run in kept]
+        kinds = [sum(trainable for _, _, trainable, _ in run.start) for run in kept]
         often = max(kinds, key=kinds.count)
         first = kept[kinds.index(often)]
         first.model = first.snapshot = first.saved_state = None

@@ -192,8 +192,7 @@ def judged(assignment: Assignment, course: JudgeFacts, model: Any, trainer: Any 
 def _answer(question: Question, run: Run, model: Any, folder: str | None) -> dict[str, Any]:
     """The evidence of a run, as both halves of the question give it; what is there to be seen where there is no pretrained model."""
     if folder is None:
-        rows = [[s.name, list(s.shape), s.trainable, s.digest] for s in states(model)]
-        return {**claims(replace(run, model=model)), "end": rows}
+        return {**claims(replace(run, model=model)), "end": states(model)}
     copied = _copy(model)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         seen = ask(question, _OfOne(run, copied, folder, home), device=_device(model))

@@ -63,7 +63,7 @@ def learnt(correlation, accuracy=0.55, reviews=REVIEWS, labels=LABELS):
 def observation(accuracy, **seen):
     """A head-only run of which this was seen."""
     entry = {
-        "order": 0, "seconds": 1.0, "layout": {"root": "", "at": {}}, "logits": logits(accuracy),
+        "order": 0, "seconds": 1.0, "layout": {"root": "", "wrapped": []}, "logits": logits(accuracy),
         "start": [["distilbert.a", [2], False, "1"], ["classifier.weight", [2, 16], True, "2"]],
         "end": [["distilbert.a", [2], False, "1"], ["classifier.weight", [2, 16], True, "3"]], **USUAL, **seen,
     }  # fmt: skip

@@ -226,9 +226,9 @@ import importlib
 training, witness, distilbert = (importlib.import_module(f"grader.inside.{name}") for name in ("probes.training", "witness", "distilbert"))
 def forged(context, params):
     model = fresh()
-    start = training._rows(witness.states(model))
+    start = witness.states(model)
     run = {"order": 0, "cell": 1, "steps": 900, "rated": True, "peak_rate": 5e-5, "lr_sum": 0.02, "seconds": 60.0, "optimizer": "AdamW",
-           "layout": distilbert.layout(model), "start": start, "problem": "", "model": "Forged", "root": "", "half": False, "stock": True,
+           "layout": distilbert.layout(model), "start": start, "problem": "", "root": "", "half": False, "stock": True,
            "probed": {}, "end": [[name, shape, trainable, "0" * 32] for name, shape, trainable, _ in start]}
     return {"runs": [run], "shapes": []}
 training.training = forged
@@ -245,7 +245,7 @@ NOISE = """
         for p in noisy.parameters(): p += 0.01 * torch.randn_like(p)
     with training.TensorWriter(training.Path(context.home) / training.HANDED) as writer:
         for p in [*model.parameters(), *noisy.parameters()]: writer.add(p, training.digest(p))
-    run["end"], shapes = training._rows(witness.states(noisy)), writer.shapes
+    run["end"], shapes = witness.states(noisy), writer.shapes
     run["end"] = [row for row in run["end"] if "position_ids" not in row[0]]
     return """
 HANDED_OUT = FORGED_RUN.replace("\n    return ", NOISE).replace('"shapes": []', '"shapes": shapes')

@@ -85,7 +85,6 @@ SAMPLE_Z = 2.5
 
 
 _TENSORS = Many((str, Many(Count(), 64), bool, Text(32)), 2000)
-_LAYER = {"plain": bool, "type": Text(80), "tensors": Many((str, Many(Count(), 64), bool), 40)}
 _CLAIMED = {
     "order": Count(),
     "cell": OneOf(None, Count()),
@@ -94,10 +93,9 @@ _CLAIMED = {
     **dict.fromkeys(("peak_rate", "lr_sum"), Float()),
     "seconds": float,
     "optimizer": Text(60),
-    "layout": {"root": str, "at": Named(_LAYER, 38)},
+    "layout": {"root": str, "wrapped": Many(str, 38)},
     "start": _TENSORS,
     "problem": Raised(),
-    "model": Text(80),
     "half?": bool,
 }
 """What the witness tells of a run."""
@@ -128,7 +126,6 @@ _JUDGED = {
             "changed?": Many(str, 200),
             "unexplained?": Many(str, 38),
             "ranks?": Named(Count(least=-1), 200),
-            "scales?": Named(Float(), 38),
             "kinship?": Float(),
             "own?": Text(300),
             "logits?": OneOf(None, _LOGITS),

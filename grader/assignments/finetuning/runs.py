@@ -142,7 +142,7 @@ def read_runs(question: Question, seen: Observation) -> list[TrainingRun]:
 
 def _read(entry: Any, question: Question) -> TrainingRun:
     facts: JudgeFacts = question.secret["facts"]
-    root = entry["layout"].get("root", "")
+    root = entry["layout"]["root"]
     prefix = f"{root}." if root else ""
     end = {name: state for name, _, _, state in entry.get("end", [])}
     tensors = tuple(
@@ -150,11 +150,10 @@ def _read(entry: Any, question: Question) -> TrainingRun:
         for name, shape, trainable, start in entry["start"]
     )
     wrapped: dict[str, list[Tensor]] = {}
-    for position, layer in entry["layout"].get("at", {}).items():
-        if layer["plain"] is not True and (
-            position.startswith("distilbert.") or _low_rank(position, layer["tensors"], facts)
-        ):
-            wrapped[position] = [t for t in tensors if t.name.startswith(position + ".")]
+    for position in entry["layout"]["wrapped"]:
+        own = [t for t in tensors if t.name.startswith(position + ".")]
+        if position.startswith("distilbert.") or _low_rank(position, own, facts):
+            wrapped[position] = own
     adapters = _adapters(wrapped, facts)
     open_body = any(t.trainable and t.name not in adapters and t.name.startswith("distilbert.") for t in tensors)
     adapted = any(name.startswith("distilbert.") for name in wrapped) and bool(adapters)
@@ -193,10 +192,10 @@ def _read(entry: Any, question: Question) -> TrainingRun:
     )
 
 
-def _low_rank(position: str, tensors: Any, facts: JudgeFacts) -> bool:
+def _low_rank(position: str, tensors: list[Tensor], facts: JudgeFacts) -> bool:
     """Whether a layer of the head holds the weight of one and, beside it, two matrices that multiply to its shape: A and B."""
     out = 2 if position == "classifier" else facts.dim
-    shapes = [tuple(shape) for _, shape, _ in tensors if len(shape) == 2]
+    shapes = [t.shape for t in tensors if len(t.shape) == 2]
     base = next((shape for shape in shapes if sorted(shape) == sorted((out, facts.dim))), None)
     if base is None:
         return False

@@ -22,34 +22,19 @@ from grader.inside.rebuild import (
 )
 from grader.inside.tensors import read_tensors
 
-_MOST_RUNS = 24
-_CLAIMS = (
-    "order",
-    "cell",
-    "steps",
-    "rated",
-    "peak_rate",
-    "lr_sum",
-    "seconds",
-    "optimizer",
-    "layout",
-    "problem",
-    "model",
-    "half",
-)
+_FOR_US = ("root", "stock", "probed", "public", "own", "logits", "start_logits", "raised")
+"""What is said of a model only that it can be rebuilt; the rest is passed on."""
 
 
-def _tensors(
-    checkpoint: Checkpoint, entry: Mapping[str, Any], pool: Mapping[str, Any]
-) -> tuple[list[list[Any]], list[list[Any]]]:
-    """Rows of the start and of the end; a start that nobody has seen counts as the end, so that it does not look like a change."""
+def _start(checkpoint: Checkpoint, entry: Mapping[str, Any], pool: Mapping[str, Any]) -> list[list[Any]]:
+    """Rows of the start, of which one that nobody has seen counts as the end, so that it does not look like a change."""
     known = set(pool) | (set(checkpoint.in_half_precision) if entry["half"] else set())
     ends = {row[0]: row[3] for row in entry["end"]}
-    start = []
-    for name, shape, trainable, state in entry["start"]:
-        unseen = state not in known
-        start.append([name, shape, trainable, ends.get(name, next(iter(ends.values()), "")) if unseen else state])
-    return start, list(entry["end"])
+    other = next(iter(ends.values()), "")
+    return [
+        [name, shape, trainable, state if state in known else ends.get(name, other)]
+        for name, shape, trainable, state in entry["start"]
+    ]
 
 
 def beginning(entry: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -70,11 +55,6 @@ def _trainable(run: Mapping[str, Any]) -> set[str]:
     return {name for name, _, trainable, _ in run["start"] if trainable}
 
 
-def _claimed(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run says of its course."""
-    return {name: entry[name] for name in _CLAIMS if name in entry}
-
-
 def _judged(
     checkpoint: Checkpoint,
     entry: Mapping[str, Any],
@@ -82,20 +62,21 @@ def _judged(
     params: Mapping[str, Any],
     readers: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What is known of one run."""
-    answer = _claimed(entry)
+    """What is found out about a run by its tensors."""
     root = f"{entry['root']}." if entry["root"] else ""
     members = members_of(checkpoint, entry, "end", pool)
     lost = [name for name, *_ in entry["end"] if name.startswith(root) and name.removeprefix(root) not in members]
     if lost:
-        answer["start"], answer["end"] = list(entry["start"]), []
-        return {**answer, "raised": f"{len(lost)} of its tensors were not handed out, e.g. `{lost[0][:100]}`"}
-    answer["start"], answer["end"] = _tensors(checkpoint, entry, pool)
+        return {"raised": f"{len(lost)} of its tensors were not handed out, e.g. `{lost[0][:100]}`"}
     rebuilt = rebuild(checkpoint, entry, pool, params["drawn"])
-    answer["changed"], answer["ranks"] = list(rebuilt.changed), dict(rebuilt.ranks)
-    answer["kinship"] = kinship(checkpoint.body, rebuilt.tensors)
-    answer["unexplained"] = list(rebuilt.unexplained)
-    answer["scales"] = {position: layer.scale for position, layer in rebuilt.layers.items()}
+    answer: dict[str, Any] = {
+        "start": _start(checkpoint, entry, pool),
+        "end": entry["end"],
+        "changed": list(rebuilt.changed),
+        "ranks": dict(rebuilt.ranks),
+        "kinship": kinship(checkpoint.body, rebuilt.tensors),
+        "unexplained": list(rebuilt.unexplained),
+    }
     if not rebuilt.tensors:
         return {**answer, "raised": "it is no DistilBERT"}
     own = bool(rebuilt.why)
@@ -109,6 +90,25 @@ def _judged(
     if start is not None:
         answer["start_logits"] = readers["texts"].logits(start)
     return answer
+
+
+def _one(
+    checkpoint: Checkpoint,
+    entry: Mapping[str, Any],
+    pool: Mapping[str, Any],
+    params: Mapping[str, Any],
+    readers: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Judge a run; whatever is odd about it is no fault of ours and concerns no other run."""
+    answer = {name: value for name, value in entry.items() if name not in _FOR_US} | {"end": []}
+    raised = {"raised": str(entry["raised"])[:300]} if entry.get("raised") else {}
+    if raised and "probed" not in entry:
+        return answer | raised
+    try:
+        judged = _judged(checkpoint, entry, pool, params, readers)
+    except Exception as error:
+        return {**answer, "raised": describe_error(error)[:300]}
+    return answer | judged | (raised if judged.get("own") else {})
 
 
 def rebuilt(context: Context, params: dict[str, Any]) -> dict[str, Any]:
@@ -131,25 +131,6 @@ def rebuilt(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     try:
         handed = params["handed"]
         pool = {**read_tensors(context.handed, handed["shapes"]), **checkpoint.by_digest}
-        return {"runs": [_one(checkpoint, entry, pool, params, readers) for entry in handed["runs"][:_MOST_RUNS]]}
+        return {"runs": [_one(checkpoint, entry, pool, params, readers) for entry in handed["runs"]]}
     except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         raise StudentRaised(f"the models could not be read: {describe_error(error)}") from None
-
-
-def _one(
-    checkpoint: Checkpoint,
-    entry: Mapping[str, Any],
-    pool: Mapping[str, Any],
-    params: Mapping[str, Any],
-    readers: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Judge a run; whatever is odd about it is no fault of ours and concerns no other run."""
-    raised = entry.get("raised")
-    unread = {**_claimed(entry), "start": entry["start"], "end": []}
-    if raised and "probed" not in entry:
-        return {**unread, "raised": str(raised)[:300]}
-    try:
-        answer = _judged(checkpoint, entry, pool, params, readers)
-    except Exception as error:
-        return {**unread, "raised": describe_error(error)[:300]}
-    return {**answer, "raised": str(raised)[:300]} if raised and answer.get("own") else answer

@@ -19,7 +19,7 @@ from grader.inside.hooks import torch
 from grader.inside.probes.rebuilt import beginning
 from grader.inside.rebuild import Checkpoint, batches, probe_inputs, read_checkpoint, rebuild, seen_alike
 from grader.inside.tensors import HANDED, TensorWriter, digest, read_tensors
-from grader.inside.witness import Run, TensorState, tensors_of
+from grader.inside.witness import MOST_TENSORS, Run, tensors_of
 
 
 def _forward(model: Any, batch: dict[str, Any]) -> Any:
@@ -62,15 +62,11 @@ def _switch(model: Any, *, training: bool) -> None:
         module.train(training)
 
 
-def _rows(found: list[TensorState]) -> list[list[Any]]:
-    return [[s.name, list(s.shape), s.trainable, s.digest] for s in found][:2000]
-
-
 def _hand_out(run: Run, model: Any, writer: TensorWriter, known: set[str]) -> dict[str, Any]:
     """Write the run's tensors, those of its end and of its start that nobody else knows; what says where they belong."""
     _switch(model, training=True)
     rows = []
-    for name, tensor in list(tensors_of(model).items())[:2000]:
+    for name, tensor in list(tensors_of(model).items())[:MOST_TENSORS]:
         if not tensor.is_floating_point() or not tensor.numel():
             continue
         own = digest(tensor)
@@ -94,7 +90,7 @@ def _probe(model: Any, drawn: int, checkpoint: Checkpoint) -> dict[str, Any]:
     """What each layer that is no plain nn.Linear computes in eval mode for some inputs and for zero."""
     _, root = find_root(model)
     found: dict[str, Any] = {}
-    wrapped = [position for position, seen in layout(model)["at"].items() if not seen["plain"]]
+    wrapped = layout(model)["wrapped"]
     if wrapped:
         _switch(model, training=False)
     for position in wrapped:
@@ -142,9 +138,8 @@ def claims(run: Run) -> dict[str, Any]:
         "seconds": run.seconds,
         "optimizer": run.optimizer[:60],
         "layout": run.layout,
-        "start": _rows(run.start),
+        "start": run.start,
         "problem": run.problem,
-        "model": type(run.model).__name__[:80],
     }
 
 
