@@ -1,6 +1,6 @@
 """Writes a bundle as the caches of the Hugging Face libraries, so that the real names work offline. Trusted; stdlib only.
 
-The tree holds no absolute path: it is written once, copied per submission, and named by `HF_HOME` with `HF_HUB_OFFLINE=1`.
+The tree holds no absolute path: it is written once, shown to every submission, and named by `HF_HOME` with `HF_HUB_OFFLINE=1`.
 """
 
 from __future__ import annotations

@@ -35,7 +35,6 @@ from grader.sandbox.shown import refuse_exposed
 
 __all__ = ["Grader", "RunContext", "agrade", "grade", "report_for", "single_submission"]
 
-_COPIED_BYTES = 64 << 20
 P = ParamSpec("P")
 
 
@@ -85,19 +84,12 @@ class Grader:
 
     def spec(self, companions: Mapping[str, bytes], seed: str = "") -> BoxSpec:
         """What a submission finds in its box; a `seed`, which nothing there tells, makes it train the same whenever it is run."""
-        bundle = self.context.bundle
         own: dict[str, Path | bytes] = dict(self._data_files())
-        cache = self._cache
-        hub = cache / "hub"
-        binds: dict[str, Path] = {}
-        if bundle.model_bytes <= _COPIED_BYTES:
-            own[".hf"] = cache
-        else:  # a large model is shown read-only instead of being copied for every submission
-            own |= {f".hf/{part.name}": part for part in cache.iterdir() if part != hub}
-            binds[".hf/hub"] = hub
+        hub = self._cache / "hub"  # shown read-only instead of being copied for every submission
+        own |= {f".hf/{part.name}": part for part in self._cache.iterdir() if part != hub}
         allowed = {name: data for name, data in companions.items() if name not in own and not name.startswith(".")}
         state = int(hashlib.sha256(f"{seed}/random state".encode()).hexdigest()[:12], 16) if seed else None
-        return BoxSpec(files={**allowed, **own}, binds=binds, seed=state)
+        return BoxSpec(files={**allowed, **own}, binds={".hf/hub": hub}, seed=state)
 
     async def run(
         self,
