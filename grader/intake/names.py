@@ -10,7 +10,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 __all__ = [
     "EntryName",
@@ -32,16 +32,14 @@ __all__ = [
 ]
 
 # What follows the id in a name of Canvas: an attachment and the student's own name for it, a typed text, or a link.
-_REST = r"_(?:(?P<attachment>[0-9]{1,20})_(?P<original>.+)|(?P<html>text|link)\.html)\Z"
-_ANONYMOUS = re.compile(rf"(?P<late>LATE_)?anon_(?P<id>[A-Za-z0-9]+){_REST}", re.DOTALL)
-_OWNED = re.compile(rf"_(?P<late>LATE_)?(?P<id>[0-9]{{1,20}}){_REST}", re.DOTALL)
+_REST = r"_(?:(?P<attachment>[0-9]{1,20})_(?P<original>.+)|(?P<page>(?P<kind>text|link)\.html))\Z"
+_ANONYMOUS = re.compile(rf"(?P<late>LATE_)?anon_(?P<anonymous>[A-Za-z0-9]+){_REST}", re.DOTALL)
+_OWNED = re.compile(rf"_(?P<late>LATE_)?(?P<user>[0-9]{{1,20}}){_REST}", re.DOTALL)
 _WRITTEN = re.compile(r"[a-z0-9_\x80-\U0010ffff]*")  # what Canvas makes of a person's or a group's name
 _MOODLE = re.compile(
-    r"_(?P<id>[0-9]{1,20})_assignsubmission_(?P<kind>file|onlinetext)(?:_(?P<original>.*))?\Z", re.DOTALL
+    r"_(?P<user>[0-9]{1,20})_assignsubmission_(?:file|online(?P<kind>text))(?:_(?P<original>.*))?\Z", re.DOTALL
 )
-_LONGEST = (
-    1000  # characters; a file's name has at most 255, a student's zip may hold longer ones that take long to read
-)
+_LONGEST = 1000  # characters; of files 255 bytes at most, but a student's zip may hold names that take long to read
 # Canvas tries -1 to -7, then a UUID, before the whole chain of extensions: `hw.v2.ipynb` becomes `hw-1.v2.ipynb`.
 _SUFFIX = re.compile(
     r"-(?:[1-7]|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?=(?:\.[A-Za-z][A-Za-z0-9]*)*\.[A-Za-z0-9]+$)"
@@ -113,14 +111,14 @@ def canvas_readings(name: str, *, anonymous: bool = False) -> tuple[EntryName, .
     name = repaired(name)
     if anonymous:
         match = _ANONYMOUS.match(name)
-        return (replace(_canvas_name("", match), user_id=None, anonymous_id=match["id"]),) if match else ()
+        return (_reading(match),) if match else ()
     readings = _matches(_OWNED, name)
     written = [
         m
         for m in readings
-        if _WRITTEN.fullmatch(name[: m.start()]) and not {"0"} & {m["id"][0], (m["attachment"] or "1")[0]}
+        if _WRITTEN.fullmatch(name[: m.start()]) and not {"0"} & {m["user"][0], (m["attachment"] or "1")[0]}
     ]
-    return tuple(_canvas_name(name[: match.start()], match) for match in written or readings)
+    return tuple(map(_reading, written or readings))
 
 
 def moodle_readings(name: str, *, folder: bool) -> tuple[EntryName, ...]:
@@ -128,19 +126,8 @@ def moodle_readings(name: str, *, folder: bool) -> tuple[EntryName, ...]:
 
     `<full name>_<participant>_assignsubmission_<kind>_`, followed by the student's name for the file unless it is a folder.
     """
-    name = repaired(name)
-    found = _matches(_MOODLE, name) if len(name) <= _LONGEST else []
-    return tuple(
-        EntryName(
-            name[: match.start()],
-            match["id"],
-            None,
-            match["original"] or "",
-            "text" if match["kind"] == "onlinetext" else "file",
-        )
-        for match in found
-        if match.start() and bool(match["original"]) != folder
-    )
+    found = _matches(_MOODLE, repaired(name)) if len(name) <= _LONGEST else []
+    return tuple(_reading(m) for m in found if m.start() and bool(m["original"]) != folder)
 
 
 def _matches(pattern: re.Pattern[str], name: str) -> list[re.Match[str]]:
@@ -148,14 +135,16 @@ def _matches(pattern: re.Pattern[str], name: str) -> list[re.Match[str]]:
     return [match for at in places if (match := pattern.match(name, at))]
 
 
-def _canvas_name(owner: str, match: re.Match[str]) -> EntryName:
+def _reading(match: re.Match[str]) -> EntryName:
+    found = match.groupdict()
     return EntryName(
-        owner,
-        match["id"],
-        match["attachment"],
-        match["original"] or f"{match['html']}.html",
-        match["html"] or "file",
-        late=match["late"] is not None,
+        match.string[: match.start()],
+        found.get("user"),
+        found.get("attachment"),
+        found["original"] or found.get("page") or "",
+        found["kind"] or "file",
+        late=bool(found.get("late")),
+        anonymous_id=found.get("anonymous"),
     )
 
 
