@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from pathlib import Path
 
@@ -41,26 +42,38 @@ assert open('train.csv').read() == text
     assert {rule for rule, _, _ in records} == {"path"}
 
 
-@pytest.mark.parametrize(
-    "look",
-    [
-        "assert sorted(os.listdir(folder)) == ['eval.csv', 'train.csv']",
-        "assert os.path.exists(folder)",
-        "assert os.path.isdir(folder)",
-        "assert len(glob.glob(folder + '/*.csv')) == len([*Path(folder).glob('*.csv')]) == 2",
-        "assert [*Path(folder).iterdir()] and Path(folder).is_dir()",
-        "assert os.path.getsize(folder + '/train.csv') == (Path(folder) / 'train.csv').stat().st_size > 0",
-        "assert [names for _, _, names in os.walk(folder)]",
-        "if os.path.exists(folder):\n    shutil.rmtree(folder)\nos.mkdir(folder)\nassert os.listdir(folder) == []",
-        "os.makedirs(folder)\nassert os.listdir(folder) == []",
-        "import polars\nassert len(polars.read_csv(os.path.join(folder, 'train.csv'))) == 4",
-        "import zipfile\nzipfile.ZipFile(folder + '.zip').extractall('x')\nassert len(os.listdir('x')) == 2",
-    ],
-)
-@pytest.mark.parametrize("folder", ["/content/drive/MyDrive/a4", "../data", "C:\\\\a4", "/kaggle/input/imdb"])
+LOOKS = [
+    "assert sorted(os.listdir(folder)) == ['eval.csv', 'train.csv']",
+    "assert os.path.exists(folder)",
+    "assert os.path.isdir(folder)",
+    "assert len(glob.glob(folder + '/*.csv')) == len([*Path(folder).glob('*.csv')]) == 2",
+    "assert [*Path(folder).iterdir()] and Path(folder).is_dir()",
+    "assert os.path.getsize(folder + '/train.csv') == (Path(folder) / 'train.csv').stat().st_size > 0",
+    "assert [names for _, _, names in os.walk(folder)]",
+    "if os.path.exists(folder):\n    shutil.rmtree(folder)\nos.mkdir(folder)\nassert os.listdir(folder) == []",
+    "os.makedirs(folder)\nassert os.listdir(folder) == []",
+    "import polars\nassert len(polars.read_csv(os.path.join(folder, 'train.csv'))) == 4",
+    "import zipfile\nzipfile.ZipFile(folder + '.zip').extractall('x')\nassert len(os.listdir('x')) == 2",
+]
+FOLDERS = [
+    "'/content/drive/MyDrive/a4'",
+    "'../data'",
+    "str(Path('..') / 'data')",
+    "os.path.join('/content/drive/MyDrive/a4', 'Dataset')",
+]
+
+
+@pytest.mark.parametrize(("look", "folder"), [*zip(LOOKS, itertools.cycle(FOLDERS), strict=False)])
 def test_folders_that_hold_the_data_elsewhere(notebook, look, folder):
-    ran = notebook(f"import glob, os, shutil\nfrom pathlib import Path\nfolder = '{folder}'\n{look}")
+    ran = notebook(f"import glob, os, shutil\nfrom pathlib import Path\nfolder = {folder}\n{look}")
     assert set(ran.rules) <= {"folder", "path"}
+
+
+def test_tracebacks_show_nothing_of_ours(notebook):
+    ran = notebook("open('missing.txt')", "import os\nos.listdir('nowhere')", fails=True)
+    for cell in ran.cells:
+        assert "No such file" in cell.error.traceback and "In[" in cell.error.traceback
+        assert not any(name in cell.error.traceback for name in ("hooks.py", "paths.py", "replaced("))
 
 
 def test_other_missing_folders_stay_missing(notebook):
@@ -69,6 +82,7 @@ def test_other_missing_folders_stay_missing(notebook):
         "os.scandir('/nowhere')",
         "os.path.getsize('other.csv')",
         "(1 / os.path.isdir('runs'))",
+        "os.listdir('/nowhere/data')",
     ]
     cells = [
         f"import os\ntry:\n    {look}\nexcept (FileNotFoundError, ZeroDivisionError):\n    pass\nelse:\n    1 / 0"

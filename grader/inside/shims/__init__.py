@@ -7,15 +7,18 @@ Every change that takes effect is recorded. Nothing that is graded is touched; `
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from grader.inside.hooks import Record
+from grader.inside.hooks import Record, replacing, running_shell
 from grader.inside.shims import adapting, colab, commands, compat, fetched, hub, literals, paths, small_model, syntax
 
 __all__ = ["install"]
 
 DECLARED = (compat, fetched, hub)
 """Shims that do nothing but to declare what takes a library's place."""
+
+_OURS = str(Path(__file__).parents[1])
 
 
 def install(record: Record, config: Mapping[str, Any]) -> None:
@@ -28,3 +31,9 @@ def install(record: Record, config: Mapping[str, Any]) -> None:
     adapting.begin(record, config)
     for shim in (commands, syntax, colab, paths, literals, small_model):
         shim.install()
+
+    @replacing(running_shell().InteractiveTB, "get_records")
+    def theirs(real: Any, *given: Any) -> Any:
+        """What a traceback shows: the student's lines and the libraries', none of ours."""
+        records = real(*given)
+        return [record for record in records if not str(record.filename).startswith(_OURS)] or records

@@ -17,11 +17,11 @@ __all__ = ["adapts", "answering", "begin", "config", "files", "folders", "note",
 
 Function = Callable[..., Any]
 config: dict[str, Any] = {}
-"""What there is to know of the submission (`grader.inside.shims.install`)."""
+"""What there is to know of the submission (`grader.inside.shims.install`), and `home`, its work folder."""
 files: dict[str, str] = {}
 """Base name, casefolded, of each data file and of each file that was handed in -> its absolute path."""
 folders: set[str] = set()
-"""Absolute paths of folders that the notebook names as those of the student's machine, or where data usually lies."""
+"""Absolute paths of folders that the notebook names as those of the student's machine."""
 _declared: list[tuple[str, Function]] = []
 _records: list[Record] = []
 
@@ -29,7 +29,7 @@ _records: list[Record] = []
 def begin(record: Record, given: Mapping[str, Any]) -> None:
     """Put all that is declared in place; what takes effect goes to `record`."""
     _records[:] = [record]
-    config.update(given)
+    config.update(given, home=str(Path.cwd()))
     files.update({name.casefold(): str(Path(name).absolute()) for name in (*given["companions"], *given["data_files"])})
     for module, patch in _declared:
         when_imported(module, patch)

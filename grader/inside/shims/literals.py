@@ -44,8 +44,6 @@ _MOST_NODES = 50_000  # a larger cell holds pasted data; it runs as it stands
 _FOREIGN = re.compile(
     r"/content(/|$)|/kaggle/(working|input)(/|$)|/Users/|/home/|/root/|/mnt/|/gdrive|/drive/|[A-Za-z]:[\\/]|~/"
 )
-_OF_DATA = re.compile(r"((\.{1,2}/)*(data|datasets?|inputs?))(/[^/]*)?")
-"""A folder where notebooks on a laptop have their data, and what lies in it."""
 _COLAB_ROOT = re.compile(
     r"/(content|kaggle/working|kaggle/input)(/g?drive(/My ?Drive)?)?(?=/|$)|/g?drive(/My ?Drive)?(?=/|$)"
 )
@@ -58,7 +56,7 @@ _KIND = re.compile(r"cuda|mps|xpu")
 def install() -> None:
     """Adapt cells, and helper modules when they are imported or run. `config`: `sizes`."""
     literals = Literals()
-    home = f"{Path.cwd()}{os.sep}"
+    home = config["home"] + os.sep
     real = SourceFileLoader.source_to_code
 
     def source_to_code(self: Any, data: Any, path: Any, **options: Any) -> Any:
@@ -119,8 +117,6 @@ class Literals:
                         str(Path(local).parent.absolute() if "." in Path(local).name else Path(local).absolute())
                     )
                     self._replace(node, "path", local, _PATH_REASON)
-                elif found := _OF_DATA.fullmatch(node.value):
-                    folders.add(os.path.abspath(found[1]))  # noqa: PTH100
                 elif GPU.fullmatch(node.value) and not _is_choice(node, parent, places):
                     self._replace(node, "device", "cpu", _DEVICE_REASON)
 

@@ -5,7 +5,7 @@ file which was handed in. Files are written where the notebook says; a missing f
 """
 
 # The functions of os.path are what is patched here, and pathlib calls them.
-# ruff: noqa: PTH100, PTH103, PTH111, PTH112, PTH118, PTH119, PTH120, PTH121, PTH211
+# ruff: noqa: PTH100, PTH103, PTH111, PTH112, PTH117, PTH118, PTH119, PTH120, PTH121, PTH211
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ __all__ = ["install"]
 _REASON = "found-by-name"
 _FOLDER = "no-such-folder"
 _HUB_NAMES = re.compile(r"((stanfordnlp|huggingface|datasets)/)?imdb", re.IGNORECASE)
+_OF_DATA = re.compile(r"data|datasets?|inputs?", re.IGNORECASE)
+"""What people call the folder of their data."""
 _UNLABELLED = "unsupervised"
 _REAL_EXISTS = os.path.exists
 _REAL_COPY = shutil.copyfile
@@ -76,11 +78,13 @@ def _folder_for(path: Any) -> None:
 
 def _look_into(path: Any) -> None:
     """Make a folder that is on the student's machine only, with the data files in it, when it is looked into."""
-    if not isinstance(path, str | os.PathLike) or not folders:
+    if not isinstance(path, str | os.PathLike) or _REAL_EXISTS(path):
         return
     place = os.path.abspath(path)
-    if place in folders and not _REAL_EXISTS(place):
-        with contextlib.suppress(OSError):  # whoever looks there will say what is wrong
+    # absolute paths elsewhere and hidden folders are the libraries' own
+    beside = not os.path.isabs(path) or place.startswith(config["home"])
+    if place in folders or (beside and _OF_DATA.fullmatch(os.path.basename(place)) and "/." not in place):
+        with contextlib.suppress(OSError, ValueError):  # whoever looks there will say what is wrong
             os.makedirs(place)
             for name in config["data_files"]:
                 os.symlink(files[name.casefold()], os.path.join(place, name))
