@@ -16,7 +16,7 @@ from typing import Self
 
 from grader.sandbox.contract import Limits
 
-__all__ = ["ControlGroup", "allowance", "cores"]
+__all__ = ["ControlGroup", "allowance", "cores", "entry"]
 
 _ROOT = Path("/sys/fs/cgroup")
 _V1 = ("memory", "pids", "cpuacct")
@@ -24,8 +24,9 @@ _CLOSE = 4 << 20
 """Bytes below the cap at which a group has met it: memory is charged in pieces."""
 
 
-def _own_paths(text: str) -> dict[str, str]:
-    """Controller -> this process's group, from /proc/self/cgroup; the empty name is version 2."""
+def _own_paths(text: str | None) -> dict[str, str]:
+    """Controller -> this process's group, from /proc/self/cgroup; the empty name is version 2. Raises OSError, ValueError."""
+    text = Path("/proc/self/cgroup").read_text() if text is None else text
     paths = {}
     for line in text.splitlines():
         _number, controllers, path = line.split(":", 2)
@@ -92,7 +93,7 @@ class ControlGroup:
         """
         folders: list[Path] = []
         try:
-            paths = _own_paths(Path("/proc/self/cgroup").read_text() if own is None else own)
+            paths = _own_paths(own)
             unified = (root / "cgroup.controllers").exists()
             if unified:
                 folders = [_parent(root, paths.get("", "/")) / name] * 3
@@ -138,7 +139,7 @@ class ControlGroup:
     def cpu_seconds(self) -> float:
         """CPU time of all processes that ever were in the group. Raises OSError."""
         if self.unified:
-            return _entry(self.cpu / "cpu.stat", "usage_usec") / 1e6
+            return entry(self.cpu / "cpu.stat", "usage_usec") / 1e6
         return int((self.cpu / "cpuacct.usage").read_text()) / 1e9
 
     def memory_bytes(self) -> int:
@@ -155,31 +156,28 @@ class ControlGroup:
         Then a group above, or the machine, had no memory left.
         """
         # read first: what was killed since may have met the cap since
-        kills = _entry(self.memory / ("memory.events" if self.unified else "memory.oom_control"), "oom_kill")
+        kills = entry(self.memory / ("memory.events" if self.unified else "memory.oom_control"), "oom_kill")
         return (kills, 0) if self._met_its_cap() else (0, kills)
 
     def _met_its_cap(self) -> bool:
         """Version 2 counts it at the group whose cap it was (`oom`; this group has none below); of version 1 the peak tells."""
         if self.unified:
-            return _entry(self.memory / "memory.events", "oom") > 0
+            return entry(self.memory / "memory.events", "oom") > 0
         return self.peak_bytes() > _number(self.memory / "memory.limit_in_bytes") - _CLOSE
 
     def refused_forks(self) -> int:
         """How often a new process or thread was refused."""
-        return _entry(self.pids / "pids.events", "max")
+        return entry(self.pids / "pids.events", "max")
 
     def remove(self) -> None:
         """Remove the group once its processes have ended; they may take a moment to be accounted as gone."""
         for folder in self._folders:
             for _attempt in range(100):
-                try:
+                with contextlib.suppress(OSError):
                     folder.rmdir()
-                except FileNotFoundError:
+                if not folder.exists():
                     break
-                except OSError:
-                    time.sleep(0.02)
-                else:
-                    break
+                time.sleep(0.02)
 
 
 def allowance(root: Path = _ROOT, own: str | None = None) -> tuple[float, float]:
@@ -189,7 +187,7 @@ def allowance(root: Path = _ROOT, own: str | None = None) -> tuple[float, float]
     Formats: cpu.max, memory.max and memory.stat of version 2; cpu.cfs_quota_us, memory.limit_in_bytes and memory.stat of version 1.
     """
     try:
-        paths = _own_paths(Path("/proc/self/cgroup").read_text() if own is None else own)
+        paths = _own_paths(own)
     except (OSError, ValueError):
         return math.inf, math.inf
     if (root / "cgroup.controllers").exists():
@@ -238,7 +236,7 @@ def _number(path: Path) -> int:
         return 0
 
 
-def _entry(path: Path, key: str) -> int:
+def entry(path: Path, key: str) -> int:
     """The number beside `key` in a flat-keyed file; 0 when it is not there."""
     return _sum(path, (key,))
 

@@ -10,28 +10,7 @@ import sys
 
 from grader.sandbox.contract import BOX
 
-__all__ = ["BEFORE_IMPORTS", "environment"]
-
-BEFORE_IMPORTS = {
-    "OPENBLAS_NUM_THREADS": "1",
-    "JE_ARROW_MALLOC_CONF": "background_thread:false",
-    "PYTHONHASHSEED": "0",
-    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-}
-"""Set before the first import: without helper threads of numpy and pyarrow a fork is safe; one hash seed for every submission."""
-
-_HUGGING_FACE = {
-    "HF_HOME": f"{BOX}/.hf",
-    "HF_HUB_OFFLINE": "1",
-    "HF_DATASETS_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_EVALUATE_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "WANDB_MODE": "disabled",
-}
-_FEW_MESSAGES = {"TQDM_MININTERVAL": "30"}
-"""Seconds between two drawings of a progress bar: ten messages a second cost the grader more CPU time than all its questions."""
+__all__ = ["environment"]
 
 _PASSED_ON = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PATHEXT", "COMSPEC", "WINDIR")
 """What a plain subprocess keeps of the caller's environment, since its interpreter may need it."""
@@ -54,9 +33,21 @@ def environment(work: str = BOX, *, isolated: bool = True) -> dict[str, str]:
         "NO_COLOR": "1",
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
-        **BEFORE_IMPORTS,
-        **_HUGGING_FACE,
-        **_FEW_MESSAGES,
+        # read when libraries are imported: without helper threads of numpy and pyarrow a fork is safe
+        "OPENBLAS_NUM_THREADS": "1",
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",
+        "PYTHONHASHSEED": "0",  # the same for every submission
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "HF_HOME": f"{BOX}/.hf",
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_EVALUATE_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "WANDB_MODE": "disabled",
+        # seconds between two drawings of a progress bar: ten messages a second cost more CPU time here than all questions
+        "TQDM_MININTERVAL": "30",
     }
     if not isolated:
         values.update({name: os.environ[name] for name in _PASSED_ON if name in os.environ})

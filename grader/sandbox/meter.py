@@ -19,7 +19,7 @@ from weakref import WeakSet
 import psutil
 
 from grader.sandbox.bubblewrap import Box, statistics
-from grader.sandbox.cgroup import ControlGroup, allowance
+from grader.sandbox.cgroup import ControlGroup, allowance, entry
 from grader.sandbox.waiting import WaitMeter
 
 __all__ = ["BoxMeter", "Meter", "Sample", "TreeMeter", "anonymous_bytes", "first_to_be_killed", "machine_kills", "tree"]
@@ -64,9 +64,7 @@ _adding = threading.Lock()
 
 def machine_kills() -> int:
     """How many processes the whole machine's kernel has killed for memory since it started, whoever's limit it was."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        return int(Path("/proc/vmstat").read_text().split("\noom_kill ", 1)[1].split()[0])
-    return 0
+    return entry(Path("/proc/vmstat"), "oom_kill")
 
 
 def _is_short() -> bool:

@@ -268,12 +268,9 @@ class Provisioner:
     # ---- the end ----
 
     def _has_ended(self) -> None:
-        self._unwatch()
-        self.ended.set()
-
-    def _unwatch(self) -> None:
         if self._pidfd >= 0:
             asyncio.get_running_loop().remove_reader(self._pidfd)
+        self.ended.set()
 
     @property
     def finished(self) -> bool:
@@ -283,8 +280,7 @@ class Provisioner:
     def end(self) -> asyncio.Task[None]:
         """Begin to kill all that the submission has started, and to remove every trace, in a thread; done with the task. Idempotent."""
         if self._ending is None:
-            self._unwatch()
-            self.ended.set()
+            self._has_ended()
             self._ending = asyncio.create_task(self._end())
         return self._ending
 
