@@ -151,7 +151,8 @@ def _step(
     if getattr(there, "excused", False):
         return Step(report, students, old, None, "excused in Canvas")
     uploads = {str(one.id) for one in getattr(there, "attachments", None) or ()}
-    if report.submission.attachment_id and uploads and report.submission.attachment_id not in uploads:
+    typed = getattr(there, "submission_type", None) in ("online_text_entry", "online_url")
+    if report.submission.attachment_id and (typed or uploads) and report.submission.attachment_id not in uploads:
         return Step(report, students, old, None, "resubmitted since: pull and grade again")
     new = round(report.score.total * factor, 2)
     mark = _mark(run, report)
