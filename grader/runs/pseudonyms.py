@@ -118,14 +118,15 @@ def with_ids(run: RunDirectory, reports: Iterable[Report]) -> list[Report]:
 
 
 def forget_names(run: RunDirectory, gone: Callable[[str], bool]) -> None:
-    """Take those whose id or pseudonym is `gone` out of `names.json`."""
+    """Take those whose id or pseudonym is `gone`, and submissions that the run no longer has, out of `names.json`."""
     if not run.info().pseudonyms:
         return
     names = _names(run)
+    left = {one.id for one in run.submissions()}
     kept = {
         name: replace(one, student_ids=tuple(student for student in one.student_ids if not gone(student)))
         for name, one in names.submissions.items()
-        if name in {one.id for one in run.submissions()}
+        if name in left
     }
     missing = {name: who for name, who in names.missing.items() if not gone(name)}
     write_atomically(run.root / NAMES, serialization.dumps(_Names(kept, missing)), 0o600)
