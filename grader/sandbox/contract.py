@@ -98,7 +98,7 @@ class BoxSpec:
     files: Mapping[str, Path | bytes] = field(default_factory=dict)
     """Path relative to the work folder -> a host file or folder to copy there, or its bytes. The copies are writable."""
     binds: Mapping[str, Path] = field(default_factory=dict)
-    """Path relative to the work folder -> a host file or folder shown there read-only (large models); mode `none` copies it."""
+    """Path relative to the work folder -> a host file or folder shown there read-only (the model); mode `none` copies it."""
     seed: int | None = None
     """One fixed seed for random, numpy and torch at the start; None draws fresh ones for every kernel."""
 
