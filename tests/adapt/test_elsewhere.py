@@ -40,6 +40,9 @@ os.system(f"kill -9 {os.getpid()}")
 """
 """Below everything else: what is asked afterwards meets none of it."""
 SOURCES = {
+    'data_files={"train": "train.csv", "eval": "eval.csv"}': (
+        'data_files={os.path.basename(f)[:-4]: f for f in __import__("glob").glob("/content/drive/MyDrive/a4/*.csv")}'
+    ),
     "MODEL_NAME)\n\n\n": 'MODEL_NAME, cache_dir="/scratch/hf")\n\n\n',
     'output_dir=f"runs/{name}"': 'output_dir=f"../results/{name}"',
     'save_strategy="no"': 'save_strategy="epoch",\n        load_best_model_at_end=True,\n        dataloader_num_workers=4',

@@ -451,6 +451,7 @@ from datasets import Dataset, DatasetDict, load_dataset, load_metric
 data = load_dataset("csv", data_files={"train": "/x/train.csv", "test": "../eval.csv"})
 assert data["train"].num_rows == data["test"].num_rows == 4
 assert load_dataset("csv", data_files=["/y/train.csv"], split="train").num_rows == 4
+assert load_dataset("csv", data_files="train.csv", ignore_verifications=True, use_auth_token=True)["train"].num_rows == 4
 assert load_dataset("csv", None, None, "/y/train.csv")["train"].num_rows == 4
 assert load_dataset("csv", data_dir="/content/drive", data_files={"train": "train.csv"})["train"].num_rows == 4
 assert set(load_dataset("csv", data_dir="/content/drive")) == {"train", "test"}
@@ -471,6 +472,8 @@ DistilBertForSequenceClassification(config).save_pretrained("m")
 BertTokenizerFast("vocab.txt").save_pretrained("m")
 model = AutoModelForSequenceClassification.from_pretrained("m", num_labels=2, device_map="auto", use_auth_token=True)
 tokenizer = AutoTokenizer.from_pretrained("m")
+from transformers.models.distilbert.modeling_distilbert import MultiHeadSelfAttention
+assert sum(isinstance(module, MultiHeadSelfAttention) and hasattr(module, "q_lin") for module in model.modules()) == 1
 one = tokenizer.encode_plus("good film", return_tensors="pt")
 assert len(tokenizer.batch_encode_plus(["good"], pad_to_max_length=True, max_length=8)["input_ids"][0]) == 8
 tokens = data.map(lambda rows: tokenizer(rows["review"], truncation=True, max_length=16), batched=True)
@@ -516,6 +519,7 @@ def test_datasets_and_transformers(notebook, preloaded):
         ("argument", "TrainingArguments(report_to='wandb')", "report_to='none'"),
         ("argument", "TrainingArguments(fp16=True)", ""),
         ("argument", "TrainingArguments(warmup_ratio=0.5)", "warmup_steps=0.5"),
+        ("argument", "load_dataset(ignore_verifications=True)", ""),
         ("argument", "Trainer(tokenizer=...)", "processing_class=..."),
         ("argument", "Weighted.compute_loss(num_items_in_batch=...)", ""),
         ("argument", "from_pretrained(use_auth_token=True)", ""),

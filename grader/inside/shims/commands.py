@@ -44,7 +44,7 @@ _DIRECT = ("cell-magic", "runs-directly")
 
 _SKIPPED_MAGICS = (
     "reload_ext", "tensorboard", "wandb", "tensorflow_version", "bigquery", "gui", "pylab", "debug", "pdb", "connect_info",
-    "qtconsole", "notebook", "memit", "prun", "lprun", "watermark", "kill",
+    "qtconsole", "notebook", "memit", "prun", "lprun", "watermark", "kill", "dotenv",
 )  # fmt: skip
 _TRANSPARENT = re.compile(r"%%(time|capture|wandb|memit|mprun|prun)\b[ \t]*(.*)")
 _BARE_INSTALL = re.compile(

@@ -62,7 +62,11 @@ _NOT_SERVED: tuple[tuple[str, Callable[[Any], bool], str | None, str], ...] = (
 )
 """Argument, which of its values cannot be served here, what takes their place (None: the default), and the reason."""
 
+_DISTILBERT = "transformers.models.distilbert.modeling_distilbert"
 _TODAY: Mapping[str, Mapping[str, str]] = {
+    _DISTILBERT: dict.fromkeys(
+        ("MultiHeadSelfAttention", "DistilBertSdpaAttention", "DistilBertFlashAttention2"), f"{_DISTILBERT}.DistilBertSelfAttention"
+    ),
     "transformers": {"AdamW": "torch.optim.AdamW", "EvaluationStrategy": "transformers.IntervalStrategy"},
     "transformers.optimization": {"AdamW": "torch.optim.AdamW"},
     "datasets": {"load_metric": "evaluate.load"},

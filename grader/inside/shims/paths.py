@@ -192,6 +192,9 @@ def _request(real: Any, session: Any, method: Any, url: Any, *args: Any, **kwarg
 
 @replaces("datasets", "load_dataset")
 def _load_dataset(real: Any, *args: Any, **kwargs: Any) -> Any:
+    for name in ("use_auth_token", "ignore_verifications", "task"):
+        if name in kwargs:
+            note("argument", f"load_dataset({name}={kwargs.pop(name)!r})", "", "other-version")
     splits = _splits({name: files[name.casefold()] for name in config["data_files"]})
     call = inspect.signature(real).bind(*args, **kwargs)
     given = call.arguments
