@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from grader.errors import InfrastructureError
 from grader.imports import python_command
@@ -22,16 +21,12 @@ _OFFLINE = {
 }
 
 
-def run_module(module: str, arguments: Sequence[str], home: Path | None = None) -> Iterator[str]:
+def run_module(module: str, arguments: Sequence[str]) -> Iterator[str]:
     """Runs a module with arguments and yields its output line by line.
 
-    `home` becomes `HF_HOME`. Raises InfrastructureError with the last lines of its output where it fails.
+    Raises InfrastructureError with the last lines of its output where it fails.
     """
     environment = {**os.environ, **_OFFLINE}
-    if home is not None:
-        environment["HF_HOME"] = str(home)
-        for name in ("HF_DATASETS_CACHE", "HF_MODULES_CACHE", "HF_HUB_CACHE"):
-            environment.pop(name, None)
     command = [*python_command(module), *arguments]
     last: list[str] = []
     with subprocess.Popen(

@@ -24,7 +24,6 @@ def _answer(inputs: int) -> Any:
     fresh = {"eval": outputs, "train": outputs, "base_distance": Many(Float(), 2)}
     loaded = {
         "r": Count(),
-        "names": (str, str),
         "registered": bool,
         "start": (_NORM, _NORM),
         **dict.fromkeys(("outputs", "zeroed", "no_bias_outputs?", "no_bias_zeroed?"), outputs),

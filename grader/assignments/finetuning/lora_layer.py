@@ -122,33 +122,34 @@ def _outputs(factorization: Any, prefix: str) -> tuple[Any, Any]:
     return factorization[f"{there}outputs"], factorization[f"{there}zeroed"]
 
 
-def _scaling(case: Case, factorization: Any, which: int, prefix: str = "") -> float | None:
+def _changes(case: Case, factorization: Any, prefix: str = "") -> list[tuple[Any, Any, Any] | None]:
+    """For each input the output with zero matrices, with the drawn ones, and `B(A x)`; None where one is missing or of another shape."""
+    found: list[tuple[Any, Any, Any] | None] = []
+    # as many as were asked for, whatever has come back
+    for which, (_, full, zero) in enumerate(zip(case.x, *_outputs(factorization, prefix), strict=True)):
+        wanted = case.adapter(factorization["r"], which) if 0 < factorization["r"] <= _MOST else None
+        fits = wanted is not None and all(isinstance(y, np.ndarray) and y.shape == wanted.shape for y in (full, zero))
+        found.append((zero.astype(np.float64), full.astype(np.float64), wanted) if fits else None)
+    return found
+
+
+def _scaling(change: tuple[Any, Any, Any] | None) -> float | None:
     """Scaling c by least squares from the output with the drawn matrices minus the output with zero matrices."""
-    full, zero = (outputs[which] for outputs in _outputs(factorization, prefix))
-    if not isinstance(full, np.ndarray) or not isinstance(zero, np.ndarray) or not 0 < factorization["r"] <= _MOST:
+    if change is None:
         return None
-    wanted = case.adapter(factorization["r"], which)
-    if full.shape != wanted.shape or zero.shape != wanted.shape:
-        return None
-    change = full.astype(np.float64) - zero.astype(np.float64)
-    c = float((change * wanted).sum() / (wanted * wanted).sum())
+    zero, full, wanted = change
+    c = float(((full - zero) * wanted).sum() / (wanted * wanted).sum())
     return c if np.isfinite(c) else None
 
 
 def _follows(case: Case, factorization: Any, prefix: str = "") -> float | None:
     """Return c when all outputs follow zeroed + c B(A x) for one c (0 when the adapter has no effect), else None."""
-    c = _scaling(case, factorization, 0, prefix)
+    changes = _changes(case, factorization, prefix)
+    c = _scaling(changes[0])
     if c is None:
         return None
-    outputs, zeroed = _outputs(factorization, prefix)
-    for which in range(len(case.x)):  # as many as were asked for, whatever has come back
-        full, zero = outputs[which], zeroed[which]
-        if not isinstance(full, np.ndarray) or not isinstance(zero, np.ndarray):
-            return None
-        wanted = case.adapter(factorization["r"], which)
-        if full.shape != wanted.shape or zero.shape != wanted.shape:
-            return None
-        if not close(full, zero.astype(np.float64) + c * wanted, rtol=1e-4, atol=1e-5):
+    for change in changes:
+        if change is None or not close(change[1], change[0] + c * change[2], rtol=1e-4, atol=1e-5):
             return None
     return 0.0 if abs(c) < _NO_EFFECT else c
 
@@ -293,7 +294,7 @@ def uses_rank_and_scaling(asked: Question, seen: Observation, earlier: dict[str,
         right = case.alpha / case.rank
         # What stands wrongly between A and B has cost its points: most activations are harmless for tiny or large inputs.
         prefix = "no_bias_" if follows is None else ""
-        tries = [c for which in (0, 1, 2, 3) if (c := _scaling(case, factorization, which, prefix)) is not None]
+        tries = [c for change in _changes(case, factorization, prefix) if (c := _scaling(change)) is not None]
         if not tries:
             continue
         measured += 1
@@ -345,7 +346,7 @@ def _gradients(usable: list[tuple[Case, Any, float | None]], earlier: dict[str, 
                 continue  # a layer that does not work at all is judged by `lora/forward`
             return failed(f"For {case} going backwards raised {factorization['gradients_raised']}.", hint)
         judged += 1
-        without_effect = c == 0.0 or _scaling(case, factorization, 0) == 0.0
+        without_effect = c == 0.0 or _scaling(_changes(case, factorization)[0]) == 0.0
         for name, norm in zip(("A", "B", "the input"), factorization["gradients"], strict=True):
             if _positive(norm) or (without_effect and name != "the input"):
                 continue  # a scaling of zero has cost its points already

@@ -24,6 +24,12 @@ def _root(earlier: dict[str, Verdict], *candidates: str) -> str:
     return next((name for name in candidates if earlier[name].status is Status.FAILED), "")
 
 
+def _lost(earlier: dict[str, Verdict], message: str, hint: str, *candidates: str) -> Verdict:
+    """Fail, or skip what the failure of an earlier criterion explains."""
+    root = _root(earlier, *candidates)
+    return skipped(root, message) if root else failed(message, hint)
+
+
 @ASSIGNMENT.check("lora/model", points=8, asks="training", read=ON_LORA_MODEL)
 def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, Verdict]) -> Verdict:
     """The 12 query and value layers are replaced, nothing else; adapters and head are trained, the rest is frozen and unchanged."""
@@ -41,37 +47,31 @@ def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, V
     missing, extra = sorted(set(QV_LAYERS) - wrapped), sorted(wrapped - set(QV_LAYERS))
     if missing or extra:
         message = f"{len(QV_LAYERS) - len(missing)} of the 12 query and value layers carry adapters, and {len(extra)} other layers do."
-        built = (
-            ("lora/identity", "lora/forward") if not wrapped else ()
-        )  # a class that is not there or fails leaves all as it was
-        root = _root(earlier, "layers/extract", "layers/replace", *built)
-        hint = "Only `q_lin` and `v_lin` of every block are replaced."
-        if not wrapped:
+        hint, roots = "Only `q_lin` and `v_lin` of every block are replaced.", ["layers/extract", "layers/replace"]
+        if not wrapped:  # a class that is not there or fails leaves all as it was
             hint = "Make the LoRA layers, put them in place with `replace_layers`, and train then."
-        return skipped(root, message) if root else failed(message, hint)
+            roots += ["lora/identity", "lora/forward"]
+        return _lost(earlier, message, hint, *roots)
     shared = [name for name in QV_LAYERS if not run.wrapped[name]]
     if shared:
         message = f"The LoRA layer in `{shared[0]}` stands in another place, too."
-        root = _root(earlier, "layers/replace", "layers/extract")
-        return skipped(root, message) if root else failed(message, "Make a LoRA layer of its own around each layer.")
+        hint = "Make a LoRA layer of its own around each layer."
+        return _lost(earlier, message, hint, "layers/replace", "layers/extract")
     dead = [name for name in QV_LAYERS if not any(t.trainable and t.name in run.adapters for t in run.wrapped[name])]
     if dead:
         message = f"{len(dead)} layers have no trainable adapter, e.g. `{dead[0]}`."
-        root = _root(earlier, "lora/gradients")
         hint = "Freeze first and wrap then, or freeze only what is not A or B."
-        return skipped(root, message) if root else failed(message, hint)
+        return _lost(earlier, message, hint, "lora/gradients")
     dim = asked.secret["facts"].dim
     twice = _wrapped_twice(run, dim)
     if twice:
         return failed(f"`{twice}` was wrapped twice: its LoRA layer holds another LoRA layer.", "Wrap each layer once.")
     beyond = _beyond(run, dim)
     if beyond:
-        root = _root(earlier, "lora/identity", "lora/forward", "lora/rank-scaling")
         hint = "A and B are all that a LoRA layer trains; the scaling is a plain number."
-        return skipped(root, beyond) if root else failed(beyond, hint)
-    lost = (
-        earlier["lora/identity"].status is Status.FAILED
-    )  # it holds another layer than the pretrained one, trained or not
+        return _lost(earlier, beyond, hint, "lora/identity", "lora/forward", "lora/rank-scaling")
+    # where that has failed it holds another layer than the pretrained one, trained or not
+    lost = earlier["lora/identity"].status is Status.FAILED
     opened = [t.name for t in run.body if t.trainable and not (lost and _in_wrapped(t.name))]
     if opened:
         return failed(
@@ -95,17 +95,14 @@ def lora_model_is_right(asked: Question, seen: Observation, earlier: dict[str, V
             if idle
             else "In every layer one of A and B did not change during training."
         )
-        root = _root(earlier, "lora/gradients", "lora/forward")
-        return skipped(root, message) if root else failed(message, _GIVEN)
+        return _lost(earlier, message, _GIVEN, "lora/gradients", "lora/forward")
     changed = [name for name in run.changed if not (lost and _in_wrapped(name))]
     if changed:
-        root = (
-            _root(earlier, "lora/forward") if all(map(_in_wrapped, changed)) else ""
-        )  # a class that adds to its own base
         message = f"{len(changed)} tensors of the body do not have their pretrained values after the run, e.g. `{changed[0]}`."
         hint = "Load a new model for this step, and wrap its layers only once."
         hint = NOT_PRETRAINED if run.kinship < MIN_KINSHIP else hint
-        return skipped(root, message) if root else failed(message, hint)
+        adds_to_its_base = all(map(_in_wrapped, changed))
+        return _lost(earlier, message, hint, *(["lora/forward"] if adds_to_its_base else []))
     wrong_class = _root(earlier, "lora/identity", "lora/forward", "lora/rank-scaling", "lora/gradients")
     unexplained = [position for position in run.unexplained if position in wrapped]  # a head of one's own may be any
     if unexplained and run.problem != DIVERGED and not wrong_class:

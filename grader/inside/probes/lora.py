@@ -52,38 +52,38 @@ def _base_tensors(case: dict[str, Any]) -> list[Any]:
     return [torch.from_numpy(case[name]) for name in ("W", "b") if case.get(name) is not None]
 
 
-def _hidden(layer: Any) -> list[tuple[str, Any]]:
+def _hidden(layer: Any) -> list[Any]:
     """Tensors that modules keep where `parameters()` does not see them: plain attributes, lists, dicts."""
     found = []
-    for path, module in torch.nn.Module.named_modules(layer):
+    for module in torch.nn.Module.modules(layer):
         for name, value in vars(module).items():
             if name in ("_parameters", "_buffers", "_modules"):
                 continue
             parts = list(value.values()) if type(value) is dict else value
             parts = list(parts) if type(parts) in (list, tuple) else [parts]
-            found += [(f"{path}.{name}", part) for part in parts if isinstance(part, torch.Tensor)]
+            found += [part for part in parts if isinstance(part, torch.Tensor)]
             for part in parts:
                 if isinstance(part, torch.nn.Module):
-                    found += [(f"{path}.{name}.{inner}", t) for inner, t in torch.nn.Module.named_parameters(part)]
+                    found += torch.nn.Module.parameters(part)
     return found
 
 
-def _candidates(layer: Any, case: dict[str, Any]) -> tuple[list[tuple[str, Any]], bool]:
+def _candidates(layer: Any, case: dict[str, Any]) -> tuple[list[Any], bool]:
     """Matrices that may be A or B, those of the base left out, and whether they are registered.
 
     Parameters are looked at first, then buffers, then what is hidden in plain attributes.
     """
     base = _base_tensors(case)
-    parameters = list(torch.nn.Module.named_parameters(layer))
-    buffers = list(torch.nn.Module.named_buffers(layer))
+    parameters = list(torch.nn.Module.parameters(layer))
+    buffers = list(torch.nn.Module.buffers(layer))
 
-    def free(members: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-        matrices = [(n, t) for n, t in members if t.is_floating_point() and t.squeeze().dim() == 2]
-        return [(n, t) for n, t in matrices if not any(_base_distance([t], wanted) <= 1e-6 for wanted in base)]
+    def free(tensors: list[Any]) -> list[Any]:
+        matrices = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.squeeze().dim() == 2]
+        return [tensor for tensor in matrices if not any(_base_distance([tensor], wanted) <= 1e-6 for wanted in base)]
 
-    for members, registered in ((parameters, True), (parameters + buffers, True)):
-        if len(free(members)) >= 2:
-            return free(members), registered
+    for tensors in (parameters, parameters + buffers):
+        if len(found := free(tensors)) >= 2:
+            return found, True
     return free([*parameters, *buffers, *_hidden(layer)]), False
 
 
@@ -92,18 +92,18 @@ def find_factors(layer: Any, case: dict[str, Any]) -> list[dict[str, Any]]:
 
     Dimensions of size one (a convolution's, a batch's) make no difference.
 
-    Returns [{"A", "B", "A_flipped", "B_flipped", "r", "names", "registered"}] with the tensors themselves.
+    Returns [{"A", "B", "A_flipped", "B_flipped", "r", "registered"}] with the tensors themselves.
     """
     (out_features, in_features), most = case["W"].shape, len(case["A"])
     free, registered = _candidates(layer, case)
     factorizations = []
-    for (name_a, A), (name_b, B) in itertools.permutations(free, 2):
+    for A, B in itertools.permutations(free, 2):
         for flip_a, flip_b in itertools.product((False, True), repeat=2):
             rank_a, wide_a = reversed(A.squeeze().shape) if flip_a else A.squeeze().shape
             rank_b, wide_b = B.squeeze().shape if flip_b else reversed(B.squeeze().shape)
             if wide_a == in_features and wide_b == out_features and rank_a == rank_b and 0 < rank_a <= most:
                 factorization = {"A": A, "B": B, "A_flipped": flip_a, "B_flipped": flip_b, "r": int(rank_a)}
-                factorizations.append({**factorization, "names": [name_a, name_b], "registered": registered})
+                factorizations.append({**factorization, "registered": registered})
     return factorizations[:16]
 
 
@@ -173,7 +173,7 @@ def _loaded(construct: Callable[..., Any], case: dict[str, Any], number: int) ->
     layer = construct(_base_layer(case), int(case["rank"]), int(case["alpha"]))
     layer.train()
     factorization = find_factors(layer, case)[number]
-    answer: dict[str, Any] = {name: factorization[name] for name in ("r", "names", "registered")}
+    answer: dict[str, Any] = {name: factorization[name] for name in ("r", "registered")}
     try:
         answer["start"] = _norms(layer, factorization, case)[:2]  # can the layer, as it was built, start to learn?
     except StudentRaised:
