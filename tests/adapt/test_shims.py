@@ -52,6 +52,7 @@ LOOKS = [
     "assert [names for _, _, names in os.walk(folder)]",
     "if os.path.exists(folder):\n    shutil.rmtree(folder)\nos.mkdir(folder)\nassert os.listdir(folder) == []",
     "os.makedirs(folder)\nassert os.listdir(folder) == []",
+    "os.mkdir('/content/drive/MyDrive/a4/out')\nassert os.listdir('/content/drive/MyDrive/a4/out') == []",
     "import polars\nassert len(polars.read_csv(os.path.join(folder, 'train.csv'))) == 4",
     "import zipfile\nzipfile.ZipFile(folder + '.zip').extractall('x')\nassert len(os.listdir('x')) == 2",
 ]
@@ -83,12 +84,22 @@ def test_other_missing_folders_stay_missing(notebook):
         "os.path.getsize('other.csv')",
         "(1 / os.path.isdir('runs'))",
         "os.listdir('/nowhere/data')",
+        "(1 / os.path.exists('dataset'))",  # of what an earlier run saved there may be
     ]
     cells = [
         f"import os\ntry:\n    {look}\nexcept (FileNotFoundError, ZeroDivisionError):\n    pass\nelse:\n    1 / 0"
         for look in looks
     ]
     assert notebook(*cells).changes == []
+
+
+@pytest.mark.parametrize("name", ["tokenized_data", "full_model", "checkpoints", "lora"])
+def test_what_an_earlier_run_saved_is_not_there(notebook, name):
+    folder = f"/content/drive/MyDrive/a4/{name}"
+    ran = notebook(
+        f"import os\nfrom pathlib import Path\nassert not (os.path.exists('{folder}') or Path('{folder}').is_dir())"
+    )
+    assert ran.rules == ["path"]
 
 
 def test_existing_paths_are_left_alone(notebook):

@@ -113,9 +113,8 @@ class Literals:
                     self._replace(node, "path", _COLAB_ROOT_IN_COMMAND.sub(".", node.value), _PATH_REASON)
                 elif len(node.value) <= 300 and "\n" not in node.value and _FOREIGN.match(node.value):
                     local = self._local(node.value)
-                    folders.add(
-                        str(Path(local).parent.absolute() if "." in Path(local).name else Path(local).absolute())
-                    )
+                    there = [*Path(local).parents, *([] if "." in Path(local).name else [Path(local)])]
+                    folders.update(str(place.absolute()) for place in there)
                     self._replace(node, "path", local, _PATH_REASON)
                 elif GPU.fullmatch(node.value) and not _is_choice(node, parent, places):
                     self._replace(node, "device", "cpu", _DEVICE_REASON)

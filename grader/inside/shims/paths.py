@@ -33,6 +33,12 @@ _FOLDER = "no-such-folder"
 _HUB_NAMES = re.compile(r"((stanfordnlp|huggingface|datasets)/)?imdb", re.IGNORECASE)
 _OF_DATA = re.compile(r"data|datasets?|inputs?", re.IGNORECASE)
 """What people call the folder of their data."""
+_NO_CACHE = re.compile(
+    r"(?!.*(token|encod|process|cache|arrow|save|out|result|ckpt|check|model|lora|log|run|trained|full|head|dataset$))"
+    r".*(data|dat450|imdb|input|csv|review|assignment|a4).*",
+    re.IGNORECASE,
+)
+"""A folder of which a notebook that asks whether it is there wants the data, and not what an earlier run of its own saved."""
 _UNLABELLED = "unsupervised"
 _REAL_EXISTS = os.path.exists
 _REAL_COPY = shutil.copyfile
@@ -76,11 +82,13 @@ def _folder_for(path: Any) -> None:
         note("folder", folder, folder, _FOLDER)
 
 
-def _look_into(path: Any) -> None:
+def _look_into(path: Any, called: re.Pattern[str] | None = None) -> None:
     """Make a folder that is on the student's machine only, with the data files in it, when it is looked into."""
     if not isinstance(path, str | os.PathLike) or _REAL_EXISTS(path):
         return
     place = os.path.abspath(path)
+    if called is not None and not called.fullmatch(os.path.basename(place)):
+        return
     # absolute paths elsewhere and hidden folders are the libraries' own
     beside = not os.path.isabs(path) or place.startswith(config["home"])
     if place in folders or (beside and _OF_DATA.fullmatch(os.path.basename(place)) and "/." not in place):
@@ -103,18 +111,28 @@ def _open(real: Any, file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> A
     return real(file, mode, *args, **kwargs)
 
 
-@replaces("pathlib", "Path.exists", "Path.is_file")
-@replaces("os.path", "exists", "isfile")
+@replaces("pathlib", "Path.exists", "Path.is_file", "Path.is_dir")
+@replaces("os.path", "exists", "isfile", "isdir")
 def _exists(real: Any, path: Any, *args: Any, **kwargs: Any) -> bool:
-    _look_into(path)
-    return bool(real(path, *args, **kwargs)) or _known(path) is not None
+    _look_into(path, _NO_CACHE)
+    return bool(real(path, *args, **kwargs)) or ("dir" not in real.__name__ and _known(path) is not None)
 
 
-@replaces("pathlib", "Path.is_dir", "Path.stat")
 @replaces("os", "listdir", "scandir")
-@replaces("os.path", "isdir", "getsize", "getmtime")
-def _look(real: Any, path: Any = ".", *args: Any, **kwargs: Any) -> Any:
+def _list(real: Any, path: Any = ".") -> Any:
     _look_into(path)
+    return real(path)
+
+
+@replaces("os", "mkdir")
+def _mkdir(real: Any, path: Any, *args: Any, **kwargs: Any) -> None:
+    _look_into(os.path.dirname(path) if isinstance(path, str | os.PathLike) else path)
+    real(path, *args, **kwargs)
+
+
+@replaces("pathlib", "Path.stat")
+@replaces("os.path", "getsize", "getmtime")
+def _of_file(real: Any, path: Any, *args: Any, **kwargs: Any) -> Any:
     found = _known(path)
     return real(path if found is None else type(path)(found), *args, **kwargs)
 
