@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from jupyter_client.session import Session
-from zmq.asyncio import Context, Socket
-from zmq.constants import Event, SocketOption, SocketType
 
 from grader.sandbox.contract import Limits
+from grader.sandbox.zmtp import Connection
 
 __all__ = ["TOO_WIDE", "Channel", "Client", "Take", "race"]
 
@@ -42,8 +41,8 @@ class Channel:
 
     session: Session
     """Packs and signs messages."""
-    socket: Socket
-    """Connected to the kernel's."""
+    connection: Connection
+    """To the kernel's socket."""
     limits: Limits
     """What may come of outputs; of replies each one alone is limited."""
     flooded: Callable[[], None] | None = None
@@ -56,7 +55,7 @@ class Channel:
     async def receive(self) -> dict[str, Any]:
         """The next message that can be read."""
         while True:
-            frames = await self.socket.recv_multipart()
+            frames = await self.connection.receive()
             self.bytes += sum(map(len, frames))
             self.messages += 1
             if self.flooded and (self.bytes > self.limits.output_bytes or self.messages > self.limits.output_messages):
@@ -77,21 +76,6 @@ class Channel:
                 continue
             if all(isinstance(message.get(part), kind) for part, kind in _PARTS.items()):
                 return message
-
-    async def lost(self, ended: asyncio.Event) -> bool:
-        """Wait until the connection drops or the kernel has `ended`; True when a message above the size limit was the reason.
-
-        After such a message ZeroMQ gives up; after any other loss it tries to connect again, which can be seen.
-        """
-        monitor = self.socket.get_monitor_socket(Event.DISCONNECTED | Event.CONNECT_RETRIED)
-        await monitor.recv_multipart()
-        retried = asyncio.ensure_future(monitor.poll(300))
-        return await race(retried, None, ended) and not ended.is_set() and not retried.result()
-
-    def close(self) -> None:
-        """Close the socket, without waiting for what was not sent."""
-        self.socket.disable_monitor()
-        self.socket.close(linger=0)
 
 
 def _wide(packed: bytes) -> bool:
@@ -124,38 +108,35 @@ class Client:
         """Connect to the kernel at `info`; `flooded` is called when it has sent more than it may."""
         self._info, self._limits = info, limits
         self._session = Session(key=info["key"].encode(), signature_scheme=info["signature_scheme"])
-        self._context = Context()
-        output = self._connect("iopub", SocketType.SUB, limits.output_bytes, 64)
-        output.subscribe(b"")
+        output = Connection(
+            info, "iopub", b"SUB", most_bytes=limits.output_bytes, most=limits.output_messages + 2, most_waiting=16
+        )
         self.output = Channel(self._session, output, limits, flooded)
         self.open_shell()
 
     def open_shell(self) -> None:
-        """Connect the shell channel, also anew: ZeroMQ gives a connection up for good after a message above the limit."""
-        socket = self._connect("shell", SocketType.DEALER, self._limits.message_bytes, 4)
-        self.shell = Channel(self._session, socket, self._limits)
+        """Connect the shell channel, also anew: a connection is given up after a message above the limit."""
+        most = self._limits.output_messages  # far more than there are requests
+        connection = Connection(
+            self._info, "shell", b"DEALER", most_bytes=self._limits.message_bytes, most=most, most_waiting=4
+        )
+        self.shell = Channel(self._session, connection, self._limits)
 
-    def _connect(self, channel: str, kind: SocketType, most_bytes: int, most_waiting: int) -> Socket:
-        socket = self._context.socket(kind)
-        socket.setsockopt(SocketOption.MAXMSGSIZE, most_bytes)
-        socket.setsockopt(SocketOption.RCVHWM, most_waiting)
-        socket.setsockopt(SocketOption.SNDTIMEO, 5_000)  # sending blocks this process: not for long
-        # the sockets wait for a kernel that may import libraries for minutes: else ZeroMQ gives up after half a one
-        socket.setsockopt(SocketOption.HANDSHAKE_IVL, 0)
-        between = ":" if self._info["transport"] == "tcp" else "-"
-        socket.connect(f"{self._info['transport']}://{self._info['ip']}{between}{self._info[f'{channel}_port']}")
-        return socket
-
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close both channels."""
-        self.shell.close()
-        self.output.close()
-        self._context.destroy(linger=0)
+        await self.shell.connection.close()
+        await self.output.connection.close()
+
+    async def _send(self, kind: str, content: dict[str, Any], buffers: Sequence[bytes] = (), **options: Any) -> str:
+        """Send a request on the shell channel; its id. Raises OSError: the kernel takes nothing any more."""
+        message = self._session.msg(f"{kind}_request", content)
+        await self.shell.connection.send([*self._session.serialize(message), *buffers], **options)
+        return str(message["header"]["msg_id"])
 
     async def greet(self) -> None:
         """Ask the kernel who it is, until an answer has come on the shell channel and any message on the output channel."""
-        self._session.send(self.shell.socket, "kernel_info_request", {})
-        await asyncio.gather(self.shell.receive(), self.output.receive())
+        asked = self._send("kernel_info", {}, seconds=None)
+        await asyncio.gather(asked, self.shell.receive(), self.output.receive())
 
     async def request(
         self, kind: str, content: dict[str, Any], buffers: Sequence[bytes] = (), take: Take | None = None
@@ -163,10 +144,9 @@ class Client:
         """Send a request, such as `execute`, and read until its reply has come, which is returned.
 
         What is printed meanwhile counts as output, and is given to `take`; where it is taken, None is returned for a kernel that comes to
-        rest without a reply. Raises ZMQError: the kernel takes nothing any more.
+        rest without a reply. Raises OSError: the kernel takes nothing any more.
         """
-        sent = self._session.send(self.shell.socket, f"{kind}_request", content, buffers=list(buffers))
-        message_id = sent["header"]["msg_id"]
+        message_id = await self._send(kind, content, buffers)
         reply = asyncio.create_task(self._reply(message_id, f"{kind}_reply"))
         rest = asyncio.create_task(self._rest(message_id, take))
         try:

@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from zmq.error import ZMQError
-
 from grader.errors import EvidenceError, SandboxError
 from grader.records import CellError, CellRun
 from grader.sandbox.channels import TOO_WIDE, Channel, Client, Take, race
@@ -131,7 +129,7 @@ class KernelSession:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._connected:
-            self._client.close()
+            await self._client.close()
 
     # ---- what it is and has used ----
 
@@ -221,7 +219,7 @@ class KernelSession:
 
     async def _guard(self, channel: Channel) -> None:
         """Wait until a connection drops: that means the kernel's end, a message above the size limit, or a closed socket."""
-        too_large = await channel.lost(self.kernel.ended)
+        too_large = await asyncio.shield(channel.connection.lost)
         if not too_large:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.kernel.ended.wait(), 1.0)
@@ -304,7 +302,7 @@ class KernelSession:
         self._stop.clear()
         if self._lost.is_set():  # by the last answer, or by what came unasked since
             self._lost.clear()
-            self._client.shell.close()
+            await self._client.shell.connection.close()
             self._client.open_shell()
             self._tasks.append(asyncio.create_task(self._guard(self._client.shell)))
         self._clock.begin(before.cpu_seconds, cpu_seconds, time.monotonic(), before.waited_seconds)
@@ -315,7 +313,7 @@ class KernelSession:
                 reply = work.result()
             else:
                 reply, verdict = await self._give_up(work, of_cell=take is not None)
-        except ZMQError:
+        except OSError:
             self._kill(Outcome.KERNEL_DIED)  # it does not take anything any more
         finally:
             self._clock.end()

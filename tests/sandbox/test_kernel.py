@@ -337,6 +337,46 @@ threading.Timer(0.3, lambda: k.shell_stream.socket.send_multipart(big)).start()"
     assert asyncio.run(talk()) == ("fine\n", Outcome.COMPLETED)
 
 
+FRAMES = """
+import os, select, socket, struct
+def connection(port):
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found = socket.socket(fileno=os.dup(int(name)))
+            if str(found.getsockname()).endswith(f"-{port}") and found.getpeername() is not None:
+                return found
+        except OSError:
+            pass
+def send(port, data, times):
+    peer = connection(port)
+    for _ in range(times):
+        left = memoryview(data)
+        while left:
+            select.select([], [peer], [])
+            left = left[peer.send(left):]
+info = get_ipython().kernel.parent.info
+"""
+ENDLESS = {
+    "frames without a last one": "b'\\3' + struct.pack('>Q', 1 << 20) + bytes(1 << 20), 200",
+    "tiny frames without a last one": "b'\\1\\0' * (1 << 19), 200",
+    "commands": "b'\\4\\0' * (1 << 19), 200",
+    "messages": "b'\\0\\0' * (1 << 19), 200",
+}
+
+
+@pytest.mark.box
+@pytest.mark.attack
+@pytest.mark.parametrize("sent", ENDLESS.values(), ids=ENDLESS)
+@pytest.mark.parametrize("channel", ["shell_port", "iopub_port"])
+def test_a_connection_that_never_comes_to_an_end_fills_no_memory(warm_pool, channel, sent):
+    """ZeroMQ's own limit is one frame's: of a message that went on for ever it kept all."""
+    go(warm_pool, ["1"])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ran = go(warm_pool, [FRAMES, f"send(info['{channel}'], {sent})", "print('here')"])
+    assert (ran.outcome, ran.text) == (Outcome.OUTPUT_LIMIT, "")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 << 10  # KiB
+
+
 @pytest.mark.box
 @pytest.mark.attack
 def test_a_kernel_that_closes_its_sockets_is_dead(warm_pool):
