@@ -186,7 +186,8 @@ def _has_more(done: Done, limits: Limits) -> bool:
 def _failure(run: RunDirectory, submission: Submission, done: Done | None) -> str:
     """Why the last result is none to build on; empty when it is one."""
     if done is None:
-        begun = run.folder(submission.id).is_dir()
+        report = run.report(submission.id)  # of a PDF that this notebook replaces nothing was run
+        begun = run.folder(submission.id).is_dir() and (report is None or report.submission.problem is None)
         return "run again: the last run did not get to its end" if begun else _FIRST
     if done.fault:
         return _FAULT

@@ -78,6 +78,16 @@ def test_a_first_run_runs_all_and_a_second_none(run) -> None:
     )
 
 
+def test_a_notebook_after_a_pdf_is_run_for_the_first_time(run) -> None:
+    store(run)
+    anna, *others = run.submissions()
+    run.forget("anna")
+    run.write("intake.json", IntakeRecord((replace(anna, path="", problem="It is a PDF."), *others)))
+    publish(run)
+    run.write("intake.json", IntakeRecord((anna, *others)))
+    assert planned(run).sentence() == "3 taken from the last run; 1 run for the first time"
+
+
 def test_a_changed_file_is_named(run) -> None:
     store(run)
     hand_in(run, {**{name: name for name in NAMES}, "bo": "better"})
