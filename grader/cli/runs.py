@@ -242,6 +242,8 @@ def regrade(
       grader regrade run "Åsa Svensson" --other-seed
       grader regrade run 1024 --undo
     """  # noqa: D301 - click: the paragraph is not wrapped
+    if (undo or number is not None) and ((undo and number is not None) or other_seed or any(limits.values())):
+        raise UsageError("--undo and --use let a kept result count: give one of them, and nothing to run with")
     submission = _find(run, who)
     allowed = limits_of(run.info().settings.limited(**limits))
     with run.lock(wait_seconds=60):

@@ -105,6 +105,8 @@ def test_it_is_taken_back_and_used_again(graded, run, capsys) -> None:
     assert scores(run)["1001"] == "3" and "Result 2 of 2 counts" in page(run, "report.html")
     assert regrade(run, "1001", "--use", "3") == 2
     assert regrade(run, "1002", "--undo") == 2
+    for both in (["--use", "1", "--undo"], ["--use", "1", "--cpu-seconds", "9"], ["--undo", "--other-seed"]):
+        assert regrade(run, "1001", *both) == 2, "one of them would be passed over without a word"
     assert "Bravo, Bo has 1 results, counted from 1; there is no 0" in said(capsys.readouterr().err)
 
 
