@@ -144,7 +144,7 @@ def override(
         whose = submissions if for_all else [_find(run, given["WHO"])]
         entries = [_entry(assignment, one.id, given["CRITERION"], given.get("POINTS"), reason) for one in whose]
     with run.lock(wait_seconds=60):
-        run.override(entries)
+        run.override(_of_files(run, entries, decides=undo or not for_all))
         return _judge_again(run, table=False)
 
 
@@ -175,6 +175,20 @@ def _from_table(path: Path, assignment: Assignment, submissions: Sequence[Submis
             raise UsageError(f"{path}, row {count}: {error}; nothing was set") from error
     if not filled:
         raise UsageError(f"{path} has nothing in its column `give`")
+
+
+def _of_files(run: RunDirectory, entries: Sequence[Override], *, decides: bool) -> Iterator[Override]:
+    """The entries with the files that they are about; of those without a notebook only what a person has decided, unless it `decides`."""
+    files, open_ = {one.id: one for one in run.submissions()}, dict[str, None]()
+    for entry in entries:
+        file, report = files[entry.submission], run.report(entry.submission)
+        problem = file.problem if report is None else report.submission.problem
+        if problem is not None and not decides and (report is None or report.score.total is None):
+            open_[file.display_name] = None  # points for one criterion would give 0 for all others
+        else:
+            yield replace(entry, file=file.sha256, notebook=problem is None)
+    if open_:
+        say(f"Left out, without a notebook and not decided yet: {'; '.join(open_)}.")
 
 
 def _find(run: RunDirectory, text: str) -> Submission:

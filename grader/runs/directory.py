@@ -134,6 +134,10 @@ class Override:
     """Who settled it: the account of the person at the keyboard."""
     at: str = ""
     """When, in UTC (ISO 8601)."""
+    file: str | None = None
+    """Digest of the file that was judged then; None in ledgers that do not say."""
+    notebook: bool = True
+    """Whether that was a notebook; else it counts for none that is handed in later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,14 +416,14 @@ class RunDirectory:
 
     # ------------------------------------------------------------ overrides
 
-    def overrides(self) -> dict[str, dict[str, tuple[int | float, str]]]:
-        """Points settled by hand: submission id -> criterion -> (points, reason); the last line for a criterion wins."""
-        found: dict[str, dict[str, tuple[int | float, str]]] = {}
+    def overrides(self) -> dict[str, dict[str, Override]]:
+        """Points settled by hand: submission id -> criterion -> the last line for it, where that gives points."""
+        found: dict[str, dict[str, Override]] = {}
         for entry in self.ledger(_OVERRIDES, Override):
             settled = found.setdefault(entry.submission, {})
             settled.pop(entry.criterion, None)
             if entry.points is not None:
-                settled[entry.criterion] = (entry.points, entry.reason)
+                settled[entry.criterion] = entry
         return found
 
     def override(self, entries: Iterable[Override]) -> None:

@@ -144,12 +144,23 @@ class Judge:
         return report
 
     def _report(self, submission: Submission, result: SubmissionRun | None) -> Report:
-        by_hand, zero = self.overrides.get(submission.id), self.info.no_notebook_is_zero
+        settled, zero = [*self.overrides.get(submission.id, {}).values()], self.info.no_notebook_is_zero
+        earlier = [one for one in settled if one.file not in (None, submission.sha256)]
+        void = [one for one in earlier if not one.notebook and submission.problem is None]
+        by_hand = {
+            one.criterion: (one.points, one.reason) for one in settled if one.points is not None and one not in void
+        }
         done = self.run.done(submission.id) if result is not None else None
         limits = done.limits if done is not None else {}
         report = report_for(self.context, submission, result, by_hand, no_notebook_is_zero=zero, limits=limits)
         with written_in(self.info.settings.language):
-            return replace(report, notices=(*report.notices, *notices_of_results(self.run, submission)))
+            notices = (*report.notices, *notices_of_results(self.run, submission))
+        if earlier:
+            count = "do not count: that was no notebook" if void else "still count: look whether they are right"
+            criteria = ", ".join(f"`{one.criterion}`" for one in void or earlier)
+            text = f"Points set by hand for a file that was replaced since {count} ({criteria})."
+            notices = (*notices, Notice("staff-earlier-points", text))
+        return replace(report, notices=notices)
 
 
 def _stored_run(run: RunDirectory, context: RunContext, submission: Submission) -> SubmissionRun | None:

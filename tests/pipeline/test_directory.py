@@ -90,10 +90,11 @@ def test_overrides_only_grow_and_the_last_wins(tmp_path) -> None:
     run.override([Override("7", "add/sum", 1, "first")])
     run.override([Override("8", "add/sum", 2, "other")])
     run.override([Override("7", "add/sum", 3, "sökt")])
-    assert run.overrides() == {"7": {"add/sum": (3, "sökt")}, "8": {"add/sum": (2, "other")}}
+    other = {"add/sum": Override("8", "add/sum", 2, "other")}
+    assert run.overrides() == {"7": {"add/sum": Override("7", "add/sum", 3, "sökt")}, "8": other}
     assert len((tmp_path / "overrides.jsonl").read_text().splitlines()) == 3
     run.override([Override("7", "add/sum", None, "")])
-    assert run.overrides() == {"7": {}, "8": {"add/sum": (2, "other")}}
+    assert run.overrides() == {"7": {}, "8": other}
     (tmp_path / "overrides.jsonl").write_text("{\n")
     with pytest.raises(StoreError, match="line 1"):
         run.overrides()

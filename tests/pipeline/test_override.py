@@ -116,6 +116,37 @@ def test_a_submission_without_a_notebook_is_told_once(run, capsys) -> None:
     assert "Svensson, Åsa: 3 -> review\n" in capsys.readouterr().out
 
 
+def test_points_for_a_class_decide_on_no_pdf(run, capsys) -> None:
+    directory = RunDirectory(run)
+    paper, *others = directory.submissions()
+    directory.write("intake.json", IntakeRecord((replace(paper, path="", problem="It is a PDF."), *others)))
+    assert main(["rejudge", str(run)]) == 3
+    assert by_hand(run, "--all", "shout/upper", "3", "--reason", "the question was unclear") == 3
+    assert "Left out, without a notebook and not decided yet: Svensson, Åsa." in capsys.readouterr().out
+    assert [points(run, student)["total"] for student in NAMES] == ["", "3", "3", "3"]
+
+
+def test_points_for_a_pdf_do_not_count_for_the_notebook_after_it(run, tmp_path) -> None:
+    directory = RunDirectory(run)
+    file, *others = directory.submissions()
+    paper = replace(file, path="", sha256="0" * 64, problem="It is a PDF.")
+    directory.write("intake.json", IntakeRecord((paper, *others)))
+    assert main(["rejudge", str(run)]) == 3
+    (tmp_path / "filled.csv").write_text("submission,criterion,give,explanation\n1001,,0,a PDF\n")
+    assert by_hand(run, "--from", str(tmp_path / "filled.csv")) == 3
+    assert points(run, "1001")["total"] == "0"
+    assert by_hand(run, "1002", "shout/upper", "3", "--reason", "looked at") == 3
+    newer = replace(others[0], sha256="1" * 64)
+    directory.write("intake.json", IntakeRecord((file, newer, *others[1:])))
+    assert main(["rejudge", str(run)]) == 3
+    assert points(run, "1001")["total"] == "", "the notebook is judged as if nothing had been set"
+    assert points(run, "1002")["total"] == "3", "what a person set for a notebook wins over a newer one, too"
+    page = (run / "class.html").read_text(encoding="utf-8")
+    assert "replaced since do not count" in page and "replaced since still count" in page
+    student = (run / "submissions/1001/report.html").read_text(encoding="utf-8")
+    assert "replaced since" not in student
+
+
 def test_the_review_table_filled_in(run, tmp_path) -> None:
     with (run / "needs_review.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
