@@ -152,8 +152,11 @@ def _step(
         return Step(report, students, old, None, "excused in Canvas")
     uploads = {str(one.id) for one in getattr(there, "attachments", None) or ()}
     typed = getattr(there, "submission_type", None) in ("online_text_entry", "online_url")
-    if report.submission.attachment_id and (typed or uploads) and report.submission.attachment_id not in uploads:
-        return Step(report, students, old, None, "resubmitted since: pull and grade again")
+    if report.submission.attachment_id and report.submission.attachment_id not in uploads:
+        why = (
+            "resubmitted since: pull and grade again" if typed or uploads else "no upload there: is it this assignment?"
+        )
+        return Step(report, students, old, None, why)
     new = round(report.score.total * factor, 2)
     mark = _mark(run, report)
     comment = not _has_comment(there, mark)

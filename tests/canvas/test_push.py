@@ -110,8 +110,11 @@ def test_who_resubmitted_waits_for_the_next_grading(canvas, pulled, capsys) -> N
     run = pulled()
     canvas.student(1001).uploads = [Upload(9001, "lab-1.ipynb", NOTEBOOK)]
     canvas.student(1002).uploads, canvas.student(1002).kind = [], "online_text_entry"
+    canvas.student(1003).uploads = []  # as where another assignment's number was given
     assert push(run, "--send") == 0
-    assert scores(canvas)[1001] is scores(canvas)[1002] is None and said(capsys).count("resubmitted since") == 2
+    assert set(scores(canvas).values()) == {None}
+    told = said(capsys)
+    assert told.count("resubmitted since") == 2 and told.count("no upload there: is it this assignment?") == 1
 
 
 @pytest.mark.parametrize("individually", [False, True])
