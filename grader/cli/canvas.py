@@ -43,8 +43,14 @@ def _connect() -> Any:
 
 def _course_options(command: Any) -> Any:
     for name in ("assignment", "course"):
-        command = click.argument(name, metavar=name.upper())(command)
+        command = click.argument(name, metavar=name.upper(), callback=_number)(command)
     return command
+
+
+def _number(_context: Any, _argument: Any, told: str) -> str:
+    if not told.isdecimal():
+        raise click.BadParameter(f"{told} is not the number in the address of the assignment's page")
+    return told
 
 
 @canvas.command()

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from grader.errors import UsageError
 from grader.intake.names import canvas_readings, compact, safe_file_name
+from grader.intake.roster import COLUMN, csv_rows
 from grader.lms.canvas_api import course_and_assignment, get, speaking
 from grader.lms.gradebook import csv_text, formula_safe, number_cell
 
@@ -26,9 +28,11 @@ def pull(canvas: Any, course_id: str, assignment_id: str, folder: Path) -> tuple
     """Bring `folder/submissions` and `folder/roster.csv` up to date; returns what that brought, in a sentence, and what was left out.
 
     The roster is a gradebook export with one assignment and, where there are groups, the column `group_name`.
-    Raises LmsError when Canvas cannot be reached or refuses, OSError when the disk does; the same command goes on.
+    Raises LmsError when Canvas cannot be reached or refuses, OSError when the disk does; the same command goes on. Raises UsageError
+    for a folder that holds a run or another assignment's hand-ins, which would go.
     """
     course, assignment = course_and_assignment(canvas, course_id, assignment_id)
+    _refuse_another(folder, str(assignment.id))
     with speaking("the submissions"):
         grouped = getattr(assignment, "group_category_id", None) is not None
         submissions = list(assignment.get_submissions(include=["user", "group"]))
@@ -65,6 +69,18 @@ def pull(canvas: Any, course_id: str, assignment_id: str, folder: Path) -> tuple
     _write_roster(course, assignment, submissions, folder / "roster.csv")
     brought = f"{new} files fetched, {len(wanted & there)} there already, {len(stale)} of older attempts removed"
     return f"{assignment.name}: {submitted} handed in; {brought}.", left_out
+
+
+def _refuse_another(folder: Path, assignment_id: str) -> None:
+    if (folder / "run.json").exists():
+        raise UsageError(f"{folder} holds a run of the grader; choose another folder with --out")
+    path = folder / "roster.csv"
+    if path.is_file():
+        head = csv_rows(path, path.read_bytes())[0]
+        if not any((match := COLUMN.fullmatch(cell)) and match["id"] == assignment_id for cell in head):
+            raise UsageError(
+                f"{path} is the class list of something else ({head[-1]}); choose another folder with --out"
+            )
 
 
 def _group(submission: Any) -> tuple[int, str] | None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import tests.canvas.fake as fake
+from grader.cli.main import main
 from grader.intake import read_roster, take_in
 from tests.canvas.conftest import NOTEBOOK, pull
 from tests.canvas.fake import TOKEN, Student, Upload
@@ -103,6 +105,26 @@ def test_a_text_that_was_typed_anew(canvas, lab) -> None:
     assert (lab / "submissions" / "deltadi_1004_text.html").read_text() == "second"
 
 
+def test_what_another_assignment_or_a_run_holds_stays(canvas, lab, capsys, monkeypatch) -> None:
+    assert pull(lab) == 0
+    before = names(lab)
+    monkeypatch.setattr(fake, "ASSIGNMENT", 98766)
+    canvas.student(1001).uploads = [Upload(8001, "other.ipynb", NOTEBOOK)]
+    assert main(["canvas", "pull", "12", "98766", "--out", str(lab)]) == 2
+    assert "is the class list of something else (Lab 2: LoRA (98765))" in " ".join(capsys.readouterr().err.split())
+    assert names(lab) == before
+    (lab / "roster.csv").unlink()
+    (lab / "run.json").touch()
+    assert main(["canvas", "pull", "12", "98766", "--out", str(lab)]) == 2
+    assert names(lab) == before and not (lab / "roster.csv").exists()
+
+
+@pytest.mark.parametrize("address", ["https://canvas.example.edu/courses/12", "x", "-1", ""])
+def test_what_is_no_number_is_no_course(address, lab, capsys) -> None:
+    assert main(["canvas", "pull", "--out", str(lab), "--", address, "98765"]) == 2
+    assert "is not the number in the address" in " ".join(capsys.readouterr().err.split())
+
+
 def test_what_others_put_there_stays(canvas, lab) -> None:
     assert pull(lab) == 0
     (lab / "submissions" / "by mail.ipynb").write_bytes(NOTEBOOK)
@@ -164,7 +186,5 @@ def test_what_is_missing_is_said(change, words, canvas, lab, monkeypatch, capsys
 
 
 def test_a_course_or_assignment_that_is_not_there(canvas, lab, capsys) -> None:
-    from grader.cli.main import main
-
     assert main(["canvas", "pull", "12", "1", "--out", str(lab)]) == 4
     assert "Canvas does not find assignment 1 of course 12" in " ".join(capsys.readouterr().err.split())
