@@ -34,14 +34,15 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
 """Calls that always fail with EPERM. System V's memory, queues and semaphores are counted by no size limit of ours."""
 
 _MACHINES = {
-    # audit architecture, clone, clone3, socket, socketpair, setsockopt, kill, tkill, tgkill
-    "x86_64": (0xC000003E, 56, 435, 41, 53, 54, 62, 200, 234),
-    "aarch64": (0xC00000B7, 220, 435, 198, 199, 208, 129, 130, 131),
+    # audit architecture, clone, clone3, socket, socketpair, setsockopt, kill, tkill, tgkill, fcntl
+    "x86_64": (0xC000003E, 56, 435, 41, 53, 54, 62, 200, 234, 72),
+    "aarch64": (0xC00000B7, 220, 435, 198, 199, 208, 129, 130, 131, 25),
 }
 _LOAD, _EQUAL, _SET, _ATLEAST, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
 _ALLOW, _KILL = 0x7FFF0000, 0x80000000
 _NEW_NAMESPACES = 0x7E020000 | 0x80
 _UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
+_SETLEASE = 1024
 _BUFFERS = (7, 8, 32, 33)
 """SO_SNDBUF, SO_RCVBUF and what forces them."""
 
@@ -66,7 +67,7 @@ def program(kernel: int, machine: str | None = None) -> bytes:
     if machine not in _MACHINES:
         return b""
     column = 0 if machine == "x86_64" else 1
-    arch, clone, clone3, socket, socketpair, setsockopt, kill, tkill, tgkill = _MACHINES[machine]
+    arch, clone, clone3, socket, socketpair, setsockopt, kill, tkill, tgkill, fcntl = _MACHINES[machine]
     code: list[_Instruction] = [
         (_LOAD, 0, 0, 4),  # architecture: a 32-bit call on a 64-bit machine has other numbers
         (_EQUAL, 1, 0, arch),
@@ -85,6 +86,14 @@ def program(kernel: int, machine: str | None = None) -> bytes:
         (_EQUAL, 0, 4, clone),
         (_LOAD, 0, 0, 16),
         (_SET, 0, 1, _NEW_NAMESPACES),
+        _fail(errno.EPERM),
+        (_RETURN, 0, 0, _ALLOW),
+    ]
+    # whoever opens a file of ours that a box sees would wait 45 s for its lease to be given back
+    code += [
+        (_EQUAL, 0, 4, fcntl),
+        (_LOAD, 0, 0, 24),
+        (_EQUAL, 0, 1, _SETLEASE),
         _fail(errno.EPERM),
         (_RETURN, 0, 0, _ALLOW),
     ]

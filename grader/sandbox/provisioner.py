@@ -39,8 +39,19 @@ from grader.sandbox.zygote import ZygoteGone
 
 __all__ = ["PlainKernel", "Provisioner"]
 
-_DESCRIPTORS = 400
-"""Files and sockets that a process may have open where no control group counts what they hold; a kernel has some 80."""
+_DESCRIPTORS, _UNCOUNTED = 1024, 400
+"""Files and sockets that a process may have open, and where no control group counts what they hold; a kernel has some 80."""
+_IN_FLIGHT = 300
+"""By so much less than we may have ourselves: Linux counts descriptors that were sent and not received for all processes of a user
+together, with the sender's own limit (and 253 that were sent at once), and beyond it none of ours could be sent to a kernel."""
+
+
+def _most_descriptors(*, counted: bool) -> int:
+    """How many files and sockets a process in a box may have open."""
+    import resource  # not there on Windows, where no box can be built
+
+    ours = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return min(_DESCRIPTORS if counted else _UNCOUNTED, max(100, ours - _IN_FLIGHT))
 
 
 @dataclass(slots=True)
@@ -196,7 +207,7 @@ class Provisioner:
                 # where a control group counts them, a refusal by it leaves a trace that can be told in the report
                 "nproc": self.limits.processes + (16 if self._group else 0),
                 "memory": self.limits.memory_bytes,
-                **({} if self._group or not isolated else {"nofile": _DESCRIPTORS}),
+                **({"nofile": _most_descriptors(counted=self._group is not None)} if isolated else {}),
             },
         }
 

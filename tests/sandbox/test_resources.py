@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import resource
 from dataclasses import replace
 
 import pytest
 
-from grader.sandbox.contract import Outcome
+from grader.sandbox.contract import BoxSpec, Outcome
+from grader.sandbox.pool import KernelPool
+from grader.sandbox.session import KernelSession
 
-from .conftest import SMALL, run_in
+from .conftest import SMALL, box_missing, run_in
 
 pytestmark = [pytest.mark.box, pytest.mark.attack]
 
@@ -73,6 +77,49 @@ def test_output_is_bounded_in_bytes_and_in_messages(warm_pool, times, text, outc
 def test_memory_that_no_limit_would_count_is_refused(warm_pool, call):
     ran = asyncio.run(run_in(warm_pool, [f"import ctypes, os\nprint({call})"]))
     assert ran.text == "-1\n" if "shmget" in call else ran.cells[0].error.name == "PermissionError"
+
+
+IN_FLIGHT = """
+import array, os, resource, socket
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+null, kept = os.open(os.devnull, os.O_RDONLY), []
+try:
+    while True:
+        kept.append(socket.socketpair())
+        for _ in range(8):
+            kept[-1][0].sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [null] * 250))])
+except OSError as error: print(error.errno)
+"""
+
+
+@pytest.mark.parametrize("may_open", [1024, None])
+def test_descriptors_that_nobody_receives_keep_no_other_kernel_from_starting(may_open):
+    """Linux counts them for all processes of a user, and refuses to send any more: also to the zygote and to kernels."""
+    if why := box_missing():
+        pytest.skip(why)
+    ours = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def both():
+        async with KernelSession(pool, BoxSpec(), SMALL) as attacker:
+            held = await attacker.run_cell(IN_FLIGHT, 0)
+            return held.output, (await run_in(pool, ["print('here')"])).text
+
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (may_open or ours[0], ours[1]))
+        with KernelPool("warm", preload=()) as pool:
+            held, beside = asyncio.run(both())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, ours)
+    assert held == f"{errno.ETOOMANYREFS}\n"
+    assert beside == "here\n"
+
+
+def test_no_lease_makes_others_wait_for_a_file(warm_pool):
+    """Who opens a file with a lease waits 45 s for it; a box reads files that belong to the grader's own user."""
+    code = "import fcntl\nopen('x', 'w').close()\nfile = open('x')\nfcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_{})"
+    ran = asyncio.run(run_in(warm_pool, [code.format("WRLCK"), code.format("RDLCK"), "fcntl.flock(file, 1)"]))
+    assert [cell.error and cell.error.name for cell in ran.cells] == ["PermissionError", "PermissionError", None]
 
 
 WORK = """
