@@ -31,22 +31,44 @@ class State:
         self._known: set[int] = set()
         self._wanted: set[str] = set()
         self._taken: set[str] = set()
+        self._used: set[str] = set()
+        self._needed: dict[str, Any] = {}
 
     def after_cell(self) -> None:
-        """Note which built-in names the cell has taken, and which of them the functions that came after use."""
+        """Note which built-in names the cell has taken, which of them the functions that came after use, and what else these need."""
         earlier = set(self._taken)
         own = {name for name, value in self.names.items() if name not in self.first or self.first[name] is not value}
         self._taken = {name for name in own & self.builtins.keys() if not name.startswith("_")}
+        new: set[str] = set()
         for thing in list(self.names.values()):
             if issubclass(type(thing), (types.FunctionType, type)) and id(thing) not in self._known:
                 self._known.add(id(thing))
                 same_cell = {name for name in self._taken - earlier if callable(self.names[name])}
-                self._wanted |= _used(thing) & (earlier | same_cell)
+                new |= (used := _used(thing))
+                self._wanted |= used & (earlier | same_cell)
+        self._used |= new
+        for name in self._used & own - self.builtins.keys():
+            value, before = self.names[name], self._needed.get(name)
+            if _is_defined(value) or (_is_constant(value) and (name in new or not _is_defined(before))):
+                self._needed[name] = value
+            elif name in new:
+                self._needed.pop(name, None)  # it was written with what has the name now
+
+    def _lost(self) -> dict[str, Any]:
+        """What functions were written with that cells have since deleted (`%reset`), or taken the name of for a number (`F = 0.9`)."""
+        return {
+            name: value
+            for name, value in self._needed.items()
+            if name not in self.names or (_is_defined(value) and not _is_defined(self.names[name]))
+        }
 
     @contextlib.contextmanager
     def as_at_first(self) -> Iterator[None]:
         """Put settings, built-in names and the working folder back for as long as a question is asked."""
         taken = {name: self.names.pop(name) for name in self._taken - self._wanted if name in self.names}
+        lacking = self._lost()
+        taken |= {name: self.names[name] for name in lacking if name in self.names}
+        self.names.update(lacking)
         changed = {n: v for n, v in vars(builtins).items() if self.builtins.get(n, v) is not v}
         lost = [name for name in self.builtins if name not in vars(builtins)]
         folder, limit = _folder(), sys.getrecursionlimit()
@@ -60,6 +82,8 @@ class State:
                 yield
         finally:
             sys.setrecursionlimit(limit)
+            for name in lacking:
+                self.names.pop(name, None)
             self.names.update(taken)
             vars(builtins).update(changed)
             for name in lost:
@@ -85,9 +109,21 @@ def _folder() -> str:
         return os.sep
 
 
+def _is_defined(value: Any) -> bool:
+    """Whether this is a module, function or class."""
+    return issubclass(type(value), (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type))
+
+
+def _is_constant(value: Any) -> bool:
+    """Whether this is a number, a text or a device, which takes no memory to keep."""
+    return type(value) in (bool, int, float, str) or type(value).__name__ in ("device", "dtype")
+
+
 def _used(thing: Any) -> set[str]:
-    """Global names in the code of a function, or of the methods of a class, and of the functions in them."""
-    members = vars(thing).values() if isinstance(thing, type) else [thing]
+    """Global names in the code of a function, or of the methods and properties of a class, and of the functions in them."""
+    members = list(vars(thing).values()) if isinstance(thing, type) else [thing]
+    inner = [getattr(member, name, None) for name in ("fget", "__func__", "__wrapped__") for member in members]
+    members += [function for function in inner if issubclass(type(function), types.FunctionType)]
     codes = [code for member in members if isinstance(code := getattr(member, "__code__", None), types.CodeType)]
     found: set[str] = set()
     while codes:

@@ -71,3 +71,35 @@ def test_what_a_traceback_holds_is_let_go(notebook):
         calls=[("alive",)],
     )
     assert ran.answers == [False]
+
+
+WRITTEN = """
+import math, functools
+RANK = 12
+def half(n):
+    return n / 2
+class Layer:
+    @property
+    def rank(self):
+        return math.floor(half(RANK))
+def size():
+    return functools.reduce(max, [Layer().rank, 0])
+"""
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "%reset -f",
+        "import math\nmath = functools = half = 0.93",
+        "del math, functools, half, RANK, Layer",
+        "%reset -f\nsize = 3",
+    ],
+)
+def test_what_functions_were_written_with_is_there_when_they_are_asked(notebook, left):
+    assert notebook(WRITTEN, left, calls=[("size",), ("size",)]).answers == [6, 6]
+
+
+def test_a_function_written_with_a_new_meaning_of_a_name_gets_that(notebook):
+    cells = ("import math\ndef half(): return math.pi / 2", "math = 8", "def half(): return math / 2")
+    assert notebook(*cells, calls=[("half",)]).answers == [4.0]
