@@ -236,6 +236,11 @@ case(
     "lora-autocast",
     lora="class LoRA(nn.Module):\n    def __init__(self, pretrained, rank=12, alpha=24):\n        super().__init__()\n        self.pretrained = pretrained\n        self.A = nn.Parameter(torch.randn(rank, pretrained.in_features))\n        self.B = nn.Parameter(torch.zeros(pretrained.out_features, rank))\n        self.scaling = alpha / rank\n    @torch.autocast('cpu', enabled=False)\n    def forward(self, x):\n        return self.pretrained(x) + self.scaling * (x @ self.A.T @ self.B.T)",
 )
+lora(
+    "merged-weight-kept-until-the-next-training-step",
+    INIT + "self.merged = None",
+    "if self.training:\n    self.merged = None\n    return self.pretrained(x) + self.scaling * (x @ self.A.T @ self.B.T)\nif self.merged is None:\n    self.merged = (self.pretrained.weight + self.scaling * self.B @ self.A).detach()\nreturn F.linear(x, self.merged, self.pretrained.bias)",
+)
 
 for head in (
     "self, pretrained, alfa=24, rang=12",

@@ -1,5 +1,6 @@
 """Cases of the three trainings in handwritings that came after the first corpus: labelled before they were judged."""
 
+from tests.corpus.base import PARTS
 from tests.corpus.lora_class import MERGING
 from tests.corpus.runs import FREEZE, FRESH, NO_HEAD, TRAIN, TRAINER, WRAP
 from tests.corpus.training import STEPS, training
@@ -413,6 +414,24 @@ training(
     + "for _ in range(2):\n    train(model, steps=2)\n    model.eval()\nmodel.train()\n"
     + TRAIN,
     loses="lora/gradients",
+)
+training(
+    "lora-merged-weight-of-a-later-epoch",
+    def_lora=PARTS["lora"].replace(
+        "def forward(self, x):\n",
+        """def forward(self, x):
+        if not self.training:
+            self.merged = getattr(self, 'merged', None)
+            if self.merged is None:
+                self.merged = (self.pretrained.weight + self.scaling * self.B @ self.A).detach()
+            return F.linear(x, self.merged, self.pretrained.bias)
+        self.merged = None
+""",
+    ),
+    lora=STEPS["lora"]
+    + "best = {n: t.clone() for n, t in model.state_dict().items()}\n"
+    + TRAIN
+    + "model.eval()\nmodel(input_ids=IDS)\nmodel.load_state_dict(best)\n",
 )
 training(
     "error-that-cannot-be-said",

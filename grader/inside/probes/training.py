@@ -100,6 +100,12 @@ def _probe(model: Any, drawn: int, checkpoint: Checkpoint) -> dict[str, Any]:
             kind = next((p.dtype for p in torch.nn.Module.parameters(module) if p.is_floating_point()), torch.float32)
             inputs = probe_inputs(drawn, width).to(kind)
             with torch.no_grad():  # in the body a layer is given (reviews, tokens, features)
+                if (
+                    position not in HEAD
+                ):  # a weight that is kept merged until the next training step may be of another epoch
+                    _switch(module, training=True)
+                    module(inputs[None])
+                    _switch(module, training=False)
                 out = module(inputs if position in HEAD else inputs[None])
             found[position] = out.detach().reshape(len(inputs), -1).float().cpu().numpy()
         except Exception as error:
