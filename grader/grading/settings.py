@@ -157,7 +157,7 @@ def settings_for(notebook: Path, given: Path | None) -> Settings:
 def read_settings(path: Path) -> Settings:
     """Read a settings file. Raises UsageError, which names the file and what is wrong in it."""
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         settings = msgspec.convert(found, Settings)
         for given, record, where in ((found, Settings, ""), (found.get("handout", {}), Handout, "[handout] of ")):
             known = [each.name for each in fields(record)]

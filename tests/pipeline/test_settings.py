@@ -49,6 +49,10 @@ def test_points_are_set_remembered_and_told(archive, export, run, config) -> Non
     assert scores(run) == {"1001": "1"}, "also by hand no more than there are"
 
 
+def test_a_byte_order_mark_is_passed_over(config) -> None:
+    assert read_settings(Path(config("\ufeff[points]\n"))).points == {}  # as some editors of Windows save it
+
+
 def test_a_note_is_on_every_page(archive, export, run, config) -> None:
     source = archive({"alfaanna_1001_5001_lab.ipynb": NOTEBOOK})
     assert grade(source, export(), run, "--config", config('note = "Late: <b>10 %</b> a day."')) == 0
