@@ -23,7 +23,7 @@ from grader.lms.gradebook import (
 )
 from grader.records import Report
 from grader.rubric.assignment import Assignment
-from grader.runs.directory import RunDirectory, RunInfo, assignment_of, write_derived
+from grader.runs.directory import IntakeRecord, RunDirectory, RunInfo, assignment_of, write_derived
 from grader.runs.pseudonyms import pseudonym
 
 __all__ = [
@@ -80,14 +80,21 @@ def write_gradebook(run: RunDirectory, reports: Sequence[Report], messages: list
         return True
     cells = run.read(_CELLS, _Cells) if (run.root / _CELLS).is_file() else _Cells()
     known = cells.by_column.get(column.id, {})
-    scores, reasons = scores_by_student(reports), _reasons(reports)
+    scores, missing = scores_by_student(reports), run.read("intake.json", IntakeRecord).missing
+
+    def shown(entry: RosterEntry) -> str:
+        return pseudonym(run, entry.id) if info.pseudonyms else entry.name
+
+    # While it is not decided whose a hand-in is, nobody who it might be of is missing.
+    asked = (entry for entry in students.entries if not entry.is_test_student and shown(entry) not in missing)
+    reasons = dict.fromkeys((entry.id for entry in asked), "nothing is known to be theirs") | _reasons(reports)
     rows = gradebook_rows(students, scores, column, possible=assignment.possible, known=known, reasons=reasons)
     # What will be imported is known before it can be imported: a cell of ours must never be taken for one set by hand.
     seen = {row.entry.id: tuple(dict.fromkeys((*known.get(row.entry.id, (row.old,)), row.new))) for row in rows}
     run.write(_CELLS, _Cells({**cells.by_column, column.id: seen}))
     write_derived(run.root / PREVIEW, preview_csv(rows))
     write_derived(run.root / GRADEBOOK, gradebook_csv(students, column, rows))
-    messages += _left_out(rows, lambda entry: pseudonym(run, entry.id) if info.pseudonyms else entry.name)
+    messages += _left_out(rows, shown)
     return True
 
 

@@ -104,6 +104,16 @@ def test_pdfs_have_no_score_until_somebody_decides(archive, export, run, capsys)
     assert ran == []
 
 
+def test_who_handed_in_something_nobody_knows_whose_handed_in_something(archive, export, run, tmp_path) -> None:
+    (tmp_path / "mail").mkdir()
+    for name in ("Anna Alfa", "1001"):
+        (tmp_path / "mail" / f"{name}.ipynb").write_bytes(NOTEBOOK)
+    assert grade(tmp_path / "mail", export(), run) == 3
+    with (run / "gradebook-preview.csv").open(encoding="utf-8", newline="") as file:
+        why = {row["ID"]: row["Why"] for row in csv.DictReader(file)}
+    assert why["1001"] == "nothing is known to be theirs" and why["1002"] == "handed in nothing"
+
+
 @pytest.mark.parametrize("name", ["alfaanna_1001_text.html", "alfaanna_1001_link.html", "alfaanna_1001_5001_lab.ipynb"])
 def test_a_text_a_link_and_an_empty_file_are_nobodys_zero(name, archive, export, run) -> None:
     assert grade(archive({name: b"", "bravobo_1002_5002_lab.ipynb": NOTEBOOK}), export(), run) == 3
