@@ -23,7 +23,7 @@ from grader.runs.batch import run_batch
 from grader.runs.directory import Again, Override, RunDirectory, account, assignment_of, load_context, now
 from grader.runs.engines import LocalEngine
 from grader.runs.plan import RunSelection, make_plan
-from grader.runs.pseudonyms import people
+from grader.runs.pseudonyms import people, pseudonym
 from grader.runs.publish import FORMATS, publish
 from grader.runs.results import keep_result, use_result
 from grader.sandbox.contract import Limits
@@ -325,6 +325,11 @@ def _person(run: RunDirectory, who: str) -> tuple[str, str, str]:
     roster, handed_in = run.root / "roster.csv", set[str]()
     for one, person in zip(run.submissions(), people(run), strict=True):
         if who in person.student_ids and len(person.student_ids) > 1:
+            if one.id in (who, pseudonym(run, who)):
+                raise UsageError(
+                    f"the hand-in of {one.display_name} bears the id {who}, and would go for all {len(person.student_ids)} members;"
+                    f' `grader forget {run.root} "{one.display_name}"` takes it out for all'
+                )
             return one.id, who, f"{who} as a member of {one.display_name}"
         handed_in |= {one.id, *person.student_ids}
     listed = read_roster(roster).named(who) if roster.is_file() else ()

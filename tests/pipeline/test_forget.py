@@ -77,7 +77,7 @@ def test_a_score_like_the_id_keeps_its_student(archive, export, run) -> None:
     assert scores(run) == {"1002": "3"} and traces(run, "alfa", "anna") == []
 
 
-def test_of_a_group_only_the_member_goes(archive, export, run) -> None:
+def test_of_a_group_only_the_member_goes(archive, export, run, capsys) -> None:
     roster = export()
     rows = list(csv.reader(roster.read_text(encoding="utf-8").splitlines()))
     for row, group in zip(rows, ("group_name", "", "Team 1", "Team 1"), strict=True):
@@ -86,6 +86,11 @@ def test_of_a_group_only_the_member_goes(archive, export, run) -> None:
         csv.writer(file).writerows(rows)
     source = archive({"team1_1001_5001_lab.ipynb": NOTEBOOK})
     assert grade(source, roster, run) == 0
+    assert scores(run) == {"1001": "3", "1002": "3"}
+    capsys.readouterr()
+    assert main(["forget", str(run), "1001", "--yes"]) == 2, "the other member's score would go, too"
+    told = " ".join(capsys.readouterr().err.split())
+    assert "bears the id 1001, and would go for all 2 members" in told
     assert scores(run) == {"1001": "3", "1002": "3"}
     assert main(["forget", str(run), "1002", "--yes"]) == 0
     assert scores(run) == {"1001": "3"} and traces(run, "bravo", "1002") == []
