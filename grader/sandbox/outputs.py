@@ -87,9 +87,9 @@ def _string(value: Any) -> str:
     return value
 
 
-def plain(text: Any, most: int) -> str:
+def plain(text: str, most: int) -> str:
     """Text without terminal escapes, its middle cut out when it is long."""
-    clean = _ESCAPES.sub("", str(text))
+    clean = _ESCAPES.sub("", text)
     if len(clean) <= most:
         return clean
     half = most // 2
@@ -102,9 +102,11 @@ def error_of(reply: dict[str, Any]) -> CellError | None:
     if not isinstance(content, dict) or content.get("status") != "error":
         return None
     lines = content.get("traceback")
-    text = "\n".join(str(line) for line in lines[:200]) if isinstance(lines, list) else ""
+    text = "\n".join(line for line in lines[:200] if type(line) is str) if isinstance(lines, list) else ""
+    name, message = content.get("ename"), content.get("evalue")
+    # texts alone: of lists in lists, as deep as can be read, none can be made
     return CellError(
-        plain(content.get("ename", "Exception"), 200),
-        plain(content.get("evalue", ""), _SHORT),
+        plain(name if type(name) is str else "Exception", 200),
+        plain(message if type(message) is str else "", _SHORT),
         plain(text, _TRACEBACK),
     )
