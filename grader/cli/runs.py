@@ -43,6 +43,7 @@ def rejudge(run: RunDirectory, config: Path | None) -> int:
     No notebook is run: use it after a change of the rubric, or with --config to set points and minimum accuracies.
     Exit code 3 when some submissions need review, 2 when gradebook.csv could not be written.
     """
+    run.info()  # says so when there is no run
     with run.lock():
         if config is not None:
             run.configure(read_settings(config))
@@ -258,8 +259,8 @@ def regrade(
     """  # noqa: D301 - click: the paragraph is not wrapped
     if (undo or number is not None) and ((undo and number is not None) or other_seed or any(limits.values())):
         raise UsageError("--undo and --use let a kept result count: give one of them, and nothing to run with")
-    submission = _find(run, who)
     allowed = limits_of(run.info().settings.limited(**limits))
+    submission = _find(run, who)
     with run.lock(wait_seconds=60):
         fault = ""
         if undo or number is not None:
@@ -308,6 +309,7 @@ def forget(run: RunDirectory, who: str, yes: bool) -> int:
     \b
       grader forget run 1024 --yes
     """  # noqa: D301 - click: the paragraph is not wrapped
+    run.info()  # says so when there is no run
     submission, student, what = _person(run, who)
     if not yes:
         say(f"Nothing was removed. {what} would be taken out of {run.root}; add --yes.", "bold")

@@ -343,3 +343,13 @@ def test_help_of_every_command() -> None:
 def test_completion(capsys, shell) -> None:
     assert main(["completion", shell]) == 0
     assert "_GRADER_COMPLETE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command", [["rejudge"], ["report"], ["regrade", "1"], ["forget", "1", "--yes"], ["override", "1", "a/b", "1"]]
+)
+def test_a_folder_without_a_run_is_wrong_usage_and_stays_as_it_is(command, tmp_path, capsys) -> None:
+    (tmp_path / "thesis.txt").touch()
+    assert main([command[0], str(tmp_path), *command[1:]]) == 2
+    assert "holds no run; it is made by" in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
