@@ -7,9 +7,12 @@ the right answer is. Requests arrive as `grader_request` messages on the shell c
 from __future__ import annotations
 
 import ast
+import builtins
 import contextlib
 import importlib
+import linecache
 import os
+import re
 import sys
 import time
 import traceback
@@ -251,18 +254,23 @@ def _begin_cell(context: Context, params: dict[str, Any]) -> list[list[Any]]:
 
 
 def _define(context: Context, params: dict[str, Any]) -> list[str]:
-    """Run only the imports, functions and classes of a cell that failed, each by itself; returns what was defined."""
+    """Run only the imports, functions, classes and settings of a cell that failed, each by itself; returns what was defined."""
     shell, context.witness.current_cell = context.kernel.shell, params.get("index")
     try:
-        tree = shell.transform_ast(ast.parse(shell.transform_cell(str(params["source"]))))
+        tree = shell.transform_ast(ast.parse(text := shell.transform_cell(str(params["source"]))))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
-    defined = []
+    defined, file = [], f"<cell {params.get('index')}>"
+    lines = text.splitlines(keepends=True)
+    linecache.cache[file] = (len(text), None, lines, file)  # for decorators that read it: `torch.jit.script`
     for node in tree.body:
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom):
+        definition = isinstance(
+            node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom
+        )
+        if not definition and not _is_setting(node, shell.user_ns):
             continue
         try:
-            code = compile(ast.Module([node], []), f"<cell {params.get('index')}>", "exec")
+            code = compile(ast.Module([node], []), file, "exec")
             exec(code, shell.user_ns)  # noqa: S102 - the student's own definitions, in their own kernel
         except KeyboardInterrupt:
             raise
@@ -271,6 +279,18 @@ def _define(context: Context, params: dict[str, Any]) -> list[str]:
         defined.append(getattr(node, "name", "import"))
     _after_cell()
     return defined
+
+
+def _is_setting(node: ast.AST, names: dict[str, Any]) -> bool:
+    """Whether a statement gives a new name to a function or a value without computing: `count = lambda m: ...`, `RANK = 12`, a device."""
+    if not isinstance(node, ast.Assign) or not all(isinstance(target, ast.Name) for target in node.targets):
+        return False
+    if isinstance(node.value, ast.Lambda):
+        return True
+    calls = (ast.unparse(part.func) for part in ast.walk(node.value) if isinstance(part, ast.Call))
+    harmless = all(re.fullmatch(r"torch\..*\b(device|is_available)|(functools\.)?partial", call) for call in calls)
+    targets = {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return harmless and not targets & (names.keys() | vars(builtins).keys())
 
 
 def _install(_context: Context, params: dict[str, Any]) -> None:

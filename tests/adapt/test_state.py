@@ -103,3 +103,28 @@ def test_what_functions_were_written_with_is_there_when_they_are_asked(notebook,
 def test_a_function_written_with_a_new_meaning_of_a_name_gets_that(notebook):
     cells = ("import math\ndef half(): return math.pi / 2", "math = 8", "def half(): return math / 2")
     assert notebook(*cells, calls=[("half",)]).answers == [4.0]
+
+
+def test_what_a_failed_cell_would_have_set_without_computing_is_set(notebook):
+    cell = """
+import torch
+losses = [1]
+losses.append(2)
+1 / 0
+RANK, best = 12, losses.pop()
+RANK = 12
+losses = []
+sum = 0
+device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+late = print("computed")
+@torch.jit.script
+def double(x: torch.Tensor) -> torch.Tensor:
+    return 2 * x
+size = lambda: [sum([RANK]), len(losses), double(torch.ones(2).to(device)).tolist(), "late" in globals(), "best" in globals()]
+import functools
+most = functools.partial(max, 5)
+"""
+    assert notebook(cell, fails=True, calls=[("size",), ("most", 3)]).answers == [
+        [12, 2, [2.0, 2.0], False, False],
+        5,
+    ]
