@@ -100,8 +100,8 @@ FAULTS: tuple[Fault, ...] = (
         "wire-takes-any-shape",
         "hostile answers are refused",
         "grader/grading/wire.py",
-        "if math.prod(shape) * np.dtype(dtype).itemsize != len(data):",
-        "if math.prod(shape) * np.dtype(dtype).itemsize > len(data):",
+        "return shaped and value.dtype.kind",
+        "return value.dtype.kind",
         ("tests/core/test_wire.py",),
     ),
     Fault(
