@@ -94,6 +94,7 @@ def _serve(connection: socket.socket, listener: socket.socket) -> None:
     leave = os._exit  # a submission's kernel keeps its cells from it
     try:
         request = json.loads(message)
+        del message  # this frame stays below the cells, and what is taken out of the request is not to be found here
         *sockets, log, box = descriptors
         os.setsid()
         listener.close()
