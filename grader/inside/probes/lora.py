@@ -203,9 +203,8 @@ def _with_matrices(
     for key, scale in (("zeroed", 0), ("outputs", 1)):
         layer.train()
         _load(factorization, case["A"] * scale, case["B"] * scale)
-        _output(
-            layer, case["x"][0]
-        )  # as between two evaluations of a training: a weight kept merged for one is forgotten here
+        # as between two evaluations of a training: a weight that was kept merged for one is forgotten
+        _output(layer, case["x"][0])
         layer.eval()
         answer[prefix + key] = [_output(layer, x) for x in case["x"]]
 

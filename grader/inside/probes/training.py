@@ -100,9 +100,8 @@ def _probe(model: Any, drawn: int, checkpoint: Checkpoint) -> dict[str, Any]:
             kind = next((p.dtype for p in torch.nn.Module.parameters(module) if p.is_floating_point()), torch.float32)
             inputs = probe_inputs(drawn, width).to(kind)
             with torch.no_grad():  # in the body a layer is given (reviews, tokens, features)
-                if (
-                    position not in HEAD
-                ):  # a weight that is kept merged until the next training step may be of another epoch
+                # a weight that is kept merged until the next training step may be of another epoch
+                if position not in HEAD:
                     _switch(module, training=True)
                     module(inputs[None])
                     _switch(module, training=False)
