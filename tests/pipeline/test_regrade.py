@@ -182,7 +182,7 @@ def test_nothing_to_run_is_said(who, archive, export, run, capsys) -> None:
 def test_a_notebook_that_was_out_of_time(archive, export, run, monkeypatch) -> None:
     monkeypatch.undo()
     cells = (
-        "import time\nwhile time.process_time() < 4: pass\nhow = str.upper",
+        "import time\nwhile time.process_time() < 4: pass\nhow = getattr(str, 'upper')",
         "def shout(text):\n    return how(text)",
     )
     source, roster = archive({"alfaanna_1001_5001_lab.ipynb": notebook_bytes(*cells)}), export()

@@ -30,7 +30,7 @@ def machine(tmp_path_factory) -> Iterator[Path]:
 def place(machine, request) -> Path:
     """A folder as a student has it, with the data."""
     folder = machine / request.module.__name__ / "notebooks"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)  # a worker may come back to a module
     for file in (load_bundle().train_csv, load_bundle().eval_csv):
         shutil.copy(file, folder)
     return folder
