@@ -46,7 +46,7 @@ class RunContext:
     settings: Settings = field(default_factory=Settings)
     """What the course has set."""
     definitions: bool = False
-    """Whether only imports, functions and classes of notebooks are run."""
+    """Whether only imports, functions, classes and plain settings of notebooks are run."""
 
     @classmethod
     def create(

@@ -89,7 +89,7 @@ class RunRequest:
     bundle: str = ""
     """Name of what it is run against."""
     definitions: bool = False
-    """Whether only imports, functions and classes are run."""
+    """Whether only imports, functions, classes and plain settings are run."""
     spent: Usage = field(default_factory=Usage)
     """What earlier runs of the same submission have used of its `limits`."""
     on_progress: Progress = lambda _stage: None

@@ -182,7 +182,7 @@ async def agrade(
       first of these that works here, `none` excepted.
     - `limits`: what the submission may use (CPU and wall seconds, bytes); left out, `Limits()`.
     - `secret`: what questions and held-out reviews are drawn from; left out, drawn anew. The same one gives the same questions.
-    - `definitions`: take imports, functions and classes of the cells only, and ask what can be answered without training.
+    - `definitions`: take only imports, functions, classes and plain settings of the cells, and ask what needs no training.
     - `settings`: what the course sets, as `read_settings` gives it.
     - `on_progress`: called with a few words whenever the notebook gets further.
 

@@ -246,7 +246,7 @@ def outcome_sentence(report: Report) -> str:
         sentence += f" Cell {where} failed." if len(failed) == 1 else f" Cells {where} failed."
     not_run = sum(cell.status == "not_run" for cell in execution.cells)
     if execution.outcome is Outcome.COMPLETED and 0 < not_run == len(execution.cells):
-        return "No cell was run: only imports, functions and classes were taken from the notebook."
+        return "No cell was run: only imports, functions, classes and plain settings were taken from the notebook."
     if not_run:
         sentence += " One code cell was not reached." if not_run == 1 else f" {not_run} code cells were not reached."
     return sentence

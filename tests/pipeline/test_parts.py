@@ -39,7 +39,7 @@ def test_definitions_are_judged_and_no_cell_is_run(notebook) -> None:
 def test_the_command_says_what_it_looked_at(notebook, capsys) -> None:
     assert main(["check", str(notebook), "--assignment", "tests.toy:TOY", "--sandbox", "none", "--fast"]) == 0
     told = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "9 / 9" in told and "No cell was run: only imports, functions and classes were taken" in told
+    assert "9 / 9" in told and "No cell was run: only imports, functions, classes and plain settings were taken" in told
     assert "Without --fast the notebook is run" in told
 
 
