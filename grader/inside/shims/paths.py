@@ -114,6 +114,8 @@ def _open(real: Any, file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> A
 @replaces("pathlib", "Path.exists", "Path.is_file", "Path.is_dir")
 @replaces("os.path", "exists", "isfile", "isdir")
 def _exists(real: Any, path: Any, *args: Any, **kwargs: Any) -> bool:
+    if real(path, *args, **kwargs):  # nearly always: libraries ask this all the time
+        return True
     _look_into(path, _NO_CACHE)
     return bool(real(path, *args, **kwargs)) or ("dir" not in real.__name__ and _known(path) is not None)
 
